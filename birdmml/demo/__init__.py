@@ -1,0 +1,1 @@
+"""The embedded demo world: species whose looks and songs carry known information."""

@@ -1,0 +1,87 @@
+"""What can go wrong, as one tree; every message says what was found, where, and the next step.
+
+    BirdmmlError                 exit 1
+    ├── UsageError               exit 2: options that make no sense
+    │   └── UnknownName          exit 2: a name nobody knows; carries the nearest ones
+    ├── MediaError               one photo, recording or video cannot be used; the build lists it and goes on
+    ├── SourceError              the input of a build as a whole cannot be used
+    ├── BuildError               a build cannot go on, or its result is not accepted
+    ├── DatasetError             a built dataset is missing, incomplete or damaged
+    ├── EvalsetError             an evaluation set is missing, incomplete or damaged
+    ├── CheckpointError          a checkpoint is missing, damaged or of another model
+    ├── TrainingError            training cannot start or diverged
+    └── ResultError              a result cannot be read, or its figures do not follow from its items
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class BirdmmlError(Exception):
+    """Base of every error that a user can cause or mend; the command line prints it as one line."""
+
+    exit_code = 1
+
+
+class UsageError(BirdmmlError):
+    """Options that are wrong by themselves or together."""
+
+    exit_code = 2
+
+
+class UnknownName(UsageError):
+    """A name that nothing answers to; `nearest` holds up to three that are close."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str], hint: str = "") -> None:
+        self.kind, self.name = kind, name
+        self.nearest = nearest(name, known)
+        near = f": nearest are {', '.join(self.nearest)}" if self.nearest else ""
+        super().__init__(f"unknown {kind} {name!r}{near}{'; ' + hint if hint else ''}")
+
+
+class MediaError(BirdmmlError):
+    """One photo, recording or video that cannot be used. `reason` is a short stable slug for counting."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        self.reason, self.detail = reason, detail
+        super().__init__(f"{reason}: {detail}")
+
+    def __reduce__(self) -> tuple[type[MediaError], tuple[str, str]]:
+        # Exceptions are rebuilt from their args across processes; ours takes two.
+        return MediaError, (self.reason, self.detail)
+
+
+class SourceError(BirdmmlError):
+    """The input of a build as a whole cannot be used."""
+
+
+class BuildError(BirdmmlError):
+    """A build cannot go on, or its result is not accepted."""
+
+
+class DatasetError(BirdmmlError):
+    """A built dataset is missing, incomplete or damaged."""
+
+
+class EvalsetError(BirdmmlError):
+    """An evaluation set is missing, incomplete or damaged."""
+
+
+class CheckpointError(BirdmmlError):
+    """A checkpoint is missing, damaged or of another model."""
+
+
+class TrainingError(BirdmmlError):
+    """Training cannot start, or diverged."""
+
+
+class ResultError(BirdmmlError):
+    """A result cannot be read, or its figures do not follow from its items."""
+
+
+def nearest(name: str, known: Iterable[str], n: int = 3) -> tuple[str, ...]:
+    """The up to `n` known names closest to `name`, closest first, ignoring case."""
+    by_key = {k.casefold(): k for k in sorted(known)}
+    return tuple(by_key[k] for k in difflib.get_close_matches(name.casefold(), by_key, n=n, cutoff=0.0))

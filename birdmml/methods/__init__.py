@@ -1,0 +1,1 @@
+"""One file, one method: `CARD`, `Config`, `Model` with `loss`, `embed`, `score` and `pairs`."""

@@ -1,0 +1,1 @@
+"""Torch building blocks: the front end, the encoders, the losses, the scores."""

@@ -1,0 +1,171 @@
+"""The values that stages hand each other: frozen, small, standard library only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+MODALITIES = ("image", "audio", "text")
+
+UNKNOWN_LICENSE = "unknown"
+RATE_HZ = 22_050
+DATASET_SCHEMA_VERSION = 1
+RESULT_SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Card:
+    """Where a source, evaluation set, method or suite comes from; every plug-in file carries one as CARD."""
+
+    summary: str
+    license: str
+    citation: str
+    url: str
+    modalities: tuple[str, ...] = MODALITIES
+
+
+@dataclass(frozen=True)
+class Credit:
+    """Whose work one medium is. `license` is an SPDX id or "unknown"; `license_original` is what was found."""
+
+    license: str = UNKNOWN_LICENSE
+    license_original: str = ""
+    author: str = ""
+    url: str = ""
+
+
+@dataclass(frozen=True)
+class Caption:
+    """A text about one bird. `origin` says how it came to be: provided, template, demo."""
+
+    text: str
+    origin: str
+    credit: Credit = Credit()
+
+
+@dataclass(frozen=True)
+class Photo:
+    """One photo that a source offers.
+
+    `observation` groups photos that must stay in one split. `pair` (if any) binds the photo to the
+    recording with the same key; otherwise photos and clips of a species are paired by rule.
+    `locator` is what the source's `open_media` needs to find the bytes.
+    """
+
+    id: str
+    species: str
+    locator: str
+    observation: str
+    credit: Credit = Credit()
+    caption: Caption | None = None
+    pair: str | None = None
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One recording that a source offers; cut into clips unless `start_s` names the one clip wanted."""
+
+    id: str
+    species: str
+    locator: str
+    recording: str
+    credit: Credit = Credit()
+    caption: Caption | None = None
+    pair: str | None = None
+    start_s: float | None = None
+
+
+@dataclass(frozen=True)
+class Reject:
+    """Something that did not enter the dataset, with the file and the reason."""
+
+    path: str
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class Medium:
+    """One photo or clip that was decoded, checked and encoded; its bytes wait in a staging file.
+
+    kind is "image" or "audio". `group` is the observation or recording. Sizes are in px, times in s,
+    `rms_dbfs` in dB relative to full scale, `clipped_share` in [0, 1].
+    """
+
+    kind: str
+    id: str
+    species: str
+    group: str
+    source_path: str
+    path: str
+    sha256: str
+    chunk: int
+    offset: int
+    length: int
+    credit: Credit
+    caption: Caption | None = None
+    pair: str | None = None
+    width: int = 0
+    height: int = 0
+    phash: str = ""
+    reencoded: bool = False
+    start_s: float = 0.0
+    valid_seconds: float = 0.0
+    rms_dbfs: float = 0.0
+    clipped_share: float = 0.0
+
+
+@dataclass(frozen=True)
+class Triplet:
+    """One row to be: a photo and a clip of one species on one side of the split, and a caption."""
+
+    id: str
+    split: Split
+    species: str
+    image: Medium
+    audio: Medium
+    caption: Caption
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One number of a result, with what is needed to judge it. Values are shares in [0, 1] unless `unit` says so.
+
+    `per_seed` has one value a seed; `value` is their mean, `sd` their sample standard deviation
+    (None with one seed), `low`/`high` a bootstrap 95 % interval over items. `ceiling` is the best
+    possible value where it is known (the demo).
+    """
+
+    suite: str
+    evalset: str
+    task: str
+    metric: str
+    value: float
+    low: float
+    high: float
+    n: int
+    chance: float
+    ceiling: float | None = None
+    per_seed: tuple[float, ...] = ()
+    sd: float | None = None
+    note: str = ""
+    predictions: str = ""
+
+
+@dataclass(frozen=True)
+class Result:
+    """One method scored on one dataset: the figures and everything that says how they came to be."""
+
+    schema_version: int
+    demo: bool
+    method: str
+    preset: str
+    seeds: tuple[int, ...]
+    settings: Mapping[str, Any]
+    dataset: Mapping[str, Any]
+    provenance: Mapping[str, Any]
+    figures: tuple[Figure, ...]
+    seconds: Mapping[str, float] = field(default_factory=dict)

@@ -1,0 +1,1 @@
+"""One file, one source: `CARD`, `Settings`, `records(settings)` and `open_media(settings, locator)`."""
