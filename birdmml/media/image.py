@@ -1,0 +1,184 @@
+"""Photos: bytes to uint8 RGB [H, W, 3] and back."""
+
+from __future__ import annotations
+
+import functools
+import io
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from birdmml.errors import MediaError
+
+MAX_PIXELS = 100_000_000
+MIN_SIDE = 8
+JPEG_QUALITY = 90
+
+# What a bird photo can come as. Pillow opens many more formats, each of them attack surface.
+FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
+
+# Everything Pillow is known to raise on hostile bytes; anything else is a bug to hear about.
+_BROKEN = (
+    OSError,
+    ValueError,
+    SyntaxError,
+    EOFError,
+    KeyError,
+    IndexError,
+    TypeError,
+    OverflowError,
+    MemoryError,
+)
+
+# Below this spread (in grey levels) an image carries no picture: a lens cap, a placeholder, an empty scan.
+_FLAT = 1
+
+
+@dataclass(frozen=True)
+class ReadyImage:
+    """A photo fit for a row: JPEG bytes, size in px, and whether the source's bytes were passed through."""
+
+    data: bytes
+    width: int
+    height: int
+    phash: str
+    reencoded: bool
+
+
+def decode_image(data: bytes, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
+    """Decode to upright RGB, uint8 [H, W, 3]; transparency lies on white.
+
+    Raises MediaError if the bytes are not an image, are cut short, or promise more than `max_pixels`.
+    """
+    return np.asarray(_upright_rgb(_open(data, max_pixels)))
+
+
+def encode_jpeg(image: NDArray[np.uint8] | Image.Image, quality: int = JPEG_QUALITY) -> bytes:
+    """Encode uint8 [H, W, 3] (or a Pillow RGB image) as baseline JPEG without metadata."""
+    picture = image if isinstance(image, Image.Image) else Image.fromarray(image)
+    out = io.BytesIO()
+    picture.save(out, "JPEG", quality=quality, subsampling=0 if quality >= 95 else 2)
+    return out.getvalue()
+
+
+def ready_image(
+    data: bytes, max_side: int, max_pixels: int = MAX_PIXELS, quality: int = JPEG_QUALITY
+) -> ReadyImage:
+    """Check a photo and bring it into the form that rows hold.
+
+    An RGB JPEG whose longer side is at most `max_side` px is passed through untouched; anything else
+    becomes an RGB JPEG, scaled down if needed. Raises MediaError as `decode_image` does, and for
+    images that are tiny or of one flat colour.
+    """
+    source = _open(data, max_pixels)
+    plain_jpeg = source.format == "JPEG" and source.mode == "RGB"
+    if plain_jpeg:
+        source.draft(
+            "RGB", (max_side, max_side)
+        )  # Decodes large JPEGs at 1/2, 1/4, 1/8: same picture, less work.
+    drafted = source.size
+    picture = _upright_rgb(source)
+    _refuse_empty(picture)
+    fits = plain_jpeg and max(_declared_size(data)) <= max_side
+    if fits:
+        return ReadyImage(data, *picture.size, phash(picture), reencoded=False)
+    if max(drafted) > max_side:
+        picture.thumbnail((max_side, max_side), Image.Resampling.LANCZOS)
+    return ReadyImage(encode_jpeg(picture, quality), *picture.size, phash(picture), reencoded=True)
+
+
+def phash(image: Image.Image | NDArray[np.uint8]) -> str:
+    """64-bit perceptual hash, 16 hex digits: signs of the lowest 8 x 8 DCT-II terms about their median.
+
+    Zauner, "Implementation and benchmarking of perceptual image hash functions" (2010).
+    """
+    picture = image if isinstance(image, Image.Image) else Image.fromarray(image)
+    grey = np.asarray(picture.convert("L").resize((32, 32), Image.Resampling.LANCZOS), dtype=np.float64)
+    basis = _dct_basis()
+    low = (basis @ grey @ basis.T).ravel()
+    bits = low > np.median(low)
+    return np.packbits(bits).tobytes().hex()
+
+
+def hamming(a: str, b: str) -> int:
+    """How many of the 64 bits of two perceptual hashes differ."""
+    return (int(a, 16) ^ int(b, 16)).bit_count()
+
+
+@functools.cache
+def _dct_basis() -> NDArray[np.float64]:
+    """The first 8 rows of the 32-point orthonormal DCT-II, [8, 32]."""
+    k, n = np.arange(8)[:, None], np.arange(32)[None, :]
+    basis = np.cos(np.pi * (2 * n + 1) * k / 64) * np.sqrt(2 / 32)
+    basis[0] /= np.sqrt(2)
+    return np.asarray(basis)
+
+
+def _open(data: bytes, max_pixels: int) -> Image.Image:
+    """Read the header only; refuse what is no image or too large before any pixel is decoded."""
+    if not data:
+        raise MediaError("empty_file", "the file has no bytes")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # Our own cap follows.
+            picture = Image.open(io.BytesIO(data), formats=FORMATS)
+    except Image.DecompressionBombError as e:
+        raise MediaError("image_too_large", f"more pixels than the limit of {max_pixels:,}") from e
+    except UnidentifiedImageError as e:
+        raise MediaError("not_an_image", "the bytes are no image format that Pillow knows") from e
+    except _BROKEN as e:
+        raise MediaError("image_damaged", f"the header cannot be read ({e})") from e
+    width, height = picture.size
+    if width * height > max_pixels:
+        raise MediaError(
+            "image_too_large",
+            f"{width:,} x {height:,} px is over the limit of {max_pixels:,} px (--max-pixels)",
+        )
+    return picture
+
+
+def _declared_size(data: bytes) -> tuple[int, int]:
+    with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
+        return picture.size
+
+
+def _upright_rgb(picture: Image.Image) -> Image.Image:
+    """Decode the pixels, apply EXIF orientation, and bring any mode to RGB."""
+    try:
+        picture.load()
+        picture = ImageOps.exif_transpose(picture)
+        if picture.mode == "RGB":
+            return picture
+        if picture.mode.startswith("I;16") or picture.mode in ("I", "F"):
+            return _grey_to_rgb(picture)
+        if "A" in picture.getbands() or "transparency" in picture.info:
+            over = picture.convert("RGBA")
+            white = Image.new("RGBA", over.size, "white")
+            return Image.alpha_composite(white, over).convert("RGB")
+        return picture.convert("RGB")
+    except _BROKEN as e:
+        raise MediaError("image_damaged", f"the pixels cannot be decoded ({e})") from e
+
+
+def _grey_to_rgb(picture: Image.Image) -> Image.Image:
+    """16-bit and float greys scaled by their type's range: Pillow's own convert would clip them to white."""
+    grey = np.asarray(picture).astype(np.float64)
+    if not np.isfinite(grey).all():
+        raise MediaError("image_damaged", "pixels are not finite numbers")
+    top = 65535.0 if picture.mode != "F" else max(1.0, float(grey.max()))
+    eight = np.clip(grey / top * 255.0, 0, 255).astype(np.uint8)
+    return Image.fromarray(eight).convert("RGB")
+
+
+def _refuse_empty(picture: Image.Image) -> None:
+    width, height = picture.size
+    if min(width, height) < MIN_SIDE:
+        raise MediaError(
+            "image_too_small", f"{width} x {height} px; at least {MIN_SIDE} px a side are needed"
+        )
+    extrema = picture.getextrema()
+    if max(high - low for low, high in extrema) <= _FLAT:  # type: ignore[misc]  # RGB: three pairs
+        raise MediaError("image_constant", "every pixel has the same colour")

@@ -1,0 +1,126 @@
+"""Videos: eight frames and the sound, by PyAV. A video without an audio track has a missing modality."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from av.audio.resampler import AudioResampler
+from numpy.typing import NDArray
+
+from birdmml.errors import MediaError
+from birdmml.schema import RATE_HZ
+
+MAX_SECONDS = 600.0
+MAX_PIXELS = 3840 * 2160
+
+
+@dataclass(frozen=True)
+class Video:
+    """`frames` uint8 [F, H, W, 3]; `audio` mono float32 [T] at the asked rate, None without a track."""
+
+    frames: NDArray[np.uint8]
+    audio: NDArray[np.float32] | None
+
+
+def decode_video(path: Path, frames: int = 8, rate_hz: int = RATE_HZ) -> Video:
+    """Decode the middle frame of each of `frames` equal segments, and the whole sound track.
+
+    Raises MediaError if the file is no video, stops early, or is longer or larger than the caps.
+    """
+    try:
+        with av.open(str(path), metadata_errors="ignore") as box:
+            if not box.streams.video:
+                raise MediaError("video_without_pictures", "the file has no video stream")
+            pictures = _pictures(box, frames)
+        with av.open(str(path), metadata_errors="ignore") as box:
+            sound = _sound(box, rate_hz) if box.streams.audio else None
+    except (av.FFmpegError, OSError, ValueError) as e:
+        words = getattr(e, "strerror", None) or str(e)
+        raise MediaError("video_damaged", f"the video cannot be decoded ({words})") from e
+    return Video(pictures, sound)
+
+
+def encode_video(
+    path: Path, frames: NDArray[np.uint8], audio: NDArray[np.float32] | None, fps: int, rate_hz: int = RATE_HZ
+) -> None:
+    """Write an mp4 (H.264 and AAC) of `frames` uint8 [F, H, W, 3] (even sides) and `audio` float32 [T].
+
+    One thread, fixed settings and no dates: same input, same bytes.
+    """
+    height, width = frames.shape[1:3]
+    with av.open(str(path), "w", format="mp4", options={"fflags": "+bitexact"}) as box:
+        picture = box.add_stream("libx264", rate=fps)
+        picture.width, picture.height, picture.pix_fmt = width, height, "yuv420p"
+        picture.thread_count = 1
+        picture.options = {"preset": "veryfast", "crf": "20", "flags": "+bitexact"}
+        sound = None
+        if audio is not None:
+            sound = box.add_stream("aac", rate=rate_hz, layout="mono")
+            sound.bit_rate = 96_000
+            sound.options = {"flags": "+bitexact"}
+        for i, image in enumerate(frames):
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
+            frame.pts, frame.time_base = i, Fraction(1, fps)
+            box.mux(picture.encode(frame))
+        box.mux(picture.encode(None))
+        if sound is not None and audio is not None:
+            _write_sound(box, sound, audio, rate_hz)
+
+
+def _write_sound(
+    box: av.container.OutputContainer, stream: av.AudioStream, audio: NDArray[np.float32], rate_hz: int
+) -> None:
+    step = 1024
+    for start in range(0, len(audio), step):
+        block = np.ascontiguousarray(audio[None, start : start + step], dtype=np.float32)
+        frame = av.AudioFrame.from_ndarray(block, format="fltp", layout="mono")
+        frame.sample_rate, frame.pts, frame.time_base = rate_hz, start, Fraction(1, rate_hz)
+        box.mux(stream.encode(frame))
+    box.mux(stream.encode(None))
+
+
+def _pictures(box: av.container.InputContainer, frames: int) -> NDArray[np.uint8]:
+    """Two passes over the packets: count the frames by their headers, then keep only the wanted ones."""
+    stream = box.streams.video[0]
+    stream.thread_type = "NONE"
+    if (stream.width or 0) * (stream.height or 0) > MAX_PIXELS:
+        raise MediaError("video_too_large", f"{stream.width} x {stream.height} px is over the limit")
+    seconds = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
+    if seconds > MAX_SECONDS:
+        raise MediaError("video_too_long", f"{seconds:.0f} s is over the limit of {MAX_SECONDS:.0f} s")
+    total = sum(1 for packet in box.demux(stream) if packet.size)
+    if total == 0:
+        raise MediaError("video_damaged", "no frame in the video stream")
+    # Middle of segment i of n: floor((i + 1/2) * total / n).
+    wanted = [(2 * i + 1) * total // (2 * frames) for i in range(frames)]
+    box.seek(0, stream=stream)
+    kept: dict[int, NDArray[np.uint8]] = {}
+    for index, frame in enumerate(box.decode(stream)):
+        if index in wanted:
+            kept[index] = np.asarray(frame.to_ndarray(format="rgb24"), dtype=np.uint8)
+        if index >= wanted[-1]:
+            break
+    missing = [i for i in wanted if i not in kept]
+    if missing:
+        raise MediaError("video_truncated", f"frame {missing[0]} of {total} cannot be decoded")
+    return np.stack([kept[i] for i in wanted])
+
+
+def _sound(box: av.container.InputContainer, rate_hz: int) -> NDArray[np.float32]:
+    resampler = AudioResampler(format="flt", layout="mono", rate=rate_hz)
+    blocks: list[NDArray[np.float32]] = []
+    for frame in box.decode(box.streams.audio[0]):
+        blocks += [_flat(f) for f in resampler.resample(frame)]
+    blocks += [_flat(f) for f in resampler.resample(None)]
+    sound = np.concatenate(blocks) if blocks else np.zeros(0, dtype=np.float32)
+    if not len(sound):
+        raise MediaError("audio_empty", "the sound track holds no samples")
+    return np.asarray(sound, dtype=np.float32)
+
+
+def _flat(frame: av.AudioFrame) -> NDArray[np.float32]:
+    return np.asarray(frame.to_ndarray(), dtype=np.float32).reshape(-1)
