@@ -1,0 +1,41 @@
+"""Licences as SPDX ids, from the spellings of iNaturalist, Xeno-canto, Wikipedia and SPDX; never guessed."""
+
+from __future__ import annotations
+
+import re
+
+from birdmml.schema import UNKNOWN_LICENSE
+
+_TERMS = ("BY", "BY-SA", "BY-NC", "BY-NC-SA", "BY-ND", "BY-NC-ND")
+_VERSIONS = ("1.0", "2.0", "2.5", "3.0", "4.0")
+# Creative Commons published no BY-NC-ND 1.0: its first version was named by-nd-nc.
+_KNOWN = {f"CC-{t}-{v}" for t in _TERMS for v in _VERSIONS} - {"CC-BY-NC-ND-1.0"}
+
+_SHORT = re.compile(r"(?:cc[- ])?(by(?:-(?:nc|sa|nd))*)", re.IGNORECASE)
+_SPDX = re.compile(r"cc[- ](by(?:-(?:nc|sa|nd))*)[- ](\d\.\d)", re.IGNORECASE)
+_ZERO = re.compile(r"cc-?0(?:[- ]1\.0)?|cc-zero(?:-1\.0)?", re.IGNORECASE)
+_PREFIX = r"(?:https?:)?//(?:www\.)?creativecommons\.org/"
+_SUFFIX = r"(?:/(?:deed|legalcode)(?:\.[a-z_-]{2,8})?)?/?"
+_URL = re.compile(rf"{_PREFIX}licenses/(by(?:-(?:nc|sa|nd))*)/(\d\.\d){_SUFFIX}", re.IGNORECASE)
+_ZERO_URL = re.compile(rf"(?:{_PREFIX})?publicdomain/zero/1\.0{_SUFFIX}", re.IGNORECASE)
+
+
+def normalise(text: str | None) -> str:
+    """The SPDX id of a Creative Commons licence (`CC-BY-NC-4.0`, `CC0-1.0`), or `unknown`.
+
+    Reads iNaturalist's short forms (`CC-BY-NC`, `by-nc`: version 4.0), licence URLs with or without a scheme, and
+    SPDX ids in any case. Anything else, and any version or combination of terms that does not exist, is `unknown`.
+    """
+    text = (text or "").strip()
+    if _ZERO.fullmatch(text) or _ZERO_URL.fullmatch(text):
+        return "CC0-1.0"
+    if match := _SPDX.fullmatch(text) or _URL.fullmatch(text):
+        return _checked(match[1], match[2])
+    if match := _SHORT.fullmatch(text):
+        return _checked(match[1], "4.0")
+    return UNKNOWN_LICENSE
+
+
+def _checked(terms: str, version: str) -> str:
+    spdx = f"CC-{terms.upper()}-{version}"
+    return spdx if spdx in _KNOWN else UNKNOWN_LICENSE
