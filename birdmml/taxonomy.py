@@ -88,11 +88,11 @@ def digest() -> str:
 
 def normalise(name: str) -> str:
     """The key under which a name is found: lower case, letters and digits only, no possessive, gray for grey."""
-    text = unicodedata.normalize("NFKD", name.replace("_", " ")).strip().casefold()
+    text = re.sub(r"['\u2018\u2019\u02bc\u00b4`]s\b", "", name.replace("_", " "), flags=re.IGNORECASE)
+    text = unicodedata.normalize("NFKD", text).strip().casefold()
     if not any(c.isalpha() for c in text):
         # A taxon id, which the published release writes as a float; signs and other decimals stay and match nothing.
         return re.sub(r"^(\d+)\.0+$", r"\1", text)
-    text = re.sub(r"['\u2018\u2019\u02bc\u00b4`]s\b", "", text)
     return "".join(c for c in text if c.isalnum()).replace("grey", "gray")
 
 

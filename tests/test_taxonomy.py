@@ -41,6 +41,7 @@ def test_the_first_60_carry_the_ssw60_labels_and_the_other_90_a_vb100_class():
         ("Baird Sandpiper", "Calidris bairdii"),
         ("Bairds Sandpiper", "Calidris bairdii"),
         ("Baird\u2019s sandpiper", "Calidris bairdii"),
+        ("BAIRD\u00b4S SANDPIPER", "Calidris bairdii"),
         ("American_Rock_Wren", "Salpinctes obsoletus"),
         ("White_headed_Woodpecker", "Dryobates albolarvatus"),
         ("RUBY THROATED HUMMINGBIRD", "Archilochus colubris"),
