@@ -1,0 +1,179 @@
+"""Decode, check and encode one chunk of a source's records. Runs in worker processes."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from birdmml import discover, files
+from birdmml.build import staging
+from birdmml.errors import MediaError
+from birdmml.media import audio, image
+from birdmml.schema import RATE_HZ, Medium, Photo, Recording, Reject
+
+CHUNK_RECORDS = 32
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What media may be. Sides and pixels in px, times in s."""
+
+    clip_s: float = 10.0
+    rate_hz: int = RATE_HZ
+    max_image_side: int = 1024
+    max_pixels: int = image.MAX_PIXELS
+    max_seconds: float = audio.MAX_SECONDS
+    max_file_bytes: int = 2 << 30
+    min_tail_s: float = 1.0
+
+
+@dataclass(frozen=True)
+class Task:
+    """One chunk of work: small enough to send to a worker, whole enough to be repeated."""
+
+    chunk: int
+    folder: str
+    source: str
+    source_settings: Any
+    limits: Limits
+    records: tuple[Photo | Recording, ...]
+    stamps: tuple[str, ...]
+
+    def key(self) -> str:
+        """Equal keys mean equal results: records, settings, and the size and time of each input file."""
+        records = [asdict(r) for r in self.records]
+        return files.digest(
+            [self.source, asdict(self.source_settings), asdict(self.limits), records, self.stamps]
+        )
+
+
+def ingest(task: Task) -> staging.Receipt:
+    """Do one chunk: every record ends as a medium in the data file or as a reject with its reason.
+
+    Raises OSError if the staging file cannot be written; a record that is bad never raises.
+    """
+    source = discover.load("source", task.source)
+    folder = Path(task.folder)
+    media: list[Medium] = []
+    rejects: list[Reject] = []
+    tails: list[float] = []
+    with files.atomic_write(staging.data_path(folder, task.chunk)) as out:
+        for record in task.records:
+            start, before = out.tell(), len(media)
+            try:
+                data = source.open_media(task.source_settings, record.locator)
+                _check_size(data, task.limits)
+                if isinstance(record, Photo):
+                    media.append(_photo(record, data, task, out))
+                else:
+                    for item in _clips(record, data, task, out):
+                        _sort_in(item, media, rejects, tails)
+            except MediaError as e:
+                # Whatever this record wrote before it failed goes with it: all of a file or none.
+                out.seek(start)
+                out.truncate()
+                del media[before:]
+                rejects.append(Reject(record.locator, e.reason, e.detail))
+    receipt = staging.Receipt(task.key(), tuple(media), tuple(rejects), len(tails), round(sum(tails), 3))
+    staging.write_receipt(folder, task.chunk, receipt)
+    return receipt
+
+
+def _sort_in(
+    item: Medium | Reject | float, media: list[Medium], rejects: list[Reject], tails: list[float]
+) -> None:
+    if isinstance(item, Medium):
+        media.append(item)
+    elif isinstance(item, Reject):
+        rejects.append(item)
+    else:
+        tails.append(item)
+
+
+def _photo(record: Photo, data: bytes | Path, task: Task, out: BinaryIO) -> Medium:
+    ready = image.ready_image(_bytes(data), task.limits.max_image_side, task.limits.max_pixels)
+    return Medium(
+        kind="image",
+        id=record.id,
+        species=record.species,
+        group=record.observation,
+        source_path=record.locator,
+        path=file_name(record.id, ".jpg"),
+        **_put(out, ready.data, task.chunk),
+        credit=record.credit,
+        caption=record.caption,
+        pair=record.pair,
+        width=ready.width,
+        height=ready.height,
+        phash=ready.phash,
+        reencoded=ready.reencoded,
+    )
+
+
+def _clips(
+    record: Recording, data: bytes | Path, task: Task, out: BinaryIO
+) -> Iterator[Medium | Reject | float]:
+    """The clips of one recording; a clip without sound is a reject, a tail too short for a clip its seconds."""
+    limits = task.limits
+    for number, clip in enumerate(
+        audio.cut(data, limits.clip_s, limits.rate_hz, record.start_s, limits.max_seconds)
+    ):
+        if number and clip.valid_seconds < limits.min_tail_s:
+            yield clip.valid_seconds
+            continue
+        try:
+            level = audio.check_sound(clip, limits.rate_hz)
+        except MediaError as e:
+            yield Reject(f"{record.locator}#{clip.start_s:g}s", e.reason, e.detail)
+            continue
+        clip_id = f"{record.id}-{number:03d}"
+        yield Medium(
+            kind="audio",
+            id=clip_id,
+            species=record.species,
+            group=record.recording,
+            source_path=record.locator,
+            path=file_name(clip_id, ".flac"),
+            **_put(out, audio.encode_flac(clip.samples, limits.rate_hz), task.chunk),
+            credit=record.credit,
+            caption=record.caption,
+            pair=record.pair,
+            start_s=clip.start_s,
+            valid_seconds=clip.valid_seconds,
+            rms_dbfs=round(level.rms_dbfs, 2),
+            clipped_share=round(level.clipped_share, 6),
+        )
+
+
+def file_name(identity: str, suffix: str) -> str:
+    """A name that is safe on every file system, from an id that may hold anything."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", identity).strip("._")[:120] + suffix
+
+
+def _put(out: BinaryIO, data: bytes, chunk: int) -> dict[str, Any]:
+    offset = out.tell()
+    out.write(data)
+    return {"chunk": chunk, "offset": offset, "length": len(data), "sha256": files.sha256_bytes(data)}
+
+
+def _bytes(data: bytes | Path) -> bytes:
+    if isinstance(data, bytes):
+        return data
+    try:
+        return data.read_bytes()
+    except OSError as e:
+        raise MediaError("unreadable", f"the file cannot be read ({e.strerror or e})") from e
+
+
+def _check_size(data: bytes | Path, limits: Limits) -> None:
+    if isinstance(data, bytes):
+        return
+    with contextlib.suppress(OSError):  # Unreadable files are reported by the reader, with its own words.
+        if (size := data.stat().st_size) > limits.max_file_bytes:
+            raise MediaError(
+                "file_too_large", f"{size:,} bytes is over the limit of {limits.max_file_bytes:,}"
+            )

@@ -1,0 +1,108 @@
+"""The folder a build works in, and the moment when the new dataset takes the old one's place.
+
+data/            the dataset, untouched until the new one is complete
+data.partial/    work in progress: staging, the new dataset, a lock; kept when a build stops early
+data.old/        the old dataset, for the instant between two renames
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from filelock import FileLock, Timeout
+
+from birdmml.errors import BuildError
+from birdmml.manifest import is_dataset
+
+_MARK = ".birdmml-build"
+
+
+class Place:
+    """Owns `out` for the time of one build; raises BuildError if it may not or cannot."""
+
+    def __init__(self, out: Path) -> None:
+        self.out = out.expanduser().resolve()
+        self.work = self.out.with_name(self.out.name + ".partial")
+        self.old = self.out.with_name(self.out.name + ".old")
+        self.dataset = self.work / "dataset"
+        self.staging = self.work / "staging"
+        self._lock = FileLock(self.work / ".lock", timeout=0)
+
+    def __enter__(self) -> Self:
+        self._check_out()
+        self._claim_work()
+        self._finish_swap()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: object, trace: TracebackType | None) -> None:
+        self._lock.release()
+
+    def prepare(self, key: str) -> bool:
+        """Make the work folder ready for a build with this key; True if earlier work of the same can be used."""
+        plan = self.work / "plan"
+        resumed = plan.is_file() and plan.read_text(encoding="utf-8") == key and self.staging.is_dir()
+        if not resumed:
+            shutil.rmtree(self.staging, ignore_errors=True)
+        shutil.rmtree(self.dataset, ignore_errors=True)
+        self.staging.mkdir(exist_ok=True)
+        self.dataset.mkdir()
+        plan.write_text(key, encoding="utf-8")
+        return resumed
+
+    def commit(self) -> None:
+        """Put the finished dataset in place of the old one, and clear the work away."""
+        if self.out.exists():
+            if not any(self.out.iterdir()):
+                self.out.rmdir()
+            else:
+                self.out.rename(self.old)
+        self.dataset.rename(self.out)
+        shutil.rmtree(self.old, ignore_errors=True)
+        shutil.rmtree(self.work, ignore_errors=True)
+
+    def _check_out(self) -> None:
+        if not self.out.name:
+            raise BuildError(f"--out {self.out} is the root of a file system: name a folder of its own")
+        if self.out.exists() and not self.out.is_dir():
+            raise BuildError(f"--out {self.out} is a file: name a folder, or move the file away")
+        try:
+            occupied = self.out.is_dir() and any(self.out.iterdir())
+        except OSError as e:
+            raise BuildError(f"--out {self.out} cannot be read ({e.strerror}): choose another folder") from e
+        if occupied and not is_dataset(self.out):
+            raise BuildError(
+                f"--out {self.out} exists and is not a birdmml dataset: nothing was changed; name a new folder, "
+                "or empty this one yourself"
+            )
+
+    def _claim_work(self) -> None:
+        try:
+            if self.work.is_dir() and any(self.work.iterdir()) and not (self.work / _MARK).exists():
+                raise BuildError(
+                    f"{self.work} is in the way and not birdmml's: move it, or choose another --out"
+                )
+            self.work.mkdir(parents=True, exist_ok=True)
+            # A folder that takes nothing is better found now than after the decoding.
+            (self.work / _MARK).touch()
+            if self.out.is_dir() and not os.access(self.out, os.W_OK):
+                raise PermissionError(13, "no write permission", str(self.out))
+        except OSError as e:
+            raise BuildError(f"cannot write to {self.work} ({e.strerror}): choose another --out") from e
+        try:
+            self._lock.acquire()
+        except Timeout as e:
+            raise BuildError(
+                f"another build is writing {self.out}: wait for it, or choose another --out"
+            ) from e
+
+    def _finish_swap(self) -> None:
+        """A build that died between the two renames left the old dataset aside: put it back."""
+        if is_dataset(self.old):
+            if not self.out.exists():
+                self.old.rename(self.out)
+            else:
+                shutil.rmtree(self.old, ignore_errors=True)

@@ -1,0 +1,210 @@
+"""A built dataset, read in place: by Hugging Face's `datasets`, or row by row without it.
+
+`datasets.load_dataset("birdmml")` is made to work by `install_name`, which wraps the one function of
+`datasets` that turns a name into a folder.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from birdmml import manifest as manifests
+from birdmml import state
+from birdmml.errors import DatasetError, MediaError, UnknownName
+from birdmml.media.audio import decode_clip
+from birdmml.media.image import decode_image
+from birdmml.schema import RATE_HZ
+
+NAME = "birdmml"
+
+
+def find() -> Path:
+    """Where the newest build is: $BIRDMML_DATA, else the last `birdmml build`, else ./data.
+
+    Raises DatasetError saying how to get one if there is none.
+    """
+    named = os.environ.get("BIRDMML_DATA")
+    if named:
+        if not manifests.is_dataset(Path(named)):
+            raise DatasetError(
+                f"BIRDMML_DATA is {named!r}, which holds no finished dataset: unset it or build there"
+            )
+        return Path(named)
+    for folder in (state.last_build(), Path("data")):
+        if folder is not None and manifests.is_dataset(folder):
+            return folder
+    raise DatasetError(
+        "no Bird-MML dataset has been built here: run `birdmml build --out ./data` (an offline demo, 20 s), "
+        "or set BIRDMML_DATA to a folder that birdmml has built"
+    )
+
+
+def load_dataset(name: str = NAME, **options: Any) -> Any:
+    """`datasets.load_dataset` for the newest build ("birdmml") or a folder; options are passed on.
+
+    Returns what `datasets` returns: a DatasetDict, a Dataset for one split, or their streaming kinds.
+    Raises DatasetError if there is no finished dataset.
+    """
+    import datasets
+
+    folder = find() if name == NAME else Path(name)
+    manifests.read(folder)
+    return datasets.load_dataset(str(folder.resolve()), **options)
+
+
+def install_name(module: ModuleType) -> None:
+    """Teach a loaded `datasets.load` the name "birdmml"; a second call changes nothing."""
+    original = module.dataset_module_factory
+    if getattr(original, "knows_birdmml", False):
+        return
+
+    @functools.wraps(original)
+    def factory(path: str, *args: Any, **kwargs: Any) -> Any:
+        # A folder ./birdmml (our own package in a checkout) must not answer to the name.
+        return original(str(find().resolve()) if path == NAME else path, *args, **kwargs)
+
+    factory.knows_birdmml = True  # type: ignore[attr-defined]  # a mark on a function
+    vars(module)["dataset_module_factory"] = factory
+
+
+def decode(value: Mapping[str, Any]) -> Any:
+    """Arrays from a row, or from its image or audio cell; no torchcodec needed.
+
+    A row comes back as a dict with `image` uint8 [H, W, 3] and `audio` float32 [T] (mono, 22,050 Hz)
+    beside its other columns; a cell ({"bytes", "path"}) comes back as its array. Raises MediaError if
+    the bytes are missing or damaged.
+    """
+    if "bytes" in value:
+        return _decode_cell(value)
+    row = dict(value)
+    for column, decoder in (("image", _image), ("audio", _audio)):
+        if column in row:
+            row[column] = decoder(row[column])
+    return row
+
+
+def _decode_cell(cell: Mapping[str, Any]) -> NDArray[Any]:
+    name = str(cell.get("path") or "")
+    data = cell["bytes"] or b""
+    is_sound = data[:4] in (b"fLaC", b"RIFF", b"OggS") or name.endswith((".flac", ".wav", ".ogg"))
+    return _audio(cell) if is_sound and data[8:12] != b"WEBP" else _image(cell)
+
+
+def _image(cell: Any) -> NDArray[np.uint8]:
+    if isinstance(cell, Mapping):
+        return decode_image(_cell_bytes(cell))
+    return np.asarray(cell.convert("RGB"))  # `datasets` has made a Pillow image of it.
+
+
+def _audio(cell: Any) -> NDArray[np.float32]:
+    if not isinstance(cell, Mapping) and hasattr(cell, "get_all_samples"):
+        # `datasets` with torchcodec has made a decoder of it: [channels, T].
+        return np.asarray(cell.get_all_samples().data.mean(0), dtype=np.float32)
+    return decode_clip(_cell_bytes(cell), RATE_HZ)
+
+
+def _cell_bytes(cell: Mapping[str, Any]) -> bytes:
+    data = cell.get("bytes")
+    if not data:
+        raise MediaError("empty_file", f"the cell of {cell.get('path')!r} holds no bytes")
+    return bytes(data)
+
+
+@dataclass(frozen=True)
+class Built:
+    """A built dataset on disk, opened by its manifest."""
+
+    root: Path
+    manifest: Mapping[str, Any]
+
+    @classmethod
+    def open(cls, path: Path | str) -> Built:
+        """Open a dataset folder; raises DatasetError if it is none or lacks a shard."""
+        root = Path(path).expanduser().resolve()
+        return cls(root, manifests.read(root))
+
+    @property
+    def digest(self) -> str:
+        """The digest of the whole: equal digests mean equal data."""
+        return str(self.manifest["digest"])
+
+    @property
+    def demo(self) -> bool:
+        """Whether this is the procedurally generated demo and not Bird-MML."""
+        return bool(self.manifest["demo"])
+
+    def split(self, name: str) -> Rows:
+        """The rows of one split; raises UnknownName if the dataset has no such split."""
+        splits = self.manifest["splits"]
+        if name not in splits:
+            raise UnknownName("split", name, splits, hint=f"{self.root} has {', '.join(splits)}")
+        return Rows([self.root / s["path"] for s in splits[name]["shards"]])
+
+
+class Rows:
+    """The rows of one split by number; keeps one row group of media in memory at a time."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._files = [_open_shard(p) for p in paths]
+        self._groups: list[tuple[int, int]] = []
+        starts = [0]
+        for number, file in enumerate(self._files):
+            for group in range(file.metadata.num_row_groups):
+                self._groups.append((number, group))
+                starts.append(starts[-1] + file.metadata.row_group(group).num_rows)
+        self._starts = np.asarray(starts)
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def column(self, name: str) -> list[Any]:
+        """All values of one light column (not image or audio), in row order."""
+        return [v for f in self._files for v in f.read(columns=[name]).column(name).to_pylist()]
+
+    def media(self, rows: Sequence[int], columns: Sequence[str] = ("image", "audio")) -> list[dict[str, Any]]:
+        """Decoded media of the given rows, in the order given: image uint8 [H, W, 3], audio float32 [T].
+
+        Raises MediaError naming the row if one cannot be decoded, DatasetError if a shard is damaged.
+        """
+        found: dict[int, dict[str, Any]] = {}
+        for row, cells in self._cells(sorted(set(map(int, rows))), list(columns)):
+            try:
+                found[row] = decode(cells)
+            except MediaError as e:
+                raise MediaError(
+                    e.reason, f"row {row}: {e.detail}; run `birdmml validate` on the dataset"
+                ) from e
+        return [found[int(r)] for r in rows]
+
+    def _cells(self, rows: Sequence[int], columns: list[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+        at = np.searchsorted(self._starts, rows, side="right") - 1
+        for group in sorted(set(at.tolist())):
+            number, inner = self._groups[group]
+            try:
+                table = self._files[number].read_row_group(inner, columns=columns)
+            except OSError as e:
+                raise DatasetError(
+                    f"a shard is damaged ({e}): run `birdmml validate`, then build again"
+                ) from e
+            wanted = [r for r, g in zip(rows, at, strict=True) if g == group]
+            taken = table.take([r - int(self._starts[group]) for r in wanted]).to_pylist()
+            yield from zip(wanted, taken, strict=True)
+
+
+def _open_shard(path: Path) -> pq.ParquetFile:
+    try:
+        return pq.ParquetFile(path, memory_map=True)
+    except FileNotFoundError as e:
+        raise DatasetError(f"{path} is missing though the manifest lists it: build the dataset again") from e
+    except (OSError, ValueError) as e:
+        raise DatasetError(f"{path} is not a readable Parquet file ({e}): build the dataset again") from e

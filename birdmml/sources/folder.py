@@ -1,0 +1,215 @@
+"""A user's own photos and recordings: folders by species, or a CSV/JSONL manifest.
+
+    DIR/images/<species>/*          photos, any format that Pillow reads
+    DIR/audio/<species>/*           recordings, any format that libsndfile reads
+or  DIR/manifest.csv (.jsonl)       species, path, and optionally caption, license, author, url,
+                                    observation, recording, start_s; paths relative to the manifest
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
+
+from birdmml import taxonomy
+from birdmml.errors import MediaError, SourceError, UnknownName, UsageError
+from birdmml.licenses import normalise
+from birdmml.schema import Caption, Card, Credit, Photo, Recording, Reject
+from birdmml.sources._table import MANIFEST_NAMES, read_table
+
+CARD = Card(
+    summary="A user's own photos and recordings",
+    license="as each file's row says",
+    citation="",
+    url="",
+)
+
+IMAGE_SUFFIXES = frozenset(
+    (".jpg", ".jpeg", ".jpe", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
+)
+AUDIO_SUFFIXES = frozenset(
+    (".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aif", ".aiff", ".aifc", ".au", ".caf", ".w64")
+)
+LITTER = frozenset({"thumbs.db", "desktop.ini"})
+
+# A Xeno-canto number in a file name tells which files are parts of one recording.
+_XENO_CANTO = re.compile(r"(?<![A-Za-z0-9])XC(\d{3,})(?!\d)", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """`root` is the folder or the manifest file; clips are `clip_seconds` long; `encoding` is the manifest's."""
+
+    root: str = ""
+    clip_seconds: float = 10.0
+    encoding: str = "utf-8"
+
+
+def records(settings: Settings) -> Iterator[Photo | Recording | Reject]:
+    """Photos and recordings in a stable order; rows and files that cannot be taken come as rejects.
+
+    Raises SourceError if there is nothing to read, and for a manifest that is no table.
+    """
+    root = _root(settings)
+    given = Path(settings.root).expanduser()
+    if given.is_file():
+        yield from _listed(root, read_table(given, settings.encoding))
+        return
+    for name in MANIFEST_NAMES:
+        if (root / name).is_file():
+            yield from _listed(root, read_table(root / name, settings.encoding))
+            return
+    if not (root / "images").is_dir() and not (root / "audio").is_dir():
+        raise SourceError(
+            f"{root} has neither images/<species>/ and audio/<species>/ folders nor a manifest "
+            f"({', '.join(MANIFEST_NAMES)}): arrange the files so, or name another folder with --from"
+        )
+    yield from _walk(root, "images", IMAGE_SUFFIXES)
+    yield from _walk(root, "audio", AUDIO_SUFFIXES)
+
+
+def open_media(settings: Settings, locator: str) -> Path:
+    """The file of a record; raises MediaError if it has gone."""
+    path = _root(settings) / locator
+    if not path.is_file():
+        raise MediaError("missing_file", "there is no such file")
+    return path
+
+
+def stamp(settings: Settings, locator: str) -> str:
+    """Size and time of a file: a changed file is not taken over from an interrupted build."""
+    try:
+        info = (_root(settings) / locator).stat()
+    except OSError:
+        return "absent"
+    return f"{info.st_size}:{info.st_mtime_ns}"
+
+
+def facts(settings: Settings) -> dict[str, Any]:
+    """What the manifest of the dataset says about this source."""
+    return {"demo": False}
+
+
+def public_settings(settings: Settings) -> dict[str, Any]:
+    """The settings without the user's path, which is nobody's business and would change the digest."""
+    return {
+        "root": _root(settings).name,
+        "clip_seconds": settings.clip_seconds,
+        "encoding": settings.encoding,
+    }
+
+
+def fake(root: Path, seed: int) -> Settings:
+    """Write a tiny folder of both kinds of media for four species, seeded; for the contract test."""
+    import numpy as np
+    import soundfile
+    from PIL import Image
+
+    rng = np.random.default_rng(seed)
+    for species in taxonomy.all_species()[:4]:
+        name = species.scientific_name.replace(" ", "_")
+        for number in range(3):
+            photo = root / "images" / name / f"photo{number}.jpg"
+            sound = root / "audio" / name / f"call{number}.wav"
+            photo.parent.mkdir(parents=True, exist_ok=True)
+            sound.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(rng.integers(0, 256, (24, 32, 3), dtype=np.uint8)).save(photo)
+            soundfile.write(sound, 0.1 * rng.standard_normal(4000), 8000)
+    return Settings(str(root), clip_seconds=1.0)
+
+
+def _root(settings: Settings) -> Path:
+    if not settings.root:
+        raise UsageError("the folder source needs a folder: add --from DIR")
+    given = Path(settings.root).expanduser()
+    if not given.exists():
+        raise SourceError(
+            f"{given} does not exist: name the folder with your photos and recordings with --from"
+        )
+    return (given.parent if given.is_file() else given).resolve()
+
+
+def _walk(root: Path, top: str, suffixes: frozenset[str]) -> Iterator[Photo | Recording | Reject]:
+    """Every file below `top`, in name order; the folder just below names the species."""
+    base = root / top
+    if not base.is_dir():
+        return
+    for path in sorted(base.rglob("*"), key=lambda p: p.relative_to(base).as_posix()):
+        inside = path.relative_to(base)
+        litter = path.name.casefold() in LITTER or any(part.startswith(".") for part in inside.parts)
+        if path.is_dir() or litter:
+            continue
+        locator = path.relative_to(root).as_posix()
+        if len(inside.parts) < 2:
+            yield Reject(
+                locator, "no_species", f"put it into a folder named after its species: {top}/<species>/"
+            )
+        elif path.suffix.casefold() not in suffixes:
+            yield Reject(locator, "unknown_type", f"{path.suffix or 'no suffix'} is no type for {top}/")
+        else:
+            yield _record(root, base.resolve(), locator, inside.parts[0], {})
+
+
+def _listed(root: Path, rows: Iterator[tuple[int, dict[str, str]]]) -> Iterator[Photo | Recording | Reject]:
+    """The rows of a manifest, each a record or a reject."""
+    seen: set[tuple[str, str]] = set()
+    for line, row in rows:
+        locator = row["path"].replace("\\", "/")
+        where = locator or f"line {line}"
+        if not locator:
+            yield Reject(where, "no_path", f"line {line} names no file")
+        elif _leaves(locator):
+            yield Reject(
+                where, "path_outside", f"line {line}: the path is absolute or climbs out of the folder"
+            )
+        elif (key := (str(PurePosixPath(locator)), row.get("start_s", ""))) in seen:
+            yield Reject(where, "listed_twice", f"line {line}: the file was listed before")
+        else:
+            seen.add(key)
+            yield _record(root, root, key[0], row.get("species", ""), row, line)
+
+
+def _record(
+    root: Path, top: Path, locator: str, species: str, row: dict[str, str], line: int = 0
+) -> Photo | Recording | Reject:
+    """One file (that must lie below `top`) as a record: its kind by its suffix, its species by the taxonomy."""
+    at = f"line {line}: " if line else ""
+    suffix = PurePosixPath(locator).suffix.casefold()
+    if not (root / locator).resolve().is_relative_to(top):
+        return Reject(locator, "path_outside", f"{at}the file is a link that leaves the folder")
+    if suffix not in IMAGE_SUFFIXES and suffix not in AUDIO_SUFFIXES:
+        return Reject(
+            locator, "unknown_type", f"{at}{suffix or 'no suffix'} is neither an image nor a sound format"
+        )
+    try:
+        name = taxonomy.resolve(species).scientific_name
+    except UnknownName as e:
+        return Reject(locator, "unknown_species", f"{at}{e}")
+    credit = Credit(
+        normalise(row.get("license")), row.get("license", ""), row.get("author", ""), row.get("url", "")
+    )
+    text = row.get("caption", "").strip()
+    caption = Caption(text, "provided", credit) if text else None
+    if suffix in IMAGE_SUFFIXES:
+        return Photo(locator, name, locator, row.get("observation") or locator, credit, caption)
+    try:
+        start_s = float(row["start_s"]) if row.get("start_s") else None
+    except ValueError:
+        return Reject(locator, "bad_start_s", f"{at}start_s is {row['start_s']!r}, not a number of seconds")
+    identity = locator if start_s is None else f"{locator}@{start_s:g}s"
+    group = row.get("recording") or _recording_of(locator)
+    return Recording(identity, name, locator, group, credit, caption, start_s=start_s)
+
+
+def _recording_of(locator: str) -> str:
+    found = _XENO_CANTO.search(PurePosixPath(locator).name)
+    return f"XC{found[1]}" if found else locator
+
+
+def _leaves(path: str) -> bool:
+    """Whether a path, read as POSIX or as Windows, is absolute or has a `..` in it."""
+    posix, windows = PurePosixPath(path), PureWindowsPath(path)
+    return posix.is_absolute() or bool(windows.drive or windows.root) or ".." in posix.parts
