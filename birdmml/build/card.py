@@ -1,0 +1,124 @@
+"""The dataset card: README.md of a built dataset, from its manifest and validation."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from birdmml import __version__
+from birdmml.build.report_text import markdown, printable
+from birdmml.columns import COLUMNS
+from birdmml.schema import SPLITS, UNKNOWN_LICENSE
+
+PARTS = ("image", "audio", "caption")
+
+# The Creative Commons licences and versions that the Hub's `license:` field knows; all others are `other` there.
+_HUB_VERSIONS = {
+    "by": ("2.0", "2.5", "3.0", "4.0"),
+    "by-sa": ("3.0", "4.0"),
+    "by-nc": ("2.0", "3.0", "4.0"),
+    "by-nd": ("4.0",),
+    "by-nc-nd": ("3.0", "4.0"),
+    "by-nc-sa": ("2.0", "3.0", "4.0"),
+}
+HUB_LICENSES = frozenset(
+    {"cc0-1.0"} | {f"cc-{t}-{v}" for t, versions in _HUB_VERSIONS.items() for v in versions}
+)
+
+_SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
+_TASKS = ("zero-shot-image-classification", "image-classification", "audio-classification")
+
+
+def render_card(manifest: Mapping[str, Any], validation: Mapping[str, Any]) -> str:
+    """The card as Markdown with YAML front matter; the same manifest and validation give the same text.
+
+    Licence counts are those of `manifest["licenses"]` ({"image": {"CC-BY-4.0": rows, ...}, ...}).
+    """
+    licenses: Mapping[str, Mapping[str, int]] = manifest["licenses"]
+    return _template().render(
+        manifest=manifest,
+        validation=validation,
+        front_matter=Markup(_front_matter(manifest)),  # noqa: S704  # JSON strings of our making, see below
+        splits=[(s, manifest["splits"][s]) for s in SPLITS if s in manifest["splits"]],
+        ceilings=manifest["source"].get("facts", {}).get("ceilings", {}),
+        licenses=[(part, _by_count(licenses[part])) for part in PARTS],
+        rejects=_by_count(validation["rejects_by_reason"]),
+        origins=validation["captions_by_origin"],
+        unknown=validation["unknown_licenses"],
+        conflicts=sum(len(d["species"]) > 1 for d in validation["duplicates"]),
+        columns=[(Markup(c.name), c.kind, Markup(c.meaning)) for c in COLUMNS],  # noqa: S704  # our own words
+        version=__version__,
+    )
+
+
+def hub_licenses(licenses: Mapping[str, Mapping[str, int]]) -> list[str]:
+    """The Hub's `license:` list for the licences of a dataset's parts, sorted, `other` last."""
+    ids = {spdx.lower() for part in licenses.values() for spdx, rows in part.items() if rows}
+    known = sorted(ids & HUB_LICENSES)
+    return known if known and ids <= HUB_LICENSES else [*known, "other"]
+
+
+def _front_matter(manifest: Mapping[str, Any]) -> str:
+    """YAML whose values are JSON, a subset of YAML: quotes, colons and line ends in them stay data."""
+    demo = bool(manifest["demo"])
+    rows = int(manifest["counts"]["rows"])
+    fields = {
+        "pretty_name": "birdmml demo (generated; not Bird-MML)" if demo else manifest["name"],
+        "license": hub_licenses(manifest["licenses"]),
+        "language": ["en"],
+        "task_categories": list(_TASKS),
+        "tags": ["birds", "bioacoustics", "biology", "multimodal", *(["synthetic"] if demo else [])],
+        "size_categories": [next((name for limit, name in _SIZES if rows < limit), "1M<n<10M")],
+        "configs": [{"config_name": "default", "data_files": _data_files(manifest)}],
+    }
+    return "\n".join(f"{key}:{_yaml(value)}" for key, value in fields.items())
+
+
+def _data_files(manifest: Mapping[str, Any]) -> list[dict[str, str]]:
+    """One pattern a split; a pattern without a file would make the dataset unloadable."""
+    filled = [s for s in SPLITS if manifest["splits"].get(s, {}).get("rows")]
+    return [{"split": s, "path": f"data/{s}-*.parquet"} for s in filled]
+
+
+def _yaml(value: Any) -> str:
+    if isinstance(value, list):
+        return "".join(f"\n-{_yaml(item)}" for item in value)
+    return f" {printable(json.dumps(value, ensure_ascii=False))}"
+
+
+def _by_count(counts: Mapping[str, int]) -> list[tuple[str, int]]:
+    """Largest first, then by name; `unknown` last."""
+    return sorted(counts.items(), key=lambda kv: (kv[0] == UNKNOWN_LICENSE, -kv[1], kv[0]))
+
+
+def _settings(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Nested settings as dotted names and plain values, in the order of their names."""
+    for key, item in sorted(value.items()):
+        if isinstance(item, Mapping):
+            yield from _settings(item, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", item if isinstance(item, str) else json.dumps(item, ensure_ascii=False)
+
+
+@cache
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).with_name("templates")),
+        autoescape=True,
+        # Every plain string that a template prints goes through here, so none can be forgotten.
+        finalize=lambda v: markdown(v) if isinstance(v, str) and not isinstance(v, Markup) else v,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["thousands"] = lambda n: f"{n:,}"
+    environment.filters["percent"] = lambda x: f"{100 * x:.1f} %"
+    environment.filters["settings"] = lambda m: list(_settings(m))
+    return environment.get_template("dataset_card.md.j2")

@@ -1,0 +1,40 @@
+"""Text of strangers (names, captions, addresses) made harmless for Markdown, YAML and HTML."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import urlsplit
+
+from markupsafe import Markup
+
+# Controls, marks that reorder the text around them, lone surrogates and non-characters.
+_UNSEEN = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff\ufffe\uffff]"
+)
+
+
+def printable(text: str) -> str:
+    """`text` with each character that readers obey or refuse, unseen, replaced by a space."""
+    return _UNSEEN.sub(" ", text)
+
+
+def markdown(text: str) -> Markup:
+    """Text as inert Markdown on one line: nothing in it becomes a link, a tag, a table cell or emphasis."""
+    line = " ".join(printable(text).split())
+    line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    line = re.sub(r"([\\`*_\[\]|#~$!{}])", r"\\\1", line)
+    # GitHub's flavour turns bare addresses into links.
+    line = line.replace("://", "&#58;//").replace("www.", "www&#46;").replace("@", "&#64;")
+    return Markup(line)  # noqa: S704  # escaped above
+
+
+def web_address(text: str) -> str | None:
+    """`text` if it is an absolute http or https address, else None: nothing else may become a link."""
+    try:
+        parts = urlsplit(text)
+        host = parts.hostname
+    except ValueError:
+        return None
+    # urlsplit drops tabs and line ends in silence, browsers too: such an address is not what it seems.
+    plain = text.isprintable() and not re.search(r"[\s\\]", text)
+    return text if plain and host and parts.scheme in ("http", "https") else None
