@@ -1,5 +1,67 @@
-"""The command line."""
+"""The command line: parse, call one function, print. Nothing heavy is imported before a command runs."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import click
+import typer
+
+from birdmml import __version__
+from birdmml.cli import build, data, species
+from birdmml.errors import BirdmmlError
+
+HELP = f"""birdmml {__version__}: build, audit and benchmark image-audio-text datasets of birds.
+
+\b
+  birdmml build --out ./data             an offline demo dataset, in seconds
+  birdmml build --source folder --from DIR --out ./data
+  birdmml info ./data                    what is in it
+  birdmml bench --method confu           train and score a model on it
+"""
+
+app = typer.Typer(
+    name="birdmml",
+    help=HELP,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    no_args_is_help=True,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+for group in (build, data, species):
+    group.register(app)
 
 
 def main() -> None:
-    """Run the command line."""
+    """Run the command line; exit 0 when done, 1 when something failed, 2 for wrong usage, 130 for Ctrl-C."""
+    try:
+        code = app(standalone_mode=False)
+    except BirdmmlError as e:
+        _fail(str(e), e.exit_code)
+    except click.ClickException as e:
+        e.show()
+        sys.exit(e.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        _fail("interrupted", 130)
+    except BrokenPipeError:
+        sys.stderr.close()  # The reader of our output has left; there is nobody to tell.
+        sys.exit(1)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(message: str, code: int) -> None:
+    typer.echo(f"birdmml: {message}", err=True)
+    sys.exit(code)

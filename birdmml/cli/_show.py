@@ -1,0 +1,82 @@
+"""What several commands print: a progress bar, a dataset in a few lines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+DEMO_BANNER = (
+    "DEMO DATA, procedurally generated: this is not Bird-MML, and its figures say nothing about real birds."
+)
+
+
+@contextmanager
+def progress_bar(quiet: bool = False) -> Iterator[Callable[[str, int, int], None]]:
+    """A callback (stage, done, total) that draws one bar a stage on a terminal, and nothing elsewhere."""
+    from tqdm import tqdm
+
+    bars: dict[str, Any] = {}
+
+    def show(stage: str, done: int, total: int) -> None:
+        if stage not in bars:
+            for bar in bars.values():
+                bar.close()
+            bars[stage] = tqdm(total=total, desc=stage, leave=False, disable=True if quiet else None)
+        bars[stage].update(done - bars[stage].n)
+
+    try:
+        yield show
+    finally:
+        for bar in bars.values():
+            bar.close()
+
+
+def dataset_lines(root: Path, manifest: Mapping[str, Any], validation: Mapping[str, Any]) -> list[str]:
+    """A built dataset in a few lines."""
+    counts = manifest["counts"]
+    sides = ", ".join(f"{name} {value['rows']:,}" for name, value in manifest["splits"].items())
+    size = sum(s["bytes"] for v in manifest["splits"].values() for s in v["shards"])
+    lines = [DEMO_BANNER] if manifest["demo"] else []
+    lines += [
+        f"{root}: {counts['rows']:,} image-audio-text triplets of {counts['species']} species ({sides})",
+        f"  made of     {counts['photos']:,} photos, {counts['clips']:,} clips of {counts['recordings']:,} "
+        f"recordings; {size / 2**20:,.1f} MiB",
+        f"  checked     {validation['media_checked']:,} media, {len(validation['rejects'])} rejected"
+        f" ({100 * validation['reject_share']:.1f} %, --max-rejects {validation['max_rejects']:g})",
+    ]
+    lines += [f"              {n} x {reason}" for reason, n in validation["rejects_by_reason"].items()]
+    lines += _unused(validation)
+    if manifest["demo"]:
+        known = manifest["source"]["facts"]["ceilings"]
+        lines.append(
+            "  best possible accuracy, by design: "
+            + ", ".join(f"{k} {100 * v:.1f} %" for k, v in known.items())
+        )
+    return lines
+
+
+def _unused(validation: Mapping[str, Any]) -> list[str]:
+    lines = []
+    unpaired = validation["unpaired"]
+    if unpaired:
+        photos, clips = sum(u["photos"] for u in unpaired), sum(u["clips"] for u in unpaired)
+        names = sorted({u["species"] for u in unpaired})
+        lines.append(
+            f"  unpaired    {photos} photos and {clips} clips of {len(names)} species have no partner: "
+            f"{', '.join(names[:4])}{', ...' if len(names) > 4 else ''}"
+        )
+    tails = validation["dropped_tails"]
+    if tails["clips"]:
+        lines.append(
+            f"  tails       {tails['clips']} ends of recordings ({tails['seconds']:.1f} s) are too short for a clip"
+        )
+    if validation["duplicates"]:
+        lines.append(
+            f"  duplicates  {len(validation['duplicates'])} media are there more than once (one split each)"
+        )
+    unknown = {k: n for k, n in validation["unknown_licenses"].items() if n}
+    if unknown:
+        lines.append("  licences    unknown for " + ", ".join(f"{n:,} {k}s" for k, n in unknown.items()))
+    return lines
