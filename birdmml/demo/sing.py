@@ -1,0 +1,195 @@
+"""Songs synthesised from their traits: notes with envelopes and overtones, over hiss, wind and insects."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from birdmml.demo.traits import Song
+from birdmml.schema import RATE_HZ
+
+Sound = NDArray[np.float32]
+Curve = NDArray[np.float64]
+
+PITCH_HZ = {"low": 2000.0, "middle": 3300.0, "high": 5400.0}
+# Seconds from one note to the next; each phrase takes about two.
+GAPS_S = {
+    "slow": (0.42,) * 5,
+    "quick": (0.19,) * 10,
+    "speeding": tuple(0.42 * 0.82**k for k in range(9)),
+    "paired": (0.18, 0.44) * 3,
+}
+_LONGEST_NOTE_S = 0.31
+_PAUSE_S = 0.7
+_LOUDEST = 0.95
+# Overtones above this would fold back below the Nyquist frequency.
+_OVERTONE_LIMIT_HZ = 10_500.0
+
+
+@dataclass(frozen=True)
+class Voice:
+    """How one bird sings this once: factors on tempo and pitch, its first note (s), peak level, overtones."""
+
+    tempo: float
+    pitch: float
+    start_s: float
+    peak: float
+    overtone: float
+    echo_s: float
+
+
+@dataclass(frozen=True)
+class Ambience:
+    """What else is heard: hiss (dBFS RMS, steeper with `tilt`), wind (dB over it), an insect's tone (Hz, 0: none)."""
+
+    hiss_dbfs: float
+    tilt: float
+    wind_db: float
+    insect_hz: float
+    insect_pulse_hz: float
+
+
+@dataclass(frozen=True)
+class Note:
+    """One note: start and length in s, pitch in Hz."""
+
+    start_s: float
+    seconds: float
+    hz: float
+
+
+def some_voice(rng: np.random.Generator) -> Voice:
+    """A random singer; the spread of tempo and pitch is well below what tells two songs apart."""
+    u = rng.random(6).tolist()
+    return Voice(
+        tempo=0.94 + 0.12 * u[0],
+        pitch=0.97 + 0.06 * u[1],
+        start_s=0.05 + 0.55 * u[2],
+        peak=0.22 * (3.2 ** u[3]),
+        overtone=0.08 + 0.3 * u[4],
+        echo_s=0.03 + 0.06 * u[5],
+    )
+
+
+def some_ambience(rng: np.random.Generator) -> Ambience:
+    """A random place to record in; one in three is windy, one in four has an insect."""
+    u = rng.random(6).tolist()
+    return Ambience(
+        hiss_dbfs=-56.0 + 16.0 * u[0],
+        tilt=0.2 + 0.5 * u[1],
+        wind_db=10.0 + 12.0 * u[2] if u[2] > 0.67 else 0.0,
+        insect_hz=6300.0 + 2700.0 * u[4] if u[3] > 0.75 else 0.0,
+        insect_pulse_hz=18.0 + 30.0 * u[5],
+    )
+
+
+def score(song: Song, voice: Voice, seconds: float) -> tuple[Note, ...]:
+    """The notes of a clip of `seconds` s: the phrase, repeated after a pause while there is time."""
+    gaps = GAPS_S[song.rhythm]
+    notes: list[Note] = []
+    at = voice.start_s
+    while at < seconds - 0.3:
+        for k, gap in enumerate(gaps):
+            length = min(0.8 * gap, 0.8 * min(gaps) if song.rhythm == "paired" else _LONGEST_NOTE_S)
+            if at + length / voice.tempo > seconds:
+                return tuple(notes)
+            hz = PITCH_HZ[song.pitch] * voice.pitch * _course(song.course, k / (len(gaps) - 1))
+            notes.append(Note(at, length / voice.tempo, hz))
+            at += gap / voice.tempo
+        at += _PAUSE_S
+    return tuple(notes)
+
+
+def sing(
+    song: Song,
+    voice: Voice,
+    ambience: Ambience,
+    seconds: float,
+    rng: np.random.Generator,
+    rate_hz: int = RATE_HZ,
+) -> Sound:
+    """A clip, float32 [seconds * rate_hz], peak at most 0.95."""
+    total = round(seconds * rate_hz)
+    out = _surroundings(ambience, total, rate_hz, rng)
+    out += _song(song, voice, seconds, total, rate_hz)
+    loudest = float(np.abs(out).max())
+    if loudest > _LOUDEST:
+        out *= _LOUDEST / loudest
+    return out
+
+
+def _song(song: Song, voice: Voice, seconds: float, total: int, rate_hz: int) -> Sound:
+    dry = np.zeros(total, dtype=np.float32)
+    for note in score(song, voice, seconds):
+        wave = _wave(song.syllable, note, voice.overtone, rate_hz)
+        at = round(note.start_s * rate_hz)
+        wave = wave[: total - at]
+        dry[at : at + len(wave)] += wave
+    delay = round(voice.echo_s * rate_hz)
+    wet = dry.copy()
+    wet[delay:] += 0.22 * dry[:-delay]
+    loudest = float(np.abs(wet).max())
+    return wet * np.float32(voice.peak / loudest)
+
+
+def _wave(syllable: str, note: Note, overtone: float, rate_hz: int) -> Sound:
+    """One note: its pitch curve integrated to a phase, one overtone, and an envelope."""
+    t = np.arange(round(note.seconds * rate_hz)) / rate_hz
+    bend, loud = _shape(syllable, t, note.seconds)
+    hz = note.hz * bend
+    phase = np.cumsum(hz) * (2 * np.pi / rate_hz)
+    attack_release = np.minimum(np.minimum(t / 0.012, (note.seconds - t) / 0.03), 1.0)
+    wave = np.sin(phase)
+    wave += overtone * np.clip((_OVERTONE_LIMIT_HZ - 2 * hz) / 1000.0, 0.0, 1.0) * np.sin(2 * phase)
+    return np.asarray(wave * loud * attack_release, dtype=np.float32)
+
+
+def _shape(syllable: str, t: Curve, seconds: float) -> tuple[Curve, Curve]:
+    """Pitch factor [T] and loudness [T] of a syllable over its time `t` (s)."""
+    u, even = t / seconds, np.ones_like(t)
+    if syllable == "rising":
+        return 0.74 * (1.32 / 0.74) ** u, even
+    if syllable == "falling":
+        return 1.32 * (0.74 / 1.32) ** u, even
+    if syllable == "trill":
+        return even, np.square(np.square(np.sin(np.pi * 28.0 * t)))
+    if syllable == "whistle":
+        return even, even
+    if syllable == "buzz":
+        return 1.0 + 0.2 * np.sin(2 * np.pi * 95.0 * t), even
+    if syllable == "warble":
+        return 1.0 + 0.17 * np.sin(2 * np.pi * 15.0 * t), even
+    if syllable == "arch":
+        return 0.76 + 0.52 * np.sin(np.pi * u), even
+    # two-note: a high half and a low one, parted by a breath.
+    return np.where(u < 0.5, 1.18, 0.82), np.minimum(1.0, np.abs(u - 0.5) * seconds / 0.012)
+
+
+def _course(course: str, part: float) -> float:
+    """Pitch factor at `part` (0 to 1) of the phrase."""
+    factors: dict[str, float] = {"level": 1.0, "climbing": 0.84 * 1.45**part, "dropping": 1.22 * 1.45**-part}
+    return factors[course]
+
+
+def _surroundings(ambience: Ambience, total: int, rate_hz: int, rng: np.random.Generator) -> Sound:
+    """Hiss whose spectrum falls with frequency, wind below 300 Hz, and perhaps an insect."""
+    hz, bins = _bins(total, rate_hz)
+    spectrum = rng.standard_normal(2 * bins, dtype=np.float32).view(np.complex64)
+    spectrum *= hz**-ambience.tilt * (1.0 + (10 ** (ambience.wind_db / 20) - 1.0) * (hz < 300.0))
+    noise = np.fft.irfft(spectrum, total).astype(np.float32)
+    audible = float(np.sqrt(np.mean(np.square(noise))))
+    noise *= np.float32(10 ** (ambience.hiss_dbfs / 20) / audible)
+    if ambience.insect_hz:
+        t = np.arange(total, dtype=np.float32) / np.float32(rate_hz)
+        pulse = 0.5 + 0.5 * np.sin(np.float32(2 * np.pi * ambience.insect_pulse_hz) * t)
+        noise += np.float32(0.012) * pulse * np.sin(np.float32(2 * np.pi * ambience.insect_hz) * t)
+    return noise
+
+
+@lru_cache(maxsize=8)
+def _bins(total: int, rate_hz: int) -> tuple[Sound, int]:
+    hz = np.fft.rfftfreq(total, 1 / rate_hz).astype(np.float32)
+    return np.maximum(hz, np.float32(40.0)), len(hz)
