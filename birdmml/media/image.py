@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import io
-import warnings
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,6 +37,8 @@ _BROKEN = (
 
 # Below this spread (in grey levels) an image carries no picture: a lens cap, a placeholder, an empty scan.
 _FLAT = 1
+
+_LIMIT_LOCK = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -117,16 +121,20 @@ def _dct_basis() -> NDArray[np.float64]:
     return np.asarray(basis)
 
 
+@functools.cache
+def _formats() -> tuple[str, ...]:
+    """FORMATS, less what this build of Pillow lacks (it may come without AVIF)."""
+    Image.init()
+    return tuple(f for f in FORMATS if f in Image.OPEN)
+
+
 def _open(data: bytes, max_pixels: int) -> Image.Image:
     """Read the header only; refuse what is no image or too large before any pixel is decoded."""
     if not data:
         raise MediaError("empty_file", "the file has no bytes")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # Our own cap follows.
-            picture = Image.open(io.BytesIO(data), formats=FORMATS)
-    except Image.DecompressionBombError as e:
-        raise MediaError("image_too_large", f"more pixels than the limit of {max_pixels:,}") from e
+        with _own_pixel_limit():
+            picture = Image.open(io.BytesIO(data), formats=_formats())
     except UnidentifiedImageError as e:
         raise MediaError("not_an_image", "the bytes are no image format that Pillow knows") from e
     except _BROKEN as e:
@@ -140,8 +148,19 @@ def _open(data: bytes, max_pixels: int) -> Image.Image:
     return picture
 
 
+@contextmanager
+def _own_pixel_limit() -> Iterator[None]:
+    """Lift Pillow's fixed limit while a header is read: ours follows, names the size, and can be set."""
+    with _LIMIT_LOCK:
+        before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = before
+
+
 def _declared_size(data: bytes) -> tuple[int, int]:
-    with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
+    with _own_pixel_limit(), Image.open(io.BytesIO(data), formats=_formats()) as picture:
         return picture.size
 
 
