@@ -5,26 +5,14 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pytest
-import soundfile
-from PIL import Image
+from helpers import Ran, bird_folder
 
 # The suite runs where there is no network; nothing may wait for one.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
-
-
-@dataclass(frozen=True)
-class Ran:
-    """What one command did."""
-
-    code: int
-    out: str
-    err: str
 
 
 @pytest.fixture(autouse=True)
@@ -50,35 +38,6 @@ def cli(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> C
     return run
 
 
-def photo(path: Path, seed: int = 0, size: tuple[int, int] = (40, 30)) -> Path:
-    """A small noisy picture in the format of the suffix."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(path)
-    return path
-
-
-def sound(path: Path, seed: int = 0, seconds: float = 1.5, rate: int = 8000, channels: int = 1) -> Path:
-    """A short noisy recording in the format of the suffix."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    samples = 0.1 * np.random.default_rng(seed).standard_normal((round(seconds * rate), channels))
-    soundfile.write(path, samples, rate)
-    return path
-
-
-SPECIES = ("Setophaga petechia", "Turdus migratorius", "Cyanocitta cristata")
-
-
-def bird_folder(root: Path, photos: int = 5, recordings: int = 5, species: tuple[str, ...] = SPECIES) -> Path:
-    """A folder by species with sound media of everything."""
-    for s, name in enumerate(species):
-        for i in range(photos):
-            photo(root / "images" / name / f"p{i}.jpg", seed=100 * s + i)
-        for i in range(recordings):
-            sound(root / "audio" / name / f"r{i}.wav", seed=100 * s + i)
-    return root
-
-
 @pytest.fixture
 def birds(tmp_path: Path) -> Path:
     """A sound folder of three species, five photos and five recordings each."""
@@ -93,7 +52,7 @@ def small_demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     from birdmml.build.run import BuildSettings, build
 
     source = discover.load("source", "demo")
-    own = source.Settings(species=6, per_species=10, image_size=48, clip_seconds=1.0, eval_videos=1)
+    own = source.Settings(species=6, per_species=10, image_size=48, clip_seconds=2.0, eval_videos=1)
     out = tmp_path_factory.mktemp("demo") / "data"
-    build(BuildSettings("demo", own, limits=Limits(clip_s=1.0)), out)
+    build(BuildSettings("demo", own, limits=Limits(clip_s=2.0)), out)
     yield out

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -19,10 +20,19 @@ R = TypeVar("R")
 MAX_DEATHS = 3
 
 
-def _quiet_worker() -> None:
-    """Ctrl-C is for the parent, who then ends the workers; one thread each, since there is one worker a core."""
+def _start_worker() -> None:
+    """Ctrl-C is for the parent, who then ends the workers; a worker whose parent is gone ends itself."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.environ["OMP_NUM_THREADS"] = "1"
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        # A killed build must not go on writing beside the one that takes over from it.
+        os._exit(1)
 
 
 class Pool:
@@ -87,7 +97,7 @@ class Pool:
         if self._pool is None:
             # "spawn": forking a process with threads of Arrow or BLAS in it can hang.
             context = multiprocessing.get_context("spawn")
-            self._pool = ProcessPoolExecutor(self.workers, mp_context=context, initializer=_quiet_worker)
+            self._pool = ProcessPoolExecutor(self.workers, mp_context=context, initializer=_start_worker)
         flying: dict[Future[R], int] = {}
         queue = iter(todo)
         while True:
