@@ -1,0 +1,184 @@
+"""report/index.html of a built dataset: what is in it, seen and heard. No script, and no request to anywhere."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+from markupsafe import Markup
+
+from birdmml import files, taxonomy
+from birdmml.build import report_draw, report_read
+from birdmml.build.report_text import printable, web_address
+from birdmml.errors import DatasetError, MediaError
+from birdmml.media import audio, image
+from birdmml.schema import SPLITS
+
+PER_SPECIES = 3
+MAX_SPECIES = 150
+MAX_LISTED = 200
+PHOTO_SIDE = 480
+
+_TEMPLATES = Path(__file__).with_name("templates")
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A histogram with its words: `unit` follows each value, `digits` of which are shown."""
+
+    title: str
+    unit: str
+    digits: int
+    bars: list[report_draw.Bar]
+    median: float
+
+
+def write_report(
+    root: Path,
+    manifest: Mapping[str, Any],
+    validation: Mapping[str, Any],
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Write `root`/report/index.html and report/media/ from the shards of `root`; same dataset, same bytes.
+
+    Shows PER_SPECIES rows of each of the first MAX_SPECIES species and MAX_LISTED rejects. `progress` is
+    told (rows drawn, rows to draw). Raises DatasetError if a shard or a medium in it cannot be read.
+    """
+    survey = report_read.survey(root, manifest, PER_SPECIES)
+    labels = sorted(survey.examples)[:MAX_SPECIES]
+    shown = [example for label in labels for example in survey.examples[label]]
+    names = {
+        e: f"{taxonomy.by_label(label).ebird_code}-{n}"
+        for label in labels
+        for n, e in enumerate(survey.examples[label], 1)
+    }
+    _write_media(root, shown, names, int(manifest["settings"]["rate_hz"]), progress)
+    page = _template().render(
+        manifest=manifest,
+        validation=validation,
+        css=_css(),
+        csp=_policy(),
+        splits=[(s, manifest["splits"][s]) for s in SPLITS if s in manifest["splits"]],
+        gallery=[_section(label, survey, names) for label in labels],
+        species_total=len(survey.examples),
+        charts=_charts(survey),
+        rows_chart=_rows_chart(survey),
+        clipped_rows=survey.clipped_rows,
+        shard_bytes=sum(s["bytes"] for split in manifest["splits"].values() for s in split["shards"]),
+        max_listed=MAX_LISTED,
+        per_species=PER_SPECIES,
+    )
+    files.write_text(root / "report" / "index.html", page)
+
+
+def _write_media(
+    root: Path,
+    shown: list[report_read.Example],
+    names: Mapping[report_read.Example, str],
+    rate_hz: int,
+    progress: Callable[[int, int], None] | None,
+) -> None:
+    folder = root / "report" / "media"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for done, (example, photo, clip) in enumerate(report_read.media(root, shown), 1):
+        try:
+            small = image.ready_image(photo, PHOTO_SIDE).data
+            samples = audio.decode_clip(clip, rate_hz)
+        except MediaError as e:
+            raise DatasetError(
+                f"row {example.values['id']!r} in {root / example.shard}: {e}; build the dataset again"
+            ) from e
+        spectrogram = report_draw.spectrogram_png(samples, rate_hz, example.values["audio_valid_seconds"])
+        for suffix, data in ((".jpg", small), (".flac", clip), (".png", spectrogram)):
+            # No sync for each: the build renames its whole folder when all is done.
+            (folder / (names[example] + suffix)).write_bytes(data)
+        if progress is not None:
+            progress(done, len(shown))
+
+
+def _section(
+    label: int, survey: report_read.Survey, names: Mapping[report_read.Example, str]
+) -> dict[str, Any]:
+    rows = survey.rows_by_label[label]
+    return {
+        "species": taxonomy.by_label(label),
+        "rows": sum(rows.values()),
+        "splits": [(s, rows[s]) for s in SPLITS if rows[s]],
+        "cards": [(names[e], e.split, e.values) for e in survey.examples[label]],
+    }
+
+
+def _charts(survey: report_read.Survey) -> list[Chart]:
+    wanted = (
+        ("seconds", "Sound in a clip", "s", 1),
+        ("level", "Level of a clip", "dBFS", 1),
+        ("side", "Longer side of a photo", "px", 0),
+        ("words", "Length of a caption", "words", 0),
+    )
+    return [
+        Chart(title, unit, digits, bars, float(np.median(survey.numbers[key])))
+        for key, title, unit, digits in wanted
+        if (bars := report_draw.histogram(survey.numbers[key], whole=not digits))
+    ]
+
+
+def _rows_chart(survey: report_read.Survey) -> list[dict[str, Any]]:
+    """Rows of each species by split, most first."""
+    order = sorted(survey.rows_by_label.items(), key=lambda item: (-sum(item[1].values()), item[0]))
+    return [
+        {
+            "name": taxonomy.by_label(label).common_name,
+            "rows": sum(rows.values()),
+            "splits": [(s, rows[s]) for s in SPLITS],
+        }
+        for label, rows in order
+    ]
+
+
+@cache
+def _css() -> Markup:
+    return Markup((_TEMPLATES / "report.css").read_text(encoding="utf-8"))  # noqa: S704  # our own file
+
+
+@cache
+def _policy() -> str:
+    """The page may show its own photos and play its own sounds, in its one style; nothing else can load or run."""
+    style = base64.b64encode(hashlib.sha256(_css().encode()).digest()).decode()
+    return (
+        f"default-src 'none'; img-src 'self'; media-src 'self'; style-src 'sha256-{style}'; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def _safe(value: object) -> object:
+    """Plain strings without unseen characters; the template's autoescape does the rest."""
+    return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+@cache
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        finalize=_safe,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["thousands"] = lambda n: f"{n:,}"
+    environment.filters["percent"] = lambda x: f"{100 * x:.1f} %"
+    environment.filters["fixed"] = lambda x, digits: f"{x:,.{digits}f}".replace("-", "−")
+    environment.filters["human_bytes"] = files.human_bytes
+    environment.filters["web_address"] = web_address
+    environment.filters["by_count"] = lambda counts: sorted(counts.items(), key=lambda kv: (-kv[1], kv[0]))
+    return environment.get_template("report.html.j2")
