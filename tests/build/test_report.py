@@ -28,6 +28,7 @@ class Tree(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         self.elements.append((tag, dict(attrs)))
+        self.text += " " if tag in ("td", "th", "dd") else ""
 
     def handle_data(self, data):
         self.text += data
@@ -76,7 +77,7 @@ def hostile_page(tmp_path_factory) -> Path:
 def test_the_page_states_counts_splits_ceilings_and_that_it_is_a_demo(page):
     text = " ".join(_tree(page).text.split())
     assert "Demo data, not Bird-MML." in text
-    assert "rows24 species4 photos24 recordings12 clips24 on disk14.3 MiB" in text
+    assert "rows 24 species 4 photos 24 recordings 12 clips 24 on disk 14.3 MiB" in text
     assert "train 16 4 1 validation 4 4 1 test 4 4 1" in text
     assert "image 50.0 %" in text
     assert "audio 33.3 %" in text
