@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from typing import Annotated
 
-import click
 import typer
 
 from birdmml import __version__
@@ -46,20 +45,14 @@ for group in (build, data, species):
 
 
 def main() -> None:
-    """Run the command line; exit 0 when done, 1 when something failed, 2 for wrong usage, 130 for Ctrl-C."""
+    """Run the command line; exit 0 when done, 1 when something failed, 2 for wrong usage, 130 for Ctrl-C in a build."""
     try:
-        code = app(standalone_mode=False)
+        app()
     except BirdmmlError as e:
         _fail(str(e), e.exit_code)
-    except click.ClickException as e:
-        e.show()
-        sys.exit(e.exit_code)
-    except (click.Abort, KeyboardInterrupt):
-        _fail("interrupted", 130)
     except BrokenPipeError:
         sys.stderr.close()  # The reader of our output has left; there is nobody to tell.
         sys.exit(1)
-    sys.exit(code if isinstance(code, int) else 0)
 
 
 def _fail(message: str, code: int) -> None:

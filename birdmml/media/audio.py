@@ -164,6 +164,9 @@ def _seek(file: soundfile.SoundFile, frame: int) -> None:
 def _resample(samples: Sound, rate: int, rate_hz: int) -> Sound:
     if rate == rate_hz or not len(samples):
         return samples
+    if samples.min() == samples.max():
+        # A filter would ring at the ends and make a constant look like sound.
+        return np.full(round(len(samples) * rate_hz / rate), samples[0], dtype=np.float32)
     return np.asarray(soxr.resample(samples, rate, rate_hz, quality="HQ"), dtype=np.float32)
 
 

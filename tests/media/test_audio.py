@@ -101,6 +101,7 @@ def test_reasons_of_refusal(tmp_path: Path) -> None:
     assert reason(wav(nan, subtype="FLOAT")) == "audio_not_finite"
     assert reason(wav(np.zeros(RATE))) == "audio_constant"
     assert reason(wav(np.full(RATE, 0.25))) == "audio_constant"
+    assert reason(wav(np.full(8000, 0.25), 8000)) == "audio_constant"  # Also where it is resampled.
     assert reason(wav(tone(0.01))) == "audio_too_short"
     assert reason(wav(tone(1.0))[: RATE // 2]) == "audio_truncated"
     flac = wav(np.random.default_rng(0).uniform(-1, 1, 3 * RATE), form="FLAC")
