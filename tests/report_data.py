@@ -10,6 +10,7 @@ import soundfile
 from PIL import Image
 
 from birdmml import taxonomy
+from birdmml.build.schema import arrow_schema
 from birdmml.columns import COLUMNS
 
 RATE_HZ = 22_050
@@ -18,18 +19,6 @@ HOSTILE = (
     "<script>alert('x')</script>\"'`|*_[a](http://evil.example) ![i](//evil.example/i.png)\n---\n# {{ 7*7 }} "
     "& www.evil.example \u202e\x00\x07\U0001f426"
 )
-
-_MEDIUM = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-_KINDS = {
-    "image": _MEDIUM,
-    "audio": _MEDIUM,
-    "label": pa.int64(),
-    "string": pa.string(),
-    "int": pa.int32(),
-    "float": pa.float32(),
-    "bool": pa.bool_(),
-}
-SCHEMA = pa.schema([(c.name, _KINDS[c.kind]) for c in COLUMNS])
 
 
 def jpeg(seed: int, width: int = 120, height: int = 90) -> bytes:
@@ -89,7 +78,7 @@ def write_dataset(root: Path, rows: dict[str, list[dict[str, object]]], group: i
     """One shard a split, `group` rows a row group."""
     (root / "data").mkdir(parents=True)
     for split, values in rows.items():
-        table = pa.Table.from_pylist(values, schema=SCHEMA)
+        table = pa.Table.from_pylist(values, schema=arrow_schema(RATE_HZ))
         pq.write_table(table, root / "data" / f"{split}-00000-of-00001.parquet", row_group_size=group)
 
 

@@ -1,6 +1,8 @@
+import json
 import re
 import unicodedata
 
+import datasets
 import markdown_it
 import pytest
 import yaml
@@ -171,13 +173,23 @@ def test_licences_that_the_hub_does_not_know_are_other(licenses, ids):
     assert hub_licenses(licenses) == ids
 
 
-def test_datasets_reads_the_splits_that_the_card_names(tmp_path, monkeypatch):
+def test_the_code_on_the_card_runs(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_DATASETS_OFFLINE", "1")
-    datasets = pytest.importorskip("datasets")
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
     rows = {k: v for k, v in small().items() if k != "validation"}
+    value = manifest(rows, name="x: 'y' # z")
     write_dataset(tmp_path / "d", rows)
-    (tmp_path / "d" / "README.md").write_text(
-        render_card(manifest(rows, name="x: 'y' # z"), validation()), encoding="utf-8"
-    )
-    loaded = datasets.load_dataset(str(tmp_path / "d"), cache_dir=str(tmp_path / "cache"))
+    (tmp_path / "d" / "manifest.json").write_text(json.dumps(value), encoding="utf-8")
+    card = render_card(value, validation())
+    (tmp_path / "d" / "README.md").write_text(card, encoding="utf-8")
+    names: dict[str, object] = {}
+    for code in re.findall(r"```python\n(.*?)```", card, re.DOTALL):
+        exec(code.replace("path/to/this/folder", str(tmp_path / "d")), names)
+    assert len(names["rows"]) == 16
+    assert names["photo"].size == (120, 90)
+    assert (len(names["sound"]), names["rate_hz"]) == (2 * 22_050, 22_050)
+    arrays = names["arrays"]
+    assert arrays["image"].shape == (90, 120, 3)
+    assert arrays["audio"].shape == (2 * 22_050,)
+    loaded = datasets.load_dataset(str(tmp_path / "d"))
     assert {k: len(v) for k, v in loaded.items()} == {"train": 16, "test": 4}
