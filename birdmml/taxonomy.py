@@ -74,9 +74,8 @@ def resolve(name: str) -> Species:
     """
     found = _index().get(normalise(name))
     if found is None:
-        known = (
-            n for s in all_species() for n in (s.scientific_name, s.common_name, *s.synonyms, *s.other_names)
-        )
+        # Codes are close to everything short; names are what helps.
+        known = (n for s in all_species() for n in s.names() if n[0].isupper() and "_" not in n)
         raise UnknownName("species", name, known, hint="see `birdmml species`")
     return by_label(found)
 
