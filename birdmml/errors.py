@@ -1,16 +1,16 @@
 """What can go wrong, as one tree; every message says what was found, where, and the next step.
 
-    BirdmmlError                 exit 1
-    ├── UsageError               exit 2: options that make no sense
-    │   └── UnknownName          exit 2: a name nobody knows; carries the nearest ones
-    ├── MediaError               one photo, recording or video cannot be used; the build lists it and goes on
-    ├── SourceError              the input of a build as a whole cannot be used
-    ├── BuildError               a build cannot go on, or its result is not accepted
-    ├── DatasetError             a built dataset is missing, incomplete or damaged
-    ├── EvalsetError             an evaluation set is missing, incomplete or damaged
-    ├── CheckpointError          a checkpoint is missing, damaged or of another model
-    ├── TrainingError            training cannot start or diverged
-    └── ResultError              a result cannot be read, or its figures do not follow from its items
+BirdmmlError                 exit 1
+├── UsageError               exit 2: options that make no sense
+│   └── UnknownName          exit 2: a name nobody knows; carries the nearest ones
+├── MediaError               one photo, recording or video cannot be used; the build lists it and goes on
+├── SourceError              the input of a build as a whole cannot be used
+├── BuildError               a build cannot go on, or its result is not accepted
+├── DatasetError             a built dataset is missing, incomplete or damaged
+├── EvalsetError             an evaluation set is missing, incomplete or damaged
+├── CheckpointError          a checkpoint is missing, damaged or of another model
+├── TrainingError            training cannot start or diverged
+└── ResultError              a result cannot be read, or its figures do not follow from its items
 """
 
 from __future__ import annotations

@@ -75,7 +75,15 @@ def _front_matter(manifest: Mapping[str, Any]) -> str:
         "task_categories": list(_TASKS),
         "tags": ["birds", "bioacoustics", "biology", "multimodal", *(["synthetic"] if demo else [])],
         "size_categories": [next((name for limit, name in _SIZES if rows < limit), "1M<n<10M")],
-        "configs": [{"config_name": "default", "data_files": _data_files(manifest)}],
+        # `datasets` names its cache after this block and not after the shards: without the digest, a dataset
+        # that was built again would be served from the cache of the old one.
+        "configs": [
+            {
+                "config_name": "default",
+                "description": f"build {manifest['digest'][:16]}",
+                "data_files": _data_files(manifest),
+            }
+        ],
     }
     return "\n".join(f"{key}:{_yaml(value)}" for key, value in fields.items())
 

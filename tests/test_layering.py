@@ -1,0 +1,131 @@
+"""Imports point down, torch lives on the second floor only, and help comes at once."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import birdmml
+
+PACKAGE = Path(birdmml.__file__).parent
+
+# The floors of the house, lowest first; a module may import its own floor and those below.
+GROUND = (
+    "__init__ _hook errors schema columns taxonomy licenses discover files manifest state settings provenance"
+)
+FIRST = "media demo sources build load evalsets metrics suites results"
+FLOORS = {
+    **dict.fromkeys(GROUND.split(), 0),
+    **dict.fromkeys(FIRST.split(), 1),
+    **dict.fromkeys(("nn", "methods", "checkpoint", "train", "embed", "evaluate"), 2),
+    "leaderboard": 3,
+    **dict.fromkeys(("cli", "__main__"), 4),
+}
+# Only these join stages; every other stage folder keeps to itself and the helpers named here.
+JOINERS = {"cli", "evaluate", "__main__"}
+STAGES = {"sources", "build", "load", "evalsets", "suites", "methods", "train", "embed", "leaderboard"}
+HEAVY = set(
+    "numpy pyarrow PIL soundfile soxr av torch transformers datasets sklearn accelerate matplotlib".split()
+)
+HEAVY |= set("jinja2 safetensors tokenizers pandas scipy filelock".split())
+
+
+TORCH = {"torch", "transformers", "accelerate", "safetensors", "tokenizers"}
+
+# Stages that read another one's values, each with its reason; an entry that no longer holds fails a test.
+ALLOWED = {
+    "train": {"load"},  # Rows are what training reads,
+    "embed": {"load"},  # and what is embedded.
+}
+
+
+def modules() -> Iterator[tuple[Path, str]]:
+    for path in sorted(PACKAGE.rglob("*.py")):
+        yield path, path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(path: Path, top_only: bool = False) -> Iterator[str]:
+    """Dotted names that a file imports; those for the type checker do not count."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    hidden = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        for inner in ast.walk(node)
+    }
+    for node in tree.body if top_only else ast.walk(tree):
+        if id(node) in hidden:
+            continue
+        if isinstance(node, ast.Import):
+            yield from (a.name for a in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield from (f"{node.module}.{a.name}" for a in node.names)
+
+
+def test_every_module_stands_on_a_floor() -> None:
+    assert {top for _, top in modules()} <= set(FLOORS)
+
+
+def test_imports_point_down() -> None:
+    for path, top in modules():
+        for name in imports(path, top_only=True):
+            if name.split(".")[0] == "birdmml":
+                target = name.split(".")[1]
+                assert FLOORS.get(target, 0) <= FLOORS[top], f"{path.name} imports {name}"
+
+
+def test_the_ground_floor_and_the_roof_import_nothing_heavy() -> None:
+    for path, top in modules():
+        if FLOORS[top] in (0, 4):
+            used = {n.split(".")[0] for n in imports(path, top_only=True)}
+            assert not used & HEAVY, f"{path.name} imports {used & HEAVY} before it is needed"
+
+
+def test_torch_lives_on_the_second_floor_only() -> None:
+    for path, top in modules():
+        used = {n.split(".")[0] for n in imports(path)} & TORCH
+        assert FLOORS[top] == 2 or not used, f"{path.name} imports {used}"
+
+
+def test_stages_do_not_import_each_other() -> None:
+    for path, top in modules():
+        if top in STAGES:
+            names = {n.split(".")[1] for n in imports(path) if n.startswith("birdmml.")}
+            others = (names & STAGES) - {top} - ALLOWED.get(top, set())
+            assert not others, f"{path.name} imports {others}"
+
+
+def test_the_exceptions_are_still_needed() -> None:
+    for top, targets in ALLOWED.items():
+        found = {
+            n.split(".")[1]
+            for path, t in modules()
+            if t == top
+            for n in imports(path)
+            if n.startswith("birdmml.")
+        }
+        assert targets <= found, f"{top} no longer imports {targets - found}: shorten the list"
+
+
+def cpu_seconds(*command: str) -> float:
+    code = (
+        "import resource, subprocess, sys\n"
+        f"subprocess.run({list(command)!r}, check=True, stdout=subprocess.DEVNULL)\n"
+        "used = resource.getrusage(resource.RUSAGE_CHILDREN)\nprint(used.ru_utime + used.ru_stime)"
+    )
+    return float(
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments", [("--help",), ("build", "--help"), ("bench", "--help"), ("species", "--help")]
+)
+def test_help_takes_at_most_three_tenths_of_a_second_of_cpu(arguments: tuple[str, ...]) -> None:
+    best = min(cpu_seconds(sys.executable, "-m", "birdmml", *arguments) for _ in range(3))
+    assert best <= 0.3
