@@ -22,7 +22,9 @@ GAPS_S = {
     "speeding": tuple(0.42 * 0.82**k for k in range(9)),
     "paired": (0.18, 0.44) * 3,
 }
-_LONGEST_NOTE_S = 0.31
+# Notes fill this part of the time to the next one, so that rhythm shows in any syllable.
+_NOTE_PART = 0.7
+_LONGEST_NOTE_S = 0.29
 _PAUSE_S = 0.7
 _LOUDEST = 0.95
 # Overtones above this would fold back below the Nyquist frequency.
@@ -93,7 +95,9 @@ def score(song: Song, voice: Voice, seconds: float) -> tuple[Note, ...]:
     at = voice.start_s
     while at < seconds - 0.3:
         for k, gap in enumerate(gaps):
-            length = min(0.8 * gap, 0.8 * min(gaps) if song.rhythm == "paired" else _LONGEST_NOTE_S)
+            length = min(
+                _NOTE_PART * gap, _NOTE_PART * min(gaps) if song.rhythm == "paired" else _LONGEST_NOTE_S
+            )
             if at + length / voice.tempo > seconds:
                 return tuple(notes)
             hz = PITCH_HZ[song.pitch] * voice.pitch * _course(song.course, k / (len(gaps) - 1))
@@ -155,7 +159,9 @@ def _shape(syllable: str, t: Curve, seconds: float) -> tuple[Curve, Curve]:
     if syllable == "falling":
         return 1.32 * (0.74 / 1.32) ** u, even
     if syllable == "trill":
-        return even, np.square(np.square(np.sin(np.pi * 28.0 * t)))
+        # Seventeen chips a second, each falling: slow enough to show in a spectrogram of 50 ms windows.
+        chip = (17.0 * t) % 1.0
+        return 1.12 - 0.24 * chip, np.square(np.sin(np.pi * chip))
     if syllable == "whistle":
         return even, even
     if syllable == "buzz":

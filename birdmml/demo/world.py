@@ -93,10 +93,11 @@ def rules(settings: Settings) -> tuple[tuple[Rule, Fraction], tuple[Rule, Fracti
 
 
 def pools(settings: Settings) -> tuple[int, int]:
-    """How many different looks and songs the demo can show: the shared ones, then the other rule's N."""
+    """How many different looks and songs the demo shows, over all rules in use."""
     n = settings.species
-    other = 0 if Fraction(settings.synergy) == Fraction(1, 2) else n
-    return math.ceil(n / 2) + other, math.ceil(n / 3) + other
+    used = [rule for rule, share in rules(settings) if share]
+    looks = sum(math.ceil(n / 2) if rule == "shared" else n for rule in used)
+    return looks, sum(math.ceil(n / 3) if rule == "shared" else n for rule in used)
 
 
 def ceilings(settings: Settings) -> dict[str, float]:
