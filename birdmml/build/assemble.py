@@ -70,11 +70,12 @@ def assemble(
         cells[medium.species, split][medium.kind == "audio"].append(medium)
     rows: list[Triplet] = []
     left: list[Unpaired] = []
+    whole = {(m.species, m.kind) for m in media}
     for species, split in sorted(cells, key=lambda k: (taxonomy.resolve(k[0]).label, SPLITS.index(k[1]))):
         photos, clips = cells[species, split]
         pairs = list(_pairs(photos, clips, seed, f"{species}/{split}", passes))
         rows += [_triplet(species, split, photo, clip, seed) for photo, clip in pairs]
-        left += _left_over(species, split, photos, clips, pairs)
+        left += _left_over(species, split, photos, clips, pairs, whole)
     rows.sort(key=lambda r: (SPLITS.index(r.split), hashlib.sha256(f"{seed}:{r.id}".encode()).digest(), r.id))
     return rows, left
 
@@ -101,18 +102,21 @@ def _left_over(
     photos: Sequence[Medium],
     clips: Sequence[Medium],
     pairs: Sequence[tuple[Medium, Medium]],
+    whole: set[tuple[str, str]],
 ) -> list[Unpaired]:
     used = {m.id for pair in pairs for m in pair}
     spare_photos = sum(p.id not in used for p in photos)
     spare_clips = sum(c.id not in used for c in clips)
     if not spare_photos and not spare_clips:
         return []
-    if not clips:
-        detail = f"no recording of this species in {split}"
-    elif not photos:
-        detail = f"no photo of this species in {split}"
-    else:
+    missing = "recording" if not clips else "photo" if not photos else ""
+    kind = "audio" if missing == "recording" else "image"
+    if not missing:
         detail = f"more media than pairs in {split}"
+    elif (species, kind) in whole:
+        detail = f"no {missing} of this species in {split}"
+    else:
+        detail = f"no usable {missing} of this species"
     return [Unpaired(species, spare_photos, spare_clips, detail)]
 
 
