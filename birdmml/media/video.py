@@ -56,7 +56,10 @@ def encode_video(
         picture = box.add_stream("libx264", rate=fps)
         picture.width, picture.height, picture.pix_fmt = width, height, "yuv420p"
         picture.thread_count = 1
-        picture.options = {"preset": "veryfast", "crf": "20", "flags": "+bitexact"}
+        # x264's macroblock tree differs from run to run, even on one thread.
+        picture.options = {
+            "preset": "veryfast", "crf": "20", "flags": "+bitexact", "x264-params": "mbtree=0",
+        }  # fmt: skip
         sound = None
         if audio is not None:
             sound = box.add_stream("aac", rate=rate_hz, layout="mono")
