@@ -40,7 +40,7 @@ test: lint types
 	$(BIN)/python -m pytest
 
 drill: $(STAMP)
-	BIRDMML_DRILL=1 $(BIN)/python -m pytest -m drill
+	$(BIN)/python -m pytest -m drill
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
