@@ -59,7 +59,9 @@ def build(
     dry_run: Annotated[bool, typer.Option(help="Say what would be built, and write nothing.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the manifest as JSON.")] = False,
 ) -> None:
-    """Assemble and validate a dataset: by default an offline demo, drawn and sung by this program.
+    """Build and validate a dataset (default: an offline demo).
+
+    The demo is drawn and sung by this program; it needs no network and is never taken for Bird-MML.
 
     \b
     birdmml build --out ./data

@@ -40,7 +40,11 @@ def validate(
     workers: Annotated[int, typer.Option(min=1, help="Processes to use.")] = 2,
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
-    """Re-read a built dataset: hashes, schema, every image and clip, splits. Exit 1 if anything is wrong."""
+    """Re-read a built dataset and compare it with its manifest.
+
+    Checks hashes, schema, counts, every image and clip, and that nothing lies in two splits. Exit 1 if
+    anything is wrong.
+    """
     from dataclasses import asdict
 
     from birdmml import load
