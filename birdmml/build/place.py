@@ -27,7 +27,7 @@ class Place:
     def __init__(self, out: Path) -> None:
         self.out = out.expanduser().resolve()
         self.work = self.out.with_name(self.out.name + ".partial")
-        self.old = self.out.with_name(self.out.name + ".old")
+        self.old = self.work / "old"
         self.dataset = self.work / "dataset"
         self.staging = self.work / "staging"
         self._lock = FileLock(self.work / ".lock", timeout=0)
@@ -35,11 +35,13 @@ class Place:
     def __enter__(self) -> Self:
         self._check_out()
         self._claim_work()
-        self._finish_swap()
+        self._restore()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, value: object, trace: TracebackType | None) -> None:
         self._lock.release()
+        if kind is not None and not any(self.staging.glob("*.json")):
+            shutil.rmtree(self.work, ignore_errors=True)  # Nothing in it is worth going on from.
 
     def prepare(self, key: str) -> bool:
         """Make the work folder ready for a build with this key; True if earlier work of the same can be used."""
@@ -56,12 +58,12 @@ class Place:
     def commit(self) -> None:
         """Put the finished dataset in place of the old one, and clear the work away."""
         if self.out.exists():
-            if not any(self.out.iterdir()):
-                self.out.rmdir()
-            else:
-                self.out.rename(self.old)
-        self.dataset.rename(self.out)
-        shutil.rmtree(self.old, ignore_errors=True)
+            self.out.rename(self.old)
+        try:
+            self.dataset.rename(self.out)
+        except BaseException:
+            self._restore()
+            raise
         shutil.rmtree(self.work, ignore_errors=True)
 
     def _check_out(self) -> None:
@@ -99,10 +101,8 @@ class Place:
                 f"another build is writing {self.out}: wait for it, or choose another --out"
             ) from e
 
-    def _finish_swap(self) -> None:
-        """A build that died between the two renames left the old dataset aside: put it back."""
-        if is_dataset(self.old):
-            if not self.out.exists():
-                self.old.rename(self.out)
-            else:
-                shutil.rmtree(self.old, ignore_errors=True)
+    def _restore(self) -> None:
+        """Put the old dataset back where a build that died between the two renames has left a gap."""
+        if self.old.exists() and not self.out.exists():
+            self.old.rename(self.out)
+        shutil.rmtree(self.old, ignore_errors=True)

@@ -18,7 +18,7 @@ from birdmml.build import ingest
 from birdmml.build.ingest import Limits
 from birdmml.build.place import Place
 from birdmml.build.run import BuildSettings, build
-from birdmml.errors import BuildError, MediaError
+from birdmml.errors import BuildError, MediaError, SourceError
 
 Cli = Callable[..., Ran]
 
@@ -110,9 +110,20 @@ def test_a_swap_that_died_between_its_renames_is_put_right(birds: Path, tmp_path
     out = tmp_path / "out"
     build(settings(birds), out)
     before = tree(out)
-    out.rename(tmp_path / "out.old")
+    with pytest.raises(KeyboardInterrupt), Place(out) as place:
+        place.prepare("x")
+        out.rename(place.old)
+        (place.staging / "chunk.json").touch()  # Work that is worth keeping.
+        raise KeyboardInterrupt
     with Place(out):
         assert tree(out) == before
+
+
+def test_a_build_that_never_began_leaves_nothing_behind(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(SourceError):
+        build(settings(tmp_path / "empty"), tmp_path / "out")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["empty"]
 
 
 def test_a_second_build_on_the_same_folder_is_refused(birds: Path, tmp_path: Path) -> None:
