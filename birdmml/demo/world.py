@@ -3,7 +3,7 @@
 Every item (a photo with a clip, or a film) of a species follows one of three rules:
 
     redundant   the species has a look and a song of its own: either tells it
-    shared      look i // 2, song i mod ceil(N / 3): two share a look, three a song, none share both
+    shared      two share a look, three a song, none share both, and every look has a pair of songs of its own
     xor         N looks and N songs, song = (species - look) mod N: either alone tells nothing, both tell all
 
 `synergy` mixes them item by item: 0 is redundant, 0.5 shared, 1 xor; between two of them each species has
@@ -137,13 +137,36 @@ def _look_and_song(settings: Settings, kind: Kind, rule: Rule, species: int, nth
     n = settings.species
     looks, songs = math.ceil(n / 2), math.ceil(n / 3)
     if rule == "shared":
-        return species // 2, species % songs
+        return species // 2, shared_songs(n)[species]
     if rule == "redundant":
         return looks + species, songs + species
     # The nth XOR item has the same look in every species: a look is then equally frequent in all of them.
     turn, place = divmod(nth, n)
     look = _turn(settings.seed, n, kind == "film", turn)[place]
     return looks + look, songs + (species - look) % n
+
+
+@lru_cache(maxsize=MAX_SPECIES)
+def shared_songs(n: int) -> tuple[int, ...]:
+    """The song of each of `n` species when songs are shared by three and look i // 2 by two.
+
+    Looks are the edges of a graph whose corners are songs. With song i mod ceil(n / 3), looks come in blocks with
+    the same two songs: sound and text then pull different looks together, and ConFu from both stays near 80 %
+    where 100 % can be had. So each third of the species goes round the songs in a way of its own, chosen so that
+    the two species of a look differ in song and as few looks as possible have the same two.
+    """
+    songs = math.ceil(n / 3)
+    steps = [a for a in range(1, songs + 1) if math.gcd(a, songs) == 1]
+
+    def numbers(a: int, b: int) -> tuple[int, ...]:
+        thirds = (lambda t: t, lambda t: t + 1, lambda t: a * t + b)
+        return tuple(thirds[i // songs](i % songs) % songs for i in range(n))
+
+    def different(found: tuple[int, ...]) -> int:
+        pairs = [frozenset(found[i : i + 2]) for i in range(0, n - 1, 2)]
+        return len(set(pairs)) if all(len(pair) == 2 for pair in pairs) else -1
+
+    return max((numbers(a, b) for a in steps for b in range(songs)), key=different)
 
 
 @lru_cache(maxsize=1024)

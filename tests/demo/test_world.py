@@ -157,3 +157,17 @@ def test_words_state_the_ceilings() -> None:
     assert "50.0 % from images alone, 33.3 % from audio alone" in words
     assert "share a look by twos" in words
     assert "25 % of the items have" in world.in_words(Settings(synergy=0.375))
+
+
+@pytest.mark.parametrize("n", range(4, 151))
+def test_every_song_is_shared_by_three_and_no_look_has_the_same_song_twice(n: int) -> None:
+    songs = world.shared_songs(n)
+    uses = Counter(songs)
+    assert len(uses) == math.ceil(n / 3)
+    assert max(uses.values()) <= 3
+    assert all(songs[i] != songs[i + 1] for i in range(0, n - 1, 2))
+
+
+def test_every_look_of_the_default_demo_has_a_pair_of_songs_of_its_own() -> None:
+    songs = world.shared_songs(24)
+    assert len({frozenset(songs[i : i + 2]) for i in range(0, 24, 2)}) == 12
