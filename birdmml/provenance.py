@@ -1,0 +1,93 @@
+"""What a result was made with: versions, commit, hardware, time. Nothing personal: no host, user or path."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("accelerate", "av", "numpy", "pyarrow", "safetensors", "tokenizers", "torch", "transformers")
+
+
+def collect(device: str = "cpu", accelerator: str | None = None) -> dict[str, Any]:
+    """Everything about the machine and the code, as JSON values. `accelerator` is the GPU's name, if any."""
+    return {
+        "birdmml": version("birdmml"),
+        "python": platform.python_version(),
+        "packages": {name: version(name) for name in PACKAGES},
+        "code": commit(),
+        "hardware": hardware() | {"device": device, "accelerator": accelerator},
+        "created_utc": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def version(package: str) -> str | None:
+    """The installed version of a package, None if it is absent."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def commit(folder: Path | None = None) -> dict[str, Any]:
+    """{"commit": hash or None, "dirty": whether tracked files differ from it, or None}.
+
+    None when the code runs from an installed package: then the version is all there is to know.
+    """
+    folder = folder or Path(__file__).parent
+    # A package installed inside somebody's repository must not report that repository's commit.
+    if _git(folder, "ls-files", "--error-unmatch", Path(__file__).name) is None:
+        return {"commit": None, "dirty": None}
+    changed = _git(folder, "status", "--porcelain", "--untracked-files=no", "--", ".")
+    return {"commit": _git(folder, "rev-parse", "HEAD"), "dirty": None if changed is None else bool(changed)}
+
+
+def hardware() -> dict[str, Any]:
+    """CPU name, logical cores this process may use, memory in GiB, operating system."""
+    return {
+        "cpu": _cpu_name(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "memory_gib": _memory_gib(),
+        "system": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def difference(a: Mapping[str, Any], b: Mapping[str, Any]) -> tuple[str, ...]:
+    """The packages whose versions differ between two provenances."""
+    mine, other = a.get("packages", {}), b.get("packages", {})
+    return tuple(sorted(k for k in mine | other if mine.get(k) != other.get(k)))
+
+
+def _git(folder: Path, *words: str) -> str | None:
+    try:
+        done = subprocess.run(  # noqa: S603  # fixed words, no shell
+            ["git", "-C", str(folder), *words],  # noqa: S607  # the user's own git, found as they find it
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def _memory_gib() -> float | None:
+    try:
+        return round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30, 1)
+    except (AttributeError, OSError, ValueError):
+        return None

@@ -1,0 +1,139 @@
+"""Settings are frozen dataclasses; here they become JSON or TOML and back, are overridden and digested."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import tomllib
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
+
+from birdmml import files
+from birdmml.errors import UnknownName, UsageError
+
+T = TypeVar("T")
+
+
+def to_dict(settings: Any) -> dict[str, Any]:
+    """A dataclass as plain JSON values: tuples become lists, nested dataclasses become objects."""
+    return dict(json.loads(json.dumps(dataclasses.asdict(settings), allow_nan=False)))
+
+
+def from_dict(cls: type[T], values: Mapping[str, Any], where: str = "") -> T:
+    """The dataclass `cls` from plain values, with every field's type checked.
+
+    Raises UnknownName for a field that does not exist, UsageError for a wrong type or a missing value.
+    """
+    fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]  # T is a dataclass by contract
+    for key in values:
+        if key not in fields:
+            raise UnknownName("setting", f"{where}{key}", [f"{where}{name}" for name in fields])
+    hints = typing.get_type_hints(cls)
+    given = {k: _convert(hints[k], v, f"{where}{k}") for k, v in values.items()}
+    nothing = dataclasses.MISSING
+    missing = [
+        n
+        for n, f in fields.items()
+        if n not in given and f.default is nothing and f.default_factory is nothing
+    ]
+    if missing:
+        raise UsageError(f"setting {where}{missing[0]} has no value: add it")
+    return cls(**given)
+
+
+def override(settings: T, assignments: Iterable[str]) -> T:
+    """`settings` with each "a.b=value" applied; values are TOML, bare words count as strings.
+
+    Raises UnknownName for a name that does not exist and UsageError for a value of another type.
+    """
+    values = to_dict(settings)
+    for assignment in assignments:
+        name, sign, text = assignment.partition("=")
+        if not sign:
+            raise UsageError(f"--set {assignment!r} is not NAME=VALUE: write for example training.epochs=3")
+        *path, last = name.strip().split(".")
+        table = values
+        for part in path:
+            if not isinstance(table.get(part), dict):
+                raise UnknownName("setting", name.strip(), _names(values))
+            table = table[part]
+        if last not in table:
+            raise UnknownName("setting", name.strip(), _names(values))
+        table[last] = _value(text.strip())
+    return from_dict(type(settings), values)
+
+
+def digest(settings: Any) -> str:
+    """Hex SHA-256 of a dataclass or a plain value; equal settings have equal digests."""
+    plain = to_dict(settings) if dataclasses.is_dataclass(settings) else settings
+    return files.digest(plain)
+
+
+def to_toml(settings: Any) -> str:
+    """A dataclass as TOML; fields that are None are left out."""
+    return "\n".join(_toml_table(to_dict(settings), ())).strip() + "\n"
+
+
+def from_toml(cls: type[T], text: str) -> T:
+    """The dataclass `cls` from TOML; raises UsageError with the parser's line and column."""
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as e:
+        raise UsageError(f"not TOML: {e}") from e
+    return from_dict(cls, values)
+
+
+def _convert(hint: Any, value: Any, name: str) -> Any:
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if hint is Any:
+        return value
+    if origin in (typing.Union, types.UnionType):
+        if value is None and type(None) in args:
+            return None
+        return _convert(next(a for a in args if a is not type(None)), value, name)
+    if origin is typing.Literal:
+        if value not in args:
+            raise UnknownName(f"value for {name}", str(value), map(str, args))
+        return value
+    if origin is tuple and isinstance(value, list | tuple):
+        return tuple(_convert(args[0], v, f"{name}[{i}]") for i, v in enumerate(value))
+    if dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
+        return from_dict(typing.cast(type[Any], hint), value, f"{name}.")
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(value, origin or hint) and not (isinstance(value, bool) and hint is not bool):
+        return value
+    wanted = getattr(hint, "__name__", str(hint))
+    raise UsageError(f"setting {name} is {value!r}: it must be of type {wanted}")
+
+
+def _value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"v = {text}")["v"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _names(values: Mapping[str, Any], prefix: str = "") -> list[str]:
+    found: list[str] = []
+    for key, value in values.items():
+        found += _names(value, f"{prefix}{key}.") if isinstance(value, dict) else [f"{prefix}{key}"]
+    return found
+
+
+def _toml_table(table: Mapping[str, Any], path: tuple[str, ...]) -> list[str]:
+    lines = [f"\n[{'.'.join(path)}]"] if path else []
+    nested = {k: v for k, v in table.items() if isinstance(v, dict)}
+    lines += [f"{k} = {_toml(v)}" for k, v in table.items() if k not in nested and v is not None]
+    for key, value in nested.items():
+        lines += _toml_table(value, (*path, key))
+    return lines
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(map(_toml, value))}]"
+    # JSON spells numbers, booleans and strings as TOML does, but for the one control character DEL.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
