@@ -1,0 +1,80 @@
+"""Image, audio and text encoders from `transformers` configurations, with random weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from transformers import BertConfig, BertModel, ResNetConfig, ResNetModel
+
+from birdmml.nn.presets import Bert, Encoders, ResNet
+from birdmml.nn.text import PAD_ID
+
+
+class ImageEncoder(nn.Module):
+    """A ResNet on [B, channels, H, W] -> [B, D], averaged over space; serves log-mel with one channel too."""
+
+    def __init__(self, settings: ResNet, channels: int) -> None:
+        super().__init__()
+        self.width = settings.widths[-1]
+        config = ResNetConfig(
+            num_channels=channels,
+            embedding_size=settings.stem,
+            hidden_sizes=list(settings.widths),
+            depths=list(settings.depths),
+            layer_type=settings.block,
+        )
+        net: nn.Module = ResNetModel(config)
+        # This order of values halves the time of convolutions on a CPU; torch's types do not know the option.
+        self.net: nn.Module = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, channels, H, W] -> [B, D]."""
+        pooled: Tensor = self.net(x.contiguous(memory_format=torch.channels_last)).pooler_output
+        return pooled.flatten(1)
+
+
+class TextEncoder(nn.Module):
+    """A BERT on token ids [B, L] (0 pads) -> [B, D]: its first token, or the mean over tokens."""
+
+    def __init__(self, settings: Bert, vocabulary: int, max_tokens: int) -> None:
+        super().__init__()
+        self.width, self.pooling = settings.hidden, settings.pooling
+        config = BertConfig(
+            vocab_size=vocabulary,
+            hidden_size=settings.hidden,
+            num_hidden_layers=settings.layers,
+            num_attention_heads=settings.heads,
+            intermediate_size=settings.intermediate,
+            max_position_embeddings=max_tokens,
+            hidden_dropout_prob=settings.dropout,
+            attention_probs_dropout_prob=settings.dropout,
+            pad_token_id=PAD_ID,
+        )
+        self.net = BertModel(config, add_pooling_layer=False)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Token ids [B, L] -> [B, D]."""
+        real = ids != PAD_ID
+        hidden: Tensor = self.net(input_ids=ids.long(), attention_mask=real.long()).last_hidden_state
+        if self.pooling == "cls":
+            return hidden[:, 0]
+        weight = real.unsqueeze(-1).to(hidden.dtype)
+        return (hidden * weight).sum(1) / weight.sum(1)
+
+
+def build(settings: Encoders, vocabulary: int, max_tokens: int) -> nn.ModuleDict:
+    """One encoder a modality, each with its output size in `.width`."""
+    return nn.ModuleDict(
+        {
+            "image": ImageEncoder(settings.image, channels=3),
+            "audio": ImageEncoder(settings.audio, channels=1),
+            "text": TextEncoder(settings.text, vocabulary, max_tokens),
+        }
+    )
+
+
+def widths(encoders: nn.ModuleDict) -> Mapping[str, int]:
+    """Output size of each encoder."""
+    return {name: int(torch.as_tensor(module.width)) for name, module in encoders.items()}

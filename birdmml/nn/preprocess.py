@@ -1,0 +1,129 @@
+"""The front end, once, for training and evaluation: decoded media to tensors, batched, on any device.
+
+It works in two halves. `images` and `audio` make compact tensors that are worth keeping (uint8 pixels, log-mel in
+dB); `finish_image` and `finish_audio` turn a batch of those into network input.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from birdmml.nn.presets import FrontEnd
+
+# Mean and deviation of ImageNet's pixels in [0, 1], the usual constants.
+PIXEL_MEAN, PIXEL_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+POWER_FLOOR = 1e-10
+CHUNK = 64
+
+
+class Preprocessor(nn.Module):
+    """Resize and log-mel with fixed settings; holds no learned weights and nothing that is saved."""
+
+    window: Tensor
+    filterbank: Tensor
+    pixel_mean: Tensor
+    pixel_deviation: Tensor
+
+    def __init__(self, settings: FrontEnd) -> None:
+        super().__init__()
+        self.settings = settings
+        s = settings
+        bank = mel_filterbank(s.bands, s.n_fft, s.rate_hz, s.low_hz, s.high_hz)
+        self._constant("window", torch.hann_window(s.n_fft, periodic=True))
+        self._constant("filterbank", bank)
+        self._constant("pixel_mean", torch.tensor(PIXEL_MEAN).view(3, 1, 1))
+        self._constant("pixel_deviation", torch.tensor(PIXEL_DEVIATION).view(3, 1, 1))
+
+    def images(self, pictures: Sequence[NDArray[np.uint8]]) -> Tensor:
+        """uint8 [H, W, 3] of any sizes -> uint8 [B, 3, S, S], antialiased; equal shapes go together."""
+        size = self.settings.image_size
+        out = torch.empty(len(pictures), 3, size, size, dtype=torch.uint8, device=self.window.device)
+        for rows in _by_shape(pictures):
+            batch = torch.from_numpy(np.stack([pictures[i] for i in rows])).to(self.window.device)
+            out[rows] = resize(batch.movedim(-1, 1), size)
+        return out
+
+    def audio(self, clips: Sequence[NDArray[np.float32]]) -> Tensor:
+        """float32 [T] of any lengths -> log-mel float32 [B, 1, bands, frames] in dB."""
+        s = self.settings
+        out = torch.empty(len(clips), 1, s.bands, s.frames, device=self.window.device)
+        for rows in _by_shape(clips):
+            batch = torch.from_numpy(np.stack([clips[i] for i in rows])).to(self.window.device)
+            out[rows, 0] = self.log_mel(batch)
+        return out
+
+    def log_mel(self, waves: Tensor) -> Tensor:
+        """float32 [B, T] -> [B, bands, frames] in dB: 10 log10(max(mel power, 1e-10)).
+
+        Centred, reflect-padded Hann frames. The mel is cut or padded with zero power (-100 dB) at its end.
+        """
+        s = self.settings
+        if waves.shape[-1] <= s.n_fft // 2:  # too short to reflect
+            waves = F.pad(waves, (0, s.n_fft - waves.shape[-1]))
+        spectrum = torch.stft(
+            waves.float(),
+            s.n_fft,
+            s.hop,
+            window=self.window,
+            center=True,
+            pad_mode="reflect",
+            return_complex=True,
+        )
+        mel = self.filterbank @ (spectrum.real.square() + spectrum.imag.square())
+        mel = F.pad(mel, (0, s.frames - mel.shape[-1]))  # a negative pad cuts
+        return 10.0 * mel.clamp_min(POWER_FLOOR).log10()
+
+    def finish_image(self, compact: Tensor) -> Tensor:
+        """uint8 [B, 3, S, S] -> float32 in [0, 1], with ImageNet's mean and deviation if set so."""
+        pixels = compact.float() / 255.0
+        return (pixels - self.pixel_mean) / self.pixel_deviation if self.settings.pixel_normalise else pixels
+
+    def finish_audio(self, compact: Tensor) -> Tensor:
+        """Log-mel in dB [B, 1, bands, frames] -> shifted by `db_centre`, divided by `db_scale`."""
+        return (compact.float() - self.settings.db_centre) / self.settings.db_scale
+
+    def bytes_per_row(self) -> int:
+        """Memory of one row's compact image, audio and token ids."""
+        s = self.settings
+        return 3 * s.image_size**2 + 4 * s.bands * s.frames + 4 * s.max_tokens
+
+    def _constant(self, name: str, value: Tensor) -> None:
+        self.register_buffer(name, value.to(torch.float32), persistent=False)
+
+
+def resize(batch: Tensor, size: int) -> Tensor:
+    """uint8 [B, 3, H, W] -> uint8 [B, 3, S, S], bilinear with antialiasing, rounded to whole levels."""
+    wide = F.interpolate(
+        batch.float(), size=(size, size), mode="bilinear", antialias=True, align_corners=False
+    )
+    return wide.round().clamp(0, 255).to(torch.uint8)
+
+
+def mel_filterbank(bands: int, n_fft: int, rate_hz: int, low_hz: float, high_hz: float) -> Tensor:
+    """Triangles [bands, n_fft / 2 + 1], peak 1, equally spaced on the HTK mel scale, float64.
+
+    HTK: mel = 2595 log10(1 + f / 700) (O'Shaughnessy 1987).
+    """
+    frequencies = torch.linspace(0.0, rate_hz / 2, n_fft // 2 + 1, dtype=torch.float64)
+    limits = 2595.0 * torch.log10(1.0 + torch.tensor([low_hz, high_hz], dtype=torch.float64) / 700.0)
+    mels = torch.linspace(float(limits[0]), float(limits[1]), bands + 2, dtype=torch.float64)
+    edges = 700.0 * (10.0 ** (mels / 2595.0) - 1.0)
+    left, middle, right = edges[:-2, None], edges[1:-1, None], edges[2:, None]
+    rising = (frequencies - left) / (middle - left)
+    falling = (right - frequencies) / (right - middle)
+    return torch.minimum(rising, falling).clamp_min(0.0)
+
+
+def _by_shape(arrays: Sequence[NDArray[np.generic]]) -> list[list[int]]:
+    """Row numbers in groups of one shape, at most CHUNK together: the float copies stay small."""
+    groups: dict[tuple[int, ...], list[int]] = defaultdict(list)
+    for i, array in enumerate(arrays):
+        groups[array.shape].append(i)
+    return [rows[i : i + CHUNK] for rows in groups.values() for i in range(0, len(rows), CHUNK)]

@@ -1,0 +1,60 @@
+"""Text to token ids: a WordPiece tokenizer trained on the captions at hand, nothing downloaded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+from torch import Tensor
+
+from birdmml.errors import CheckpointError
+
+PAD, UNKNOWN, START, END = "[PAD]", "[UNK]", "[CLS]", "[SEP]"
+PAD_ID = 0
+
+
+def train_tokenizer(texts: Sequence[str], vocabulary: int) -> Tokenizer:
+    """A lower-casing WordPiece tokenizer of at most `vocabulary` tokens; same texts, same tokenizer."""
+    tokenizer = Tokenizer(models.WordPiece(unk_token=UNKNOWN))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=vocabulary, special_tokens=[PAD, UNKNOWN, START, END], show_progress=False
+    )
+    tokenizer.train_from_iterator(texts, trainer=trainer)
+    return _framed(tokenizer)
+
+
+def load_tokenizer(text: str) -> Tokenizer:
+    """The tokenizer of `tokenizer.to_str()`; raises CheckpointError for anything else."""
+    try:
+        tokenizer = Tokenizer.from_str(text)
+    except Exception as e:  # the library raises bare Exception for bad JSON
+        raise CheckpointError(
+            f"the tokenizer is damaged ({e}): train again, or take another checkpoint"
+        ) from e
+    if tokenizer.token_to_id(PAD) != PAD_ID:
+        raise CheckpointError(f"the tokenizer has no {PAD} as token {PAD_ID}: it is not one of birdmml's")
+    return _framed(tokenizer)
+
+
+def tokenise(tokenizer: Tokenizer, texts: Sequence[str], max_tokens: int) -> Tensor:
+    """N texts -> ids int32 [N, L], L at most `max_tokens`, padded with 0 at the end; long texts are cut."""
+    tokenizer.enable_truncation(max_tokens)
+    encoded = [e.ids for e in tokenizer.encode_batch(list(texts))]
+    out = np.full((len(encoded), max((len(ids) for ids in encoded), default=1)), PAD_ID, dtype=np.int32)
+    for row, ids in zip(out, encoded, strict=True):
+        row[: len(ids)] = ids
+    return torch.from_numpy(out)
+
+
+def _framed(tokenizer: Tokenizer) -> Tokenizer:
+    start, end = tokenizer.token_to_id(START), tokenizer.token_to_id(END)
+    if start is None or end is None:
+        raise CheckpointError(f"the tokenizer lacks {START} or {END}: it is not one of birdmml's")
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{START} $A {END}", special_tokens=[(START, start), (END, end)]
+    )
+    return tokenizer
