@@ -1,0 +1,166 @@
+"""A trained model on disk: safetensors, JSON and the tokenizer in one folder; never a pickle."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
+
+from birdmml import discover, settings
+from birdmml.errors import CheckpointError, UsageError
+from birdmml.files import sha256_file, sync_folder, write_json, write_text
+from birdmml.nn.network import Network
+from birdmml.nn.presets import Preset
+from birdmml.nn.text import load_tokenizer
+
+SCHEMA_VERSION = 1
+WEIGHTS, META, TOKENIZER = "model.safetensors", "checkpoint.json", "tokenizer.json"
+MAX_JSON_BYTES = 64 * 2**20
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A network with what is needed to use it and to say where it comes from."""
+
+    method: str
+    config: Any
+    preset: Preset
+    seed: int
+    network: Network
+    tokenizer: Tokenizer
+    dataset: Mapping[str, Any] = field(default_factory=dict)
+    training: Mapping[str, Any] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+
+def save(folder: Path, checkpoint: Checkpoint) -> None:
+    """Write the checkpoint beside `folder`, then put it in its place: there is a whole one at all times."""
+    part = folder.with_name(folder.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    state = {k: v.detach().cpu().contiguous() for k, v in checkpoint.network.state_dict().items()}
+    save_file(state, part / WEIGHTS)
+    write_text(part / TOKENIZER, checkpoint.tokenizer.to_str(pretty=False))
+    write_json(part / META, _meta(checkpoint, part))
+    sync_folder(part)
+    _replace(part, folder)
+
+
+def load(folder: Path, method: str | None = None, device: str | torch.device = "cpu") -> Checkpoint:
+    """Read and check a checkpoint; nothing in it is executed, and its weights must fit its settings.
+
+    Raises CheckpointError if it is missing, damaged, or (where `method` is given) of another method.
+    """
+    meta = _read_meta(folder)
+    if method is not None and meta["method"] != method:
+        raise CheckpointError(f"{folder} holds {meta['method']}, not {method}: use --method {meta['method']}")
+    try:
+        module = discover.load("method", str(meta["method"]))
+        preset = settings.from_dict(Preset, meta["preset"])
+        config = settings.from_dict(module.Config, meta["config"])
+    except UsageError as e:
+        raise CheckpointError(f"{folder / META} has settings that this version does not know: {e}") from e
+    tokenizer = load_tokenizer(_read_text(folder / TOKENIZER))
+    with torch.device("meta"):  # compare shapes before any memory is taken
+        expected = Network(preset, module, config, tokenizer.get_vocab_size()).state_dict()
+    _check_weights(folder / WEIGHTS, {k: tuple(v.shape) for k, v in expected.items()}, meta["weights_sha256"])
+    network = Network(preset, module, config, tokenizer.get_vocab_size())
+    state = load_file(folder / WEIGHTS)
+    if broken := [k for k, v in state.items() if v.is_floating_point() and not v.isfinite().all()]:
+        raise CheckpointError(
+            f"{folder}: weights {broken[0]} are not finite: the training diverged, train again"
+        )
+    network.load_state_dict(state)
+    network.to(device).eval()
+    return Checkpoint(
+        str(meta["method"]),
+        config,
+        preset,
+        int(meta["seed"]),
+        network,
+        tokenizer,
+        meta["dataset"],
+        meta["training"],
+        meta["provenance"],
+    )
+
+
+def _meta(c: Checkpoint, folder: Path) -> dict[str, Any]:
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "kind": "birdmml checkpoint",
+        "method": c.method,
+        "config": settings.to_dict(c.config),
+        "preset": settings.to_dict(c.preset),
+        "seed": c.seed,
+        "dataset": dict(c.dataset),
+        "training": dict(c.training),
+        "provenance": dict(c.provenance),
+        "weights_sha256": sha256_file(folder / WEIGHTS),
+    }
+
+
+def _replace(part: Path, folder: Path) -> None:
+    old = folder.with_name(folder.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        folder.rename(old)
+    part.rename(folder)
+    sync_folder(folder.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _read_text(path: Path) -> str:
+    if not path.is_file():
+        raise CheckpointError(f"{path} not found: give --checkpoint a folder that `birdmml bench` wrote")
+    if path.stat().st_size > MAX_JSON_BYTES:
+        raise CheckpointError(f"{path} is larger than {MAX_JSON_BYTES >> 20} MiB: it is not one of birdmml's")
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as e:
+        raise CheckpointError(f"{path} cannot be read ({e})") from e
+
+
+def _read_meta(folder: Path) -> dict[str, Any]:
+    path = folder / META
+    try:
+        meta = json.loads(_read_text(path))
+    except (ValueError, RecursionError) as e:
+        raise CheckpointError(f"{path} is not JSON ({e}): train again, or take another checkpoint") from e
+    if not isinstance(meta, dict) or meta.get("kind") != "birdmml checkpoint":
+        raise CheckpointError(f"{path} is not a birdmml checkpoint")
+    if meta.get("schema_version") != SCHEMA_VERSION:
+        raise CheckpointError(
+            f"{path} has schema version {meta.get('schema_version')}, expected {SCHEMA_VERSION}"
+        )
+    wanted: dict[str, type] = {"method": str, "seed": int, "weights_sha256": str}
+    wanted |= dict.fromkeys(("config", "preset", "dataset", "training", "provenance"), dict)
+    for key, kind in wanted.items():
+        if not isinstance(meta.get(key), kind):
+            raise CheckpointError(f"{path} has no {key}: the checkpoint is damaged, take another")
+    return meta
+
+
+def _check_weights(path: Path, expected: Mapping[str, tuple[int, ...]], sha256: str) -> None:
+    if not path.is_file():
+        raise CheckpointError(f"{path} not found: the checkpoint is incomplete, train again")
+    try:
+        with safe_open(path, framework="pt") as f:
+            found = {k: tuple(f.get_slice(k).get_shape()) for k in f.keys()}  # noqa: SIM118  # no mapping
+    except (SafetensorError, OSError) as e:
+        raise CheckpointError(f"{path} is not a whole safetensors file ({e}): train again") from e
+    for name in sorted(expected.keys() | found.keys()):
+        if expected.get(name) != found.get(name):
+            raise CheckpointError(
+                f"{path}: {name} has shape {found.get(name)}, its settings ask for {expected.get(name)}"
+            )
+    if sha256_file(path) != sha256:
+        raise CheckpointError(f"{path} differs from its recorded SHA-256: take another copy, or train again")
