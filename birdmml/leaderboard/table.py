@@ -1,0 +1,101 @@
+"""The leaderboard: verified results as one Markdown table a suite and evaluation set."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from birdmml.errors import ResultError
+from birdmml.leaderboard.verify import verify
+from birdmml.results import FILE
+from birdmml.schema import Figure, Result
+
+HEADLINE = {"zero-shot": ("accuracy",), "retrieval": ("recall@10",)}
+DEMO_NOTE = (
+    "Rows marked **demo** were measured on procedurally generated data: they show that the software works, and"
+    " say nothing about real birds."
+)
+
+
+def find(paths: Sequence[Path]) -> list[Path]:
+    """Every result folder at or below the paths, sorted; raises ResultError if there is none."""
+    found: set[Path] = set()
+    for path in paths:
+        if path.is_file():
+            found.add(path.parent)
+        elif path.is_dir():
+            found |= {p.parent for p in path.rglob(FILE)}
+        else:
+            raise ResultError(f"{path} not found: give folders that `birdmml bench` wrote")
+    if not found:
+        raise ResultError(f"no {FILE} in {', '.join(map(str, paths))}: run `birdmml bench --method confu`")
+    return sorted(found)
+
+
+def load(folders: Sequence[Path], allow_demo: bool) -> list[Result]:
+    """The verified results; raises ResultError for one that does not follow, or for the demo unless allowed."""
+    results = [verify(folder) for folder in folders]
+    demo = [folder for folder, result in zip(folders, results, strict=True) if result.demo]
+    if demo and not allow_demo:
+        raise ResultError(
+            f"{len(demo)} of {len(results)} results are of the demo ({demo[0]}), which is no benchmark:"
+            " leave them out, or pass --allow-demo to see them marked"
+        )
+    return results
+
+
+def markdown(results: Sequence[Result]) -> str:
+    """The tables; a method that has no such figure shows "-"."""
+    lines = ["# Bird-MML leaderboard", ""]
+    if any(r.demo for r in results):
+        lines += [f"> {DEMO_NOTE}", ""]
+    groups = dict.fromkeys((f.suite, f.evalset) for r in results for f in r.figures)
+    for suite, evalset in sorted(groups):
+        lines += _table(results, suite, evalset)
+    lines.append(
+        "Percent, mean over seeds (± their standard deviation), and a bootstrap 95 % interval over items."
+    )
+    return "\n".join(lines) + "\n"
+
+
+def _table(results: Sequence[Result], suite: str, evalset: str) -> list[str]:
+    wanted = HEADLINE.get(suite, ())
+    rows = [
+        (r, {(f.task, f.metric): f for f in r.figures if (f.suite, f.evalset) == (suite, evalset)})
+        for r in results
+    ]
+    rows = [(r, figures) for r, figures in rows if figures]
+    columns = [
+        key
+        for key in dict.fromkeys(k for _, figures in rows for k in figures)
+        if not wanted or key[1] in wanted
+    ]
+    head = ["method", "preset", "dataset", "seeds", *(f"{task} {metric}" for task, metric in columns)]
+    lines = [f"## {suite}, {evalset}", "", _line(head), _line(["---"] * len(head))]
+    lines += [_line(_row(r, [figures.get(key) for key in columns])) for r, figures in rows]
+    known = {key: next(f for _, figures in rows if (f := figures.get(key))) for key in columns}
+    lines.append(_line(["chance", "", "", "", *(_number(known[key], known[key].chance) for key in columns)]))
+    return [*lines, ""]
+
+
+def _row(result: Result, figures: Sequence[Figure | None]) -> list[str]:
+    name = str(result.dataset.get("name", "?")) + f" `{str(result.dataset.get('digest', ''))[:8]}`"
+    marks = " **demo**" if result.demo else ""
+    marks += " **limited**" if result.settings.get("limit") else ""
+    return [result.method + marks, result.preset, name, str(len(result.seeds)), *map(_cell, figures)]
+
+
+def _cell(figure: Figure | None) -> str:
+    if figure is None:
+        return "-"
+    spread = "" if figure.sd is None else f" ± {_number(figure, figure.sd)}"
+    return f"{_number(figure, figure.value)}{spread} ({_number(figure, figure.low)}-{_number(figure, figure.high)})"
+
+
+def _number(figure: Figure, value: float) -> str:
+    return f"{value:.1f}" if figure.metric == "median rank" else f"{100 * value:.1f}"
+
+
+def _line(cells: Sequence[str]) -> str:
+    # A pipe in a name would open another column.
+    return "| " + " | ".join(c.replace("|", "\\|").replace("\n", " ") for c in cells) + " |"

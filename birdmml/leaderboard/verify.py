@@ -1,0 +1,62 @@
+"""A result is accepted if every figure follows from its per-item outcomes."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+from birdmml import results
+from birdmml.errors import ResultError
+from birdmml.metrics import Summary, summarise
+from birdmml.schema import Figure, Result
+
+TOLERANCE = 1e-6
+
+
+def verify(path: Path) -> Result:
+    """Read a result and compute every figure again from its parquet files.
+
+    Raises ResultError naming the figure and both values where they differ by more than 1e-6.
+    """
+    result = results.read_result(path)
+    folder = path if path.is_dir() else path.parent
+    if not result.figures:
+        raise ResultError(f"{path} holds no figure: score again")
+    cache: dict[str, results.Predictions] = {}
+    for figure in result.figures:
+        if figure.predictions not in cache:
+            cache[figure.predictions] = results.read_predictions(folder, figure.predictions)
+        _compare(path, result, figure, cache[figure.predictions])
+    return result
+
+
+def _compare(path: Path, result: Result, figure: Figure, items: results.Predictions) -> None:
+    name = results.figure_key(figure)
+    if items.seeds != tuple(result.seeds):
+        raise ResultError(
+            f"{path}: {name} was scored with seeds {items.seeds}, the result says {result.seeds}"
+        )
+    found = summarise(figure.metric, items.greater, items.ties, items.candidates)
+    for field, claimed, counted in _values(figure, found):
+        if not _same(claimed, counted):
+            raise ResultError(
+                f"{path}: {name}: {field} is given as {claimed}, its items give {counted}: score again"
+            )
+
+
+def _values(figure: Figure, found: Summary) -> list[tuple[str, float | None, float | None]]:
+    pairs: list[tuple[str, float | None, float | None]] = [
+        (field, getattr(figure, field), getattr(found, field))
+        for field in ("value", "low", "high", "n", "chance", "sd")
+    ]
+    pairs.append(("number of seeds", len(figure.per_seed), len(found.per_seed)))
+    pairs += [
+        (f"seed {i + 1}", a, b) for i, (a, b) in enumerate(zip(figure.per_seed, found.per_seed, strict=False))
+    ]
+    return pairs
+
+
+def _same(a: float | None, b: float | None) -> bool:
+    if a is None or b is None:
+        return a is b
+    return math.isfinite(a) and abs(a - b) <= TOLERANCE
