@@ -1,0 +1,169 @@
+"""`birdmml bench`: train a method, or take a trained one, and score it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from birdmml.errors import DatasetError, UsageError
+
+if TYPE_CHECKING:
+    from birdmml.evaluate import Plan
+    from birdmml.schema import Figure, Result
+
+HEADLINE = ("accuracy", "recall@10")
+
+
+def bench(
+    method: Annotated[str, typer.Option(help="What to train and score; see `birdmml list`.")] = "confu",
+    data: Annotated[Path, typer.Option(help="A dataset that `birdmml build` made.")] = Path("data"),
+    suite: Annotated[str, typer.Option(help="What to measure, separated by commas.")] = "retrieval,zero-shot",
+    preset: Annotated[str, typer.Option(help="Sizes: tiny, small or paper.")] = "tiny",
+    seeds: Annotated[int, typer.Option(help="How many models to train.")] = 1,
+    seed: Annotated[int, typer.Option(help="The first model's seed.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    out: Annotated[Path, typer.Option(help="Where results go, a folder each.")] = Path("results"),
+    checkpoint: Annotated[Path | None, typer.Option(help="Score this trained model instead.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training rows.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Rows a step.")] = None,
+    limit: Annotated[int | None, typer.Option(help="At most N rows a split; marked as limited.")] = None,
+    assign: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Any setting: training.epochs=3, method.temperature=0.1."),
+    ] = None,
+    every_metric: Annotated[bool, typer.Option("--all", help="Print every metric.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option(help="Say what would be trained and scored; write nothing.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Train a method on a built dataset, score it, and write results that anyone can check.
+
+    \b
+    birdmml bench --method confu
+    birdmml bench --method tri-clip --seeds 3 --data ./data
+    """
+    _needs_data(data)
+    from birdmml import settings
+    from birdmml.evaluate import describe, plan, run
+
+    overrides = list(assign or [])
+    overrides += [f"training.epochs={epochs}"] if epochs is not None else []
+    overrides += [f"training.batch_size={batch_size}"] if batch_size is not None else []
+    made = plan(data, method, suite.split(","), preset, overrides, seeds, seed, device, limit, checkpoint)
+    if dry_run:
+        about = describe(made)
+        typer.echo(json.dumps(about, indent=2, ensure_ascii=False) if as_json else _facts(about))
+        return
+    _writable(out)
+    if not as_json:
+        typer.echo("\n".join(_opening(made)))
+    result, folder = run(made, out, quiet=as_json)
+    if as_json:
+        typer.echo(
+            json.dumps(settings.to_dict(result) | {"folder": str(folder)}, indent=2, ensure_ascii=False)
+        )
+        return
+    typer.echo(_table(result, every_metric))
+    typer.echo("\n".join(_closing(result, folder, every_metric)))
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the command line."""
+    app.command()(bench)
+
+
+def _needs_data(data: Path) -> None:
+    if not data.is_dir():
+        raise DatasetError(
+            f"no dataset at {data}: run `birdmml build --out ./{data}`"
+            if not data.is_absolute()
+            else f"no dataset at {data}: run `birdmml build --out {data}`"
+        )
+
+
+def _writable(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        probe = out / ".birdmml-probe"
+        probe.touch()
+        probe.unlink()
+    except OSError as e:
+        raise UsageError(f"--out {out} cannot be written ({e.strerror or e}): choose another folder") from e
+
+
+def _opening(plan: Plan) -> list[str]:
+    from birdmml.cli._show import DEMO_BANNER
+
+    lines = [DEMO_BANNER] if plan.built.demo else []
+    work = "scoring a checkpoint of" if plan.checkpoint else "training and scoring"
+    seeds = ", ".join(map(str, plan.seeds))
+    lines.append(f"{work} {plan.method}, preset {plan.preset_name}, seed {seeds}, on {plan.built.root}")
+    if plan.limit:
+        lines.append(f"LIMITED to {plan.limit} rows a split: these figures compare with nothing else")
+    return lines
+
+
+def _closing(result: Result, folder: Path, every_metric: bool) -> list[str]:
+    lines = [] if every_metric else ["recall@1, recall@5 and the median rank: --all, or result.json"]
+    lines += [f"{note}" for note in dict.fromkeys(f.note for f in result.figures if f.note)]
+    spent = result.seconds
+    lines += [
+        f"time      {spent['total']:.0f} s: training {spent['train']:.0f} s,"
+        f" embedding and scoring {spent['embed_and_score']:.0f} s",
+        f"result    {folder / 'result.json'}",
+        f"items     {folder / 'predictions'}",
+        f"picture   {folder / 'figures' / 'overview.png'}",
+    ]
+    models = folder / "checkpoints"
+    return [*lines, f"models    {models}"] if models.is_dir() else lines
+
+
+def _table(result: Result, every_metric: bool) -> str:
+    head = ["task", "metric", "value", "95 %", "chance", "n"]
+    ceilings = any(f.ceiling is not None for f in result.figures)
+    head[5:5] = ["best possible"] if ceilings else []
+    head[3:3] = ["sd"] if len(result.seeds) > 1 else []
+    lines: list[str] = []
+    groups = sorted({(f.suite, f.evalset) for f in result.figures}, reverse=True)
+    rows = {
+        g: [_row(f, ceilings, len(result.seeds) > 1) for f in _shown(result, g, every_metric)] for g in groups
+    }
+    widths = [
+        max(map(len, column)) for column in zip(head, *(r for g in rows.values() for r in g), strict=True)
+    ]
+    for (suite, evalset), cells in rows.items():
+        lines += ["", f"{suite}, {evalset}", *(_aligned(r, widths) for r in (head, *cells))]
+    return "\n".join([*lines, ""])
+
+
+def _shown(result: Result, group: tuple[str, str], every_metric: bool) -> list[Figure]:
+    of_group = [f for f in result.figures if (f.suite, f.evalset) == group]
+    return of_group if every_metric else [f for f in of_group if f.metric in HEADLINE]
+
+
+def _row(figure: Figure, ceilings: bool, spread: bool) -> list[str]:
+    def number(value: float | None) -> str:
+        if value is None:
+            return "-"
+        return f"{value:.1f}" if figure.metric == "median rank" else f"{100 * value:.1f} %"
+
+    cells = [figure.task, figure.metric, number(figure.value)]
+    cells += [number(figure.sd)] if spread else []
+    cells += [f"{number(figure.low)} to {number(figure.high)}", number(figure.chance)]
+    cells += [number(figure.ceiling)] if ceilings else []
+    return [*cells, str(figure.n)]
+
+
+def _aligned(row: list[str], widths: list[int]) -> str:
+    """The first two columns to the left, numbers to the right."""
+    cells = [c.ljust(w) if i < 2 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))]
+    return "  " + "  ".join(cells).rstrip()
+
+
+def _facts(about: dict[str, Any]) -> str:
+    width = max(map(len, about))
+    return "\n".join(f"{key.ljust(width)}  {value}" for key, value in about.items())

@@ -1,0 +1,44 @@
+"""`birdmml leaderboard`: check results and set them side by side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+group = typer.Typer(
+    help="Check results and set them side by side.", no_args_is_help=True, rich_markup_mode=None
+)
+
+
+@group.callback()
+def _group() -> None:
+    """Check results and set them side by side."""
+
+
+@group.command()
+def table(
+    results: Annotated[list[Path], typer.Argument(help="Result folders, or folders that hold some.")],
+    allow_demo: Annotated[bool, typer.Option("--allow-demo", help="Show demo results too, marked.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Write the Markdown here instead of printing it.")] = None,
+) -> None:
+    """Compute every figure again from its per-item predictions, then write one Markdown table.
+
+    A result whose figures do not follow is refused, and so is the demo unless --allow-demo is given.
+    """
+    from birdmml.files import write_text
+    from birdmml.leaderboard.table import find, load, markdown
+
+    found = load(find(results), allow_demo)
+    text = markdown(found)
+    if out is None:
+        typer.echo(text, nl=False)
+        return
+    write_text(out, text)
+    typer.echo(f"{len(found)} results checked; table in {out}")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the command line."""
+    app.add_typer(group, name="leaderboard")
