@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from birdmml import __version__
-from birdmml.cli import build, data, species
+from birdmml.cli import bench, build, data, leaderboard, species
+from birdmml.cli import list as plugins
 from birdmml.errors import BirdmmlError
 
 HELP = f"""birdmml {__version__}: build, audit and benchmark image-audio-text datasets of birds.
@@ -42,7 +43,7 @@ def _options(
         typer.echo(context.get_help())
 
 
-for group in (build, data, species):
+for group in (build, data, bench, leaderboard, species, plugins):
     group.register(app)
 
 
