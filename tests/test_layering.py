@@ -24,8 +24,7 @@ FLOORS = {
     "leaderboard": 3,
     **dict.fromkeys(("cli", "__main__"), 4),
 }
-# Only these join stages; every other stage folder keeps to itself and the helpers named here.
-JOINERS = {"cli", "evaluate", "__main__"}
+# Stages keep to themselves; `cli`, `evaluate` and `materials` join them.
 STAGES = {"sources", "build", "load", "evalsets", "suites", "methods", "train", "embed", "leaderboard"}
 HEAVY = set(
     "numpy pyarrow PIL soundfile soxr av torch transformers datasets sklearn accelerate matplotlib".split()
@@ -34,12 +33,6 @@ HEAVY |= set("jinja2 safetensors tokenizers pandas scipy filelock".split())
 
 
 TORCH = {"torch", "transformers", "accelerate", "safetensors", "tokenizers"}
-
-# Stages that read another one's values, each with its reason; an entry that no longer holds fails a test.
-ALLOWED = {
-    "train": {"load"},  # Rows are what training reads,
-    "embed": {"load"},  # and what is embedded.
-}
 
 
 def modules() -> Iterator[tuple[Path, str]]:
@@ -94,20 +87,8 @@ def test_stages_do_not_import_each_other() -> None:
     for path, top in modules():
         if top in STAGES:
             names = {n.split(".")[1] for n in imports(path) if n.startswith("birdmml.")}
-            others = (names & STAGES) - {top} - ALLOWED.get(top, set())
+            others = (names & STAGES) - {top}
             assert not others, f"{path.name} imports {others}"
-
-
-def test_the_exceptions_are_still_needed() -> None:
-    for top, targets in ALLOWED.items():
-        found = {
-            n.split(".")[1]
-            for path, t in modules()
-            if t == top
-            for n in imports(path)
-            if n.startswith("birdmml.")
-        }
-        assert targets <= found, f"{top} no longer imports {targets - found}: shorten the list"
 
 
 def cpu_seconds(*command: str) -> float:

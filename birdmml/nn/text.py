@@ -17,14 +17,16 @@ PAD_ID = 0
 
 def train_tokenizer(texts: Sequence[str], vocabulary: int) -> Tokenizer:
     """A lower-casing WordPiece tokenizer of at most `vocabulary` tokens; same texts, same tokenizer."""
-    tokenizer = Tokenizer(models.WordPiece(unk_token=UNKNOWN))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    trainer = trainers.WordPieceTrainer(
-        vocab_size=vocabulary, special_tokens=[PAD, UNKNOWN, START, END], show_progress=False
+    learner = _plain(models.WordPiece(unk_token=UNKNOWN))
+    letters = sorted(
+        {c for text in set(texts) for c in learner.normalizer.normalize_str(text) if not c.isspace()}
     )
-    tokenizer.train_from_iterator(texts, trainer=trainer)
-    return _framed(tokenizer)
+    # The trainer numbers inner letters in the order of a randomly seeded hash map, and breaks ties by number;
+    # naming them first makes it repeatable. The tokenizer proper is then made from the vocabulary alone.
+    fixed = [PAD, UNKNOWN, START, END, *(f"##{letter}" for letter in letters)]
+    trainer = trainers.WordPieceTrainer(vocab_size=vocabulary, special_tokens=fixed, show_progress=False)
+    learner.train_from_iterator(texts, trainer=trainer)
+    return _framed(_plain(models.WordPiece(vocab=learner.get_vocab(), unk_token=UNKNOWN)))
 
 
 def load_tokenizer(text: str) -> Tokenizer:
@@ -48,6 +50,13 @@ def tokenise(tokenizer: Tokenizer, texts: Sequence[str], max_tokens: int) -> Ten
     for row, ids in zip(out, encoded, strict=True):
         row[: len(ids)] = ids
     return torch.from_numpy(out)
+
+
+def _plain(model: models.WordPiece) -> Tokenizer:
+    tokenizer = Tokenizer(model)
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    return tokenizer
 
 
 def _framed(tokenizer: Tokenizer) -> Tokenizer:
