@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -77,4 +78,4 @@ def build(settings: Encoders, vocabulary: int, max_tokens: int) -> nn.ModuleDict
 
 def widths(encoders: nn.ModuleDict) -> Mapping[str, int]:
     """Output size of each encoder."""
-    return {name: int(torch.as_tensor(module.width)) for name, module in encoders.items()}
+    return {name: cast(int, module.width) for name, module in encoders.items()}

@@ -6,6 +6,7 @@ dB); `finish_image` and `finish_audio` turn a batch of those into network input.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 
@@ -111,9 +112,9 @@ def mel_filterbank(bands: int, n_fft: int, rate_hz: int, low_hz: float, high_hz:
 
     HTK: mel = 2595 log10(1 + f / 700) (O'Shaughnessy 1987).
     """
-    frequencies = torch.linspace(0.0, rate_hz / 2, n_fft // 2 + 1, dtype=torch.float64)
-    limits = 2595.0 * torch.log10(1.0 + torch.tensor([low_hz, high_hz], dtype=torch.float64) / 700.0)
-    mels = torch.linspace(float(limits[0]), float(limits[1]), bands + 2, dtype=torch.float64)
+    low, high = (2595.0 * math.log10(1.0 + hz / 700.0) for hz in (low_hz, high_hz))
+    frequencies = torch.linspace(0.0, rate_hz / 2, n_fft // 2 + 1, dtype=torch.float64, device="cpu")
+    mels = torch.linspace(low, high, bands + 2, dtype=torch.float64, device="cpu")
     edges = 700.0 * (10.0 ** (mels / 2595.0) - 1.0)
     left, middle, right = edges[:-2, None], edges[1:-1, None], edges[2:, None]
     rising = (frequencies - left) / (middle - left)

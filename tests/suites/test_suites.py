@@ -1,0 +1,135 @@
+"""Suites on arrays whose answers can be worked out by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from birdmml import discover
+from birdmml.errors import EvalsetError, ResultError
+from birdmml.metrics import summarise
+from birdmml.suites import retrieval, zero_shot
+from birdmml.suites._material import Arrays, Material, Scored, Scorer
+
+SINGLE = tuple((a, b) for a in ("image", "audio", "text") for b in ("image", "audio", "text") if a != b)
+JOINT = (("image+audio", "text"), ("image+text", "audio"), ("audio+text", "image"))
+
+
+def dot(query: str, target: str, queries: Arrays, candidates: Arrays) -> NDArray[np.floating]:
+    return sum(queries[m] @ candidates[target].T for m in query.split("+"))  # type: ignore[return-value]
+
+
+def material(n: int = 12, missing_audio: tuple[int, ...] = (), seed: int = 0) -> Material:
+    generator = np.random.default_rng(seed)
+    arrays = {m: generator.normal(size=(n, 6)).astype(np.float32) for m in ("image", "audio", "text")}
+    present = {m: np.ones(n, dtype=bool) for m in arrays}
+    for i in missing_audio:
+        present["audio"][i] = False
+        arrays["audio"][i] = np.nan
+    labels = np.arange(n) % 3
+    prompts = {"text": generator.normal(size=(3, 6)).astype(np.float32)}
+    return Material(
+        "test-split", tuple(f"i{k}" for k in range(n)), arrays, present, labels, ("a", "b", "c"), prompts
+    )
+
+
+def accuracy(task: Scored) -> float:
+    return summarise("accuracy", task.greater[None], task.ties[None], task.candidates).value
+
+
+def test_retrieval_has_all_nine_directions_named_by_query_and_target() -> None:
+    tasks = retrieval.score(material(), Scorer(dot, SINGLE + JOINT))
+    assert [t.task for t in tasks] == [f"{q}->{t}" for q, t in SINGLE + JOINT]
+
+
+@pytest.mark.parametrize(("query", "target"), SINGLE + JOINT)
+def test_retrieval_ranks_each_items_own_match_as_a_sort_does(query: str, target: str) -> None:
+    made = material()
+    (task,) = retrieval.score(made, Scorer(dot, ((query, target),)))
+    for i in range(12):
+        scores = [
+            sum(float(made.arrays[m][i] @ made.arrays[target][j]) for m in query.split("+"))
+            for j in range(12)
+        ]
+        order = sorted(range(12), key=lambda j: -scores[j])
+        assert task.greater[i] == order.index(i)
+        assert task.predictions[i] == f"i{order[0]}"
+    assert task.targets == task.ids == made.ids
+
+
+def test_swapping_query_and_target_is_another_task() -> None:
+    made = material()
+    there, back = retrieval.score(made, Scorer(dot, (("image", "text"), ("text", "image"))))
+    assert not np.array_equal(there.greater, back.greater)
+
+
+def test_an_item_without_sound_leaves_the_tasks_that_need_sound_and_their_gallery() -> None:
+    made = material(missing_audio=(1, 5))
+    tasks = {t.task: t for t in retrieval.score(made, Scorer(dot, SINGLE + JOINT))}
+    assert (tasks["image->text"].candidates, tasks["image->text"].left_out) == (12, 0)
+    for name in ("image->audio", "image+audio->text", "image+text->audio"):
+        assert (tasks[name].candidates, tasks[name].left_out) == (10, 2)
+        assert not {"i1", "i5"} & set(tasks[name].ids)
+    named = {t.task: t for t in zero_shot.score(made, Scorer(dot, SINGLE + JOINT))}
+    assert [len(named[t].ids) for t in ("A", "V", "A+V")] == [10, 12, 10]
+
+
+def test_zero_shot_predicts_the_nearest_prompt() -> None:
+    made = material()
+    for task, query in zero_shot.TASKS.items():
+        (found,) = (t for t in zero_shot.score(made, Scorer(dot, SINGLE + JOINT)) if t.task == task)
+        right = 0
+        for i in range(12):
+            scores = [
+                sum(float(made.arrays[m][i] @ made.prompts["text"][c]) for m in query.split("+"))
+                for c in range(3)
+            ]
+            assert found.predictions[i] == "abc"[int(np.argmax(scores))]
+            assert found.targets[i] == "abc"[i % 3]
+            right += int(np.argmax(scores)) == i % 3
+        assert accuracy(found) == pytest.approx(right / 12)
+
+
+def test_a_method_without_a_pair_has_no_such_task() -> None:
+    tasks = zero_shot.score(material(), Scorer(dot, (("image", "text"),)))
+    assert [t.task for t in tasks] == ["V"]
+
+
+def test_a_score_that_says_nothing_gives_chance() -> None:
+    def constant(query: str, target: str, queries: Arrays, candidates: Arrays) -> NDArray[np.floating]:
+        return np.zeros((len(queries["image"]), len(candidates[target])))
+
+    for task in zero_shot.score(material(), Scorer(constant, SINGLE + JOINT)):
+        assert accuracy(task) == pytest.approx(1 / 3)
+    for task in retrieval.score(material(), Scorer(constant, SINGLE + JOINT)):
+        assert accuracy(task) == pytest.approx(1 / 12)
+
+
+def test_the_same_caption_twice_is_a_tie_not_a_win() -> None:
+    made = material()
+    made.arrays["text"][1] = made.arrays["text"][0]
+    (task,) = retrieval.score(made, Scorer(dot, (("image", "text"),)))
+    assert task.ties[0] == task.ties[1] == 1
+
+
+def test_broken_embeddings_one_class_or_nothing_to_score_raise() -> None:
+    broken = material()
+    broken.arrays["image"][3, 2] = np.nan
+    with pytest.raises(ResultError, match="not finite"):
+        retrieval.score(broken, Scorer(dot, SINGLE))
+    one = Material("x", ("i",), {}, {}, np.zeros(1, dtype=np.int64), ("a",))
+    with pytest.raises(EvalsetError, match="needs two"):
+        zero_shot.score(one, Scorer(dot, SINGLE))
+    with pytest.raises(EvalsetError, match="no labelled item"):
+        zero_shot.score(material(2, missing_audio=(0, 1)), Scorer(dot, (("audio", "text"),)))
+    with pytest.raises(EvalsetError, match="needs two at least"):
+        retrieval.score(material(2, missing_audio=(0,)), Scorer(dot, (("audio", "text"),)))
+
+
+@pytest.mark.parametrize("name", discover.names("suite"))
+def test_a_suite_says_what_to_embed_before_anything_is(name: str) -> None:
+    suite = discover.load("suite", name)
+    asked = suite.requests(("demo",))
+    assert ("dataset", "test") in {(r.evalset, r.split) for r in asked}
+    assert suite.METRICS
