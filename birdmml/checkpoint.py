@@ -42,16 +42,24 @@ class Checkpoint:
 
 
 def save(folder: Path, checkpoint: Checkpoint) -> None:
-    """Write the checkpoint beside `folder`, then put it in its place: there is a whole one at all times."""
+    """Write the checkpoint beside `folder`, then put it in its place: there is a whole one at all times.
+
+    Raises CheckpointError where it cannot be written; what was there before stays.
+    """
     part = folder.with_name(folder.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    state = {k: v.detach().cpu().contiguous() for k, v in checkpoint.network.state_dict().items()}
-    save_file(state, part / WEIGHTS)
-    write_text(part / TOKENIZER, checkpoint.tokenizer.to_str(pretty=False))
-    write_json(part / META, _meta(checkpoint, part))
-    sync_folder(part)
-    _replace(part, folder)
+    try:
+        part.mkdir(parents=True)
+        state = {k: v.detach().cpu().contiguous() for k, v in checkpoint.network.state_dict().items()}
+        save_file(state, part / WEIGHTS)
+        write_text(part / TOKENIZER, checkpoint.tokenizer.to_str(pretty=False))
+        write_json(part / META, _meta(checkpoint, part))
+        sync_folder(part)
+        _replace(part, folder)
+    except (OSError, SafetensorError) as e:
+        raise CheckpointError(f"{folder} cannot be written ({e}): free space, or choose another --out") from e
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def load(folder: Path, method: str | None = None, device: str | torch.device = "cpu") -> Checkpoint:

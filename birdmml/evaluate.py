@@ -193,7 +193,7 @@ def _configured(module: ModuleType, sizes: Preset, overrides: Sequence[str]) -> 
     mine = [o.removeprefix("method.") for o in overrides if o.startswith("method.")]
     sizes = settings.override(sizes, [o for o in overrides if not o.startswith("method.")])
     config = dataclasses.replace(module.Config(), dim=sizes.dim)
-    return settings.override(config, mine), sizes
+    return settings.override(config, mine, "method."), sizes
 
 
 def _loaded(folder: Path, method: str, overrides: Sequence[str], seeds: int) -> Checkpoint:

@@ -43,10 +43,11 @@ def from_dict(cls: type[T], values: Mapping[str, Any], where: str = "") -> T:
     return cls(**given)
 
 
-def override(settings: T, assignments: Iterable[str]) -> T:
+def override(settings: T, assignments: Iterable[str], where: str = "") -> T:
     """`settings` with each "a.b=value" applied; values are TOML, bare words count as strings.
 
-    Raises UnknownName for a name that does not exist and UsageError for a value of another type.
+    `where` ("method.") is put before the names in messages. Raises UnknownName for a name that does not
+    exist and UsageError for a value of another type.
     """
     values = to_dict(settings)
     for assignment in assignments:
@@ -54,15 +55,13 @@ def override(settings: T, assignments: Iterable[str]) -> T:
         if not sign:
             raise UsageError(f"--set {assignment!r} is not NAME=VALUE: write for example training.epochs=3")
         *path, last = name.strip().split(".")
-        table = values
+        table: Any = values
         for part in path:
-            if not isinstance(table.get(part), dict):
-                raise UnknownName("setting", name.strip(), _names(values))
-            table = table[part]
-        if last not in table:
-            raise UnknownName("setting", name.strip(), _names(values))
+            table = table.get(part) if isinstance(table, dict) else None
+        if not isinstance(table, dict) or last not in table:
+            raise UnknownName("setting", where + name.strip(), [where + n for n in _names(values)])
         table[last] = _value(text.strip())
-    return from_dict(type(settings), values)
+    return from_dict(type(settings), values, where)
 
 
 def digest(settings: Any) -> str:

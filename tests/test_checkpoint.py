@@ -74,9 +74,10 @@ def test_a_failed_save_leaves_the_old_one(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("birdmml.checkpoint.save_file", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(CheckpointError, match="No space.*--out"):
         checkpoints.save(folder, dataclasses.replace(made, seed=8))
     assert checkpoints.load(folder).seed == 7
+    assert [p.name for p in folder.parent.iterdir()] == ["seed-7"]
 
 
 def test_another_method_is_refused_with_the_one_it_holds(folder: Path) -> None:

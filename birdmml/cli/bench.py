@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from birdmml.errors import DatasetError, UsageError
+from birdmml.errors import DatasetError, ResultError, UsageError
 
 if TYPE_CHECKING:
     from birdmml.evaluate import Plan
@@ -61,7 +61,12 @@ def bench(
     _writable(out)
     if not as_json:
         typer.echo("\n".join(_opening(made)))
-    result, folder = run(made, out, quiet=as_json)
+    try:
+        result, folder = run(made, out, quiet=as_json)
+    except OSError as e:
+        raise ResultError(
+            f"{out}: the result cannot be written ({e.strerror or e}): free space, or choose another --out"
+        ) from e
     if as_json:
         typer.echo(
             json.dumps(settings.to_dict(result) | {"folder": str(folder)}, indent=2, ensure_ascii=False)
@@ -78,11 +83,8 @@ def register(app: typer.Typer) -> None:
 
 def _needs_data(data: Path) -> None:
     if not data.is_dir():
-        raise DatasetError(
-            f"no dataset at {data}: run `birdmml build --out ./{data}`"
-            if not data.is_absolute()
-            else f"no dataset at {data}: run `birdmml build --out {data}`"
-        )
+        shown = data if data.is_absolute() else f"./{data}"
+        raise DatasetError(f"no dataset at {data}: run `birdmml build --out {shown}`")
 
 
 def _writable(out: Path) -> None:
