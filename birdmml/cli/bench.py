@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from birdmml.schema import Figure, Result
 
 HEADLINE = ("accuracy", "recall@10")
+FEW = 30
 
 
 def bench(
@@ -111,7 +112,10 @@ def _opening(plan: Plan) -> list[str]:
 
 def _closing(result: Result, folder: Path, every_metric: bool) -> list[str]:
     lines = [] if every_metric else ["recall@1, recall@5 and the median rank: --all, or result.json"]
-    lines += [f"{note}" for note in dict.fromkeys(f.note for f in result.figures if f.note)]
+    lines += list(dict.fromkeys(f.note for f in result.figures if f.note))
+    fewest = min(f.n for f in result.figures)
+    if fewest < FEW:
+        lines.append(f"only {fewest} items: intervals over so few are too narrow, build with more test rows")
     spent = result.seconds
     lines += [
         f"time      {spent['total']:.0f} s: training {spent['train']:.0f} s,"

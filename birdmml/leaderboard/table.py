@@ -45,44 +45,45 @@ def load(folders: Sequence[Path], allow_demo: bool) -> list[Result]:
 
 
 def markdown(results: Sequence[Result]) -> str:
-    """The tables; a method that has no such figure shows "-"."""
+    """One table for each suite, evaluation set and dataset; a figure that a method lacks is "-"."""
     lines = ["# Bird-MML leaderboard", ""]
     if any(r.demo for r in results):
         lines += [f"> {DEMO_NOTE}", ""]
-    groups = dict.fromkeys((f.suite, f.evalset) for r in results for f in r.figures)
-    for suite, evalset in sorted(groups):
-        lines += _table(results, suite, evalset)
-    lines.append(
-        "Percent, mean over seeds (± their standard deviation), and a bootstrap 95 % interval over items."
-    )
+    # Other data, or other rows of it, have another chance: never in one table.
+    groups: dict[tuple[str, str, str], list[Result]] = {}
+    for result in results:
+        for suite, evalset in dict.fromkeys((f.suite, f.evalset) for f in result.figures):
+            groups.setdefault((suite, evalset, _dataset(result)), []).append(result)
+    for (suite, evalset, dataset), members in sorted(groups.items(), key=lambda item: item[0]):
+        lines += _table(members, suite, evalset, dataset)
+    lines.append("Percent, mean over seeds (± their standard deviation), bootstrap 95 % interval over items.")
     return "\n".join(lines) + "\n"
 
 
-def _table(results: Sequence[Result], suite: str, evalset: str) -> list[str]:
-    wanted = HEADLINE.get(suite, ())
+def _dataset(result: Result) -> str:
+    name = f"{result.dataset.get('name', '?')} `{str(result.dataset.get('digest', ''))[:8]}`"
+    limit = result.settings.get("limit")
+    return f"{name}, limited to {limit} rows" if limit else name
+
+
+def _table(results: Sequence[Result], suite: str, evalset: str, dataset: str) -> list[str]:
     rows = [
         (r, {(f.task, f.metric): f for f in r.figures if (f.suite, f.evalset) == (suite, evalset)})
         for r in results
     ]
-    rows = [(r, figures) for r, figures in rows if figures]
-    columns = [
-        key
-        for key in dict.fromkeys(k for _, figures in rows for k in figures)
-        if not wanted or key[1] in wanted
-    ]
-    head = ["method", "preset", "dataset", "seeds", *(f"{task} {metric}" for task, metric in columns)]
-    lines = [f"## {suite}, {evalset}", "", _line(head), _line(["---"] * len(head))]
-    lines += [_line(_row(r, [figures.get(key) for key in columns])) for r, figures in rows]
-    known = {key: next(f for _, figures in rows if (f := figures.get(key))) for key in columns}
-    lines.append(_line(["chance", "", "", "", *(_number(known[key], known[key].chance) for key in columns)]))
+    wanted = HEADLINE.get(suite, ())
+    known = {key: f for _, figures in rows for key, f in figures.items() if not wanted or key[1] in wanted}
+    head = ["method", "preset", "seeds", *(f"{task} {metric}" for task, metric in known)]
+    lines = [f"## {suite}, {evalset} of {dataset}", "", _line(head), _line(["---"] * len(head))]
+    lines += [_line(_row(r, [figures.get(key) for key in known])) for r, figures in rows]
+    lines.append(_line(["chance", "", "", *(_number(f, f.chance) for f in known.values())]))
     return [*lines, ""]
 
 
 def _row(result: Result, figures: Sequence[Figure | None]) -> list[str]:
-    name = str(result.dataset.get("name", "?")) + f" `{str(result.dataset.get('digest', ''))[:8]}`"
     marks = " **demo**" if result.demo else ""
     marks += " **limited**" if result.settings.get("limit") else ""
-    return [result.method + marks, result.preset, name, str(len(result.seeds)), *map(_cell, figures)]
+    return [result.method + marks, result.preset, str(len(result.seeds)), *map(_cell, figures)]
 
 
 def _cell(figure: Figure | None) -> str:

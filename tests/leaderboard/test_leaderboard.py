@@ -151,7 +151,7 @@ def test_the_table_has_a_row_a_result_and_a_row_of_chance(cli: Cli, tmp_path: Pa
     assert ran.code == 0
     lines = [line for line in ran.out.splitlines() if line.startswith("|")]
     assert [line.split("|")[1].strip() for line in lines] == ["method", "---", "confu", "tri_clip", "chance"]
-    assert {line.count("|") for line in lines} == {6}
+    assert {line.count("|") for line in lines} == {5}
     value = results.read_result(tmp_path / "runs" / "a").figures[0].value
     assert f"{100 * value:.1f} ±" in lines[2]
     assert "25.0" in lines[4]
@@ -170,6 +170,15 @@ def test_the_demo_is_refused_unless_asked_for_and_then_marked(cli: Cli, tmp_path
     text = (tmp_path / "LEADERBOARD.md").read_text()
     assert text.count("**demo**") == 2  # the note and the one row
     assert "say nothing about real birds" in " ".join(text.split())
+
+
+def test_other_data_get_a_table_and_a_chance_of_their_own(cli: Cli, tmp_path: Path) -> None:
+    make(tmp_path / "a")
+    make(tmp_path / "b", demo=True)
+    text = cli("leaderboard", "table", tmp_path, "--allow-demo").out
+    heads = [line for line in text.splitlines() if line.startswith("## ")]
+    assert len(heads) == 2
+    assert text.count("| chance |") == 2
 
 
 def test_one_false_result_stops_the_table(cli: Cli, tmp_path: Path) -> None:
