@@ -253,7 +253,7 @@ def _figures(
         for i, task in enumerate(tasks):
             runs = [seed[suite, evalset][i] for seed in per_seed]
             name = f"predictions/{suite}.{evalset}.{task.task.replace('->', '-to-')}.parquet"
-            outcomes = _predictions(plan.seeds, runs)
+            outcomes = _predictions(plan, runs)
             results.write_predictions(folder / name, outcomes)
             figures += _task_figures(plan, suite, evalset, task, outcomes, name)
     return tuple(figures)
@@ -282,15 +282,16 @@ def _task_figures(
     return figures
 
 
-def _predictions(seeds: tuple[int, ...], runs: Sequence[Scored]) -> results.Predictions:
+def _predictions(plan: Plan, runs: Sequence[Scored]) -> results.Predictions:
     return results.Predictions(
-        seeds,
+        plan.seeds,
         runs[0].candidates,
         runs[0].ids,
         runs[0].targets,
         tuple(r.predictions for r in runs),
         np.stack([r.greater for r in runs]),
         np.stack([r.ties for r in runs]),
+        plan.built.demo,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -44,6 +44,7 @@ class Predictions:
     predictions: tuple[tuple[str, ...], ...]
     greater: NDArray[np.int64]
     ties: NDArray[np.int64]
+    demo: bool = False
 
 
 def write_result(folder: Path, result: Result) -> Path:
@@ -87,7 +88,7 @@ def write_predictions(path: Path, predictions: Predictions) -> None:
             "ties": p.ties.reshape(-1),
             "outcome": hit(p.greater, p.ties, 1).reshape(-1),
         },
-        schema=_COLUMNS.with_metadata({"candidates": str(p.candidates)}),
+        schema=_COLUMNS.with_metadata({"candidates": str(p.candidates), "demo": str(p.demo).lower()}),
     )
     with atomic_write(path) as f:
         pq.write_table(table, f, compression="zstd")
@@ -103,10 +104,11 @@ def read_predictions(folder: Path, name: str) -> Predictions:
         table = file.read(columns=_COLUMNS.names).cast(_COLUMNS)
     except (OSError, ValueError, KeyError, pa.ArrowException) as e:
         raise ResultError(f"{path} is not a predictions file ({e}): score again") from e
-    candidates = (file.schema_arrow.metadata or {}).get(b"candidates", b"")
+    known = file.schema_arrow.metadata or {}
+    candidates = known.get(b"candidates", b"")
     if not candidates.isdigit() or table.num_rows == 0 or any(c.null_count for c in table.columns):
         raise ResultError(f"{path} is empty, has gaps, or does not say how many candidates there were")
-    found = _by_seed(table, int(candidates), path)
+    found = replace(_by_seed(table, int(candidates), path), demo=known.get(b"demo") == b"true")
     _check(found, np.asarray(table["outcome"]), path)
     return found
 

@@ -82,11 +82,12 @@ def train(
     network = Network(preset, discover.load("method", method), config, tokenizer.get_vocab_size()).to(chosen)
     feed = Feed(rows, network.preprocessor, tokenizer, settings.cache_gib)
     started = time.perf_counter()
-    with _bar("decoding", len(rows), "row", quiet) as bar:
-        feed.fill(lambda done, _: bar.update(done - bar.n))
-    steps = steps_per_epoch(len(rows), settings.batch_size)
-    with cpu_threads(settings.cpu_threads), _bar("training", steps * settings.epochs, "step", quiet) as bar:
-        history = _loop(network, feed, rows, settings, seed, accelerator, bar)
+    steps = steps_per_epoch(len(rows), settings.batch_size) * settings.epochs
+    with cpu_threads(settings.cpu_threads):
+        with _bar("decoding", len(rows), "row", quiet) as bar:
+            feed.fill(lambda done, _: bar.update(done - bar.n))
+        with _bar("training", steps, "step", quiet) as bar:
+            history = _loop(network, feed, rows, settings, seed, accelerator, bar)
     seconds = time.perf_counter() - started
     return Trained(network.eval(), tokenizer, seconds, len(rows) * settings.epochs / seconds, history)
 

@@ -36,6 +36,8 @@ def _compare(path: Path, result: Result, figure: Figure, items: results.Predicti
         raise ResultError(
             f"{path}: {name} was scored with seeds {items.seeds}, the result says {result.seeds}"
         )
+    if items.demo != result.demo:
+        raise ResultError(f"{path}: {name}: the result and its items do not agree on being the demo")
     found = summarise(figure.metric, items.greater, items.ties, items.candidates)
     for field, claimed, counted in _values(figure, found):
         if not _same(claimed, counted):

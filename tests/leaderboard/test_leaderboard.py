@@ -92,6 +92,13 @@ def test_an_edited_figure_is_refused_by_name(folder: Path, field: str, value: An
         verify(folder)
 
 
+def test_the_demo_cannot_be_passed_off_by_editing_its_mark(tmp_path: Path) -> None:
+    path = make(tmp_path / "one", demo=True) / results.FILE
+    path.write_text(path.read_text().replace('"demo": true', '"demo": false'))
+    with pytest.raises(ResultError, match="being the demo"):
+        verify(path.parent)
+
+
 def test_a_difference_within_the_tolerance_is_accepted(folder: Path) -> None:
     edit(folder, value=verify(folder).figures[0].value + 5e-7)
     verify(folder)
