@@ -42,6 +42,7 @@ def make(folder: Path, demo: bool = False, method: str = "confu", seed: int = 0)
         picked,
         greater,
         np.zeros((2, n), dtype=np.int64),
+        demo,
     )
     results.write_predictions(folder / ITEMS, items)
     s = summarise("accuracy", items.greater, items.ties, 4)
