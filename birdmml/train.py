@@ -119,7 +119,8 @@ def _loop(
             inputs = augment(to_device(feed.batch(indices), accelerator.device), settings.augment)
             with accelerator.autocast():
                 terms = model(inputs)
-            values = {name: float(term.detach()) for name, term in terms.items()}
+            # One transfer a step: each value read from a GPU by itself would wait for it again.
+            values = dict(zip(terms, torch.stack(list(terms.values())).tolist(), strict=True))
             if not math.isfinite(values["loss"]):
                 raise _diverged(values, len(history), bar.n, rows, indices.tolist())
             accelerator.backward(terms["loss"])
