@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import jinja2
 from markupsafe import Markup
 
 from birdmml import __version__
-from birdmml.build.report_text import markdown, printable
+from birdmml.build.report_text import markdown, printable, templates
 from birdmml.columns import COLUMNS
 from birdmml.schema import SPLITS, UNKNOWN_LICENSE
 
@@ -116,17 +115,6 @@ def _settings(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
 
 @cache
 def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).with_name("templates")),
-        autoescape=True,
-        # Every plain string that a template prints goes through here, so none can be forgotten.
-        finalize=lambda v: markdown(v) if isinstance(v, str) and not isinstance(v, Markup) else v,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters["thousands"] = lambda n: f"{n:,}"
-    environment.filters["percent"] = lambda x: f"{100 * x:.1f} %"
+    environment = templates(markdown)
     environment.filters["settings"] = lambda m: list(_settings(m))
     return environment.get_template("dataset_card.md.j2")

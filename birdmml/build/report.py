@@ -17,7 +17,7 @@ from markupsafe import Markup
 
 from birdmml import files, taxonomy
 from birdmml.build import report_draw, report_read
-from birdmml.build.report_text import printable, web_address
+from birdmml.build.report_text import TEMPLATES, printable, templates, web_address
 from birdmml.errors import DatasetError, MediaError
 from birdmml.media import audio, image
 from birdmml.schema import SPLITS
@@ -26,8 +26,6 @@ PER_SPECIES = 3
 MAX_SPECIES = 150
 MAX_LISTED = 200
 PHOTO_SIDE = 480
-
-_TEMPLATES = Path(__file__).with_name("templates")
 
 
 @dataclass(frozen=True)
@@ -146,7 +144,7 @@ def _rows_chart(survey: report_read.Survey) -> list[dict[str, Any]]:
 
 @cache
 def _css() -> Markup:
-    return Markup((_TEMPLATES / "report.css").read_text(encoding="utf-8"))  # noqa: S704  # our own file
+    return Markup((TEMPLATES / "report.css").read_text(encoding="utf-8"))  # noqa: S704  # our own file
 
 
 @cache
@@ -159,24 +157,9 @@ def _policy() -> str:
     )
 
 
-def _safe(value: object) -> object:
-    """Plain strings without unseen characters; the template's autoescape does the rest."""
-    return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
-
-
 @cache
 def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        finalize=_safe,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters["thousands"] = lambda n: f"{n:,}"
-    environment.filters["percent"] = lambda x: f"{100 * x:.1f} %"
+    environment = templates(printable)
     environment.filters["fixed"] = lambda x, digits: f"{x:,.{digits}f}".replace("-", "−")
     environment.filters["human_bytes"] = files.human_bytes
     environment.filters["web_address"] = web_address

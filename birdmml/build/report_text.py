@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from pathlib import Path
 from urllib.parse import urlsplit
 
+import jinja2
 from markupsafe import Markup
+
+TEMPLATES = Path(__file__).with_name("templates")
 
 # Controls, marks that reorder the text around them, lone surrogates and non-characters.
 _UNSEEN = re.compile(
@@ -38,3 +43,19 @@ def web_address(text: str) -> str | None:
     # urlsplit drops tabs and line ends in silence, browsers too: such an address is not what it seems.
     plain = text.isprintable() and not re.search(r"[\s\\]", text)
     return text if plain and host and parts.scheme in ("http", "https") else None
+
+
+def templates(clean: Callable[[str], str]) -> jinja2.Environment:
+    """The package's templates, escaping on; every plain string that one prints goes through `clean`."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        finalize=lambda v: clean(v) if isinstance(v, str) and not isinstance(v, Markup) else v,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["thousands"] = lambda n: f"{n:,}"
+    environment.filters["percent"] = lambda x: f"{100 * x:.1f} %"
+    return environment
