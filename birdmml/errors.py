@@ -10,7 +10,8 @@ BirdmmlError                 exit 1
 ├── EvalsetError             an evaluation set is missing, incomplete or damaged
 ├── CheckpointError          a checkpoint is missing, damaged or of another model
 ├── TrainingError            training cannot start or diverged
-└── ResultError              a result cannot be read, or its figures do not follow from its items
+├── ResultError              a result cannot be read, or its figures do not follow from its items
+└── Interrupted              exit 130: Ctrl-C or SIGTERM; what was there is left as it was
 """
 
 from __future__ import annotations
@@ -79,6 +80,12 @@ class TrainingError(BirdmmlError):
 
 class ResultError(BirdmmlError):
     """A result cannot be read, or its figures do not follow from its items."""
+
+
+class Interrupted(BirdmmlError):
+    """Ctrl-C or SIGTERM; what was there is left as it was."""
+
+    exit_code = 130
 
 
 def nearest(name: str, known: Iterable[str], n: int = 3) -> tuple[str, ...]:

@@ -261,3 +261,16 @@ def test_list_names_every_plugin_with_its_line(cli: Cli) -> None:
     for word in ("confu", "tri_clip", "retrieval", "zero-shot", "demo", "folder"):
         assert word in ran.out
     assert set(json.loads(cli("list", "--json").out)) == {"source", "method", "suite", "evaluation set"}
+
+
+def test_ctrl_c_gives_one_line_and_no_result(
+    small_demo: Path, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("birdmml.evaluate.train", stopped)
+    ran = cli("bench", "--data", small_demo, "--out", tmp_path)
+    assert ran.code == 130
+    assert "interrupted: no result was written" in ran.err
+    assert not list(tmp_path.rglob("result.json"))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from birdmml.errors import DatasetError, ResultError, UsageError
+from birdmml.errors import DatasetError, Interrupted, ResultError, UsageError
 
 if TYPE_CHECKING:
     from birdmml.evaluate import Plan
@@ -64,6 +64,8 @@ def bench(
         typer.echo("\n".join(_opening(made)))
     try:
         result, folder = run(made, out, quiet=as_json)
+    except KeyboardInterrupt as e:
+        raise Interrupted(f"interrupted: no result was written to {out}; run the same command again") from e
     except OSError as e:
         raise ResultError(
             f"{out}: the result cannot be written ({e.strerror or e}): free space, or choose another --out"

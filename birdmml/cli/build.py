@@ -9,16 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from birdmml.errors import BirdmmlError, UsageError
+from birdmml.errors import Interrupted, UsageError
 
 if TYPE_CHECKING:
     from birdmml.build.run import BuildSettings
-
-
-class Interrupted(BirdmmlError):
-    """Ctrl-C or SIGTERM; what is done is kept."""
-
-    exit_code = 130
 
 
 def build(
