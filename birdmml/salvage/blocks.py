@@ -1,0 +1,136 @@
+"""Where a deflate stream can be picked up: the search for the start of a block, bit by bit.
+
+A dynamic block (RFC 1951, 3.2.7) opens with BFINAL, BTYPE = 10, HLIT, HDIST, HCLEN and the lengths of the code
+length code, which must form a complete prefix code (Kraft's sum is one). That check runs over all bit offsets at
+once; what passes is tried with zlib. Stored blocks are found by their length and its complement.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from birdmml.salvage.parts import Run
+
+WINDOW = 32768
+STEP = 64 * 1024  # Bytes looked at in one go; a real stream has a block every 10-60 KB.
+PROOF = 128 * 1024  # Compressed bytes that must decode before a start is believed: longer than zlib's blocks.
+SHORTEST_STORED = 1024
+HEADER_BITS = 17 + 19 * 3
+
+# Kraft sums, in 128ths, of four 3-bit code lengths at once; length 0 means "not used".
+_LENGTHS = (np.arange(4096)[:, None] >> (3 * np.arange(4))) & 7
+_KRAFT = np.where(_LENGTHS > 0, 128 >> _LENGTHS, 0).sum(axis=1).astype(np.int32)
+
+
+@dataclass(frozen=True)
+class Start:
+    """Bit offset of a block in its run; of a stored block, the offset of its length field."""
+
+    bit: int
+    stored: bool = False
+
+
+def shifted(data: bytes, bit: int) -> bytes:
+    """`data` without its first `bit` (0-7) bits, least significant first, the end filled with zeros."""
+    if bit == 0:
+        return data
+    x = np.frombuffer(data, np.uint8)
+    out = x >> bit
+    out[:-1] |= x[1:] << (8 - bit)
+    return out.tobytes()
+
+
+def read_bits(run: Run, offset: int, bit: int, size: int) -> bytes:
+    """`size` bytes from bit `bit` of byte `offset`; fewer at the run's end, where no half byte is made up."""
+    data = run.read(offset, size + (bit > 0))
+    return shifted(data, bit)[: len(data) - (bit > 0)] if data else b""
+
+
+def dynamic_headers(data: bytes, positions: int) -> NDArray[np.int64]:
+    """Bit offsets below 8 * `positions` where a dynamic, non-final block could start, ascending.
+
+    `data` should go on for ten bytes behind the last position; what lies behind its end counts as zero.
+    """
+    x = np.frombuffer(data + bytes(24), np.uint8)
+    n = positions + 11
+    words = np.zeros(n, np.uint64)
+    for i in range(8):
+        words |= x[i : i + n].astype(np.uint64) << np.uint64(8 * i)
+    low = words[:positions].astype(np.uint32)  # 17 + 7 bits are all that the first look needs
+    found = []
+    for bit in range(8):
+        v = low >> np.uint32(bit)
+        ok = ((v & 7) == 4) & ((v & 0xF0) != 0xF0) & ((v & 0x1E00) != 0x1E00)
+        found.append(np.flatnonzero(ok) * 8 + bit)
+    at = np.concatenate(found)
+    first = at + 17
+    lengths = words[first >> 3] >> (first & 7).astype(np.uint64)
+    used = ((low[at >> 3] >> (at & 7).astype(np.uint32)) >> 13 & 15).astype(np.uint64) + np.uint64(4)
+    lengths &= (np.uint64(1) << (np.uint64(3) * used)) - np.uint64(1)
+    total = sum(_KRAFT[(lengths >> np.uint64(12 * i)) & np.uint64(4095)] for i in range(5))
+    return np.sort(at[total == 128])
+
+
+def stored_headers(data: bytes, positions: int) -> NDArray[np.int64]:
+    """Byte offsets below `positions` of a length of at least 1 KiB that is followed by its complement."""
+    x = np.frombuffer(data + bytes(4), np.uint8)[: positions + 3].astype(np.uint16)
+    pairs = x[:-1] | (x[1:] << np.uint16(8))
+    return np.flatnonzero(((pairs[:-2] ^ pairs[2:]) == 0xFFFF) & (pairs[:-2] >= SHORTEST_STORED))
+
+
+def search(run: Run, bit: int) -> Start | None:
+    """The first place at or behind `bit` where the run can be picked up; None when there is none."""
+    offset = bit // 8
+    while offset < run.size:
+        data = run.read(offset, STEP + 16)
+        for start in _candidates(data, min(STEP, run.size - offset), offset):
+            if start.bit >= bit and decodes(run, start):
+                return start
+        offset += STEP
+    return None
+
+
+def _candidates(data: bytes, positions: int, offset: int) -> Iterator[Start]:
+    dynamic = [(int(b), False) for b in dynamic_headers(data, positions)]
+    stored = [(8 * int(b), True) for b in stored_headers(data, positions)]
+    for bit, is_stored in sorted(dynamic + stored):
+        if is_stored or _opens(data, bit):
+            yield Start(8 * offset + bit, is_stored)
+
+
+def _opens(data: bytes, bit: int) -> bool:
+    """Whether zlib accepts the first symbols: nearly every false start ends here."""
+    try:
+        zlib.decompressobj(-15, zdict=bytes(WINDOW)).decompress(
+            shifted(data[bit // 8 : bit // 8 + 1024], bit % 8)
+        )
+    except zlib.error:
+        return False
+    return True
+
+
+def decodes(run: Run, start: Start) -> bool:
+    """Whether the run decodes from `start` for a long stretch, or to its end."""
+    decoder = zlib.decompressobj(-15, zdict=bytes(WINDOW))
+    offset = start.bit // 8
+    if start.stored:
+        head = run.read(offset, 2)
+        if offset + 4 + int.from_bytes(head, "little") + 8 > run.size:
+            return False  # No second header to confirm it, and 16 bits alone prove little.
+        decoder.decompress(b"\0")
+    end = offset + PROOF
+    try:
+        while offset < end and (raw := read_bits(run, offset, start.bit % 8, 8192)):
+            decoder.decompress(raw)
+            offset += len(raw)
+            if decoder.eof:
+                # The end of a stream is believed where the archive ends: a trailer of eight bytes is left.
+                return run.size - offset + len(decoder.unused_data) <= 16
+    except zlib.error:
+        return False
+    return True

@@ -1,0 +1,182 @@
+"""Where salvaged members go: whole files under one folder, and the record of each."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import Counter, deque
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
+
+from birdmml.files import sha256_file, sync_folder
+
+REPORT = "salvage.json"
+PENDING = ".salvage.part"
+SUSPECT = 128 * 1024  # Compressed bytes before a break that may have been wrong already: two or three blocks.
+LISTED = 1000  # Refused members are listed up to here and counted beyond.
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a member list may ask of the disk."""
+
+    members: int = 2_000_000
+    member_bytes: int = 1 << 30
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A member that is whole: `state` is "complete" or, read behind a hole, "recovered"."""
+
+    state: str
+    size: int
+    sha256: str
+
+
+class Folder:
+    """The store of `tar.Reader` on disk; `dry` keeps everything but the files.
+
+    A file that is already there with the same bytes is kept as it is; with other bytes it is refused, never
+    overwritten. Raises OSError as the disk does.
+    """
+
+    def __init__(self, root: Path, limits: Limits, dry: bool = False) -> None:
+        self.root, self.limits, self.dry = root, limits, dry
+        self.behind_hole = False
+        self.saved: dict[str, Saved] = {}
+        self.lost_members: dict[str, str] = {}
+        self.refused: list[dict[str, str]] = []
+        self.counts: Counter[str] = Counter()
+        self.full = False
+        self.position = 0  # Compressed bytes read so far, kept by the reader of the parts.
+        self._recent: deque[tuple[int, str, bool]] = deque()
+        self._file: BinaryIO | None = None
+        self._name, self._size, self._hash = "", 0, hashlib.sha256()
+
+    def begin(self, name: str, size: int) -> bool:
+        """Whether the member may be written; if not, it is refused with the reason."""
+        path, reason = _inside(name)
+        if not reason and path in self.saved:
+            reason = "there is an earlier member of this name"
+        if not reason and size > self.limits.member_bytes:
+            reason = f"{size:,} bytes are more than --max-member-bytes {self.limits.member_bytes:,}"
+        if not reason and len(self.saved) + len(self.lost_members) >= self.limits.members:
+            reason = f"there are more than --max-members {self.limits.members:,}; the rest is not read"
+            self.full = True
+        if reason:
+            self.refuse(name, reason)
+            return False
+        self._name, self._size, self._hash = path, size, hashlib.sha256()
+        if not self.dry and not self._there(size):
+            self._file = (self.root / PENDING).open("wb")
+        return True
+
+    def _there(self, size: int) -> bool:
+        target = self.root / self._name
+        try:
+            return target.is_file() and target.stat().st_size == size
+        except OSError:
+            return False  # A name that the file system will not take: told when it is to be written.
+
+    def write(self, data: memoryview) -> None:
+        """More bytes of the member begun last."""
+        self._hash.update(data)
+        if self._file is not None:
+            self._file.write(data)
+
+    def keep(self) -> None:
+        """The member is whole: put it in place, unless it is there."""
+        sha256, new = self._hash.hexdigest(), self._file is not None
+        reason = "" if self.dry else self._place(sha256)
+        if reason:
+            self.refuse(self._name, reason)
+            return
+        self.lost_members.pop(self._name, None)
+        state = "recovered" if self.behind_hole else "complete"
+        self.saved[self._name] = Saved(state, self._size, sha256)
+        self.counts[state] += 1
+        self._recent.append((self.position, self._name, new))
+        while self._recent[0][0] < self.position - SUSPECT:
+            self._recent.popleft()
+
+    def distrust(self) -> None:
+        """Bits broke here: take back what was read just before, for zlib notices late."""
+        for position, path, new in self._recent:
+            if position >= self.position - SUSPECT:
+                self.counts[self.saved.pop(path).state] -= 1
+                self.lost_members[path] = "it lies so close before broken bits that it may be wrong itself"
+                if new:
+                    (self.root / path).unlink()
+                self.counts["written" if new else "already there"] -= not self.dry
+        self._recent.clear()
+
+    def _place(self, sha256: str) -> str:
+        target = self.root / self._name
+        if self._file is None:
+            if sha256_file(target) == sha256:
+                self.counts["already there"] += 1
+                return ""
+            return f"{target} is there with other bytes: move it away and run again"
+        if target.exists():
+            self._discard()
+            return f"{target} is there with another size: move it away and run again"
+        file, self._file = self._file, None
+        file.flush()
+        os.fsync(file.fileno())
+        file.close()
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            (self.root / PENDING).replace(target)
+        except (FileExistsError, NotADirectoryError, IsADirectoryError):
+            return "another member has the name of its folder"
+        sync_folder(target.parent)
+        self.counts["written"] += 1
+        return ""
+
+    def drop(self, reason: str, uncertain: int) -> None:
+        """The member is known only in part."""
+        self._discard()
+        self.lost(self._name, f"{reason} ({uncertain:,} uncertain bytes)" if uncertain else reason)
+
+    def lost(self, name: str, reason: str) -> None:
+        """A member that is known by name only."""
+        if name not in self.saved:
+            self.lost_members[_shown(name)] = reason
+
+    def refuse(self, name: str, reason: str) -> None:
+        """A member that must not be written, by name."""
+        self.counts["refused"] += 1
+        if len(self.refused) < LISTED:
+            self.refused.append({"member": _shown(name), "reason": reason})
+
+    def _discard(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def close(self) -> None:
+        """Leave no half-written file behind."""
+        self._discard()
+        (self.root / PENDING).unlink(missing_ok=True)
+
+
+def _inside(name: str) -> tuple[str, str]:
+    """The path below the folder, and why it must not be written ("" when it may)."""
+    parts = PurePosixPath(name).parts
+    path = "/".join(parts)
+    if name.startswith("/") or name[1:3] == ":/":
+        return path, "its path is absolute"
+    if ".." in parts or "\\" in name:
+        return path, "its path leads out of the folder"
+    if not parts or "\0" in name or not name.isprintable():
+        return path, "its name cannot be a file's (empty, control characters or not UTF-8)"
+    if max(len(p.encode()) for p in parts) > 255 or len(path.encode()) > 4000:
+        return path, "its name is too long for a file"
+    if parts[0] in (REPORT, REPORT + ".part", PENDING):
+        return path, "its name is kept for the salvage itself"
+    return path, ""
+
+
+def _shown(name: str) -> str:
+    return name.encode("utf-8", "backslashreplace").decode()
