@@ -172,11 +172,11 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
             Encoders(
                 ResNet(16, (16, 32, 64, 128), (1, 1, 1, 1), "basic"),
                 ResNet(12, (12, 24, 48, 96), (1, 1, 1, 1), "basic"),
-                Bert(96, 2, 4, 192, 4096),
+                Bert(96, 1, 4, 192, 4096),
             ),
             # One thread: networks this small gain little from a second, and lose much where cores are shared.
             Training(
-                16,
+                20,
                 32,
                 1e-3,
                 augment=Augment(mirror=True, shift_px=4, roll_frames=20, gain_db=6.0),
