@@ -100,8 +100,9 @@ def _close(run: list[Part], entries: list[Run | Gap]) -> list[Part]:
 
 
 def _place(paths: Sequence[Path]) -> dict[int, Path]:
-    if len(paths) == 1 and not ENDING.match(paths[0].name):
-        return {0: paths[0]}
+    alone = paths[0] if len(paths) == 1 else None
+    if alone and (not ENDING.match(alone.name) or alone.name.endswith(("gz", "tar")) or _opens(alone)):
+        return {0: alone}
     placed: dict[int, Path] = {}
     stems = set()
     for path in paths:
@@ -113,12 +114,19 @@ def _place(paths: Sequence[Path]) -> dict[int, Path]:
         if i in placed:
             raise UsageError(f"{path} and {placed[i]} are both part {found['tail']}: name each part once")
         placed[i] = path
+    if min(placed) == 1 and all(digits for _, digits in stems) and _opens(placed[1]):
+        placed = {i - 1: path for i, path in placed.items()}  # Counted from one.
     if len(stems) > 1:
         names = ", ".join(sorted(stem for stem, _ in stems)[:3])
         raise UsageError(f"parts of different archives ({names}): salvage one archive at a time")
     if max(placed) >= 26 * 26:
         raise UsageError(f"{placed[max(placed)].name}: more than {26 * 26} parts are not supported")
     return placed
+
+
+def _opens(path: Path) -> bool:
+    """Whether the file begins as a gzip stream does."""
+    return path.is_file() and path.stat().st_size > 3 and _read(path, 0, 3) == b"\x1f\x8b\x08"
 
 
 def _index(tail: str) -> int:
@@ -131,6 +139,7 @@ def _name(placed: dict[int, Path], i: int) -> str:
     if not found:
         return f"part {i}"
     tail = found["tail"]
+    i += int(tail) - next(iter(placed)) if tail.isdigit() else 0
     return found["stem"] + (f"{i:0{len(tail)}d}" if tail.isdigit() else chr(97 + i // 26) + chr(97 + i % 26))
 
 
