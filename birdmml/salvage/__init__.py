@@ -186,16 +186,15 @@ class _Salvage:
 
     def _ended(self, run: Run, inflater: Inflater) -> int:
         """The deflate stream is over: its trailer, then the archive's end or one more gzip member."""
-        aligned = inflater.start.bit % 8 == 0
         left = run.size - inflater.offset
         if not self.report.holes:
             trailer = self._crc.to_bytes(4, "little") + (self._size % 2**32).to_bytes(4, "little")
             sound = run.read(inflater.offset, 8) == trailer and self.report.checksum != "differs"
             self.report.checksum = "matches" if sound else "differs"
-        if run is self.entries[-1] and left <= (8 if aligned else 9):
+        if run is self.entries[-1] and left <= 8:
             self.report.reached_end = left >= 8
             return 8 * run.size
-        if aligned and gzip_header(run.read(inflater.offset + 8, 1 << 16)):
+        if gzip_header(run.read(inflater.offset + 8, 1 << 16)):
             self._member = inflater.offset + 8
         else:
             self._broken(run, inflater.offset)

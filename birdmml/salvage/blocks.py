@@ -10,6 +10,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,20 +36,29 @@ class Start:
     stored: bool = False
 
 
-def shifted(data: bytes, bit: int) -> bytes:
-    """`data` without its first `bit` (0-7) bits, least significant first, the end filled with zeros."""
-    if bit == 0:
-        return data
-    x = np.frombuffer(data, np.uint8)
-    out = x >> bit
-    out[:-1] |= x[1:] << (8 - bit)
-    return out.tobytes()
+def primed(start: Start, window: int) -> tuple[Any, int]:
+    """A decoder about to read `start`, with an unknown window of bytes `window` (0 or 255), and a few bits.
+
+    The input is not shifted, since stored blocks end on the archive's own byte edges. Instead empty blocks (ten
+    bits each) and, for odd places, one literal of nine bits (19 with its block) lead up to the place within the
+    byte; the bits returned belong in front of it, see `joined`. The literal differs with the window, as all of it.
+    """
+    decoder = zlib.decompressobj(-15, zdict=bytes([window]) * WINDOW)
+    if start.stored:
+        decoder.decompress(b"\0")  # The block's header and padding, which end on this byte's edge.
+        return decoder, 0
+    bit, empty = start.bit % 8, "0100000000"
+    bits = "010" + ("111111111" if window else "110010000") + "0000000" if bit % 2 else ""
+    while len(bits) % 8 != bit:
+        bits += empty
+    value, whole = int(bits[::-1] or "0", 2), len(bits) // 8
+    decoder.decompress((value & ((1 << 8 * whole) - 1)).to_bytes(whole, "little"))
+    return decoder, value >> 8 * whole
 
 
-def read_bits(run: Run, offset: int, bit: int, size: int) -> bytes:
-    """`size` bytes from bit `bit` of byte `offset`; fewer at the run's end, where no half byte is made up."""
-    data = run.read(offset, size + (bit > 0))
-    return shifted(data, bit)[: len(data) - (bit > 0)] if data else b""
+def joined(raw: bytes, bit: int, lead: int) -> bytes:
+    """`raw` with the first `bit` bits of its first byte replaced by `lead`."""
+    return bytes([raw[0] >> bit << bit | lead]) + raw[1:] if raw and bit else raw
 
 
 def dynamic_headers(data: bytes, positions: int) -> NDArray[np.int64]:
@@ -106,9 +116,8 @@ def _candidates(data: bytes, positions: int, offset: int) -> Iterator[Start]:
 def _opens(data: bytes, bit: int) -> bool:
     """Whether zlib accepts the first symbols: nearly every false start ends here."""
     try:
-        zlib.decompressobj(-15, zdict=bytes(WINDOW)).decompress(
-            shifted(data[bit // 8 : bit // 8 + 1024], bit % 8)
-        )
+        decoder, lead = primed(Start(bit), 0)
+        decoder.decompress(joined(data[bit // 8 : bit // 8 + 1024], bit % 8, lead))
     except zlib.error:
         return False
     return True
@@ -116,17 +125,16 @@ def _opens(data: bytes, bit: int) -> bool:
 
 def decodes(run: Run, start: Start) -> bool:
     """Whether the run decodes from `start` for a long stretch, or to its end."""
-    decoder = zlib.decompressobj(-15, zdict=bytes(WINDOW))
-    offset = start.bit // 8
+    decoder, lead = primed(start, 0)
+    offset = first = start.bit // 8
     if start.stored:
         head = run.read(offset, 2)
         if offset + 4 + int.from_bytes(head, "little") + 8 > run.size:
             return False  # No second header to confirm it, and 16 bits alone prove little.
-        decoder.decompress(b"\0")
     end = offset + PROOF
     try:
-        while offset < end and (raw := read_bits(run, offset, start.bit % 8, 8192)):
-            decoder.decompress(raw)
+        while offset < end and (raw := run.read(offset, 8192)):
+            decoder.decompress(joined(raw, start.bit % 8, lead) if offset == first else raw)
             offset += len(raw)
             if decoder.eof:
                 # The end of a stream is believed where the archive ends: a trailer of eight bytes is left.

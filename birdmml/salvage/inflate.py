@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from birdmml.salvage.blocks import WINDOW, Start, read_bits
+from birdmml.salvage.blocks import WINDOW, Start, joined, primed
 from birdmml.salvage.parts import Run
 
 CHUNK = 32 * 1024  # Compressed bytes a step; deflate's best ratio (1032) bounds what comes out of one.
@@ -34,31 +34,33 @@ class Piece:
 class Inflater:
     """Iterate over the pieces from `start`; the window before it is unknown, or empty for a stream's beginning.
 
-    Afterwards `broken` says that the bits made no sense at `bit`, `finished` that the stream ended at `offset`
-    (for a start on a byte's edge exactly the byte behind the stream), neither that the run was read to its end.
+    Afterwards `broken` says that the bits made no sense at `bit`, `finished` that the stream ended just before
+    byte `offset`, neither that the run was read to its end.
     """
 
     def __init__(self, run: Run, start: Start, known: bool = False) -> None:
         self.run, self.start = run, start
         self.offset = start.bit // 8
         self.broken = self.finished = False
-        windows = (b"",) if known else (bytes(WINDOW), b"\xff" * WINDOW)
-        self._decoders: list[Any] = [zlib.decompressobj(-15, zdict=w) for w in windows]
-        if start.stored:
-            for d in self._decoders:
-                d.decompress(b"\0")  # The block's header and padding, which end on this byte's edge.
+        self._lead = 0
+        self._decoders: list[Any] = [zlib.decompressobj(-15)]
+        if not known:
+            (one, self._lead), (other, _) = primed(start, 0), primed(start, 255)
+            self._decoders = [one, other]
         self._certain = 0
 
     @property
     def bit(self) -> int:
         """Bit offset in the run up to which the input was used."""
-        return 8 * self.offset + self.start.bit % 8
+        return 8 * self.offset
 
     def __iter__(self) -> Iterator[Piece]:
         while not (self.finished or self.broken):
-            raw = read_bits(self.run, self.offset, self.start.bit % 8, CHUNK)
+            raw = self.run.read(self.offset, CHUNK)
             if not raw:
                 return
+            if self.offset == self.start.bit // 8:
+                raw = joined(raw, self.start.bit % 8, self._lead)
             before = [d.copy() for d in self._decoders]
             try:
                 piece = self._step(raw)

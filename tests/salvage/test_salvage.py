@@ -378,7 +378,10 @@ def disturbed(tmp_path: Path, seed: int, level: int, n: int, gone: set[int], hur
     rng = np.random.default_rng(seed)
     files = {}
     for i in range(int(rng.integers(1, 40))):
-        kind, size = rng.integers(3 if "noise" in hurt.values() else 4), int(rng.integers(0, 30_000))
+        kind, size = (
+            rng.integers(3 if "noise" in hurt.values() else 4),
+            int(rng.integers(0, 30_000) * rng.choice([1, 4])),
+        )
         data = [bytes(size), wav(rng, size // 2), b"text %d " % i * (size // 7), rng.bytes(size)][kind]
         files["/".join(["d" * int(rng.integers(1, 70))] * int(rng.integers(1, 4))) + f"/{i}"] = data
     form = [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT][seed % 2]
@@ -392,7 +395,8 @@ def disturbed(tmp_path: Path, seed: int, level: int, n: int, gone: set[int], hur
                 a = int(rng.integers(0, len(data)))
                 b = min(len(data), a + int(rng.integers(512, 20_000)))
                 paths[i].write_bytes(data[:a] + rng.bytes(b - a) + data[b:])
-    left = [p for i, p in enumerate(paths) if i not in gone] or paths
+    holes = {i % len(paths) for i in gone}
+    left = [p for i, p in enumerate(paths) if i not in holes] or paths
     report = salvage(left, tmp_path / "out")
     got = written(tmp_path / "out")
     # Noise that decodes to as many bytes as the truth did is found by no one, unless the checksum is reached.
@@ -408,7 +412,7 @@ def disturbed(tmp_path: Path, seed: int, level: int, n: int, gone: set[int], hur
 # Noise in the place of literals cannot be told from data (the package says so): no incompressible members beside
 # noise, at least 512 bytes of it, and the same examples each time. Missing and truncated parts know no exception.
 @settings(
-    max_examples=80,
+    max_examples=40,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
@@ -417,8 +421,8 @@ def disturbed(tmp_path: Path, seed: int, level: int, n: int, gone: set[int], hur
     seed=st.integers(0, 2**32 - 1),
     level=st.integers(1, 9),
     n=st.integers(1, 30),
-    gone=st.sets(st.integers(0, 29), max_size=6),
-    hurt=st.dictionaries(st.integers(0, 29), st.sampled_from(["cut", "noise"]), max_size=2),
+    gone=st.sets(st.integers(0, 29), max_size=4),
+    hurt=st.dictionaries(st.integers(0, 29), st.sampled_from(["cut", "noise"]), max_size=1),
 )
 def test_nothing_written_ever_differs_from_the_original(
     tmp_path_factory: pytest.TempPathFactory,
@@ -431,6 +435,7 @@ def test_nothing_written_ever_differs_from_the_original(
     disturbed(tmp_path_factory.mktemp("case"), seed, level, n, gone, hurt)
 
 
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is read from /proc")
 def test_memory_does_not_grow_with_parts_or_members(tmp_path: Path) -> None:
     rng = np.random.default_rng(9)
     unit = wav(rng, 1 << 19) + bytes(1 << 20)  # 2 MiB, half of it silence that packs a thousandfold.
@@ -443,11 +448,11 @@ def test_memory_does_not_grow_with_parts_or_members(tmp_path: Path) -> None:
         f.write(bytes(-info.size % 512) + member("after", data=b"z") + bytes(1024))
     parts = cut((tmp_path / "x.tar.gz").read_bytes(), tmp_path / "parts", 3)
     code = (
-        "import resource, sys; from pathlib import Path; from birdmml.salvage import salvage\n"
-        "base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "import re, sys; from pathlib import Path; from birdmml.salvage import salvage\n"
+        "def peak(): return int(re.search(r'VmHWM:\\s+(\\d+)', Path('/proc/self/status').read_text())[1])\n"
+        "base = peak()\n"
         "r = salvage([Path(p) for p in sys.argv[2:]], Path(sys.argv[1]))\n"
-        "print(r.counts['lost'] + r.counts['complete'] + r.counts['recovered'], "
-        "resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - base)"
+        "print(r.counts['lost'] + r.counts['complete'] + r.counts['recovered'], peak() - base)"
     )
     for name, left in (("whole", parts), ("holed", [parts[0], parts[2]])):
         done = subprocess.run(
@@ -456,4 +461,4 @@ def test_memory_does_not_grow_with_parts_or_members(tmp_path: Path) -> None:
         )  # fmt: skip
         members, grown_kib = map(int, done.stdout.split())
         assert members >= 2
-        assert grown_kib < 120 * 1024
+        assert grown_kib < 64 * 1024
