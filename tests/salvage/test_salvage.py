@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers import Ran
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from birdmml.errors import SourceError, UsageError
@@ -411,6 +411,7 @@ def disturbed(tmp_path: Path, seed: int, level: int, n: int, gone: set[int], hur
 
 # Noise in the place of literals cannot be told from data (the package says so): no incompressible members beside
 # noise, at least 512 bytes of it, and the same examples each time. Missing and truncated parts know no exception.
+@example(seed=1078033555, level=8, n=23, gone={16, 7, 15}, hurt={})  # A stored block behind an odd start.
 @settings(
     max_examples=40,
     deadline=None,
