@@ -69,7 +69,7 @@ def place(scene: Scene) -> str:
 
 
 def caption(sight: Sight, rng: np.random.Generator) -> str:
-    """One sentence or two. Half give name and traits, a fifth only the name, the rest either and the place."""
+    """One sentence or two. Nearly half give name and traits, a third only the name, the rest either and the place."""
     draw = float(rng.random())
     for share, tellers in _KINDS:
         if draw < share:
@@ -135,9 +135,9 @@ def _named_place(s: Sight) -> str:
 
 
 _KINDS: tuple[tuple[float, tuple[Callable[[Sight], str], ...]], ...] = (
-    (0.5, (_everything, _song_first, _seen, _sung)),
+    (0.45, (_everything, _song_first, _seen, _sung)),
     (
-        0.2,
+        0.35,
         (
             lambda s: s.name,
             lambda s: f"{_a(s.name)}.",
@@ -145,6 +145,6 @@ _KINDS: tuple[tuple[float, tuple[Callable[[Sight], str], ...]], ...] = (
             lambda s: f"this is {_a(s.name)}.",
         ),
     ),
-    (0.15, (_named_place,)),
+    (0.1, (_named_place,)),
     (1.0, (_nameless, _nameless_seen)),
 )

@@ -168,7 +168,7 @@ class Preset:
 PRESETS: Mapping[str, Preset] = MappingProxyType(
     {
         "tiny": Preset(
-            FrontEnd(image_size=64, bands=48, frames=130, db_centre=-30.0, db_scale=30.0, max_tokens=64),
+            FrontEnd(64, True, bands=48, frames=130, db_centre=-30.0, db_scale=30.0, max_tokens=64),
             Encoders(
                 ResNet(16, (16, 32, 64, 128), (1, 1, 1, 1), "basic"),
                 ResNet(12, (12, 24, 48, 96), (1, 1, 1, 1), "basic"),

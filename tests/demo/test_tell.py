@@ -74,7 +74,7 @@ def test_captions_are_sentences_of_moderate_length(captions: list[tuple[str, str
         assert len(text.split()) <= 50
 
 
-def test_half_name_and_describe_a_fifth_only_name_and_some_only_describe(
+def test_nearly_half_name_and_describe_a_third_only_name_and_some_only_describe(
     captions: list[tuple[str, str]],
 ) -> None:
     kinds: Counter[str] = Counter()
@@ -91,10 +91,10 @@ def test_half_name_and_describe_a_fifth_only_name_and_some_only_describe(
             else "traits"
         ] += 1
     shares = {k: v / len(captions) for k, v in kinds.items()}
-    assert shares["both"] == pytest.approx(0.5, abs=0.05)
-    assert shares["name"] == pytest.approx(0.2, abs=0.05)
-    assert shares["place"] == pytest.approx(0.15, abs=0.04)
-    assert shares["traits"] == pytest.approx(0.15, abs=0.04)
+    assert shares["both"] == pytest.approx(0.45, abs=0.05)
+    assert shares["name"] == pytest.approx(0.35, abs=0.05)
+    assert shares["place"] == pytest.approx(0.1, abs=0.04)
+    assert shares["traits"] == pytest.approx(0.1, abs=0.04)
 
 
 def test_a_caption_never_names_another_species(captions: list[tuple[str, str]]) -> None:
@@ -103,7 +103,7 @@ def test_a_caption_never_names_another_species(captions: list[tuple[str, str]]) 
         assert not [other for other in names - {name} if other in text and other not in name]
 
 
-def test_most_captions_fit_few_items(captions: list[tuple[str, str]]) -> None:
+def test_more_than_half_of_the_captions_fit_one_item_alone(captions: list[tuple[str, str]]) -> None:
     # Retrieval of the one right item needs captions that are not all alike within a species.
     counts = Counter(text for _, text in captions)
-    assert sum(counts[text] == 1 for _, text in captions) / len(captions) > 0.6
+    assert sum(counts[text] == 1 for _, text in captions) / len(captions) > 0.5
