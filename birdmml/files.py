@@ -46,7 +46,7 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
             f.flush()
             os.fsync(f.fileno())
         part.replace(path)
-    except BaseException:
+    except BaseException:  # Ctrl-C, too, must not leave a part; raised again.
         part.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)

@@ -61,7 +61,7 @@ class Place:
             self.out.rename(self.old)
         try:
             self.dataset.rename(self.out)
-        except BaseException:
+        except BaseException:  # Ctrl-C between the two renames, too.
             self._restore()
             raise
         shutil.rmtree(self.work, ignore_errors=True)
