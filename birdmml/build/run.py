@@ -76,7 +76,7 @@ def _build(
     max_rejects: float,
     tell: Progress,
 ) -> Built:
-    records, refused = _records(source, settings)
+    records, refused = offered(source, settings)
     tasks = _tasks(source, settings, records, place)
     resuming = place.prepare(
         files.digest([__version__, settings.source, asdict(settings.limits), len(records)])
@@ -102,8 +102,11 @@ def _build(
     return Built(place.out, manifest, validation, resumed)
 
 
-def _records(source: ModuleType, settings: BuildSettings) -> tuple[list[Photo | Recording], list[Reject]]:
-    """What the source offers, and what it already refuses; at most `limit` of a kind and species."""
+def offered(source: ModuleType, settings: BuildSettings) -> tuple[list[Photo | Recording], list[Reject]]:
+    """What the source offers, and what it already refuses; at most `limit` of a kind and species.
+
+    Raises SourceError if there is nothing to build from.
+    """
     records: list[Photo | Recording] = []
     refused: list[Reject] = []
     taken: dict[tuple[str, bool], int] = defaultdict(int)

@@ -151,16 +151,15 @@ def _share(text: str) -> float:
 
 def _print_plan(settings: BuildSettings, out: Path) -> None:
     from birdmml import discover
-    from birdmml.schema import Photo, Recording, Reject
+    from birdmml.build.run import offered
+    from birdmml.schema import Photo
 
-    found = list(discover.load("source", settings.source).records(settings.source_settings))
+    found, rejects = offered(discover.load("source", settings.source), settings)
     photos = [r for r in found if isinstance(r, Photo)]
-    recordings = [r for r in found if isinstance(r, Recording)]
-    rejects = [r for r in found if isinstance(r, Reject)]
-    both = {p.species for p in photos} & {r.species for r in recordings}
+    both = {p.species for p in photos} & {r.species for r in found if not isinstance(r, Photo)}
     typer.echo(f"would build {out} from the {settings.source} source (nothing is written):")
     typer.echo(
-        f"  {len(photos):,} photos and {len(recordings):,} recordings; {len(both)} species have both; "
+        f"  {len(photos):,} photos and {len(found) - len(photos):,} recordings; {len(both)} species have both; "
         f"{len(rejects)} entries are refused already"
     )
     for reject in rejects[:10]:

@@ -356,3 +356,16 @@ def test_an_unknown_source_names_the_nearest(cli: Cli, tmp_path: Path) -> None:
     ran = cli("build", "--source", "foldr", "--out", tmp_path / "out")
     assert ran.code == 2
     assert "unknown source 'foldr': nearest are folder" in ran.err
+
+
+def test_a_dry_run_counts_what_the_build_would_take_and_writes_nothing(
+    cli: Cli, birds: Path, tmp_path: Path
+) -> None:
+    (birds / "images" / "Turdus migratorius" / "notes.txt").write_text("seen at dawn")
+    ran = cli(
+        "build", "--source", "folder", "--from", birds, "--out", tmp_path / "out", "--limit", "2", "--dry-run"
+    )
+    assert ran.code == 0
+    assert "6 photos and 6 recordings; 3 species have both; 1 entries are refused already" in ran.out
+    assert "notes.txt: unknown_type" in ran.out
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["birds"]
