@@ -1,0 +1,78 @@
+"""Split archives to break, and what ought to come back from them."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+NAMES = [chr(97 + i // 26) + chr(97 + i % 26) for i in range(26 * 26)]
+
+
+def wav(rng: np.random.Generator, samples: int) -> bytes:
+    """A header, noise under an envelope with silence: some of it compresses, some does not."""
+    t = np.arange(samples)
+    noise = rng.normal(0, 900, samples) * (np.sin(t / 700 + rng.uniform(0, 6)) > 0)
+    tone = 6000 * np.sin(t * rng.uniform(0.05, 0.8)) * (rng.random() < 0.7)
+    data = (noise + tone).astype("<i2").tobytes()
+    return b"RIFF" + len(data).to_bytes(4, "little") + b"WAVEfmt " + data
+
+
+def birds(n: int = 120, samples: int = 30000, seed: int = 0) -> dict[str, bytes]:
+    rng = np.random.default_rng(seed)
+    return {f"audio/Species_{i // 10:02d}/Bird_{i}.wav": wav(rng, samples + i) for i in range(n)}
+
+
+def tar(files: dict[str, bytes], form: int = tarfile.PAX_FORMAT) -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=form) as archive:
+        for name, data in files.items():
+            info = tarfile.TarInfo(name)
+            info.size, info.mtime = len(data), 1.5  # A fraction makes a pax header for each member.
+            archive.addfile(info, io.BytesIO(data))
+    return out.getvalue()
+
+
+def cut(packed: bytes, folder: Path, n: int = 16) -> list[Path]:
+    """The pieces as `split -b` makes them: of one size but for the last."""
+    folder.mkdir(parents=True, exist_ok=True)
+    size = -(-len(packed) // n)
+    paths = [folder / f"audio.tar.gz.part-{NAMES[i]}" for i in range(-(-len(packed) // size))]
+    for i, path in enumerate(paths):
+        path.write_bytes(packed[i * size : (i + 1) * size])
+    return paths
+
+
+def written(out: Path) -> dict[str, bytes]:
+    return {
+        p.relative_to(out).as_posix(): p.read_bytes()
+        for p in out.rglob("*")
+        if p.is_file() and p.name != "salvage.json"
+    }
+
+
+def output_by_input(packed: bytes) -> tuple[list[int], list[int]]:
+    """How many bytes are out after so many bytes in, every 16 bytes, by zlib itself."""
+    d, ins, outs = zlib.decompressobj(31), [0], [0]
+    for i in range(0, len(packed), 16):
+        outs.append(outs[-1] + len(d.decompress(packed[i : i + 16])))
+        ins.append(min(i + 16, len(packed)))
+    return ins, outs
+
+
+def outside(files: dict[str, bytes], packed: bytes, holes: list[tuple[int, int]], slack: int) -> set[str]:
+    """Members none of whose bytes (headers included) come from a hole or the `slack` compressed bytes behind it."""
+    ins, outs = output_by_input(packed)
+    lost = [
+        (int(np.interp(a, ins, outs)) - 600, int(np.interp(b + slack, ins, outs)) + 600) for a, b in holes
+    ]
+    kept, at = set(), 0
+    for name, data in files.items():
+        end = at + 1536 + -(-len(data) // 512) * 512
+        if not any(at < b and a < end for a, b in lost):
+            kept.add(name)
+        at = end
+    return kept
