@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import codecs
-import csv
-import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from birdmml.errors import SourceError, UsageError
+from birdmml.errors import SourceError
+from birdmml.sources._stream import codec, column_names, not_encoded, read_records
 
 MANIFEST_NAMES = ("manifest.csv", "manifest.jsonl", "metadata.csv", "metadata.jsonl")
 REQUIRED = ("species", "path")
@@ -24,9 +22,8 @@ def read_table(path: Path, encoding: str = "utf-8") -> Iterator[tuple[int, dict[
 
     Raises SourceError for a file that is not text in `encoding`, is no table, or lacks a required column.
     """
-    text = _text(path, encoding)
-    rows = _json_lines(path, text) if path.suffix.casefold() in (".jsonl", ".ndjson") else _csv(path, text)
-    return _checked(path, rows)
+    json_lines = path.suffix.casefold() in (".jsonl", ".ndjson")
+    return _checked(path, _json_lines(path, encoding) if json_lines else _csv(path, encoding))
 
 
 def _checked(path: Path, rows: Iterator[tuple[int, dict[str, str]]]) -> Iterator[tuple[int, dict[str, str]]]:
@@ -53,43 +50,26 @@ def _text(path: Path, encoding: str) -> str:
         data = path.read_bytes()
     except OSError as e:
         raise SourceError(f"{path} cannot be read ({e.strerror}): check the file and its permissions") from e
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        encoding = "utf-16"  # Spreadsheets write it; the mark leaves no doubt.
+    name = codec(data[:4], encoding, path)
     try:
-        return data.decode("utf-8-sig" if encoding.replace("-", "").lower() == "utf8" else encoding)
-    except LookupError as e:
-        raise UsageError(f"--encoding {encoding!r} is no encoding: try utf-8 or latin-1") from e
+        return data.decode(name)
     except UnicodeDecodeError as e:
         line = data.count(b"\n", 0, e.start) + 1
-        raise SourceError(
-            f"{path}, line {line}: byte 0x{data[e.start]:02x} is not {encoding}: save the file as UTF-8, "
-            "or name its encoding (--encoding latin-1)"
-        ) from e
+        raise not_encoded(path, line, data[e.start], encoding) from e
 
 
-def _csv(path: Path, text: str) -> Iterator[tuple[int, dict[str, str]]]:
-    header = text.split("\n", 1)[0]
-    delimiter = max(",;\t", key=header.count)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    try:
-        names = [_name(n) for n in next(reader, [])]
-        if len(set(names)) != len(names):
-            raise SourceError(f"{path}: a column stands twice in the header ({', '.join(names)}): rename one")
-        for values in reader:
-            if not any(v.strip() for v in values):
-                continue
-            if len(values) != len(names):
-                raise SourceError(
-                    f"{path}, line {reader.line_num}: {len(values)} values under {len(names)} columns: "
-                    "quote fields that hold the delimiter"
-                )
-            yield reader.line_num, dict(zip(names, (v.strip() for v in values), strict=True))
-    except csv.Error as e:
-        raise SourceError(f"{path}, line {reader.line_num}: not a CSV table ({e}): check the quotes") from e
+def _csv(path: Path, encoding: str) -> Iterator[tuple[int, dict[str, str]]]:
+    names = [_name(n) for n in column_names(path, encoding)]
+    if len(set(names)) != len(names):
+        raise SourceError(f"{path}: a column stands twice in the header ({', '.join(names)}): rename one")
+    for record in read_records(path, encoding):
+        if record.problem:
+            raise SourceError(f"{path}, line {record.line}: {record.problem}")
+        yield record.line, dict(zip(names, record.values.values(), strict=True))
 
 
-def _json_lines(path: Path, text: str) -> Iterator[tuple[int, dict[str, str]]]:
-    for number, line in enumerate(text.splitlines(), 1):
+def _json_lines(path: Path, encoding: str) -> Iterator[tuple[int, dict[str, str]]]:
+    for number, line in enumerate(_text(path, encoding).splitlines(), 1):
         if not line.strip():
             continue
         try:
