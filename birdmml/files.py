@@ -33,9 +33,10 @@ def digest(value: Any) -> str:
 
 
 @contextmanager
-def atomic_write(path: Path) -> Iterator[BinaryIO]:
+def atomic_write(path: Path, sync_name: bool = True) -> Iterator[BinaryIO]:
     """Write to a neighbour, sync, rename: readers see the old file or the new one, never a part.
 
+    Without `sync_name` the name itself may be lost in a power cut (the caller writes another file that counts).
     Raises OSError as the file system does; then the neighbour is gone and `path` is as it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -49,7 +50,38 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
     except BaseException:  # Ctrl-C, too, must not leave a part; raised again.
         part.unlink(missing_ok=True)
         raise
-    sync_folder(path.parent)
+    if sync_name:
+        sync_folder(path.parent)
+
+
+class HashingWriter:
+    """A file to write to that knows its SHA-256 and its size, for writers that never seek."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self._hash, self.size, self.closed = file, hashlib.sha256(), 0, False
+
+    def write(self, data: bytes) -> int:
+        """Pass on and count."""
+        self._hash.update(data)
+        self._file.write(data)
+        self.size += len(data)
+        return len(data)
+
+    def tell(self) -> int:
+        """Bytes so far."""
+        return self.size
+
+    def flush(self) -> None:
+        """Pass on."""
+        self._file.flush()
+
+    def close(self) -> None:
+        """Nothing: the file is the caller's."""
+        self.closed = True
+
+    def hexdigest(self) -> str:
+        """Hex SHA-256 of what was written."""
+        return self._hash.hexdigest()
 
 
 def sync_folder(folder: Path) -> None:

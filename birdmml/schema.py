@@ -51,8 +51,11 @@ class Photo:
     """One photo that a source offers.
 
     `observation` groups photos that must stay in one split. `pair` (if any) binds the photo to the
-    recording with the same key; otherwise photos and clips of a species are paired by rule.
-    `locator` is what the source's `open_media` needs to find the bytes.
+    recording with the same key, whatever the split. `partner` is the id of the recording that the source
+    shows it with: they stay together where the split allows. With neither, photos and clips of a species
+    are paired by rule. `row` is the place in the source's own order (-1: it has none), `split` the source's
+    own split, `metadata` what else the source says, as JSON. `locator` is what the source's `open_media`
+    needs to find the bytes.
     """
 
     id: str
@@ -62,6 +65,10 @@ class Photo:
     credit: Credit = Credit()
     caption: Caption | None = None
     pair: str | None = None
+    partner: str | None = None
+    row: int = -1
+    split: str = ""
+    metadata: str = ""
 
 
 @dataclass(frozen=True)
@@ -80,18 +87,38 @@ class Recording:
 
 @dataclass(frozen=True)
 class Reject:
-    """Something that did not enter the dataset, with the file and the reason."""
+    """Something that did not enter the dataset, with the file and the reason.
+
+    `absent` marks what was never there to be decoded (a file that the archive lacks, a row without a half):
+    it is listed and counted by itself, and not a reject of a medium.
+    """
 
     path: str
     reason: str
     detail: str
+    absent: bool = False
+    species: str = ""
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """What a source hands over: a record and, where the source has them at hand, its bytes.
+
+    Without `data` the worker asks the source's `open_media`. Sources that can be told how far their deliveries
+    are safe on disk number them with `seq`, ascending.
+    """
+
+    record: Photo | Recording | Reject
+    data: bytes | None = None
+    seq: int = 0
 
 
 @dataclass(frozen=True)
 class Medium:
     """One photo or clip that was decoded, checked and encoded; its bytes wait in a staging file.
 
-    kind is "image" or "audio". `group` is the observation or recording. Sizes are in px, times in s,
+    kind is "image" or "audio". `group` is the observation or recording, `record` the id of the source's record
+    (a recording may give several clips). Sizes are in px, times in s,
     `rms_dbfs` in dB relative to full scale, `clipped_share` in [0, 1].
     """
 
@@ -107,7 +134,12 @@ class Medium:
     length: int
     credit: Credit
     caption: Caption | None = None
+    record: str = ""
     pair: str | None = None
+    partner: str | None = None
+    row: int = -1
+    split: str = ""
+    metadata: str = ""
     width: int = 0
     height: int = 0
     phash: str = ""
@@ -128,6 +160,8 @@ class Triplet:
     image: Medium
     audio: Medium
     caption: Caption
+    image_recovered: bool = False
+    audio_recovered: bool = False
 
 
 @dataclass(frozen=True)

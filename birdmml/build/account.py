@@ -5,82 +5,93 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from itertools import groupby, islice
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from birdmml import __version__, files, taxonomy
-from birdmml.build.staging import Receipt
-from birdmml.schema import DATASET_SCHEMA_VERSION, SPLITS, UNKNOWN_LICENSE, Medium, Reject, Triplet
+from birdmml.schema import DATASET_SCHEMA_VERSION, SPLITS, UNKNOWN_LICENSE
 
 if TYPE_CHECKING:
-    from birdmml.build.assemble import Unpaired
+    from birdmml.build.assemble import Tally
+    from birdmml.build.catalog import Catalog
     from birdmml.build.run import BuildSettings
     from birdmml.build.write import Shard
 
+# Listed in validation.json up to here; all of them stand in report/rejects.csv and report/absent.csv.
+MAX_LISTED = 10_000
 
-def validation(
-    media: Sequence[Medium],
-    rows: Sequence[Triplet],
-    rejects: Sequence[Reject],
-    unpaired: Sequence[Unpaired],
-    receipts: Sequence[Receipt],
-    max_rejects: float,
-) -> dict[str, Any]:
+
+def checks(catalog: Catalog, tally: Tally, max_rejects: float) -> dict[str, Any]:
     """Everything that was looked at and did not, or not as it was, enter the dataset."""
-    checked = len(media) + len(rejects)
-    share = len(rejects) / checked if checked else 0.0
+    rejects, absent = catalog.reasons(absent=False), catalog.reasons(absent=True)
+    rejected = sum(rejects.values())
+    checked = catalog.count("SELECT count(*) FROM media") + rejected
+    share = rejected / checked if checked else 0.0
     return {
         "schema_version": DATASET_SCHEMA_VERSION,
         "media_checked": checked,
+        "rejected": rejected,
         "reject_share": share,
         "max_rejects": max_rejects,
         "accepted": share <= max_rejects,
-        "rejects_by_reason": dict(sorted(Counter(r.reason for r in rejects).items())),
-        "rejects": [asdict(r) for r in rejects],
-        "unpaired": [asdict(u) for u in unpaired],
-        "dropped_tails": {
-            "clips": sum(r.tails for r in receipts),
-            "seconds": round(sum(r.tail_seconds for r in receipts), 3),
+        "rejects_by_reason": rejects,
+        "rejects": [asdict(r) for r in islice(catalog.rejects(absent=False), MAX_LISTED)],
+        "absent_by_reason": absent,
+        "absent": [asdict(r) for r in islice(catalog.rejects(absent=True), MAX_LISTED)],
+        "unpaired": [asdict(u) for u in tally.unpaired],
+        "pairs": {
+            "as_in_source": tally.kept,
+            "re_paired": tally.repaired,
+            "of_these_with_a_photo_used_again": tally.reused,
+            "by_rule": tally.by_rule,
         },
-        "duplicates": _duplicates(media),
-        "captions_by_origin": dict(sorted(Counter(r.caption.origin for r in rows).items())),
-        "unknown_licenses": _unknown_licenses(rows),
+        "dropped_tails": {
+            "clips": catalog.count("SELECT sum(tails) FROM done"),
+            "seconds": round(next(catalog.select("SELECT total(tail_seconds) FROM done"))[0], 3),
+        },
+        "duplicates": _duplicates(catalog),
     }
 
 
-def _duplicates(media: Sequence[Medium]) -> list[dict[str, Any]]:
+def of_rows(shards: Sequence[Shard]) -> dict[str, Any]:
+    """What the written rows add to the validation record."""
+    total = _total(shards)
+    return {
+        "captions_by_origin": _part(total, "origin"),
+        "unknown_licenses": {part: total[part, UNKNOWN_LICENSE] for part in ("image", "audio", "caption")},
+        "recovered_rows": sum(_part(total, "recovered").values()),
+    }
+
+
+def _duplicates(catalog: Catalog) -> list[dict[str, Any]]:
     """Media that are byte for byte the same; they stay, on one side of the split."""
-    same: dict[str, list[Medium]] = {}
-    for medium in media:
-        same.setdefault(medium.sha256, []).append(medium)
+    found = catalog.select(
+        "SELECT sha256, path, label FROM place JOIN media USING (n) WHERE sha256 IN "
+        "(SELECT sha256 FROM media GROUP BY sha256 HAVING count(*) > 1) ORDER BY sha256, m"
+    )
+    groups = islice(((sha, list(group)) for sha, group in groupby(found, key=lambda row: row[0])), MAX_LISTED)
     return [
         {
             "sha256": sha,
-            "paths": [m.source_path for m in group],
-            "species": sorted({m.species for m in group}),
+            "paths": [path for _, path, _ in group],
+            "species": sorted({taxonomy.by_label(label).scientific_name for _, _, label in group}),
         }
-        for sha, group in same.items()
-        if len(group) > 1
+        for sha, group in groups
     ]
-
-
-def _unknown_licenses(rows: Sequence[Triplet]) -> dict[str, int]:
-    return {
-        "image": sum(r.image.credit.license == UNKNOWN_LICENSE for r in rows),
-        "audio": sum(r.audio.credit.license == UNKNOWN_LICENSE for r in rows),
-        "caption": sum(r.caption.credit.license == UNKNOWN_LICENSE for r in rows),
-    }
 
 
 def manifest(
     settings: BuildSettings,
     source: ModuleType,
-    rows: Sequence[Triplet],
+    facts: Mapping[str, Any],
+    catalog: Catalog,
     shards: Sequence[Shard],
     extras: Mapping[str, str],
 ) -> dict[str, Any]:
     """What the dataset is and what it was made from; no dates and no paths, so equal builds are equal."""
-    facts = source.facts(settings.source_settings)
+    total = _total(shards)
+    used = "SELECT count(DISTINCT {}) FROM final JOIN place ON m = {} JOIN media USING (n)"
     value: dict[str, Any] = {
         "schema_version": DATASET_SCHEMA_VERSION,
         "name": f"birdmml-{settings.source}",
@@ -94,40 +105,47 @@ def manifest(
         },
         "settings": {
             "seed": settings.seed,
-            "split_fractions": list(settings.fractions),
+            "split": settings.rules.mode,
+            "split_fractions": list(settings.rules.fractions),
+            "split_by_author": settings.rules.by_author,
+            "near_radius": settings.rules.near_radius,
             "passes": settings.passes,
             "limit": settings.limit,
             **asdict(settings.limits),
         },
         "taxonomy": {"species": len(taxonomy.all_species()), "digest": taxonomy.digest()},
         "counts": {
-            "rows": len(rows),
-            "species": len({r.species for r in rows}),
-            "photos": len({r.image.id for r in rows}),
-            "recordings": len({r.audio.group for r in rows}),
-            "clips": len({r.audio.id for r in rows}),
+            "rows": sum(s.rows for s in shards),
+            "species": len(_part(total, "species")),
+            "photos": catalog.count("SELECT count(DISTINCT image) FROM final"),
+            "recordings": catalog.count(used.format("grp", "audio")),
+            "clips": catalog.count("SELECT count(DISTINCT audio) FROM final"),
         },
-        "licenses": {
-            "image": _licenses([r.image.credit.license for r in rows]),
-            "audio": _licenses([r.audio.credit.license for r in rows]),
-            "caption": _licenses([r.caption.credit.license for r in rows]),
-        },
+        "licenses": {part: _part(total, part) for part in ("image", "audio", "caption")},
         "splits": {
-            split: _split(split, rows, shards) for split in SPLITS if any(r.split == split for r in rows)
+            split: _split([s for s in shards if s.path.startswith(f"data/{split}-")])
+            for split in SPLITS
+            if any(s.path.startswith(f"data/{split}-") for s in shards)
         },
         "files": dict(extras),
     }
     return {**value, "digest": files.digest(value)}
 
 
-def _licenses(found: Sequence[str]) -> dict[str, int]:
-    return dict(sorted(Counter(found).items()))
+def _total(shards: Sequence[Shard]) -> Counter[tuple[str, str]]:
+    total: Counter[tuple[str, str]] = Counter()
+    for shard in shards:
+        total.update(shard.tally)
+    return total
 
 
-def _split(split: str, rows: Sequence[Triplet], shards: Sequence[Shard]) -> dict[str, Any]:
-    mine = [r for r in rows if r.split == split]
+def _part(total: Counter[tuple[str, str]], what: str) -> dict[str, int]:
+    return {value: n for (kind, value), n in sorted(total.items()) if kind == what}
+
+
+def _split(shards: Sequence[Shard]) -> dict[str, Any]:
     return {
-        "rows": len(mine),
-        "species": len({r.species for r in mine}),
-        "shards": [asdict(s) for s in shards if s.path.startswith(f"data/{split}-")],
+        "rows": sum(s.rows for s in shards),
+        "species": len(_part(_total(shards), "species")),
+        "shards": [{"path": s.path, "rows": s.rows, "bytes": s.bytes, "sha256": s.sha256} for s in shards],
     }

@@ -1,20 +1,23 @@
-"""Media of one species and one side become triplets."""
+"""Media of one species and one side become rows."""
 
 from __future__ import annotations
 
 import functools
 import hashlib
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from birdmml import taxonomy
-from birdmml.build.caption import caption_of
+from birdmml.build.catalog import Media, Row
 from birdmml.build.seeds import generator
-from birdmml.schema import SPLITS, Medium, Split, Triplet
+from birdmml.build.split import AUDIO, IMAGE, Sides
+from birdmml.schema import SPLITS
+
+Index = NDArray[np.int64]
+Pairs = list[tuple[int, int]]
 
 
 @dataclass(frozen=True)
@@ -47,13 +50,13 @@ class Pairing:
 
 
 @functools.lru_cache(maxsize=64)
-def _permutation(seed: int, name: str, n: int) -> NDArray[np.int64]:
+def _permutation(seed: int, name: str, n: int) -> Index:
     return generator(seed, name).permutation(n)
 
 
 @dataclass(frozen=True)
 class Unpaired:
-    """Media of a species that no triplet uses, and why."""
+    """Media of a species that no row uses, and why."""
 
     species: str
     photos: int
@@ -61,66 +64,153 @@ class Unpaired:
     detail: str
 
 
-def assemble(
-    media: Sequence[Medium], splits: Sequence[Split], seed: int, passes: int = 0
-) -> tuple[list[Triplet], list[Unpaired]]:
-    """Pair photos and clips within species and split; rows come in their final, seeded order."""
-    cells: dict[tuple[str, Split], tuple[list[Medium], list[Medium]]] = defaultdict(lambda: ([], []))
-    for medium, split in zip(media, splits, strict=True):
-        cells[medium.species, split][medium.kind == "audio"].append(medium)
-    rows: list[Triplet] = []
-    left: list[Unpaired] = []
-    whole = {(m.species, m.kind) for m in media}
-    for species, split in sorted(cells, key=lambda k: (taxonomy.resolve(k[0]).label, SPLITS.index(k[1]))):
-        photos, clips = cells[species, split]
-        pairs = list(_pairs(photos, clips, seed, f"{species}/{split}", passes))
-        rows += [_triplet(species, split, photo, clip, seed) for photo, clip in pairs]
-        left += _left_over(species, split, photos, clips, pairs, whole)
-    rows.sort(key=lambda r: (SPLITS.index(r.split), hashlib.sha256(f"{seed}:{r.id}".encode()).digest(), r.id))
-    return rows, left
+@dataclass
+class Tally:
+    """How the pairs came to be: as the source has them, bound anew because their halves fell apart, or by rule."""
+
+    kept: int = 0
+    repaired: int = 0
+    reused: int = 0
+    by_rule: int = 0
+    unpaired: list[Unpaired] = field(default_factory=list)
 
 
-def _pairs(
-    photos: Sequence[Medium], clips: Sequence[Medium], seed: int, name: str, passes: int
-) -> Iterator[tuple[Medium, Medium]]:
-    """Pairs that the source has bound, then the rest by rule; a pair that further passes repeat is left out."""
-    bound = {c.pair: c for c in clips if c.pair is not None}
-    for photo in photos:
-        if photo.pair is not None and photo.pair in bound:
-            yield photo, bound[photo.pair]
-    free_photos = [p for p in photos if p.pair is None]
-    free_clips = [c for c in clips if c.pair is None]
-    if free_photos and free_clips:
-        pairing = Pairing(len(free_photos), len(free_clips), seed, name, passes)
-        for photo_at, clip_at in dict.fromkeys(pairing[i] for i in range(len(pairing))):
-            yield free_photos[photo_at], free_clips[clip_at]
+class Assembler:
+    """Pairs photos and clips within species and split; `ids` gives the ids of media first .. last - 1."""
 
+    def __init__(
+        self,
+        media: Media,
+        sides: Sides,
+        ids: Callable[[int, int], list[str]],
+        seed: int,
+        passes: int = 0,
+        mode: str = "grouped",
+    ) -> None:
+        self.media, self.sides, self.ids = media, sides, ids
+        self.seed, self.passes, self.mode = seed, passes, mode
+        self.tally = Tally()
 
-def _left_over(
-    species: str,
-    split: Split,
-    photos: Sequence[Medium],
-    clips: Sequence[Medium],
-    pairs: Sequence[tuple[Medium, Medium]],
-    whole: set[tuple[str, str]],
-) -> list[Unpaired]:
-    used = {m.id for pair in pairs for m in pair}
-    spare_photos = sum(p.id not in used for p in photos)
-    spare_clips = sum(c.id not in used for c in clips)
-    if not spare_photos and not spare_clips:
-        return []
-    missing = "recording" if not clips else "photo" if not photos else ""
-    kind = "audio" if missing == "recording" else "image"
-    if not missing:
-        detail = f"more media than pairs in {split}"
-    elif (species, kind) in whole:
-        detail = f"no {missing} of this species in {split}"
-    else:
-        detail = f"no usable {missing} of this species"
-    return [Unpaired(species, spare_photos, spare_clips, detail)]
+    def __iter__(self) -> Iterator[Row]:
+        """All rows, species by species; `tally` is complete at the end."""
+        labels = self.media.label
+        starts = np.flatnonzero(np.diff(labels, prepend=-1))
+        for start, end in zip(starts.tolist(), [*starts[1:].tolist(), len(labels)], strict=True):
+            yield from self._species(start, end)
 
+    def _species(self, start: int, end: int) -> Iterator[Row]:
+        species = taxonomy.by_label(int(self.media.label[start]))
+        ids, mine = self.ids(start, end), np.arange(start, end)
+        whole = {int(k) for k in np.unique(self.media.kind[start:end])}
+        for split in range(len(SPLITS)):
+            here = mine[self.sides[start:end] == split]
+            photos, clips = here[self.media.kind[here] == IMAGE], here[self.media.kind[here] == AUDIO]
+            if self.mode == "released":
+                pairs = self._published(photos)
+                # A clip may be shown in any split; those that no row shows have no side of their own.
+                clips = clips[self._uses[clips] == 0]
+            else:
+                pairs = self._pairs(photos, clips, split, f"{species.scientific_name}/{SPLITS[split]}")
+            for photo, clip in pairs:
+                yield self._row(split, species.ebird_code, photo, clip, ids[photo - start], ids[clip - start])
+            self._left_over(species.scientific_name, split, photos, clips, pairs, whole)
 
-def _triplet(species: str, split: Split, photo: Medium, clip: Medium, seed: int) -> Triplet:
-    key = hashlib.sha256(f"{photo.id}\x1f{clip.id}".encode()).hexdigest()[:12]
-    row_id = f"{taxonomy.resolve(species).ebird_code}-{key}"
-    return Triplet(row_id, split, species, photo, clip, caption_of(photo, clip, seed))
+    def _row(self, split: int, code: str, photo: int, clip: int, photo_id: str, clip_id: str) -> Row:
+        digest = hashlib.sha256("\x1f".join((photo_id, clip_id)).encode()).hexdigest()
+        row_id = f"{code}-{digest[:12]}"
+        if self.mode == "released":
+            key = int(self.media.row[photo]).to_bytes(8, "big")
+        else:
+            key = hashlib.sha256(f"{self.seed}:{row_id}".encode()).digest()
+        length = int(self.media.length[photo] + self.media.length[clip])
+        return Row(split, key, row_id, photo, clip, length)
+
+    def _pairs(self, photos: Index, clips: Index, split: int, name: str) -> Pairs:
+        """Pairs that the source has bound, those it shows together, then the rest by rule."""
+        pairs = self._bound(photos, clips)
+        free_photos, free_clips = photos[self.media.pair[photos] == 0], clips[self.media.pair[clips] == 0]
+        shown = self.media.partner[free_photos] != -2
+        if shown.any() or self._shown_elsewhere(free_clips):
+            pairs += self._as_shown(free_photos[shown], free_clips, split, name)
+            return pairs
+        if len(free_photos) and len(free_clips):
+            rule = Pairing(len(free_photos), len(free_clips), self.seed, name, self.passes)
+            # A pair that further passes repeat is left out.
+            drawn = dict.fromkeys(rule[i] for i in range(len(rule)))
+            pairs += [(int(free_photos[p]), int(free_clips[c])) for p, c in drawn]
+            self.tally.by_rule += len(drawn)
+        return pairs
+
+    def _published(self, photos: Index) -> Pairs:
+        """Every photo with the recording that its row shows, wherever else that is used."""
+        kept = photos[self.media.partner[photos] >= 0]
+        self.tally.kept += len(kept)
+        return list(zip(kept.tolist(), self.media.partner[kept].tolist(), strict=True))
+
+    def _bound(self, photos: Index, clips: Index) -> Pairs:
+        pair = self.media.pair
+        by_key = {int(pair[c]): int(c) for c in clips if pair[c]}
+        found = [(int(p), by_key[int(pair[p])]) for p in photos if pair[p] and int(pair[p]) in by_key]
+        self.tally.kept += len(found)
+        return found
+
+    @functools.cached_property
+    def _uses(self) -> Index:
+        """How many photos the source shows with each medium, [M]."""
+        partner = self.media.partner
+        return np.bincount(partner[partner >= 0], minlength=len(partner))
+
+    def _shown_elsewhere(self, clips: Index) -> bool:
+        return bool(len(clips)) and bool(self._uses[clips].any())
+
+    def _as_shown(self, photos: Index, clips: Index, split: int, name: str) -> Pairs:
+        """Pairs whose halves are both here stay; halves that fell apart find others, so that none is lost.
+
+        Photos whose recording is not in the dataset at all are left: their rows were never whole.
+        """
+        partner = self.media.partner[photos]
+        whole = (partner >= 0) & (self.sides[np.maximum(partner, 0)] == split)
+        kept = list(zip(photos[whole].tolist(), partner[whole].tolist(), strict=True))
+        fallen = photos[(partner >= 0) & ~whole]
+        shown = clips[self._uses[clips] > 0]
+        spare = np.setdiff1d(shown, partner[whole])
+        rng = generator(self.seed, "re-pair", name)
+        fallen, spare = rng.permutation(fallen), rng.permutation(spare)
+        every_photo, every_clip = rng.permutation(photos[partner >= 0]), rng.permutation(shown)
+        n = min(len(fallen), len(spare))
+        pairs = list(zip(fallen[:n].tolist(), spare[:n].tolist(), strict=True))
+        if len(every_clip):
+            pairs += [(int(p), int(every_clip[i % len(every_clip)])) for i, p in enumerate(fallen[n:])]
+        if len(every_photo):
+            again = [(int(every_photo[i % len(every_photo)]), int(c)) for i, c in enumerate(spare[n:])]
+            pairs += again
+            self.tally.reused += len(again)
+        self.tally.kept += len(kept)
+        self.tally.repaired += len(pairs)
+        return kept + pairs
+
+    def _left_over(
+        self,
+        species: str,
+        split: int,
+        photos: Index,
+        clips: Index,
+        pairs: Sequence[tuple[int, int]],
+        whole: set[int],
+    ) -> None:
+        used = {m for pair in pairs for m in pair}
+        spare_photos = sum(p not in used for p in photos.tolist())
+        spare_clips = sum(c not in used for c in clips.tolist())
+        if not spare_photos and not spare_clips:
+            return
+        missing = "" if len(photos) and len(clips) else "recording" if len(photos) else "photo"
+        lost = int((self.media.partner[photos] == -1).sum())
+        if lost or (spare_clips and self._uses.any()):
+            detail = f"the other half of their rows is not in the dataset ({SPLITS[split]})"
+        elif not missing:
+            detail = f"more media than pairs in {SPLITS[split]}"
+        elif (AUDIO if missing == "recording" else IMAGE) in whole:
+            detail = f"no {missing} of this species in {SPLITS[split]}"
+        else:
+            detail = f"no usable {missing} of this species"
+        self.tally.unpaired.append(Unpaired(species, spare_photos, spare_clips, detail))

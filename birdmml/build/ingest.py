@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any, BinaryIO
 
 from birdmml import discover, files
@@ -15,7 +16,7 @@ from birdmml.errors import MediaError
 from birdmml.media import audio, image
 from birdmml.schema import RATE_HZ, Medium, Photo, Recording, Reject
 
-CHUNK_RECORDS = 32
+CHUNK_RECORDS = 64
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,18 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class Item:
+    """One record of a chunk, its key, and where its bytes lie in the chunk's spool file if the source gave them.
+
+    A reject that the source itself has spoken goes into the receipt as it is.
+    """
+
+    record: Photo | Recording | Reject
+    key: str
+    spooled: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
 class Task:
     """One chunk of work: small enough to send to a worker, whole enough to be repeated."""
 
@@ -40,58 +53,61 @@ class Task:
     source: str
     source_settings: Any
     limits: Limits
-    records: tuple[Photo | Recording, ...]
-    stamps: tuple[str, ...]
-
-    def key(self) -> str:
-        """Equal keys mean equal results: records, settings, and the size and time of each input file."""
-        records = [asdict(r) for r in self.records]
-        return files.digest(
-            [self.source, asdict(self.source_settings), asdict(self.limits), records, self.stamps]
-        )
+    items: tuple[Item, ...]
+    spool: str = ""
 
 
-def ingest(task: Task) -> staging.Receipt:
-    """Do one chunk: every record ends as a medium in the data file or as a reject with its reason.
+def ingest(task: Task) -> list[staging.Done]:
+    """Do one chunk: every record ends as media in the data file or as a reject with its reason.
 
     Raises OSError if the staging file cannot be written; a record that is bad never raises.
     """
     source = discover.load("source", task.source)
     folder = Path(task.folder)
-    media: list[Medium] = []
-    rejects: list[Reject] = []
-    tails: list[float] = []
-    with files.atomic_write(staging.data_path(folder, task.chunk)) as out:
-        for record in task.records:
-            start, before = out.tell(), len(media)
+    done: list[staging.Done] = []
+    with files.atomic_write(staging.data_path(folder, task.chunk), sync_name=False) as out:
+        for item in task.items:
+            start = out.tell()
+            if isinstance(item.record, Reject):
+                done.append(staging.Done(item.key, (), (item.record,)))
+                continue
             try:
-                data = source.open_media(task.source_settings, record.locator)
-                _check_size(data, task.limits)
-                if isinstance(record, Photo):
-                    media.append(_photo(record, data, task, out))
-                else:
-                    for item in _clips(record, data, task, out):
-                        _sort_in(item, media, rejects, tails)
+                done.append(_ingest_one(source, item, item.record, task, out))
             except MediaError as e:
                 # Whatever this record wrote before it failed goes with it: all of a file or none.
                 out.seek(start)
                 out.truncate()
-                del media[before:]
-                rejects.append(Reject(record.locator, e.reason, e.detail))
-    receipt = staging.Receipt(task.key(), tuple(media), tuple(rejects), len(tails), round(sum(tails), 3))
-    staging.write_receipt(folder, task.chunk, receipt)
-    return receipt
+                reject = Reject(item.record.locator, e.reason, e.detail, species=item.record.species)
+                done.append(staging.Done(item.key, (), (reject,)))
+    staging.write_receipt(folder, task.chunk, done)
+    return done
 
 
-def _sort_in(
-    item: Medium | Reject | float, media: list[Medium], rejects: list[Reject], tails: list[float]
-) -> None:
-    if isinstance(item, Medium):
-        media.append(item)
-    elif isinstance(item, Reject):
-        rejects.append(item)
-    else:
-        tails.append(item)
+def _ingest_one(
+    source: ModuleType, item: Item, record: Photo | Recording, task: Task, out: BinaryIO
+) -> staging.Done:
+    data = _open(source, item, record.locator, task)
+    _check_size(data, task.limits)
+    if isinstance(record, Photo):
+        return staging.Done(item.key, (_photo(record, data, task, out),))
+    found = list(_clips(record, data, task, out))
+    tails = [x for x in found if isinstance(x, float)]
+    return staging.Done(
+        item.key,
+        tuple(x for x in found if isinstance(x, Medium)),
+        tuple(x for x in found if isinstance(x, Reject)),
+        len(tails),
+        round(sum(tails), 3),
+    )
+
+
+def _open(source: ModuleType, item: Item, locator: str, task: Task) -> bytes | Path:
+    if item.spooled is None:
+        data: bytes | Path = source.open_media(task.source_settings, locator)
+        return data
+    with Path(task.spool).open("rb") as f:
+        f.seek(item.spooled[0])
+        return f.read(item.spooled[1])
 
 
 def _photo(record: Photo, data: bytes | Path, task: Task, out: BinaryIO) -> Medium:
@@ -106,7 +122,12 @@ def _photo(record: Photo, data: bytes | Path, task: Task, out: BinaryIO) -> Medi
         **_put(out, ready.data, task.chunk),
         credit=record.credit,
         caption=record.caption,
+        record=record.id,
         pair=record.pair,
+        partner=record.partner,
+        row=record.row,
+        split=record.split,
+        metadata=record.metadata,
         width=ready.width,
         height=ready.height,
         phash=ready.phash,
@@ -128,7 +149,8 @@ def _clips(
         try:
             level = audio.check_sound(clip, limits.rate_hz)
         except MediaError as e:
-            yield Reject(f"{record.locator}#{clip.start_s:g}s", e.reason, e.detail)
+            where = f"{record.locator}#{clip.start_s:g}s"
+            yield Reject(where, e.reason, e.detail, species=record.species)
             continue
         clip_id = f"{record.id}-{number:03d}"
         yield Medium(
@@ -141,6 +163,7 @@ def _clips(
             **_put(out, audio.encode_flac(clip.samples, limits.rate_hz), task.chunk),
             credit=record.credit,
             caption=record.caption,
+            record=record.id,
             pair=record.pair,
             start_s=clip.start_s,
             valid_seconds=clip.valid_seconds,

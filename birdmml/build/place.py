@@ -30,6 +30,9 @@ class Place:
         self.old = self.work / "old"
         self.dataset = self.work / "dataset"
         self.staging = self.work / "staging"
+        self.spool = self.work / "spool"
+        self.source = self.work / "source"  # Where a source that downloads or unpacks keeps its own state.
+        self.catalog = self.work / "catalog.sqlite"
         self._lock = FileLock(self.work / ".lock", timeout=0)
 
     def __enter__(self) -> Self:
@@ -40,8 +43,9 @@ class Place:
 
     def __exit__(self, kind: type[BaseException] | None, value: object, trace: TracebackType | None) -> None:
         self._lock.release()
-        if kind is not None and not any(self.staging.glob("*.json")):
-            shutil.rmtree(self.work, ignore_errors=True)  # Nothing in it is worth going on from.
+        worth_keeping = any(self.staging.glob("*.json")) or any(self.source.glob("*"))
+        if kind is not None and not worth_keeping:
+            shutil.rmtree(self.work, ignore_errors=True)
 
     def prepare(self, key: str) -> bool:
         """Make the work folder ready for a build with this key; True if earlier work of the same can be used."""
@@ -49,14 +53,20 @@ class Place:
         resumed = plan.is_file() and plan.read_text(encoding="utf-8") == key and self.staging.is_dir()
         if not resumed:
             shutil.rmtree(self.staging, ignore_errors=True)
-        shutil.rmtree(self.dataset, ignore_errors=True)
+            shutil.rmtree(self.source, ignore_errors=True)
+        for folder in (self.dataset, self.spool):
+            shutil.rmtree(folder, ignore_errors=True)
         self.staging.mkdir(exist_ok=True)
         self.dataset.mkdir()
         plan.write_text(key, encoding="utf-8")
         return resumed
 
-    def commit(self) -> None:
-        """Put the finished dataset in place of the old one, and clear the work away."""
+    def has_work(self) -> bool:
+        """Whether an earlier build has left finished work to go on from."""
+        return any(self.staging.glob("*.json"))
+
+    def commit(self, keep_work: bool = False) -> None:
+        """Put the finished dataset in place of the old one; clear the work away, unless more may come to it."""
         if self.out.exists():
             self.out.rename(self.old)
         try:
@@ -64,7 +74,11 @@ class Place:
         except BaseException:  # Ctrl-C between the two renames, too.
             self._restore()
             raise
-        shutil.rmtree(self.work, ignore_errors=True)
+        if keep_work:
+            shutil.rmtree(self.old, ignore_errors=True)
+            self.catalog.unlink(missing_ok=True)
+        else:
+            shutil.rmtree(self.work, ignore_errors=True)
 
     def _check_out(self) -> None:
         if not self.out.name:

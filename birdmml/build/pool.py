@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from types import TracebackType
@@ -41,6 +41,7 @@ class Pool:
     def __init__(self, workers: int) -> None:
         self.workers = max(1, workers)
         self._pool: ProcessPoolExecutor | None = None
+        self._deaths = 0  # Of workers, since a task was last finished.
 
     def __enter__(self) -> Self:
         return self
@@ -62,52 +63,67 @@ class Pool:
             if done is not None:
                 done(index, result)
 
-        if self.workers == 1:
-            for index, task in enumerate(tasks):
-                finish(index, function(task))
-        else:
-            self._run_in_workers(function, tasks, results, finish)
+        self.feed(function, tasks, finish)
         return [results[i] for i in range(len(tasks))]
 
-    def _run_in_workers(
-        self,
-        function: Callable[[T], R],
-        tasks: Sequence[T],
-        results: dict[int, R],
-        finish: Callable[[int, R], None],
-    ) -> None:
-        deaths = 0
-        while len(results) < len(tasks):
-            before = len(results)
+    def feed(self, function: Callable[[T], R], tasks: Iterable[T], done: Callable[[int, R], None]) -> None:
+        """`function` of every task as they come; only a few are held at a time, and no results."""
+        queue = enumerate(tasks)
+        if self.workers == 1:
+            for index, task in queue:
+                done(index, function(task))
+            return
+        flying: dict[Future[R], tuple[int, T]] = {}
+        again: list[tuple[int, T]] = []
+        self._deaths = 0
+        while True:
             try:
-                self._drain(function, [(i, t) for i, t in enumerate(tasks) if i not in results], finish)
+                self._fly(function, queue, again, flying, done)
+                return
             except BrokenProcessPool as e:
+                self._deaths += 1
+                again[:0] = sorted(flying.values(), key=lambda entry: entry[0])
+                flying.clear()
                 self._close(kill=True)
-                deaths = 1 if len(results) > before else deaths + 1
-                if deaths >= MAX_DEATHS:
+                if self._deaths >= MAX_DEATHS:
                     raise BuildError(
-                        f"worker processes were killed {deaths} times in a row without finishing a task (out of "
+                        f"worker processes were killed {self._deaths} times in a row without finishing a task (out of "
                         "memory?); finished work is kept: run the same command again, with --workers 1 to see more"
                     ) from e
 
-    def _drain(
-        self, function: Callable[[T], R], todo: Sequence[tuple[int, T]], finish: Callable[[int, R], None]
+    def _fly(
+        self,
+        function: Callable[[T], R],
+        queue: Iterator[tuple[int, T]],
+        again: list[tuple[int, T]],
+        flying: dict[Future[R], tuple[int, T]],
+        done: Callable[[int, R], None],
     ) -> None:
-        """Keep a few tasks a worker in flight: the queue stays short however many tasks there are."""
+        """Keep a few tasks a worker in flight until none are left; those of a broken pool stay in `flying`."""
+        while True:
+            while len(flying) < 2 * self.workers:
+                entry = again[0] if again else next(queue, None)
+                if entry is None:
+                    break
+                if not again:
+                    again.append(entry)  # Held here until it flies: submitting to a dead pool raises.
+                flying[self._executor().submit(function, entry[1])] = entry
+                again.pop(0)
+            if not flying:
+                return
+            ended, _ = wait(flying, return_when=FIRST_COMPLETED)
+            for future in sorted(ended, key=lambda f: flying[f][0]):
+                result = future.result()
+                index, _ = flying.pop(future)
+                self._deaths = 0
+                done(index, result)
+
+    def _executor(self) -> ProcessPoolExecutor:
         if self._pool is None:
             # "spawn": forking a process with threads of Arrow or BLAS in it can hang.
             context = multiprocessing.get_context("spawn")
             self._pool = ProcessPoolExecutor(self.workers, mp_context=context, initializer=_start_worker)
-        flying: dict[Future[R], int] = {}
-        queue = iter(todo)
-        while True:
-            while len(flying) < 2 * self.workers and (entry := next(queue, None)) is not None:
-                flying[self._pool.submit(function, entry[1])] = entry[0]
-            if not flying:
-                return
-            ended, _ = wait(flying, return_when=FIRST_COMPLETED)
-            for future in sorted(ended, key=lambda f: flying[f]):
-                finish(flying.pop(future), future.result())
+        return self._pool
 
     def _close(self, kill: bool) -> None:
         if self._pool is None:

@@ -3,48 +3,68 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import shutil
-from collections import defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from birdmml import __version__, discover, files
-from birdmml.build import account, assemble, ingest, split, staging, write
+from birdmml.build import account, assemble, ingest, leaking, split, staging, write
 from birdmml.build.card import render_card
+from birdmml.build.catalog import Catalog, Media
+from birdmml.build.deliver import Chunks, Keys, Listing, Session, opened
+from birdmml.build.listing import write_listings
 from birdmml.build.place import Place
 from birdmml.build.pool import Pool
 from birdmml.build.report import write_report
-from birdmml.errors import BuildError, SourceError
+from birdmml.errors import BuildError, SourceError, UsageError
 from birdmml.manifest import MANIFEST
-from birdmml.schema import Photo, Recording, Reject, Triplet
+from birdmml.schema import Reject
 
 Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
 class BuildSettings:
-    """What decides the bytes of a dataset. Fractions are of train, validation and test."""
+    """What decides the bytes of a dataset. `evalsets` are folders whose photos must not be trained on."""
 
     source: str
     source_settings: Any
     seed: int = 0
-    fractions: tuple[float, float, float] = (0.8, 0.1, 0.1)
+    rules: split.Rules = field(default_factory=split.Rules)
     passes: int = 0
     limit: int | None = None
     limits: ingest.Limits = field(default_factory=ingest.Limits)
+    evalsets: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How a build works, which its bytes do not depend on; `max_rejects` is a share of the media."""
+
+    workers: int
+    max_rejects: float
+    resume: bool
+    retry_failed: bool
 
 
 @dataclass(frozen=True)
 class Built:
-    """A finished build: where it is, its manifest and its validation record."""
+    """A finished build: where it is, its manifest and its validation record.
+
+    `resumed` counts records that an earlier build had done. `unfinished` says why more may be had later; then the
+    work is kept in `kept`.
+    """
 
     root: Path
     manifest: Mapping[str, Any]
     validation: Mapping[str, Any]
-    resumed_chunks: int
+    resumed: int
+    unfinished: str = ""
+    kept: Path | None = None
 
 
 def build(
@@ -53,142 +73,191 @@ def build(
     workers: int = 1,
     max_rejects: float = 0.01,
     progress: Progress | None = None,
+    resume: bool = False,
+    retry_failed: bool = False,
 ) -> Built:
     """Build a dataset into `out`, which is replaced only by a complete one.
 
-    Raises BuildError if `out` may not be written or more than `max_rejects` (a share) of the media are
+    `resume` demands that there is unfinished work to go on from; `retry_failed` tries again what could not be
+    downloaded. Raises BuildError if `out` may not be written or more than `max_rejects` (a share) of the media are
     rejected, and SourceError if the source has nothing to offer; `out` is then as it was.
     """
     tell = progress or (lambda stage, done, total: None)
     source = discover.load("source", settings.source)
+    effort = Effort(workers, max_rejects, resume, retry_failed)
     with Place(out) as place:
         try:
-            return _build(source, settings, place, workers, max_rejects, tell)
+            return _Build(source, settings, place, effort, tell).run()
         except OSError as e:
             raise BuildError(_disk_words(e, place)) from e
 
 
-def _build(
-    source: ModuleType,
-    settings: BuildSettings,
-    place: Place,
-    workers: int,
-    max_rejects: float,
-    tell: Progress,
-) -> Built:
-    records, refused = offered(source, settings)
-    tasks = _tasks(source, settings, records, place)
-    resuming = place.prepare(
-        files.digest([__version__, settings.source, asdict(settings.limits), len(records)])
-    )
-    with Pool(workers) as pool:
-        receipts, resumed = _ingest(tasks, place, pool, tell, resuming)
-        media = [m for r in receipts for m in r.media]
-        rejects = refused + [x for r in receipts for x in r.rejects]
-        sides = split.assign(media, settings.fractions, settings.seed)
-        rows, unpaired = assemble.assemble(media, sides, settings.seed, settings.passes)
-        validation = account.validation(media, rows, rejects, unpaired, receipts, max_rejects)
-        report = place.work / "validation.json"
+def session_of(
+    source: ModuleType, settings: BuildSettings, folder: Path, tell: Progress, retry_failed: bool = False
+) -> Session:
+    """The source's own session, or a plain listing of its records."""
+    if hasattr(source, "session"):
+        found: Session = source.session(settings.source_settings, folder, settings.limit, retry_failed, tell)
+        return found
+    return Listing(source, settings.source_settings, settings.limit)
+
+
+class _Build:
+    """The stages of one build, in order."""
+
+    def __init__(
+        self, source: ModuleType, settings: BuildSettings, place: Place, effort: Effort, tell: Progress
+    ) -> None:
+        self.source, self.settings, self.place = source, settings, place
+        self.effort, self.tell = effort, tell
+        self.keys = Keys(source, settings.source, settings.source_settings, settings.limits)
+
+    def run(self) -> Built:
+        place, effort = self.place, self.effort
+        self._prepare()
+        with (
+            opened(
+                session_of(self.source, self.settings, place.source, self.tell, effort.retry_failed)
+            ) as session,
+            Catalog(place.catalog) as catalog,
+            Pool(effort.workers) as pool,
+        ):
+            resumed = self._ingest(session, catalog, pool)
+            media = catalog.freeze()
+            leaks, validation = self._assemble(catalog, media)
+            shards = self._write(catalog, pool)
+            extras = self._extras(pool)
+            facts = session.facts()
+            manifest = account.manifest(self.settings, self.source, facts, catalog, shards, extras)
+            validation |= account.of_rows(shards)
+            validation["leakage"] = {
+                "splits": leaks,
+                "captions": leaking.of_captions(place.dataset, manifest),
+            }
+            self._write_words(catalog, manifest, validation)
+            unfinished = session.unfinished()
+        files.write_json(place.dataset / MANIFEST, manifest)
+        place.commit(keep_work=bool(unfinished))
+        return Built(place.out, manifest, validation, resumed, unfinished, place.work if unfinished else None)
+
+    def _prepare(self) -> None:
+        if self.effort.resume and not self.place.has_work():
+            raise UsageError(
+                f"--resume: there is no unfinished work in {self.place.work}: leave --resume out to build anew"
+            )
+        key = files.digest([__version__, self.keys.base])
+        if not self.place.prepare(key) and self.effort.resume:
+            raise UsageError(
+                f"--resume: the work in {self.place.work} was made with other settings, and is gone now: "
+                "leave --resume out to build anew"
+            )
+
+    def _ingest(self, session: Session, catalog: Catalog, pool: Pool) -> int:
+        """Fill the catalog; records that an earlier, interrupted build has done are taken as they are."""
+        place, settings = self.place, self.settings
+        known = 0
+        for _, done in staging.receipts(place.staging):
+            catalog.add(done, wanted=session.resumes)
+            known += len(done)
+        template = ingest.Task(
+            staging.next_chunk(place.staging), str(place.staging), settings.source,
+            settings.source_settings, settings.limits, (),
+        )  # fmt: skip
+        chunks = Chunks(session, template, self.keys, catalog.want)
+        total = session.total or 0
+
+        def done_one(index: int, done: list[staging.Done]) -> None:
+            catalog.add(done, wanted=True)
+            chunks.finished(index)
+            self.tell("decode and check", chunks.records, max(total, chunks.records))
+
+        self.tell("decode and check", 0, total)
+        pool.feed(ingest.ingest, chunks, done_one)
+        catalog.reject(session.absent())
+        catalog.recover(session.recovered())
+        resumed = known if session.resumes else chunks.reused
+        if not chunks.records and not resumed:
+            raise SourceError(_nothing(settings.source, catalog))
+        return resumed
+
+    def _assemble(self, catalog: Catalog, media: Media) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Sides, rows, leaks and the first half of the validation record; stops here if that is not acceptable."""
+        settings, rules = self.settings, self.settings.rules
+        if rules.mode == "released" and len(media) and not (media.row >= 0).any():
+            raise UsageError(f"--split released: the {settings.source} source has no row order; use grouped")
+        self.tell("split and pair", 0, 1)
+        near = leaking.near_duplicates(media, rules.near_radius)
+        held_out = leaking.held_out(media, settings.evalsets, rules.near_radius)
+        sides = split.assign(media, rules, settings.seed, near, held_out)
+        rows = assemble.Assembler(media, sides, catalog.ids, settings.seed, settings.passes, rules.mode)
+        catalog.add_rows(rows)
+        catalog.order_rows()
+        validation = account.checks(catalog, rows.tally, self.effort.max_rejects)
+        report = self.place.work / "validation.json"
         files.write_json(report, validation)
-        _refuse(validation, report, rows, rejects)
-        _check_space(place, rows)
-        shard_tasks = write.plan(rows, place.dataset, place.staging, settings.limits.rate_hz)
-        shards = pool.run(write.write_shard, shard_tasks, _counter(tell, "write", len(shard_tasks)))
-        extras = _extras(source, settings, place.dataset, pool, tell)
-    manifest = account.manifest(settings, source, rows, shards, extras)
-    _write_words(place.dataset, manifest, validation, tell)
-    files.write_json(place.dataset / MANIFEST, manifest)
-    place.commit()
-    return Built(place.out, manifest, validation, resumed)
+        _refuse(validation, report, catalog)
+        leaks = leaking.of_splits(media, catalog.light(), rules, settings.seed, near)
+        if held_out is not None:
+            leaks["evaluation_sets"] = {"photos_held_out_in_test": int(held_out.sum())}
+        self.tell("split and pair", 1, 1)
+        return leaks, validation
 
-
-def offered(source: ModuleType, settings: BuildSettings) -> tuple[list[Photo | Recording], list[Reject]]:
-    """What the source offers, and what it already refuses; at most `limit` of a kind and species.
-
-    Raises SourceError if there is nothing to build from.
-    """
-    records: list[Photo | Recording] = []
-    refused: list[Reject] = []
-    taken: dict[tuple[str, bool], int] = defaultdict(int)
-    for item in source.records(settings.source_settings):
-        if isinstance(item, Reject):
-            refused.append(item)
-            continue
-        kind = (item.species, isinstance(item, Photo))
-        taken[kind] += 1
-        if settings.limit is None or taken[kind] <= settings.limit:
-            records.append(item)
-    if not records:
-        why = f"; all {len(refused)} entries were refused, first {_line(refused[0])}" if refused else ""
-        raise SourceError(f"the {settings.source} source has no photo and no recording to offer{why}")
-    return records, refused
-
-
-def _tasks(
-    source: ModuleType, settings: BuildSettings, records: list[Photo | Recording], place: Place
-) -> list[ingest.Task]:
-    stamp = getattr(source, "stamp", lambda settings, locator: "")
-    chunks = [records[i : i + ingest.CHUNK_RECORDS] for i in range(0, len(records), ingest.CHUNK_RECORDS)]
-    return [
-        ingest.Task(
-            number,
-            str(place.staging),
-            settings.source,
-            settings.source_settings,
-            settings.limits,
-            tuple(chunk),
-            tuple(stamp(settings.source_settings, r.locator) for r in chunk),
+    def _write(self, catalog: Catalog, pool: Pool) -> list[write.Shard]:
+        place, settings = self.place, self.settings
+        _check_space(place, catalog)
+        tasks = write.plan(
+            catalog, place.catalog, place.dataset, place.staging, settings.seed, settings.limits.rate_hz
         )
-        for number, chunk in enumerate(chunks)
-    ]
+        return pool.run(write.write_shard, tasks, _counter(self.tell, "write", len(tasks)))
+
+    def _extras(self, pool: Pool) -> dict[str, str]:
+        """What a source brings beside its rows (the demo: an evaluation set of videos), as path -> sha256."""
+        source, settings, root = self.source, self.settings, self.place.dataset
+        if not hasattr(source, "extra_tasks"):
+            return {}
+        count = source.extra_tasks(settings.source_settings)
+        tasks = [_ExtraTask(settings.source, settings.source_settings, str(root), i) for i in range(count)]
+        if tasks:
+            pool.run(_write_extra, tasks, _counter(self.tell, "videos", count))
+            source.finish_extras(settings.source_settings, root)
+        found = sorted(p for p in (root / "evalsets").rglob("*") if p.is_file())
+        return {p.relative_to(root).as_posix(): files.sha256_file(p) for p in found}
+
+    def _write_words(
+        self, catalog: Catalog, manifest: Mapping[str, Any], validation: Mapping[str, Any]
+    ) -> None:
+        """The card and the report: for people, from the same manifest."""
+        root = self.place.dataset
+        self.tell("report", 0, 1)
+        files.write_text(root / "README.md", render_card(manifest, validation))
+        files.write_json(root / "report" / "validation.json", validation)
+        write_listings(root / "report", catalog)
+        write_report(root, manifest, validation)
+        self.tell("report", 1, 1)
 
 
-def _ingest(
-    tasks: list[ingest.Task], place: Place, pool: Pool, tell: Progress, resuming: bool
-) -> tuple[list[staging.Receipt], int]:
-    """Receipts of all chunks, in order; those that an earlier, interrupted build has left are taken as they are."""
-    receipts: dict[int, staging.Receipt] = {}
-    if resuming:
-        for task in tasks:
-            if (receipt := staging.read_receipt(place.staging, task.chunk, task.key())) is not None:
-                receipts[task.chunk] = receipt
-    resumed = len(receipts)
-    todo = [t for t in tasks if t.chunk not in receipts]
-    total = sum(len(t.records) for t in tasks)
-    count = sum(len(t.records) for t in tasks if t.chunk in receipts)
-    tell("decode and check", count, total)
-
-    def done(index: int, receipt: staging.Receipt) -> None:
-        nonlocal count
-        count += len(todo[index].records)
-        receipts[todo[index].chunk] = receipt
-        tell("decode and check", count, total)
-
-    pool.run(ingest.ingest, todo, done)
-    return [receipts[t.chunk] for t in tasks], resumed
-
-
-def _refuse(validation: Mapping[str, Any], report: Path, rows: list[Triplet], rejects: list[Reject]) -> None:
+def _refuse(validation: Mapping[str, Any], report: Path, catalog: Catalog) -> None:
     """Stop before anything is written if too much was rejected or nothing can be paired."""
     listed = f"all are listed in {report}"
-    if not rows:
-        first = f"; first reject: {_line(rejects[0])}" if rejects else ""
+    first = list(itertools.islice(catalog.rejects(absent=False), 10))
+    if not catalog.count("SELECT count(*) FROM final"):
+        shown = f"; first reject: {_line(first[0])}" if first else ""
         raise BuildError(
             f"no triplet can be made: no species has both a usable photo and a usable recording "
-            f"({len(rejects)} rejects{first}); {listed}"
+            f"({validation['rejected']} rejects{shown}); {listed}"
         )
     if not validation["accepted"]:
-        shown = "".join(f"\n  {_line(r)}" for r in rejects[:10])
-        more = f"\n  ... and {len(rejects) - 10} more" if len(rejects) > 10 else ""
+        shown = "".join(f"\n  {_line(r)}" for r in first)
+        more = f"\n  ... and {validation['rejected'] - 10} more" if validation["rejected"] > 10 else ""
         raise BuildError(
-            f"{len(rejects)} of {validation['media_checked']} media were rejected "
+            f"{validation['rejected']} of {validation['media_checked']} media were rejected "
             f"({100 * validation['reject_share']:.1f} %), over --max-rejects {validation['max_rejects']:g}:"
             f"{shown}{more}\n{listed}; mend or remove them, or allow more with --max-rejects"
         )
 
 
-def _check_space(place: Place, rows: list[Triplet]) -> None:
-    need = sum(r.image.length + r.audio.length for r in rows)
+def _check_space(place: Place, catalog: Catalog) -> None:
+    need = catalog.count("SELECT sum(length) FROM final")
     free = shutil.disk_usage(place.work).free
     if free < need:
         raise BuildError(
@@ -209,41 +278,21 @@ def _write_extra(task: _ExtraTask) -> None:
     discover.load("source", task.source).write_extra(task.settings, Path(task.root), task.index)
 
 
-def _extras(
-    source: ModuleType, settings: BuildSettings, root: Path, pool: Pool, tell: Progress
-) -> dict[str, str]:
-    """What a source brings beside its rows (the demo: an evaluation set of videos), as path -> sha256."""
-    if not hasattr(source, "extra_tasks"):
-        return {}
-    count = source.extra_tasks(settings.source_settings)
-    tasks = [_ExtraTask(settings.source, settings.source_settings, str(root), i) for i in range(count)]
-    if tasks:
-        pool.run(_write_extra, tasks, _counter(tell, "videos", count))
-        source.finish_extras(settings.source_settings, root)
-    found = sorted(p for p in (root / "evalsets").rglob("*") if p.is_file())
-    return {p.relative_to(root).as_posix(): files.sha256_file(p) for p in found}
-
-
-def _write_words(
-    root: Path, manifest: Mapping[str, Any], validation: Mapping[str, Any], tell: Progress
-) -> None:
-    """The card and the report: for people, from the same manifest."""
-    tell("report", 0, 1)
-    files.write_text(root / "README.md", render_card(manifest, validation))
-    files.write_json(root / "report" / "validation.json", validation)
-    write_report(root, manifest, validation)
-    tell("report", 1, 1)
-
-
 def _counter(tell: Progress, stage: str, total: int) -> Callable[[int, object], None]:
-    seen: list[int] = []
+    seen = itertools.count(1)
 
     def done(index: int, result: object) -> None:
-        seen.append(index)
-        tell(stage, len(seen), total)
+        tell(stage, next(seen), total)
 
     tell(stage, 0, total)
     return done
+
+
+def _nothing(source: str, catalog: Catalog) -> str:
+    first = next(catalog.rejects(absent=False), None)
+    refused = sum(catalog.reasons(absent=False).values())
+    why = f"; all {refused} entries were refused, first {_line(first)}" if first else ""
+    return f"the {source} source has no photo and no recording to offer{why}"
 
 
 def _disk_words(error: OSError, place: Place) -> str:

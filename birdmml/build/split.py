@@ -1,81 +1,148 @@
-"""Which side of the split each group of media lies on: no recording and no observation on two sides."""
+"""Which side of the split each group of media lies on: no recording, observation or look-alike on two sides."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from birdmml import taxonomy
+from birdmml.build.catalog import Media
 from birdmml.build.seeds import generator
-from birdmml.schema import SPLITS, Medium, Split
+from birdmml.schema import SPLITS, Split
 
 Fractions = tuple[float, float, float]
+Sides = NDArray[np.int8]
+MODES = ("grouped", "released")
+IMAGE, AUDIO = 0, 1
 
 
-def assign(media: Sequence[Medium], fractions: Fractions, seed: int) -> list[Split]:
-    """The split of each medium, in the order given.
+@dataclass(frozen=True)
+class Rules:
+    """What decides the sides. `fractions` are of train, validation and test, `near_radius` in bits of 64 (-1: off)."""
 
-    Media are tied into one component if they share an observation or recording, are bound as a pair,
-    or are byte for byte the same. Components are dealt out species by species, largest first, to the
-    split that lacks most; every split that a species can fill on both sides of the pair gets at least one.
+    mode: str = "grouped"
+    fractions: Fractions = (0.8, 0.1, 0.1)
+    by_author: bool = False
+    near_radius: int = 6
+
+
+def assign(
+    media: Media, rules: Rules, seed: int, near: NDArray[np.int64], held_out: NDArray[np.bool_] | None = None
+) -> Sides:
+    """The split of each medium, int8 [M] (index into SPLITS).
+
+    grouped: media are tied into one component if they share an observation or recording (or author, if asked), are
+    bound as a pair, are byte for byte the same, or are near-duplicates (`near`, component numbers [M], -1 for none).
+    Components are dealt out species by species, largest first, to the split that lacks most; photos that the source
+    shows with a recording go where most of their recordings went. Components with a photo that is `held_out`
+    [M] (it is in an evaluation set) go to test. Every split that a species can fill on both sides of
+    a pair gets at least one.
+
+    released: row by row, in the source's own split if it has one; then recordings, observations and look-alikes
+    do lie on two sides, as in any row-wise split.
     """
-    component = components(media)
-    by_species: dict[str, list[int]] = defaultdict(list)
-    for index, medium in enumerate(media):
-        by_species[medium.species].append(index)
-    chosen: dict[int, Split] = {}
-    for species in sorted(by_species, key=lambda s: taxonomy.resolve(s).label):
-        _deal_species(
-            media, by_species[species], component, fractions, generator(seed, "split", species), chosen
-        )
-    return [chosen[c] for c in component]
+    if rules.mode == "released":
+        return row_wise(media, rules.fractions, seed)
+    component = components(media, near, rules.by_author)
+    dealer = _Dealer(media, component, rules.fractions)
+    if held_out is not None and held_out.any():
+        dealer.chosen.update(dict.fromkeys(np.unique(component[held_out]).tolist(), SPLITS.index("test")))
+    starts = np.flatnonzero(np.diff(media.label, prepend=-1))
+    for start, end in zip(starts, [*starts[1:], len(media)], strict=True):
+        name = taxonomy.by_label(int(media.label[start])).scientific_name
+        dealer.deal_species(np.arange(start, end), generator(seed, "split", name))
+    return np.array([dealer.chosen[c] for c in component.tolist()], dtype=np.int8)
 
 
-def components(media: Sequence[Medium]) -> list[int]:
-    """A component number for each medium: union-find over shared groups, pair keys and bytes."""
-    parent = list(range(len(media)))
-
-    def root(i: int) -> int:
-        while parent[i] != i:
-            parent[i] = parent[parent[i]]
-            i = parent[i]
-        return i
-
-    first: dict[tuple[str, str], int] = {}
-    for index, medium in enumerate(media):
-        ties = [(f"group:{medium.kind}", medium.group), ("sha256", medium.sha256)]
-        if medium.pair is not None:
-            ties.append(("pair", medium.pair))
-        for tie in ties:
-            other = root(first.setdefault(tie, index))
-            mine = root(index)
-            # The lower index stays the root, so numbers do not depend on the order of unions.
-            parent[max(other, mine)] = min(other, mine)
-    return [root(i) for i in range(len(media))]
+def row_wise(media: Media, fractions: Fractions, seed: int) -> Sides:
+    """Each row by itself: a photo goes to its row's split, a clip to that of the first row that shows it."""
+    sides = np.zeros(len(media), dtype=np.int8)
+    photos = np.flatnonzero(media.kind == IMAGE)
+    draw = generator(seed, "row-wise").random(len(photos))
+    order = np.argsort(media.row[photos], kind="stable")
+    drawn = np.empty(len(photos), dtype=np.int8)
+    drawn[order] = np.searchsorted(np.cumsum(fractions)[:2], draw, side="right")
+    wish = media.wish[photos]
+    sides[photos] = np.where(wish >= 0, wish, drawn)
+    shown = photos[order][media.partner[photos[order]] >= 0][::-1]  # Last written wins: the first row.
+    sides[media.partner[shown]] = sides[shown]
+    return sides
 
 
-def _deal_species(
-    media: Sequence[Medium],
-    mine: Sequence[int],
-    component: Sequence[int],
-    fractions: Fractions,
-    rng: np.random.Generator,
-    chosen: dict[int, Split],
-) -> None:
-    """Deal out one species' components that no earlier species has dealt."""
-    kinds: dict[int, set[str]] = defaultdict(set)
-    sizes: dict[int, int] = defaultdict(int)
-    for index in mine:
-        kinds[component[index]].add(media[index].kind)
-        sizes[component[index]] += 1
-    sides = min(sum(kind in have for have in kinds.values()) for kind in ("image", "audio"))
-    usable = usable_splits(sides, fractions)
-    free = [c for c in kinds if c not in chosen]
-    for kind in ({"image", "audio"}, {"image"}, {"audio"}):
-        batch = [c for c in free if kinds[c] == kind]
-        chosen.update(deal({c: sizes[c] for c in batch}, usable, rng))
+def components(media: Media, near: NDArray[np.int64], by_author: bool = False) -> NDArray[np.int64]:
+    """A component number [M] for each medium: the lowest index of those it is tied to."""
+    ties = [media.group, media.sha, media.pair, (near + 1).astype(np.uint64)]
+    if by_author:
+        ties.append(media.author)
+    edges = [_edges(keys) for keys in ties]
+    a, b = (np.concatenate([e[i] for e in edges]) for i in (0, 1))
+    graph = coo_array((np.ones(len(a), dtype=np.bool_), (a, b)), shape=(len(media), len(media)))
+    _, label = connected_components(graph, directed=False)
+    _, first, inverse = np.unique(label, return_index=True, return_inverse=True)
+    return np.asarray(first[inverse], dtype=np.int64)
+
+
+def _edges(keys: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Neighbours in the order of equal keys; key 0 ties nothing."""
+    order = np.argsort(keys, kind="stable")
+    same = (keys[order][1:] == keys[order][:-1]) & (keys[order][1:] != 0)
+    return order[:-1][same], order[1:][same]
+
+
+class _Dealer:
+    """Deals components, one species after the other; `chosen` maps component to split."""
+
+    def __init__(self, media: Media, component: NDArray[np.int64], fractions: Fractions) -> None:
+        self.media, self.component, self.fractions = media, component, fractions
+        self.chosen: dict[int, int] = {}
+
+    def deal_species(self, mine: NDArray[np.int64], rng: np.random.Generator) -> None:
+        """Deal out the components of one species' media [K] that no earlier species has dealt."""
+        kinds, sizes = self._survey(mine)
+        sides = min(sum(kind in have for have in kinds.values()) for kind in (IMAGE, AUDIO))
+        usable = usable_splits(sides, self.fractions)
+        paired = mine[self.media.partner[mine] >= 0]
+        for kind in ({IMAGE, AUDIO}, {AUDIO}, {IMAGE}):
+            if kind == {IMAGE}:
+                self._follow(paired)
+            self._deal([c for c in kinds if c not in self.chosen and kinds[c] == kind], sizes, usable, rng)
+
+    def _survey(self, mine: NDArray[np.int64]) -> tuple[dict[int, set[int]], dict[int, int]]:
+        """Kinds and weight of each component; a clip weighs as many rows as it is shown in, at least one."""
+        kinds: dict[int, set[int]] = defaultdict(set)
+        sizes: dict[int, int] = defaultdict(int)
+        partners = self.media.partner[mine]
+        uses = np.bincount(partners[partners >= 0], minlength=int(mine[-1]) + 1)
+        audio = self.media.kind[mine] == AUDIO
+        weights = np.where(audio, np.maximum(uses[mine], 1), 1)
+        for c, kind, weight in zip(
+            self.component[mine].tolist(), audio.tolist(), weights.tolist(), strict=True
+        ):
+            kinds[c].add(int(kind))
+            sizes[c] += weight
+        return kinds, sizes
+
+    def _follow(self, paired: NDArray[np.int64]) -> None:
+        """Photos go where most of the recordings went that the source shows them with."""
+        votes: dict[int, list[int]] = defaultdict(lambda: [0] * len(SPLITS))
+        partners = self.component[self.media.partner[paired]]
+        for photo, clip in zip(self.component[paired].tolist(), partners.tolist(), strict=True):
+            if photo not in self.chosen and clip in self.chosen:
+                votes[photo][self.chosen[clip]] += 1
+        for photo, counts in votes.items():
+            self.chosen[photo] = max(range(len(SPLITS)), key=lambda s: counts[s])
+
+    def _deal(
+        self, batch: list[int], sizes: Mapping[int, int], usable: dict[Split, float], rng: np.random.Generator
+    ) -> None:
+        dealt = deal({c: sizes[c] for c in batch}, usable, rng)
+        self.chosen.update({c: SPLITS.index(s) for c, s in dealt.items()})
 
 
 def usable_splits(sides: int, fractions: Fractions) -> dict[Split, float]:

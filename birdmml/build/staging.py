@@ -1,13 +1,15 @@
 """Where checked media wait until the whole is known: one data file and one receipt a chunk.
 
 A receipt is renamed into place after its data file is synced, so a chunk with a receipt is whole, and
-a build that was killed goes on from the receipts it finds.
+a build that was killed goes on from the receipts it finds. A receipt says what became of each record under the
+record's own key, so records may come in other chunks the next time, or more of them.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +18,14 @@ from birdmml.schema import Caption, Credit, Medium, Reject
 
 
 @dataclass(frozen=True)
-class Receipt:
-    """What became of one chunk of records. `tails` are ends of recordings too short for a clip of their own."""
+class Done:
+    """What became of one record. `tails` are ends of a recording too short for a clip of their own."""
 
     key: str
     media: tuple[Medium, ...] = ()
     rejects: tuple[Reject, ...] = ()
     tails: int = 0
     tail_seconds: float = 0.0
-    extra: dict[str, Any] = field(default_factory=dict)
 
 
 def data_path(folder: Path, chunk: int) -> Path:
@@ -37,31 +38,28 @@ def receipt_path(folder: Path, chunk: int) -> Path:
     return folder / f"chunk-{chunk:06d}.json"
 
 
-def write_receipt(folder: Path, chunk: int, receipt: Receipt) -> None:
+def write_receipt(folder: Path, chunk: int, done: Sequence[Done]) -> None:
     """Declare a chunk done."""
-    value = {
-        "key": receipt.key,
-        "media": [asdict(m) for m in receipt.media],
-        "rejects": [asdict(r) for r in receipt.rejects],
-        "tails": receipt.tails,
-        "tail_seconds": receipt.tail_seconds,
-    }
     with files.atomic_write(receipt_path(folder, chunk)) as f:
-        f.write(json.dumps(value).encode())
+        f.write(json.dumps([asdict(d) for d in done]).encode())
 
 
-def read_receipt(folder: Path, chunk: int, key: str) -> Receipt | None:
-    """The chunk's receipt if it is there and was made from the same records and settings, else None."""
-    path = receipt_path(folder, chunk)
-    try:
-        value = json.loads(path.read_bytes())
-        if value["key"] != key or not data_path(folder, chunk).exists():
-            return None
-        media = tuple(_medium(m) for m in value["media"])
-        rejects = tuple(Reject(**r) for r in value["rejects"])
-        return Receipt(key, media, rejects, value["tails"], value["tail_seconds"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None  # Not a receipt of ours, or a torn one: the chunk is done again.
+def receipts(folder: Path) -> Iterator[tuple[int, list[Done]]]:
+    """All chunks that are whole, by number; a torn receipt, or one without its data, is passed over."""
+    for path in sorted(folder.glob("chunk-*.json")):
+        chunk = int(path.stem.split("-")[1])
+        try:
+            done = [_done(d) for d in json.loads(path.read_bytes())]
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        if data_path(folder, chunk).exists():
+            yield chunk, done
+
+
+def next_chunk(folder: Path) -> int:
+    """A number that no file of an earlier chunk has."""
+    used = [int(p.stem.split("-")[1]) for p in folder.glob("chunk-*.*")]
+    return max(used, default=-1) + 1
 
 
 def read_medium(folder: Path, medium: Medium) -> bytes:
@@ -69,6 +67,26 @@ def read_medium(folder: Path, medium: Medium) -> bytes:
     with data_path(folder, medium.chunk).open("rb") as f:
         f.seek(medium.offset)
         return f.read(medium.length)
+
+
+def medium_to_json(medium: Medium) -> str:
+    """One medium as a line of text."""
+    return json.dumps(asdict(medium), ensure_ascii=False)
+
+
+def medium_from_json(text: str) -> Medium:
+    """The medium that `medium_to_json` has written."""
+    return _medium(json.loads(text))
+
+
+def _done(value: dict[str, Any]) -> Done:
+    return Done(
+        value["key"],
+        tuple(_medium(m) for m in value["media"]),
+        tuple(Reject(**r) for r in value["rejects"]),
+        value["tails"],
+        value["tail_seconds"],
+    )
 
 
 def _medium(value: dict[str, Any]) -> Medium:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,9 @@ import pyarrow.parquet as pq
 
 from birdmml import files, taxonomy
 from birdmml.build import staging
+from birdmml.build.caption import caption_of
+from birdmml.build.catalog import Catalog
+from birdmml.build.names import name_free
 from birdmml.build.schema import arrow_schema
 from birdmml.schema import RATE_HZ, SPLITS, Caption, Credit, Split, Triplet
 
@@ -22,36 +27,53 @@ GROUP_ROWS = 128
 
 @dataclass(frozen=True)
 class ShardTask:
-    """One shard to write."""
+    """One shard to write: rows number `first` to `last` of the catalog, both included."""
 
     path: str
+    catalog: str
     staging: str
-    rows: tuple[Triplet, ...]
+    first: int
+    last: int
+    seed: int = 0
     rate_hz: int = RATE_HZ
 
 
 @dataclass(frozen=True)
 class Shard:
-    """One shard as written. `path` is relative to the dataset's folder."""
+    """One shard as written. `path` is relative to the dataset's folder; `tally` counts its rows, see `_count`."""
 
     path: str
     rows: int
     bytes: int
     sha256: str
+    tally: Counter[tuple[str, str]] = field(default_factory=Counter)
 
 
 def plan(
-    rows: Sequence[Triplet], root: Path, staging_folder: Path, rate_hz: int, shard_bytes: int = SHARD_BYTES
-) -> list[ShardTask]:
+    catalog: Catalog, path: Path, root: Path, staging_folder: Path, seed: int, rate_hz: int,
+    shard_bytes: int = SHARD_BYTES,
+) -> list[ShardTask]:  # fmt: skip
     """Cut the rows of each split, in order, into shards of about `shard_bytes` of media."""
     tasks: list[ShardTask] = []
-    for split in SPLITS:
-        mine = [r for r in rows if r.split == split]
-        parts = list(_batches(mine, shard_bytes, len(mine) or 1))
-        for number, part in enumerate(parts):
-            path = root / "data" / shard_name(split, number, len(parts))
-            tasks.append(ShardTask(str(path), str(staging_folder), tuple(part), rate_hz))
+    for split, rows in groupby(catalog.lengths(), key=lambda row: row[1]):
+        parts = list(_runs(rows, shard_bytes))
+        for number, (first, last) in enumerate(parts):
+            name = shard_name(SPLITS[split], number, len(parts))
+            shard = root / "data" / name
+            tasks.append(ShardTask(str(shard), str(path), str(staging_folder), first, last, seed, rate_hz))
     return tasks
+
+
+def _runs(rows: Iterable[tuple[int, int, int]], max_bytes: int) -> Iterator[tuple[int, int]]:
+    """(first, last) row numbers of consecutive runs; a row larger than the limit stands alone."""
+    first, last, size = -1, -1, 0
+    for number, _, length in rows:
+        if first >= 0 and size + length > max_bytes:
+            yield first, last
+            first, size = -1, 0
+        first, last, size = (number if first < 0 else first), number, size + length
+    if first >= 0:
+        yield first, last
 
 
 def shard_name(split: Split, number: int, total: int) -> str:
@@ -61,37 +83,68 @@ def shard_name(split: Split, number: int, total: int) -> str:
 
 def write_shard(task: ShardTask) -> Shard:
     """Write one shard from staging. Raises OSError if the disk does not take it; then nothing is left behind."""
-    path = Path(task.path)
-    schema = arrow_schema(task.rate_hz)
+    path, folder = Path(task.path), Path(task.staging)
+    tally: Counter[tuple[str, str]] = Counter()
+    with Catalog(Path(task.catalog), readonly=True) as catalog, files.atomic_write(path) as f:
+        hashed = files.HashingWriter(f)
+        with _writer(hashed, task.rate_hz) as writer:
+            for group in _batches(_triplets(catalog, task), GROUP_BYTES, GROUP_ROWS):
+                values = [_row(triplet, folder) for triplet in group]
+                for triplet in group:
+                    tally.update(_count(triplet))
+                writer.write_table(
+                    pa.Table.from_pylist(values, schema=arrow_schema(task.rate_hz)),
+                    row_group_size=len(values),
+                )
+    return Shard(f"data/{path.name}", task.last - task.first + 1, hashed.size, hashed.hexdigest(), tally)
+
+
+def _writer(f: Any, rate_hz: int) -> pq.ParquetWriter:
+    schema = arrow_schema(rate_hz)
     # Media are compressed already; the other columns are small and repeat.
     packed = {name: "zstd" for name in _leaves(schema) if not name.endswith(".bytes")}
-    with files.atomic_write(path) as f:
-        writer = pq.ParquetWriter(
-            f,
-            schema,
-            compression={**packed, "image.bytes": "none", "audio.bytes": "none"},
-            use_dictionary=[n for n in packed if n.split(".")[0] not in ("image", "audio", "id")],
-            write_page_index=True,
-            use_content_defined_chunking=True,
+    return pq.ParquetWriter(
+        f,
+        schema,
+        compression={**packed, "image.bytes": "none", "audio.bytes": "none"},
+        use_dictionary=[n for n in packed if n.split(".")[0] not in ("image", "audio", "id")],
+        write_page_index=True,
+        use_content_defined_chunking=True,
+    )
+
+
+def _triplets(catalog: Catalog, task: ShardTask) -> Iterator[Triplet]:
+    for row_id, split, image, image_recovered, audio, audio_recovered in catalog.rows(task.first, task.last):
+        caption = caption_of(image, audio, task.seed)
+        yield Triplet(
+            row_id, SPLITS[split], image.species, image, audio, caption, image_recovered, audio_recovered
         )
-        with writer:
-            for group in _batches(task.rows, GROUP_BYTES, GROUP_ROWS):
-                values = [_row(r, Path(task.staging)) for r in group]
-                writer.write_table(pa.Table.from_pylist(values, schema=schema), row_group_size=len(values))
-    return Shard(f"data/{path.name}", len(task.rows), path.stat().st_size, files.sha256_file(path))
 
 
-def _batches(rows: Sequence[Triplet], max_bytes: int, max_rows: int) -> Iterator[Sequence[Triplet]]:
+def _count(triplet: Triplet) -> Iterator[tuple[str, str]]:
+    """What the manifest counts by rows, as (what, value)."""
+    yield "species", triplet.species
+    yield "origin", triplet.caption.origin
+    yield "image", triplet.image.credit.license
+    yield "audio", triplet.audio.credit.license
+    yield "caption", triplet.caption.credit.license
+    recovered = triplet.image_recovered or triplet.audio_recovered
+    yield ("recovered" if recovered else "complete"), triplet.species
+
+
+def _batches(rows: Iterable[Triplet], max_bytes: int, max_rows: int) -> Iterator[list[Triplet]]:
     """Consecutive runs of rows within both limits; a row larger than the limit stands alone."""
-    start, size = 0, 0
-    for index, row in enumerate(rows):
+    batch: list[Triplet] = []
+    size = 0
+    for row in rows:
         length = row.image.length + row.audio.length
-        if index > start and (size + length > max_bytes or index - start >= max_rows):
-            yield rows[start:index]
-            start, size = index, 0
+        if batch and (size + length > max_bytes or len(batch) >= max_rows):
+            yield batch
+            batch, size = [], 0
+        batch.append(row)
         size += length
-    if start < len(rows):
-        yield rows[start:]
+    if batch:
+        yield batch
 
 
 def _leaves(schema: pa.Schema) -> list[str]:
@@ -130,15 +183,19 @@ def _row(triplet: Triplet, folder: Path) -> dict[str, Any]:
         "audio_rms_dbfs": audio.rms_dbfs,
         "audio_clipped_share": audio.clipped_share,
         "audio_sha256": audio.sha256,
-        **_caption(triplet.caption),
+        "image_recovered": triplet.image_recovered,
+        "audio_recovered": triplet.audio_recovered,
+        "metadata": image.metadata,
+        **_caption(triplet.caption, species),
         **_credit("image", image.credit),
         **_credit("audio", audio.credit),
     }
 
 
-def _caption(caption: Caption) -> dict[str, str]:
+def _caption(caption: Caption, species: taxonomy.Species) -> dict[str, str]:
     return {
         "caption": caption.text,
+        "caption_name_free": name_free(caption.text, species),
         "caption_origin": caption.origin,
         **_credit("caption", caption.credit),
     }

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from birdmml.build.run import Built
 
 DEMO_BANNER = (
     "DEMO DATA, procedurally generated: this is not Bird-MML, and its figures say nothing about real birds."
@@ -33,6 +36,23 @@ def progress_bar(quiet: bool = False) -> Iterator[Callable[[str, int, int], None
             bar.close()
 
 
+def built_lines(out: Path, built: Built) -> list[str]:
+    """What a build ends with."""
+    lines = dataset_lines(out, built.manifest, built.validation)
+    if built.resumed:
+        lines.append(f"  resumed     {built.resumed:,} records of an unfinished build were taken over")
+    if built.unfinished:
+        lines += [
+            f"  unfinished  {built.unfinished}",
+            f"              finished work is kept in {built.kept} for `birdmml build --resume`; delete it when done",
+        ]
+    return [
+        *lines,
+        f"  look at it  {out / 'report' / 'index.html'}",
+        '  load it     import birdmml, datasets; datasets.load_dataset("birdmml")',
+    ]
+
+
 def dataset_lines(root: Path, manifest: Mapping[str, Any], validation: Mapping[str, Any]) -> list[str]:
     """A built dataset in a few lines."""
     counts = manifest["counts"]
@@ -43,7 +63,7 @@ def dataset_lines(root: Path, manifest: Mapping[str, Any], validation: Mapping[s
         f"{root}: {counts['rows']:,} image-audio-text triplets of {counts['species']} species ({sides})",
         f"  made of     {counts['photos']:,} photos, {counts['clips']:,} clips of {counts['recordings']:,} "
         f"recordings; {size / 2**20:,.1f} MiB",
-        f"  checked     {validation['media_checked']:,} media, {len(validation['rejects'])} rejected"
+        f"  checked     {validation['media_checked']:,} media, {validation['rejected']} rejected"
         f" ({100 * validation['reject_share']:.1f} %, --max-rejects {validation['max_rejects']:g})",
     ]
     lines += [f"              {n} x {reason}" for reason, n in validation["rejects_by_reason"].items()]

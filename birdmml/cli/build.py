@@ -34,7 +34,22 @@ def build(
     ] = None,
     encoding: Annotated[str | None, typer.Option(help="folder: the manifest's encoding (utf-8).")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Same seed, settings and input: the same bytes.")] = 0,
-    split: Annotated[str, typer.Option(help="Shares of train/validation/test.")] = "80/10/10",
+    split: Annotated[
+        str,
+        typer.Option(help="grouped (nothing related on two sides), released (the source's row order), or shares."),
+    ] = "grouped",
+    shares: Annotated[str | None, typer.Option(help="Shares of train/validation/test (80/10/10).")] = None,
+    by_author: Annotated[
+        bool, typer.Option("--by-author", help="Keep a photographer's and a recordist's works on one side, too.")
+    ] = False,
+    near_duplicates: Annotated[
+        int,
+        typer.Option(min=-1, max=16, help="Photos this close (bits of 64) stay on one side; -1: off."),
+    ] = 6,
+    evalset: Annotated[
+        list[str] | None,
+        typer.Option(help="Folder of an evaluation set: photos like its own go to test. May be repeated."),
+    ] = None,
     passes: Annotated[
         int, typer.Option(min=0, help="Rows as passes over the photos; 0: use every clip.")
     ] = 0,
@@ -50,6 +65,12 @@ def build(
     max_seconds: Annotated[float, typer.Option(min=0.1, help="Longer recordings are rejected, s.")] = 3600.0,
     max_rejects: Annotated[str, typer.Option(help="Largest accepted share of rejects: 0.01 or 1%.")] = "1%",
     workers: Annotated[int, typer.Option(min=1, help="Processes to use; the bytes do not depend on it.")] = 2,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from unfinished work, or say that there is none.")
+    ] = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Try again what could not be downloaded or was missing.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option(help="Say what would be built, and write nothing.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the manifest as JSON.")] = False,
 ) -> None:
@@ -65,7 +86,8 @@ def build(
     from birdmml.build.ingest import Limits
     from birdmml.build.run import BuildSettings
     from birdmml.build.run import build as run
-    from birdmml.cli._show import dataset_lines, progress_bar
+    from birdmml.build.split import Rules
+    from birdmml.cli._show import built_lines, progress_bar
 
     module = discover.load("source", source)
     given = {
@@ -76,8 +98,16 @@ def build(
     limits = Limits(
         clip_s=own.clip_seconds, max_image_side=max_image_side, max_pixels=max_pixels, max_seconds=max_seconds
     )
+    mode, fractions = _split(split, shares)
     settings = BuildSettings(
-        discover.canonical("source", source), own, seed, _fractions(split), passes, limit, limits
+        discover.canonical("source", source),
+        own,
+        seed,
+        Rules(mode, fractions, by_author, near_duplicates),
+        passes,
+        limit,
+        limits,
+        tuple(evalset or ()),
     )
     share = _share(max_rejects)
     if dry_run:
@@ -87,7 +117,7 @@ def build(
     signal.signal(signal.SIGTERM, _raise_interrupt)
     try:
         with progress_bar(quiet=as_json) as progress:
-            built = run(settings, out, workers, share, progress)
+            built = run(settings, out, workers, share, progress, resume, retry_failed)
     except KeyboardInterrupt as e:
         raise Interrupted(
             f"interrupted: {out} is as it was; the same command goes on from {out}.partial, or delete that folder"
@@ -96,14 +126,7 @@ def build(
     if as_json:
         typer.echo(json.dumps(built.manifest, indent=2, ensure_ascii=False))
         return
-    lines = dataset_lines(out, built.manifest, built.validation)
-    if built.resumed_chunks:
-        lines.append(f"  resumed     {built.resumed_chunks} chunks of an interrupted build were taken over")
-    lines += [
-        f"  look at it  {out / 'report' / 'index.html'}",
-        '  load it     import birdmml, datasets; datasets.load_dataset("birdmml")',
-    ]
-    typer.echo("\n".join(lines))
+    typer.echo("\n".join(built_lines(out, built)))
 
 
 def register(app: typer.Typer) -> None:
@@ -128,13 +151,26 @@ def _source_settings(module: Any, source: str, given: dict[str, Any]) -> Any:
     return module.Settings(**chosen)
 
 
-def _fractions(text: str) -> tuple[float, float, float]:
+def _split(text: str, shares: str | None) -> tuple[str, tuple[float, float, float]]:
+    """Mode and shares; `--split 80/10/10` is short for grouped with these shares."""
+    from birdmml.build.split import MODES
+
+    if text in MODES:
+        return text, _fractions(shares or "80/10/10", "--shares")
+    if not any(c.isdigit() for c in text):
+        raise UsageError(f"--split {text!r} is neither {' nor '.join(MODES)}, nor shares such as 80/10/10")
+    if shares is not None:
+        raise UsageError("--split with shares and --shares say the same: give one of them")
+    return "grouped", _fractions(text, "--split")
+
+
+def _fractions(text: str, option: str) -> tuple[float, float, float]:
     try:
         parts = [float(p) for p in text.replace(",", "/").split("/")]
     except ValueError:
         parts = []
     if len(parts) != 3 or parts[0] <= 0 or min(parts) < 0 or not sum(parts) < float("inf"):
-        raise UsageError(f"--split {text!r} is not three shares such as 80/10/10 with something to train on")
+        raise UsageError(f"{option} {text!r} is not three shares such as 80/10/10 with something to train on")
     train, validation, test = (p / sum(parts) for p in parts)
     return train, validation, test
 
@@ -150,17 +186,28 @@ def _share(text: str) -> float:
 
 
 def _print_plan(settings: BuildSettings, out: Path) -> None:
-    from birdmml import discover
-    from birdmml.build.run import offered
-    from birdmml.schema import Photo
+    from collections import Counter
 
-    found, rejects = offered(discover.load("source", settings.source), settings)
-    photos = [r for r in found if isinstance(r, Photo)]
-    both = {p.species for p in photos} & {r.species for r in found if not isinstance(r, Photo)}
+    from birdmml import discover
+    from birdmml.build.deliver import Listing
+    from birdmml.schema import Photo, Reject
+
+    source = discover.load("source", settings.source)
     typer.echo(f"would build {out} from the {settings.source} source (nothing is written):")
+    if hasattr(source, "plan"):
+        typer.echo("\n".join(f"  {line}" for line in source.plan(settings.source_settings, out)))
+        return
+    photos: Counter[str] = Counter()
+    recordings: Counter[str] = Counter()
+    rejects: list[Reject] = []
+    for delivery in Listing(source, settings.source_settings, settings.limit):
+        if isinstance(delivery.record, Reject):
+            rejects.append(delivery.record)
+        else:
+            (photos if isinstance(delivery.record, Photo) else recordings)[delivery.record.species] += 1
     typer.echo(
-        f"  {len(photos):,} photos and {len(found) - len(photos):,} recordings; {len(both)} species have both; "
-        f"{len(rejects)} entries are refused already"
+        f"  {photos.total():,} photos and {recordings.total():,} recordings; "
+        f"{len(photos.keys() & recordings.keys())} species have both; {len(rejects)} entries are refused already"
     )
     for reject in rejects[:10]:
         typer.echo(f"    {reject.path}: {reject.reason}: {reject.detail}")

@@ -1,0 +1,28 @@
+"""Lists that may be long: what was rejected and what was never there, as CSV beside the report."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+
+from birdmml import files
+from birdmml.build.catalog import Catalog
+
+
+def write_listings(folder: Path, catalog: Catalog) -> None:
+    """Write rejects.csv and absent.csv into `folder`; one line each, nothing left out."""
+    for name, absent in (("rejects.csv", False), ("absent.csv", True)):
+        with files.atomic_write(folder / name) as f:
+            text = io.TextIOWrapper(f, encoding="utf-8", newline="", write_through=True)
+            writer = csv.writer(text, lineterminator="\n")
+            writer.writerow(("path", "species", "reason", "detail"))
+            for reject in catalog.rejects(absent):
+                writer.writerow(_safe(v) for v in (reject.path, reject.species, reject.reason, reject.detail))
+            text.detach()
+
+
+def _safe(text: str) -> str:
+    """A cell that no spreadsheet takes for a formula, and no terminal for a command."""
+    shown = text.encode("utf-8", "backslashreplace").decode()
+    return f"'{shown}" if shown[:1] in ("=", "+", "-", "@", "\t", "\r") else shown
