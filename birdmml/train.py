@@ -1,29 +1,47 @@
-"""Train one method on one dataset: a single visible loop, on `accelerate`."""
+"""Train one method on one dataset: a single visible loop, on one process or several."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
+import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator
+from numpy.typing import NDArray
 from tokenizers import Tokenizer
+from torch import Tensor
 from tqdm import tqdm
 
+from birdmml import checkpoint as checkpoints
 from birdmml import discover
+from birdmml.checkpoint import Checkpoint
 from birdmml.errors import TrainingError, UsageError
 from birdmml.nn.augment import augment
-from birdmml.nn.feed import Feed, RowSource, batches, epoch_order, steps_per_epoch, to_device
+from birdmml.nn.feed import Feed, RowSource, batches, steps_per_epoch, to_device
 from birdmml.nn.network import Network
 from birdmml.nn.presets import Preset, Training
 from birdmml.nn.text import train_tokenizer
+from birdmml.training import state
+from birdmml.training.journal import PROJECT, Journal, trackers
+from birdmml.training.ranks import Ranks, global_batch_norm
+from birdmml.training.rates import optimiser, rates, set_rate
+from birdmml.training.state import Learner, Position
+from birdmml.training.step import Numerics, Terms, checkpoint_activations, chunks_of, numerics, step
+from birdmml.training.validate import score as validation_score
+from birdmml.training.validate import validate
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
+# A loss this many times the first one does not come back.
+DIVERGED = 10.0
 
 
 @dataclass(frozen=True)
@@ -35,6 +53,64 @@ class Trained:
     seconds: float
     rows_per_second: float
     history: tuple[dict[str, float], ...]
+
+
+@dataclass(frozen=True)
+class Saving:
+    """Where training is kept: every `every` steps (0: after each epoch), and what the checkpoints say of the data."""
+
+    folder: Path
+    every: int = 0
+    resume: bool = False
+    trackers: tuple[str, ...] = ()
+    dataset: Mapping[str, Any] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """Everything that stays the same from the first step to the last."""
+
+    ready: Checkpoint
+    feed: Feed
+    species: Tensor | None
+    learner: Learner
+    how: Numerics
+    ranks: Ranks
+    validation: Feed | None
+    saving: Saving | None
+
+    @property
+    def network(self) -> Network:
+        """The network under training."""
+        return self.ready.network
+
+    @property
+    def learned(self) -> list[Tensor]:
+        """Everything the optimiser moves."""
+        return [p for group in self.learner.optimiser.param_groups for p in group["params"]]
+
+    @property
+    def least(self) -> int:
+        """The fewest rows of a batch."""
+        return max(2, self.ranks.size)
+
+    def same(self, rows: NDArray[np.int64]) -> Tensor | None:
+        """Which pairs of a batch's rows share a species, bool [B, B]; None where that is not asked for."""
+        if self.species is None:
+            return None
+        labels = self.species[torch.from_numpy(rows)].to(self.learner.device)
+        return labels[:, None] == labels[None, :]
+
+    def described(self, position: Position) -> Checkpoint:
+        """The checkpoint of this moment, with what is known of the training."""
+        training = {
+            "seconds": round(position.seconds, 2),
+            "steps": position.step,
+            "epochs": position.epoch,
+            "history": [{k: round(v, 6) for k, v in epoch.items()} for epoch in position.history],
+        }
+        return dataclasses.replace(self.ready, training=training)
 
 
 def pick_device(name: str) -> torch.device:
@@ -68,112 +144,228 @@ def train(
     seed: int,
     device: str = "auto",
     quiet: bool = False,
+    validation: RowSource | None = None,
+    saving: Saving | None = None,
 ) -> Trained:
     """Train `method` on `rows` from scratch. One seed fixes initial weights, order and dropout.
 
-    Raises TrainingError with the step and the row ids where the loss is not finite.
+    With `saving` it is kept on disk and can go on where it was killed; with `validation` rows the best model is
+    kept, too. Raises TrainingError with the step and the row ids where training diverges.
     """
-    chosen, settings = pick_device(device), preset.training
-    if len(rows) < 2:
-        raise TrainingError(f"{len(rows)} training rows: a contrastive loss needs two at least, build more")
-    accelerator = _accelerator(chosen)
+    settings = preset.training
+    accelerator = _accelerator(pick_device(device), saving)
+    ranks = Ranks(accelerator.process_index, accelerator.num_processes)
+    _enough(len(rows), settings.batch_size, ranks)
+    how = numerics(_precision(settings.precision, accelerator.device), accelerator.device)
     torch.manual_seed(seed)
     tokenizer = train_tokenizer(rows.column("caption"), preset.encoders.text.vocabulary)
-    network = Network(preset, discover.load("method", method), config, tokenizer.get_vocab_size()).to(chosen)
-    feed = Feed(rows, network.preprocessor, tokenizer, settings.cache_gib)
-    started = time.perf_counter()
-    steps = steps_per_epoch(len(rows), settings.batch_size) * settings.epochs
-    with cpu_threads(settings.cpu_threads):
-        with _bar("decoding", len(rows), "row", quiet) as bar:
-            feed.fill(lambda done, _: bar.update(done - bar.n))
-        with _bar("training", steps, "step", quiet) as bar:
-            history = _loop(network, feed, rows, settings, seed, accelerator, bar)
-    seconds = time.perf_counter() - started
-    return Trained(network.eval(), tokenizer, seconds, len(rows) * settings.epochs / seconds, history)
-
-
-def _loop(
-    network: Network,
-    feed: Feed,
-    rows: RowSource,
-    settings: Training,
-    seed: int,
-    accelerator: Accelerator,
-    bar: tqdm[Any],
-) -> tuple[dict[str, float], ...]:
-    optimiser = torch.optim.AdamW(
-        network.parameters(),
-        lr=settings.learning_rate,
-        weight_decay=settings.weight_decay,
-        fused=accelerator.device.type in ("cpu", "cuda", "mps"),
+    network = Network(preset, discover.load("method", method), config, tokenizer.get_vocab_size())
+    network.to(accelerator.device)
+    about = ({}, {}) if saving is None else (saving.dataset, saving.provenance)
+    run = _Run(
+        Checkpoint(method, config, preset, seed, network, tokenizer, about[0], {}, about[1]),
+        Feed(rows, network.preprocessor, tokenizer, settings.cache_gib),
+        torch.tensor(rows.column("label")) if settings.false_negatives == "mask" else None,
+        Learner(optimiser(network, settings), how.scaler, accelerator.device),
+        how,
+        ranks,
+        Feed(validation, network.preprocessor, tokenizer) if validation is not None and ranks.main else None,
+        saving,
     )
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
-        optimiser, settings.epochs, eta_min=settings.final_learning_rate
+    position = _start(run)
+    _prepare(network, settings)
+    started, before = time.perf_counter(), position.seconds
+    silent = quiet or not ranks.main
+    with cpu_threads(settings.cpu_threads), global_batch_norm(network, ranks):
+        with _bar("decoding", len(rows), "row", silent) as bar:
+            run.feed.fill(lambda done, _: bar.update(done - bar.n))
+        steps = settings.epochs * steps_per_epoch(len(rows), settings.batch_size, run.least)
+        folder = saving.folder if saving is not None and ranks.main else None
+        _loop(run, position, Journal(folder, accelerator, position.step, steps, silent))
+    seconds = before + time.perf_counter() - started
+    return Trained(
+        network.eval(), tokenizer, seconds, len(rows) * settings.epochs / seconds, tuple(position.history)
     )
-    model, optimiser = accelerator.prepare(network, optimiser)
-    history: list[dict[str, float]] = []
-    for epoch in range(settings.epochs):
-        model.train()
-        means = _Means()
-        for indices in batches(epoch_order(len(feed), seed, epoch), settings.batch_size):
-            inputs = augment(to_device(feed.batch(indices), accelerator.device), settings.augment)
-            with accelerator.autocast():
-                terms = model(inputs)
-            # One transfer a step: each value read from a GPU by itself would wait for it again.
-            values = dict(zip(terms, torch.stack(list(terms.values())).tolist(), strict=True))
-            if not math.isfinite(values["loss"]):
-                raise _diverged(values, len(history), bar.n, rows, indices.tolist())
-            accelerator.backward(terms["loss"])
-            optimiser.step()
-            optimiser.zero_grad(set_to_none=True)
-            means.add(values, len(indices))
-            bar.update()
-            bar.set_postfix(epoch=epoch + 1, loss=f"{values['loss']:.3f}", refresh=False)
-        schedule.step()
-        history.append(means.values())
-    return tuple(history)
 
 
-class _Means:
-    """Means of named values, weighted by rows."""
-
-    def __init__(self) -> None:
-        self._sums: dict[str, float] = {}
-        self._rows = 0
-
-    def add(self, values: dict[str, float], rows: int) -> None:
-        self._rows += rows
-        for name, value in values.items():
-            self._sums[name] = self._sums.get(name, 0.0) + value * rows
-
-    def values(self) -> dict[str, float]:
-        return {name: total / self._rows for name, total in self._sums.items()}
+def _prepare(network: Network, settings: Training) -> None:
+    if settings.activation_checkpointing:
+        checkpoint_activations(network)
+    if settings.compile:
+        for encoder in network.encoders.values():
+            encoder.compile()
 
 
-def _accelerator(device: torch.device) -> Accelerator:
-    accelerator = Accelerator(
-        mixed_precision="bf16" if device.type == "cuda" else "no", cpu=device.type == "cpu"
+def _loop(run: _Run, position: Position, journal: Journal) -> None:
+    network, settings = run.network, run.ready.preset.training
+    schedule = rates(settings)
+    for epoch in range(position.epoch, settings.epochs):
+        network.train()
+        set_rate(run.learner.optimiser, schedule[epoch])
+        at, before = time.perf_counter(), position.rows
+        _epoch(run, position, journal, schedule[epoch])
+        speed = (position.rows - before) / (time.perf_counter() - at)
+        means = position.close_epoch()
+        found = {} if run.validation is None else validate(network, run.validation, settings.batch_size)
+        journal.epoch(position, means, found, speed)
+        _keep_epoch(run, position, found)
+    journal.close()
+
+
+def _epoch(run: _Run, position: Position, journal: Journal, rate: float) -> None:
+    """The batches of one epoch, or those that are left of it."""
+    order = run.feed.order(run.ready.seed, position.epoch)
+    todo = list(batches(order, run.ready.preset.training.batch_size, run.least))[position.batch :]
+    at = time.perf_counter()
+    for whole, mine in zip(todo, run.feed.stream([run.ranks.share(b) for b in todo]), strict=True):
+        values, norm = _step(run, position, whole, mine)
+        position.count(values, len(whole))
+        now = time.perf_counter()
+        position.seconds, at = position.seconds + now - at, now
+        journal.step(position, values | {"gradient": norm}, rate)
+        if run.saving is not None and run.saving.every and position.step % run.saving.every == 0:
+            _keep(run, position)
+
+
+def _step(
+    run: _Run, position: Position, whole: NDArray[np.int64], mine: Mapping[str, Tensor]
+) -> tuple[dict[str, float], float]:
+    """Learn from one global batch, of which this process holds `mine`; its loss terms and gradient norm."""
+    settings, seed, ranks = run.ready.preset.training, run.ready.seed, run.ranks
+    ranks.reseed(seed, position.step)
+    inputs = augment(to_device(mine, run.learner.device), settings.augment)
+    same = run.same(whole)
+
+    def loss_of(features: dict[str, Tensor]) -> Terms:
+        with ranks.same_random(seed, position.step):
+            everything = ranks.gather(features, len(whole))
+            extra = {} if same is None else {"same": same}
+            return run.network.model.loss(everything, **extra)
+
+    parts = chunks_of(len(whole), settings.chunk_size, ranks)
+    terms = step(run.network, inputs, loss_of, run.how, parts)
+    ranks.average_gradients(run.learned)
+    run.how.scaler.unscale_(run.learner.optimiser)
+    norm = _clipped(run.learned, settings.clip_norm)
+    # One transfer a step: each value read from a GPU by itself would wait for it again.
+    *values, length = torch.stack([*terms.values(), norm]).tolist()
+    named = dict(zip(terms, values, strict=True))
+    _check(run, position, named, length, whole)
+    run.how.scaler.step(run.learner.optimiser)
+    run.how.scaler.update()
+    run.learner.optimiser.zero_grad(set_to_none=True)
+    return named, length
+
+
+def _clipped(learned: Sequence[Tensor], most: float) -> Tensor:
+    """The norm of all gradients together; over `most` (unless 0) they are scaled down to it."""
+    norm = torch.nn.utils.get_total_norm([p.grad for p in learned if p.grad is not None])
+    if most:
+        torch.nn.utils.clip_grads_with_norm_(learned, most, norm)
+    return norm
+
+
+def _check(
+    run: _Run, position: Position, values: dict[str, float], norm: float, whole: NDArray[np.int64]
+) -> None:
+    """Raise TrainingError where the loss or the gradient is not finite, or the loss has run away."""
+    position.first_loss = values["loss"] if position.first_loss is None else position.first_loss
+    bad = [name for name, value in values.items() if not math.isfinite(value)]
+    # float16 overflows now and then by design: the scaler leaves such a step out.
+    if not bad and not math.isfinite(norm) and run.how.dtype is not torch.float16:
+        bad = ["gradient"]
+    if bad:
+        what = f"the loss is not finite (terms {', '.join(bad)})"
+    elif values["loss"] > DIVERGED * max(position.first_loss, 1.0):
+        what = f"the loss has risen from {position.first_loss:.3g} to {values['loss']:.3g}"
+    else:
+        return
+    ids = run.feed.rows.column("id")
+    shown = ", ".join(str(ids[i]) for i in whole)
+    good = None if run.saving is None else state.newest(run.saving.folder)
+    raise TrainingError(
+        f"{what} in epoch {position.epoch + 1}, step {position.step + 1}; rows {shown}; last good checkpoint:"
+        f" {good or 'none'}. Lower training.learning_rate, or look at these rows"
     )
-    if accelerator.num_processes > 1:
+
+
+def _start(run: _Run) -> Position:
+    """Where to begin: at 0, or where the newest state on disk ends. Raises UsageError for another's folder."""
+    if run.saving is None:
+        return Position()
+    last = state.newest(run.saving.folder)
+    if last is None:
+        return Position()
+    if not run.saving.resume:
         raise UsageError(
-            f"{accelerator.num_processes} processes were launched, and training on several is not written yet:"
-            " start it without `accelerate launch` or `torchrun`"
+            f"{run.saving.folder} holds a training already: add --resume to go on, or choose another --out"
         )
+    return state.load(last, run.ready, run.learner)
+
+
+def _keep(run: _Run, position: Position) -> None:
+    """Write the state of this moment; all ranks wait for it."""
+    if run.saving is not None and run.ranks.main:
+        state.save(run.saving.folder, run.described(position), run.learner, position)
+    run.ranks.wait()
+
+
+def _keep_epoch(run: _Run, position: Position, found: Mapping[str, float]) -> None:
+    """After an epoch: the best so far, the state unless it is written every N steps, and at the end the last."""
+    if run.saving is None:
+        return
+    score = validation_score(found) if found else None
+    if score is not None and (position.best is None or score > position.best):
+        position.best = score
+        checkpoints.save(run.saving.folder / state.BEST, run.described(position))
+    finished = position.epoch == run.ready.preset.training.epochs
+    if not run.saving.every or finished:
+        _keep(run, position)
+    if finished and run.ranks.main:
+        checkpoints.save(run.saving.folder / state.LAST, run.described(position))
+
+
+def _enough(rows: int, batch_size: int, ranks: Ranks) -> None:
+    if rows < 2:
+        raise TrainingError(f"{rows} training rows: a contrastive loss needs two at least, build more")
+    if ranks.size > min(rows, batch_size):
+        raise UsageError(
+            f"{ranks.size} processes for batches of {min(rows, batch_size)} rows: launch fewer, or raise --batch-size"
+        )
+
+
+def _precision(asked: str, device: torch.device) -> str:
+    """What "auto" means here. Raises UsageError for float16 where it cannot work."""
+    launched = {"no": "fp32"}.get(os.environ.get("ACCELERATE_MIXED_PRECISION", ""), "")
+    launched = launched or os.environ.get("ACCELERATE_MIXED_PRECISION", "")
+    if asked == "auto":
+        asked = launched or ("bf16" if device.type == "cuda" else "fp32")
+    if asked == "fp16" and device.type == "cpu":
+        raise UsageError("training.precision fp16 needs a GPU: use bf16 or fp32 on a CPU")
+    if asked not in ("fp32", "bf16", "fp16"):
+        raise UsageError(f"mixed precision {asked!r} was launched: use bf16, fp16 or no")
+    return asked
+
+
+def _accelerator(device: torch.device, saving: Saving | None) -> Accelerator:
+    several = int(os.environ.get("WORLD_SIZE", "1"))
+    if several > 1 and saving is None:
+        raise UsageError(
+            f"{several} processes were launched, but only `birdmml train` works on several: start this without"
+            " `accelerate launch` or `torchrun`"
+        )
+    used = trackers(saving.trackers) if saving is not None else []
+    accelerator = Accelerator(
+        mixed_precision="no",
+        cpu=device.type == "cpu",
+        log_with=used or None,
+        project_dir=saving.folder if saving is not None else None,
+    )
     if accelerator.device.type != device.type:
         raise UsageError(f"this process already trains on {accelerator.device}: start a new one for {device}")
+    if used:
+        accelerator.init_trackers(PROJECT)
     return accelerator
-
-
-def _diverged(
-    values: dict[str, float], epoch: int, step: int, rows: RowSource, indices: list[int]
-) -> TrainingError:
-    ids = rows.column("id")
-    shown = ", ".join(str(ids[i]) for i in indices[:8]) + (", ..." if len(indices) > 8 else "")
-    bad = [name for name, value in values.items() if not math.isfinite(value)]
-    return TrainingError(
-        f"the loss is not finite in epoch {epoch + 1}, step {step + 1} (terms {', '.join(bad)}; rows {shown}):"
-        " lower training.learning_rate, or look at these rows"
-    )
 
 
 def _bar(what: str, total: int, unit: str, quiet: bool) -> tqdm[Any]:

@@ -20,7 +20,7 @@ FIRST = "media demo sources build load evalsets metrics suites results salvage"
 FLOORS = {
     **dict.fromkeys(GROUND.split(), 0),
     **dict.fromkeys(FIRST.split(), 1),
-    **dict.fromkeys(("nn", "methods", "checkpoint", "train", "embed", "materials", "picture", "evaluate"), 2),
+    **dict.fromkeys("nn methods checkpoint train training embed materials picture evaluate".split(), 2),
     "leaderboard": 3,
     **dict.fromkeys(("cli", "__main__"), 4),
 }

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from transformers import BertConfig, BertModel, ResNetConfig, ResNetModel
 
+from birdmml.nn.norms import to_group_norm
 from birdmml.nn.presets import Bert, Encoders, ResNet
 from birdmml.nn.text import PAD_ID
 
@@ -27,6 +28,8 @@ class ImageEncoder(nn.Module):
             layer_type=settings.block,
         )
         net: nn.Module = ResNetModel(config)
+        if settings.norm == "group":
+            to_group_norm(net)
         # This order of values halves the time of convolutions on a CPU; torch's types do not know the option.
         self.net: nn.Module = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 

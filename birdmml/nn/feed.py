@@ -69,6 +69,15 @@ class Feed:
         media = self._decode(indices) if self._kept is None else {k: v[chosen] for k, v in self._kept.items()}
         return media | {"text": trimmed(self.text[chosen])}
 
+    def order(self, seed: int, epoch: int) -> NDArray[np.int64]:
+        """The rows of one epoch, each once, well mixed."""
+        return epoch_order(len(self), seed, epoch)
+
+    def stream(self, parts: Sequence[NDArray[np.int64]]) -> Iterator[dict[str, Tensor]]:
+        """`batch` of each part."""
+        for part in parts:
+            yield self.batch(part)
+
     def _decode(self, indices: NDArray[np.int64]) -> dict[str, Tensor]:
         rows = self.rows.media(indices.tolist(), ("image", "audio"))
         return {
@@ -88,18 +97,21 @@ def epoch_order(rows: int, seed: int, epoch: int) -> NDArray[np.int64]:
     return np.random.default_rng([seed, epoch]).permutation(rows).astype(np.int64)
 
 
-def batches(order: NDArray[np.int64], size: int) -> Iterator[NDArray[np.int64]]:
-    """`order` in batches of `size`, each row once. A last row alone has no negatives: it joins the one before."""
+def batches(order: NDArray[np.int64], size: int, least: int = 2) -> Iterator[NDArray[np.int64]]:
+    """`order` in batches of `size`, each row once. Fewer than `least` at the end join the batch before.
+
+    A row alone has no negatives; several processes need a row each.
+    """
     edges = [*range(0, len(order), size), len(order)]
-    if len(edges) > 2 and edges[-1] - edges[-2] == 1:
+    if len(edges) > 2 and edges[-1] - edges[-2] < least:
         del edges[-2]
     for start, stop in pairwise(edges):
         yield order[start:stop]
 
 
-def steps_per_epoch(rows: int, size: int) -> int:
+def steps_per_epoch(rows: int, size: int, least: int = 2) -> int:
     """How many batches `batches` makes."""
-    return sum(1 for _ in batches(np.arange(rows), size))
+    return sum(1 for _ in batches(np.arange(rows), size, least))
 
 
 def to_device(batch: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:

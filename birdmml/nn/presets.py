@@ -55,12 +55,17 @@ class FrontEnd:
 
 @dataclass(frozen=True)
 class ResNet:
-    """A ResNet: stem width, then width and depth of each stage."""
+    """A ResNet: stem width, then width and depth of each stage.
+
+    `norm` "group" puts group normalisation in the place of batch normalisation: then nothing that an item
+    becomes depends on the other rows, and training in chunks equals training in one pass.
+    """
 
     stem: int = 64
     widths: tuple[int, ...] = (256, 512, 1024, 2048)
     depths: tuple[int, ...] = (3, 4, 6, 3)
     block: Literal["basic", "bottleneck"] = "bottleneck"
+    norm: Literal["batch", "group"] = "batch"
 
     def __post_init__(self) -> None:
         if not self.widths or len(self.widths) != len(self.depths):
@@ -125,7 +130,14 @@ class Augment:
 class Training:
     """AdamW and a cosine from `learning_rate` to `final_learning_rate`, stepped once an epoch.
 
-    Decoded features are kept in memory while they fit `cache_gib`; 0 decodes every batch anew. `cpu_threads`
+    `batch_size` is the contrastive batch over all processes. `chunk_size` rows go through the encoders at once
+    (0: all), the loss sees the whole batch all the same. `clip_norm` bounds the gradient's norm; 0 does not.
+    `precision` "auto" is bfloat16 on CUDA, float32 elsewhere, or what `accelerate launch` says.
+    `false_negatives` "mask" takes other rows of the same species out of the negatives. `sampling` "species"
+    draws as many rows of every species.
+
+    Decoded features are kept in memory while they fit `cache_gib`; 0 decodes every batch anew, `workers` threads
+    ahead. Rows are mixed within `buffer_mib` of encoded media: all of them where that is enough. `cpu_threads`
     is for training on a CPU; 0 leaves the choice to torch.
     """
 
@@ -137,17 +149,29 @@ class Training:
     augment: Augment = Augment()
     cache_gib: float = 4.0
     cpu_threads: int = 0
+    clip_norm: float = 0.0
+    chunk_size: int = 0
+    activation_checkpointing: bool = False
+    compile: bool = False
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    false_negatives: Literal["keep", "mask"] = "keep"
+    sampling: Literal["rows", "species"] = "rows"
+    workers: int = 2
+    buffer_mib: int = 1024
 
     def __post_init__(self) -> None:
         _within("cpu_threads", self.cpu_threads, 0, 1024)
+        _within("chunk_size", self.chunk_size, 0, 1_000_000)
+        _within("workers", self.workers, 0, 256)
+        _within("buffer_mib", self.buffer_mib, 1, 2**20)
         _within("epochs", self.epochs, 1, 1_000_000)
         _within("batch_size", self.batch_size, 2, 1_000_000)
         if not 0 < self.final_learning_rate <= self.learning_rate:
             raise UsageError(
                 f"learning rates must be over 0 and fall: {self.learning_rate} to {self.final_learning_rate}"
             )
-        if self.weight_decay < 0 or self.cache_gib < 0:
-            raise UsageError("weight_decay and cache_gib must not be negative")
+        if min(self.weight_decay, self.cache_gib, self.clip_norm) < 0:
+            raise UsageError("weight_decay, cache_gib and clip_norm must not be negative")
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,42 @@
+"""Normalisation layers: batch to group, and batch statistics that stay as they are for a while."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from torch import nn
+
+GROUPS = 32
+
+
+def batch_norms(module: nn.Module) -> list[nn.BatchNorm2d]:
+    """Every batch normalisation in `module`."""
+    return [m for m in module.modules() if isinstance(m, nn.BatchNorm2d)]
+
+
+def to_group_norm(module: nn.Module) -> None:
+    """Replace each batch normalisation by a group normalisation of at most 32 groups (arXiv 1803.08494)."""
+    for name, child in module.named_children():
+        if isinstance(child, nn.BatchNorm2d):
+            width = child.num_features
+            setattr(module, name, nn.GroupNorm(math.gcd(GROUPS, width), width))
+        else:
+            to_group_norm(child)
+
+
+@contextmanager
+def statistics_kept(module: nn.Module) -> Iterator[None]:
+    """Running means and variances do not move meanwhile; batches are normalised by their own all the same.
+
+    A batch that passes twice, to save memory, must count once.
+    """
+    layers = [m for m in batch_norms(module) if m.track_running_stats]
+    for layer in layers:
+        layer.track_running_stats = False
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.track_running_stats = True

@@ -1,0 +1,135 @@
+"""What a training tells: a bar and a line an epoch to the reader, JSON lines and trackers to the files."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from accelerate import Accelerator
+from tqdm import tqdm
+
+from birdmml.errors import TrainingError, UsageError
+from birdmml.files import human_bytes
+from birdmml.training.state import Position
+
+FILE = "train.jsonl"
+PROJECT = "birdmml"
+
+
+class Journal:
+    """Steps and epochs as JSON lines, in trackers, and on standard error; without a folder only the last."""
+
+    def __init__(
+        self, folder: Path | None, accelerator: Accelerator, step: int, steps: int, quiet: bool
+    ) -> None:
+        self._path = None if folder is None else folder / FILE
+        self._accelerator, self._quiet, self._steps = accelerator, quiet, steps
+        self._started, self._first = time.perf_counter(), step
+        if self._path is not None:
+            _keep_until(self._path, step)
+        # In a log file a line every few seconds is enough.
+        pause = 0.2 if sys.stderr.isatty() else 10.0
+        self._bar = tqdm(
+            desc="training",
+            total=steps,
+            initial=step,
+            unit="step",
+            disable=quiet,
+            mininterval=pause,
+            leave=False,
+        )
+
+    def step(self, position: Position, values: Mapping[str, float], rate: float) -> None:
+        """One step: loss terms, gradient norm, learning rate."""
+        self._bar.update()
+        self._bar.set_postfix(epoch=position.epoch + 1, loss=f"{values['loss']:.3f}", refresh=False)
+        self._write("step", position.step, {"epoch": position.epoch + 1, "rate": rate} | dict(values))
+
+    def epoch(
+        self, position: Position, means: Mapping[str, float], found: Mapping[str, float], speed: float
+    ) -> None:
+        """One epoch: mean terms, validation, rows a second, memory; and how long the rest takes."""
+        spent = time.perf_counter() - self._started
+        left = spent / max(1, position.step - self._first) * (self._steps - position.step)
+        peak = memory_bytes(self._accelerator.device)
+        values = {**means, **{f"validation {k}": v for k, v in found.items()}}
+        more = {"epoch": position.epoch, "rows_per_second": speed, "memory_bytes": peak, "eta_s": left}
+        self._write("epoch", position.step, values | more)
+        if self._path is not None and not self._quiet:
+            terms = "  ".join(
+                f"{k} {v:.3f}" for k, v in sorted(values.items(), key=lambda kv: kv[0] != "loss")
+            )
+            self._bar.write(
+                f"epoch {position.epoch}  {terms}  {speed:.0f} rows/s  {human_bytes(peak)}  {left:.0f} s left",
+                file=sys.stderr,
+            )
+
+    def close(self) -> None:
+        """Finish the bar and the trackers."""
+        self._bar.close()
+        if self._accelerator.trackers:
+            self._accelerator.end_training()
+
+    def _write(self, kind: str, step: int, values: Mapping[str, float]) -> None:
+        if self._path is None:
+            return
+        rounded = {k: float(f"{v:.7g}") if isinstance(v, float) else v for k, v in values.items()}
+        line = json.dumps({"kind": kind, "step": step} | rounded)
+        try:
+            with self._path.open("a", encoding="utf-8") as f:
+                f.write(line + "\n")
+        except OSError as e:
+            raise TrainingError(f"{self._path} cannot be written ({e}): free space and --resume") from e
+        if self._accelerator.trackers:
+            self._accelerator.log({f"{kind}/{k}": v for k, v in values.items()}, step=step)
+
+
+def trackers(wanted: Sequence[str]) -> list[str]:
+    """The trackers to use: those asked for, and TensorBoard where it is installed. Raises UsageError."""
+    from accelerate.tracking import get_available_trackers
+
+    there = [str(getattr(t, "value", t)) for t in get_available_trackers()]
+    for name in wanted:
+        if name not in there:
+            shown = ", ".join(there) or "none"
+            raise UsageError(
+                f"tracker {name!r} is not installed (there are: {shown}): install it, or leave it out"
+            )
+    return list(
+        dict.fromkeys([*wanted, *(["tensorboard"] if importlib.util.find_spec("tensorboard") else [])])
+    )
+
+
+def memory_bytes(device: torch.device) -> int:
+    """Peak of a CUDA device's memory by this process, else the memory this process holds now."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    return int(psutil.Process(os.getpid()).memory_info().rss)
+
+
+def read(folder: Path) -> list[dict[str, Any]]:
+    """The lines of a training's journal; a last line cut short by a kill is left out."""
+    lines = []
+    for line in (folder / FILE).read_text(encoding="utf-8").splitlines():
+        try:
+            lines.append(json.loads(line))
+        except ValueError:
+            break
+    return lines
+
+
+def _keep_until(path: Path, step: int) -> None:
+    """Drop the lines after the step that training resumes from: they will be written again."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        return
+    kept = [line for line in read(path.parent) if line["step"] <= step]
+    path.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
