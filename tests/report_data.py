@@ -62,6 +62,8 @@ def row(label: int, index: int, **changes: object) -> dict[str, object]:
         "audio_valid_seconds": valid,
         "audio_rms_dbfs": -9.03,
         "audio_clipped_share": 0.0,
+        "image_recovered": False,
+        "audio_recovered": False,
         "audio_sha256": f"{label:02x}{index:02x}" + "1" * 60,
         "caption_origin": "demo",
         "image_license": "CC0-1.0",
@@ -133,8 +135,14 @@ def manifest(rows: dict[str, list[dict[str, object]]], **changes: object) -> dic
 def validation(**changes: object) -> dict[str, object]:
     value: dict[str, object] = {
         "schema_version": 1,
+        "rejected": len(changes.get("rejects", [])),  # type: ignore[arg-type]  # a list where it is given
         "rejects": [],
         "rejects_by_reason": {},
+        "absent_by_reason": {},
+        "absent": [],
+        "recovered_rows": 0,
+        "pairs": {"as_in_source": 24, "re_paired": 0, "of_these_with_a_photo_used_again": 0, "by_rule": 0},
+        "leakage": {"splits": {}, "captions": {}},
         "media_checked": 48,
         "reject_share": 0.0,
         "max_rejects": 0.01,

@@ -1,22 +1,28 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from build_media import SPECIES, One, table
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from birdmml import taxonomy
 from birdmml.build import split
-from birdmml.schema import Credit, Medium
-
-SPECIES = ("Setophaga petechia", "Turdus migratorius", "Cyanocitta cristata")
+from birdmml.schema import SPLITS
 
 
-def medium(number: int, kind: str, group: str, species: str = SPECIES[0], pair: str | None = None) -> Medium:
-    return Medium(
-        kind, f"{kind}{number}", species, group, "", "", f"sha-{kind}-{number}", 0, 0, 1, Credit(), pair=pair
-    )
+def ordered(media: list[One]) -> list[One]:
+    return sorted(media, key=lambda m: (taxonomy.resolve(m.species).label, m.kind == "audio"))
+
+
+def sides_of(
+    media: list[One], fractions: tuple[float, float, float] = (0.8, 0.1, 0.1), seed: int = 0
+) -> list[str]:
+    none = np.full(len(media), -1, dtype=np.int64)
+    return [SPLITS[s] for s in split.assign(table(media), split.Rules("grouped", fractions), seed, none)]
 
 
 media_lists = st.lists(
@@ -33,13 +39,15 @@ media_lists = st.lists(
 def test_no_group_no_pair_and_no_file_lies_on_two_sides(
     drawn: list[tuple[str, int, str, int]], seed: int
 ) -> None:
-    media = [
-        medium(i % 50, kind, f"g{group}", species, pair=f"p{pair}" if pair < 15 else None)
-        for i, (kind, group, species, pair) in enumerate(drawn)
-    ]
-    sides = split.assign(media, (0.8, 0.1, 0.1), seed)
+    media = ordered(
+        [
+            One(kind, f"g{group}", species, pair=f"p{pair}" if pair < 15 else None, sha=f"s{i % 50}")
+            for i, (kind, group, species, pair) in enumerate(drawn)
+        ]
+    )
+    sides = sides_of(media, seed=seed)
     assert len(sides) == len(media)
-    for key in (lambda m: (m.kind, m.group), lambda m: m.pair or m.id, lambda m: m.sha256):
+    for key in (lambda m: (m.kind, m.group), lambda m: m.pair or object(), lambda m: m.sha):
         seen = defaultdict(set)
         for m, side in zip(media, sides, strict=True):
             seen[key(m)].add(side)
@@ -47,27 +55,35 @@ def test_no_group_no_pair_and_no_file_lies_on_two_sides(
 
 
 @settings(max_examples=100, deadline=None)
-@given(media_lists)
-def test_components_equal_a_naive_search(drawn: list[tuple[str, int, str, int]]) -> None:
-    media = [
-        medium(i, k, f"g{g}", s, pair=f"p{p}" if p < 10 else None) for i, (k, g, s, p) in enumerate(drawn)
-    ]
+@given(media_lists, st.lists(st.tuples(st.integers(0, 59), st.integers(0, 59)), max_size=8))
+def test_components_equal_a_naive_search(
+    drawn: list[tuple[str, int, str, int]], alike: list[tuple[int, int]]
+) -> None:
+    media = ordered([One(k, f"g{g}", s, pair=f"p{p}" if p < 10 else None) for k, g, s, p in drawn])
+    near = np.full(len(media), -1, dtype=np.int64)
+    for a, _ in alike:
+        if a < len(media):
+            near[a] = alike[0][1]
     tied = np.eye(len(media), dtype=bool)
     for i, a in enumerate(media):
         for j, b in enumerate(media):
             tied[i, j] |= (a.kind, a.group) == (b.kind, b.group) or (a.pair is not None and a.pair == b.pair)
+            tied[i, j] |= near[i] >= 0 and near[i] == near[j]
     for _ in media:
         tied = (tied.astype(int) @ tied.astype(int)) > 0
-    found = split.components(media)
-    for i in range(len(media)):
-        for j in range(len(media)):
-            assert (found[i] == found[j]) == tied[i, j]
+    found = split.components(table(media), near)
+    assert ((found[:, None] == found[None, :]) == tied).all()
+    assert (found == [int(np.flatnonzero(row)[0]) for row in tied]).all()
+
+
+def both(count: int) -> list[One]:
+    return [One("image", f"o{i}") for i in range(count)] + [One("audio", f"r{i}") for i in range(count)]
 
 
 @given(st.integers(3, 200), st.integers(0, 3))
 def test_shares_are_kept_to_one_group(groups: int, seed: int) -> None:
-    media = [m for i in range(groups) for m in (medium(i, "image", f"o{i}"), medium(i, "audio", f"r{i}"))]
-    sides = split.assign(media, (0.8, 0.1, 0.1), seed)
+    media = both(groups)
+    sides = sides_of(media, seed=seed)
     for kind in ("image", "audio"):
         counts = Counter(s for m, s in zip(media, sides, strict=True) if m.kind == kind)
         assert min(counts["train"], counts["validation"], counts["test"]) >= 1
@@ -87,21 +103,59 @@ def test_shares_are_kept_to_one_group(groups: int, seed: int) -> None:
 def test_a_split_is_used_only_where_both_sides_of_a_pair_can_be(
     photos: int, recordings: int, expected: set[str]
 ) -> None:
-    media = [medium(i, "image", f"o{i}") for i in range(photos)]
-    media += [medium(i, "audio", f"r{i}") for i in range(recordings)]
-    sides = split.assign(media, (0.8, 0.1, 0.1), 0)
+    media = [One("image", f"o{i}") for i in range(photos)] + [
+        One("audio", f"r{i}") for i in range(recordings)
+    ]
+    sides = sides_of(media)
     for kind in ("image", "audio")[: 2 if recordings else 1]:
         assert {s for m, s in zip(media, sides, strict=True) if m.kind == kind} == expected
 
 
-def test_the_order_of_the_media_does_not_matter_to_their_side() -> None:
-    media = [m for i in range(30) for m in (medium(i, "image", f"o{i}"), medium(i, "audio", f"r{i}"))]
-    sides = dict(zip([m.id for m in media], split.assign(media, (0.8, 0.1, 0.1), 7), strict=True))
-    assert split.assign(media, (0.8, 0.1, 0.1), 7) == [sides[m.id] for m in media]
-    assert Counter(split.assign(media, (0.8, 0.1, 0.1), 8)) == Counter(sides.values())
-    assert split.assign(media, (0.8, 0.1, 0.1), 8) != list(sides.values())
+def test_the_seed_decides_the_sides() -> None:
+    media = both(30)
+    assert sides_of(media, seed=7) == sides_of(media, seed=7)
+    assert Counter(sides_of(media, seed=8)) == Counter(sides_of(media, seed=7))
+    assert sides_of(media, seed=8) != sides_of(media, seed=7)
 
 
 def test_a_share_of_zero_gets_nothing() -> None:
-    media = [m for i in range(10) for m in (medium(i, "image", f"o{i}"), medium(i, "audio", f"r{i}"))]
-    assert set(split.assign(media, (0.5, 0.0, 0.5), 0)) == {"train", "test"}
+    assert set(sides_of(both(10), (0.5, 0.0, 0.5))) == {"train", "test"}
+
+
+def released(rows: int, clips: int) -> list[One]:
+    """A species whose row i shows photo i with clip i mod `clips`; two clips a recording."""
+    photos = [One("image", f"o{i}", partner=rows + i % clips, row=i) for i in range(rows)]
+    return photos + [One("audio", f"r{i // 2}") for i in range(clips)]
+
+
+@given(st.integers(20, 120), st.integers(8, 40), st.integers(0, 3))
+@settings(deadline=None)
+def test_photos_go_where_their_recordings_go(rows: int, clips: int, seed: int) -> None:
+    clips = min(clips, rows)
+    media = released(rows, clips)
+    sides = sides_of(media, seed=seed)
+    # Every photo stands alone here, so no pair need fall apart.
+    assert all(sides[m.partner] == side for m, side in zip(media, sides, strict=True) if m.kind == "image")
+    for a, b in zip(range(rows, rows + clips - 1, 2), range(rows + 1, rows + clips, 2), strict=False):
+        assert sides[a] == sides[b]
+
+
+def test_photos_that_an_evaluation_set_has_go_to_test_with_all_they_are_tied_to() -> None:
+    media = both(40)
+    media[1] = replace(media[1], group=media[0].group)
+    held_out = np.zeros(len(media), dtype=bool)
+    held_out[0] = True
+    none = np.full(len(media), -1, dtype=np.int64)
+    for seed in range(4):
+        sides = split.assign(table(media), split.Rules(), seed, none, held_out)
+        assert SPLITS[sides[0]] == SPLITS[sides[1]] == "test"
+
+
+def test_a_row_wise_split_follows_the_source_where_it_has_one_and_a_draw_elsewhere() -> None:
+    media = released(2000, 40)
+    media[:100] = [replace(m, wish=2) for m in media[:100]]
+    none = np.full(len(media), -1, dtype=np.int64)
+    sides = split.assign(table(media), split.Rules("released"), 0, none)
+    assert (sides[:100] == 2).all()
+    share = np.bincount(sides[100:2000], minlength=3) / 1900
+    assert np.abs(share - [0.8, 0.1, 0.1]).max() < 0.03
