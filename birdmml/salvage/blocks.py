@@ -18,10 +18,13 @@ from numpy.typing import NDArray
 from birdmml.salvage.parts import Run
 
 WINDOW = 32768
+ZEROS = bytes(WINDOW)
 STEP = 64 * 1024  # Bytes looked at in one go; a real stream has a block every 10-60 KB.
 PROOF = 128 * 1024  # Compressed bytes that must decode before a start is believed: longer than zlib's blocks.
 SHORTEST_STORED = 1024
-HEADER_BITS = 17 + 19 * 3
+# A dynamic block without data, in the order of the stream: its header (HLIT 0, HDIST 1, HCLEN 14), the code for the
+# lengths (symbols 1 and 18 get one bit each), 138 + 118 zeros, ones for "end" and two distances, and "end" itself.
+EMPTY_ODD = "00100000100000111" + "000000100" + "000" * 14 + "100" + "11111111" + "11101011" + "000" + "0"
 
 # Kraft sums, in 128ths, of four 3-bit code lengths at once; length 0 means "not used".
 _LENGTHS = (np.arange(4096)[:, None] >> (3 * np.arange(4))) & 7
@@ -36,19 +39,19 @@ class Start:
     stored: bool = False
 
 
-def primed(start: Start, window: int) -> tuple[Any, int]:
-    """A decoder about to read `start`, with an unknown window of bytes `window` (0 or 255), and a few bits.
+def primed(start: Start, window: bytes) -> tuple[Any, int]:
+    """A decoder about to read `start` with these bytes before it (up to 32 KiB), and a few bits.
 
-    The input is not shifted, since stored blocks end on the archive's own byte edges. Instead empty blocks (ten
-    bits each) and, for odd places, one literal of nine bits (19 with its block) lead up to the place within the
-    byte; the bits returned belong in front of it, see `joined`. The literal differs with the window, as all of it.
+    The input is not shifted, since stored blocks end on the archive's own byte edges. Instead empty blocks lead up
+    to the place within the byte: fixed ones (ten bits each) and, for odd places, a dynamic one (91 bits). The bits
+    returned belong in front of it, see `joined`.
     """
-    decoder = zlib.decompressobj(-15, zdict=bytes([window]) * WINDOW)
+    decoder = zlib.decompressobj(-15, zdict=window)
     if start.stored:
         decoder.decompress(b"\0")  # The block's header and padding, which end on this byte's edge.
         return decoder, 0
     bit, empty = start.bit % 8, "0100000000"
-    bits = "010" + ("111111111" if window else "110010000") + "0000000" if bit % 2 else ""
+    bits = EMPTY_ODD if bit % 2 else ""
     while len(bits) % 8 != bit:
         bits += empty
     value, whole = int(bits[::-1] or "0", 2), len(bits) // 8
@@ -96,16 +99,16 @@ def stored_headers(data: bytes, positions: int) -> NDArray[np.int64]:
 def search(run: Run, bit: int) -> Start | None:
     """The first place at or behind `bit` where the run can be picked up; None when there is none."""
     offset = bit // 8
-    while offset < run.size:
-        data = run.read(offset, STEP + 16)
-        for start in _candidates(data, min(STEP, run.size - offset), offset):
+    while data := run.read(offset, STEP + 16):
+        for start in candidates(data, min(STEP, len(data)), offset):
             if start.bit >= bit and decodes(run, start):
                 return start
         offset += STEP
     return None
 
 
-def _candidates(data: bytes, positions: int, offset: int) -> Iterator[Start]:
+def candidates(data: bytes, positions: int, offset: int = 0) -> Iterator[Start]:
+    """Places in the first `positions` bytes that look like a block, ascending; `data` begins at byte `offset`."""
     dynamic = [(int(b), False) for b in dynamic_headers(data, positions)]
     stored = [(8 * int(b), True) for b in stored_headers(data, positions)]
     for bit, is_stored in sorted(dynamic + stored):
@@ -116,7 +119,7 @@ def _candidates(data: bytes, positions: int, offset: int) -> Iterator[Start]:
 def _opens(data: bytes, bit: int) -> bool:
     """Whether zlib accepts the first symbols: nearly every false start ends here."""
     try:
-        decoder, lead = primed(Start(bit), 0)
+        decoder, lead = primed(Start(bit), ZEROS)
         decoder.decompress(joined(data[bit // 8 : bit // 8 + 1024], bit % 8, lead))
     except zlib.error:
         return False
@@ -125,11 +128,12 @@ def _opens(data: bytes, bit: int) -> bool:
 
 def decodes(run: Run, start: Start) -> bool:
     """Whether the run decodes from `start` for a long stretch, or to its end."""
-    decoder, lead = primed(start, 0)
+    decoder, lead = primed(start, ZEROS)
     offset = first = start.bit // 8
     if start.stored:
         head = run.read(offset, 2)
-        if offset + 4 + int.from_bytes(head, "little") + 8 > run.size:
+        following = offset + 4 + int.from_bytes(head, "little")
+        if len(run.read(following, 8)) < 8:
             return False  # No second header to confirm it, and 16 bits alone prove little.
     end = offset + PROOF
     try:
@@ -138,7 +142,7 @@ def decodes(run: Run, start: Start) -> bool:
             offset += len(raw)
             if decoder.eof:
                 # The end of a stream is believed where the archive ends: a trailer of eight bytes is left.
-                return run.size - offset + len(decoder.unused_data) <= 16
+                return len(run.read(offset - len(decoder.unused_data), 17)) <= 16
     except zlib.error:
         return False
     return True

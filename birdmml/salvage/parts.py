@@ -1,28 +1,23 @@
-"""The parts of one split archive: their order, the holes between them, and reading across them.
-
-`split` names its pieces aa, ab, ... (or 00, 01, ... with -d), so a gap in the names is a missing part. It also
-cuts pieces of one size: when most have it, a smaller one that is not the last has lost its end.
-"""
+"""Parts in their order, the holes between them, and reading across them; each is asked for when reading reaches it."""
 
 from __future__ import annotations
 
-import re
-from collections import Counter
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from birdmml.errors import SourceError, UsageError
+from birdmml.errors import SourceError
+from birdmml.salvage.supply import Sized, Supply, common_size
 
-ENDING = re.compile(r"(?P<stem>.*?)(?P<tail>[a-z]{2}|\d{2,})$")
+CHUNK = 32 * 1024  # Compressed bytes a step; deflate's best ratio (1032) bounds what comes out of one.
 
 
 @dataclass(frozen=True)
-class Part:
-    """One file, its place in the archive, and its size in bytes."""
+class Head:
+    """The beginning of a part that was read before, kept so that the part need not come again; its whole size."""
 
-    path: Path
-    index: int
+    data: bytes
     size: int
 
 
@@ -34,119 +29,155 @@ class Gap:
     parts: tuple[str, ...]
 
 
+class Part:
+    """One part of the archive; one that begins with a kept head is asked for only when more of it is read."""
+
+    def __init__(self, parts: Parts, index: int, path: Path | None, head: Head | None = None) -> None:
+        self.parts, self.index, self.path = parts, index, path
+        self.head = head.data if head else b""
+        self.size = head.size if head else _size(path)
+
+    def read(self, offset: int, size: int) -> bytes:
+        """The bytes from `offset`, `size` of them. Raises SourceError when they cannot be read."""
+        if offset + size <= len(self.head):
+            return self.head[offset : offset + size]
+        if self.path is None:
+            self.path = self.parts.supply.get(self.index)
+            if self.path is None or _size(self.path) != self.size:
+                name = self.parts.supply.names[self.index]
+                raise SourceError(f"{name} is needed once more and is not there as it was: get it again")
+        return _read(self.path, offset, size)
+
+
+class Parts:
+    """What a supply gives, part by part, and what of it is still held.
+
+    `until` is the last part that matters: when it is missing, too, no further one is asked for.
+    """
+
+    def __init__(self, supply: Supply) -> None:
+        self.supply = supply
+        self.last = self.until = len(supply.names) - 1
+        self.heads: dict[int, Head] = {}
+        self.sizes: dict[int, int] = {}
+        self._asked: dict[int, Part | None] = {}
+
+    def part(self, index: int) -> Part | None:
+        """The part, or None when it cannot be had (or is empty); asked for once until it is released."""
+        if index not in self._asked:
+            head = self.heads.get(index)
+            path = None if head else self.supply.get(index)
+            part = Part(self, index, path, head) if head or path else None
+            self._asked[index] = part if part and part.size else None
+            if part and part.size:
+                self.sizes[index] = part.size
+        return self._asked[index]
+
+    def short(self, part: Part) -> bool:
+        """Whether the part has lost its end."""
+        if isinstance(self.supply, Sized):
+            return part.size < (self.supply.size(part.index) or 0)
+        return part.index < self.last and part.size < common_size(list(self.sizes.values()))
+
+    def release(self, upto: int) -> None:
+        """Parts up to this index are not needed any more."""
+        for index in sorted(i for i in self._asked if i <= upto):
+            part = self._asked.pop(index)
+            if part is not None and part.path is not None:
+                self.supply.release(index)
+
+    def entries(self, first: int) -> Iterator[Run | Gap]:
+        """Runs and gaps from part `first` on; each run is to be read to its end before the next is asked for."""
+        index, gone = first, list[str]()
+        while index <= self.last:
+            part = self.part(index)
+            if part is None:
+                gone.append(self.supply.names[index])
+                index += 1
+                if index > self.until:
+                    break
+                continue
+            if gone:
+                yield Gap("missing", tuple(gone))
+                gone = []
+            run = Run(self, part)
+            yield run
+            index = run.parts[-1].index + 1
+            if self.short(run.parts[-1]):
+                yield Gap("truncated", (self.supply.names[index - 1],))
+        if gone:
+            yield Gap("missing", tuple(gone))
+
+
 class Run:
     """Present parts that follow one another, read as one file; offsets count from its first byte."""
 
-    def __init__(self, parts: Sequence[Part]) -> None:
-        self.parts = tuple(parts)
-        self.size = sum(p.size for p in parts)
-        self.at_start = parts[0].index == 0
-        self._starts = [sum(p.size for p in parts[:i]) for i in range(len(parts))]
+    def __init__(self, parts: Parts, first: Part) -> None:
+        self._from, self.parts, self._starts = parts, [first], [0]
+        self.size = first.size  # Of the parts seen so far.
+        self.at_start = first.index == 0
+
+    def _extend(self) -> bool:
+        last = self.parts[-1]
+        if last.index == self._from.last or self._from.short(last):
+            return False
+        part = self._from.part(last.index + 1)
+        if part is None:
+            return False
+        self.parts.append(part)
+        self._starts.append(self.size)
+        self.size += part.size
+        return True
+
+    def _at(self, offset: int) -> int:
+        return bisect_right(self._starts, offset) - 1
+
+    @property
+    def last(self) -> bool:
+        """Whether the archive's last part was reached."""
+        return self.parts[-1].index == self._from.last
 
     def read(self, offset: int, size: int) -> bytes:
         """Up to `size` bytes from `offset`; fewer at the end. Raises SourceError when a part cannot be read."""
+        while self.size < offset + size and self._extend():
+            pass
         pieces = []
-        for part, start in zip(self.parts, self._starts, strict=True):
+        first = self._at(offset)
+        for part, start in zip(self.parts[first:], self._starts[first:], strict=True):
             low, high = max(offset, start), min(offset + size, start + part.size)
             if low < high:
-                pieces.append(_read(part.path, low - start, high - low))
+                pieces.append(part.read(low - start, high - low))
         return b"".join(pieces)
+
+    def chunk(self, offset: int) -> bytes:
+        """The bytes up to the next multiple of CHUNK in the part, or its end; b"" at the run's end.
+
+        So every reading stops at the same places, wherever it began.
+        """
+        if offset >= self.size and not self._extend():
+            return b""
+        part, start = self.parts[i := self._at(offset)], self._starts[i]
+        local = offset - start
+        return part.read(local, min(CHUNK - local % CHUNK, part.size - local))
 
     def where(self, offset: int) -> tuple[str, int]:
         """The name of the part that holds byte `offset`, and the offset in it."""
-        for part, start in zip(reversed(self.parts), reversed(self._starts), strict=True):
-            if offset >= start:
-                return part.path.name, offset - start
-        raise ValueError(f"offset {offset} lies before the run")
+        if offset >= self.size:
+            self._extend()
+        i = self._at(offset)
+        return self._from.supply.names[self.parts[i].index], offset - self._starts[i]
+
+    def place(self, offset: int) -> tuple[Part, int]:
+        """The part read up to just before byte `offset`, and how many of its bytes those are."""
+        i = self._at(offset - 1)
+        return self.parts[i], offset - self._starts[i]
 
 
-def plan(paths: Sequence[Path]) -> list[Run | Gap]:
-    """Runs and gaps in the order of the archive.
-
-    A path that is not there is a missing part. Raises UsageError for names that give no order or belong to
-    different archives, SourceError when no part is there at all.
-    """
-    placed = _place(paths)
-    present = {i: Part(p, i, p.stat().st_size) for i, p in placed.items() if p.is_file()}
-    present = {i: p for i, p in present.items() if p.size}
-    if not present:
-        raise SourceError(f"none of the {len(paths)} parts is there, or all are empty: check the paths")
-    full, last = _full_size(list(present.values())), max(placed)
-    entries: list[Run | Gap] = []
-    run: list[Part] = []
-    gone: list[str] = []
-    for i in range(last + 1):
-        if i not in present:
-            run = _close(run, entries)
-            gone.append(placed[i].name if i in placed else _name(placed, i))
-            continue
-        if gone:
-            entries.append(Gap("missing", tuple(gone)))
-            gone = []
-        run.append(present[i])
-        if present[i].size < full and i != last:
-            run = _close(run, entries)
-            entries.append(Gap("truncated", (present[i].path.name,)))
-    _close(run, entries)
-    if gone:
-        entries.append(Gap("missing", tuple(gone)))
-    return entries
-
-
-def _close(run: list[Part], entries: list[Run | Gap]) -> list[Part]:
-    if run:
-        entries.append(Run(run))
-    return []
-
-
-def _place(paths: Sequence[Path]) -> dict[int, Path]:
-    alone = paths[0] if len(paths) == 1 else None
-    if alone and (not ENDING.match(alone.name) or alone.name.endswith(("gz", "tar")) or _opens(alone)):
-        return {0: alone}
-    placed: dict[int, Path] = {}
-    stems = set()
-    for path in paths:
-        found = ENDING.match(path.name)
-        if not found:
-            raise UsageError(f"{path.name}: a part's name ends in aa, ab, ... or 00, 01, ...: rename it")
-        stems.add((found["stem"], found["tail"].isdigit()))
-        i = _index(found["tail"])
-        if i in placed:
-            raise UsageError(f"{path} and {placed[i]} are both part {found['tail']}: name each part once")
-        placed[i] = path
-    if min(placed) == 1 and all(digits for _, digits in stems) and _opens(placed[1]):
-        placed = {i - 1: path for i, path in placed.items()}  # Counted from one.
-    if len(stems) > 1:
-        names = ", ".join(sorted(stem for stem, _ in stems)[:3])
-        raise UsageError(f"parts of different archives ({names}): salvage one archive at a time")
-    if max(placed) >= 26 * 26:
-        raise UsageError(f"{placed[max(placed)].name}: more than {26 * 26} parts are not supported")
-    return placed
-
-
-def _opens(path: Path) -> bool:
-    """Whether the file begins as a gzip stream does."""
-    return path.is_file() and path.stat().st_size > 3 and _read(path, 0, 3) == b"\x1f\x8b\x08"
-
-
-def _index(tail: str) -> int:
-    return int(tail) if tail.isdigit() else 26 * (ord(tail[0]) - 97) + ord(tail[1]) - 97
-
-
-def _name(placed: dict[int, Path], i: int) -> str:
-    """What the missing part number `i` is called."""
-    found = ENDING.match(next(iter(placed.values())).name)
-    if not found:
-        return f"part {i}"
-    tail = found["tail"]
-    i += int(tail) - next(iter(placed)) if tail.isdigit() else 0
-    return found["stem"] + (f"{i:0{len(tail)}d}" if tail.isdigit() else chr(97 + i // 26) + chr(97 + i % 26))
-
-
-def _full_size(parts: Sequence[Part]) -> int:
-    """The size that most parts share, 0 when none is that common."""
-    size, n = Counter(p.size for p in parts).most_common(1)[0]
-    return size if n >= 2 and 2 * n >= len(parts) else 0
+def _size(path: Path | None) -> int:
+    try:
+        return path.stat().st_size if path else 0
+    except OSError as e:
+        raise SourceError(f"{path} cannot be read ({e}): copy the part again") from e
 
 
 def _read(path: Path, offset: int, size: int) -> bytes:

@@ -6,15 +6,16 @@ import hashlib
 import os
 from collections import Counter, deque
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import BinaryIO
 
 from birdmml.files import sha256_file, sync_folder
+from birdmml.salvage.account import LISTED
+from birdmml.salvage.names import inside, shown
 
 REPORT = "salvage.json"
 PENDING = ".salvage.part"
 SUSPECT = 128 * 1024  # Compressed bytes before a break that may have been wrong already: two or three blocks.
-LISTED = 1000  # Refused members are listed up to here and counted beyond.
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,9 @@ class Folder:
 
     def begin(self, name: str, size: int) -> bool:
         """Whether the member may be written; if not, it is refused with the reason."""
-        path, reason = _inside(name)
+        path, reason = inside(name)
+        if not reason and path.split("/", 1)[0] in (REPORT, REPORT + ".part", PENDING):
+            reason = "its name is kept for the salvage itself"
         if not reason and path in self.saved:
             reason = "there is an earlier member of this name"
         if not reason and size > self.limits.member_bytes:
@@ -111,6 +114,10 @@ class Folder:
                 self.counts["written" if new else "already there"] -= not self.dry
         self._recent.clear()
 
+    def sound(self) -> None:
+        """The bits end here as they should: nothing is taken back any more."""
+        self._recent.clear()
+
     def _place(self, sha256: str) -> str:
         target = self.root / self._name
         if self._file is None:
@@ -142,13 +149,13 @@ class Folder:
     def lost(self, name: str, reason: str) -> None:
         """A member that is known by name only."""
         if name not in self.saved:
-            self.lost_members[_shown(name)] = reason
+            self.lost_members[shown(name)] = reason
 
     def refuse(self, name: str, reason: str) -> None:
         """A member that must not be written, by name."""
         self.counts["refused"] += 1
         if len(self.refused) < LISTED:
-            self.refused.append({"member": _shown(name), "reason": reason})
+            self.refused.append({"member": shown(name), "reason": reason})
 
     def _discard(self) -> None:
         if self._file is not None:
@@ -159,24 +166,3 @@ class Folder:
         """Leave no half-written file behind."""
         self._discard()
         (self.root / PENDING).unlink(missing_ok=True)
-
-
-def _inside(name: str) -> tuple[str, str]:
-    """The path below the folder, and why it must not be written ("" when it may)."""
-    parts = PurePosixPath(name).parts
-    path = "/".join(parts)
-    if name.startswith("/") or name[1:3] == ":/":
-        return path, "its path is absolute"
-    if ".." in parts or "\\" in name:
-        return path, "its path leads out of the folder"
-    if not parts or "\0" in name or not name.isprintable():
-        return path, "its name cannot be a file's (empty, control characters or not UTF-8)"
-    if max(len(p.encode()) for p in parts) > 255 or len(path.encode()) > 4000:
-        return path, "its name is too long for a file"
-    if parts[0] in (REPORT, REPORT + ".part", PENDING):
-        return path, "its name is kept for the salvage itself"
-    return path, ""
-
-
-def _shown(name: str) -> str:
-    return name.encode("utf-8", "backslashreplace").decode()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import tarfile
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,7 +77,7 @@ class Reader:
     def __init__(self, store: Store) -> None:
         self.store = store
         self.scanning = False  # Whether the place of the next header is unknown.
-        self.headers = 0
+        self.ended = False  # Whether the last block was zeros, as an archive ends.
         self._block, self._block_doubt = bytearray(), False
         self._tail, self._tail_doubt = b"", np.zeros(0, np.bool_)
         self._open: _Open | None = None
@@ -119,6 +119,51 @@ class Reader:
     def end(self, complete: bool) -> None:
         """No more input; `complete` when the compressed stream had reached its own end."""
         self.gap(True, "the archive ends in it" if complete else "the parts end in it")
+
+    @property
+    def clean(self) -> bool:
+        """Whether nothing behind a hole is in doubt any more: in a certain member, or just behind one."""
+        if self.scanning or (self._open is None and not self._waiting):
+            return False
+        return self._open is None or (self._open.kind == "file" and not self._open.uncertain)
+
+    def place(self) -> list[object]:
+        """Equal for two readers that will take what follows in the same way, if both are `clean`."""
+        member = self._open
+        left = None if member is None else [member.kind, member.left, member.pad]
+        return [left, self._waiting, self._block.hex(), self._path, self._size, self._sparse]
+
+    def state(self) -> dict[str, Any]:
+        """What has to be known to go on, as JSON; the store keeps the member's bytes."""
+        member = self._open
+        return {
+            "flags": [self.scanning, self.ended, self._waiting, self._block_doubt, self._sparse, self._fresh],
+            "block": self._block.hex(),
+            "tail": [self._tail.hex(), np.flatnonzero(self._tail_doubt).tolist()],
+            "open": member and [member.kind, member.left, member.pad, member.type.hex(), member.uncertain],
+            "extra": self._extra.hex(),
+            "path": self._path,
+            "size": self._size,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Be as the reader whose `state` this is. Raises KeyError, TypeError, ValueError for what is no state."""
+        flags = [bool(f) for f in state["flags"]]
+        self.scanning, self.ended, self._waiting, self._block_doubt, self._sparse, self._fresh = flags
+        self._block, self._extra = bytearray.fromhex(state["block"]), bytearray.fromhex(state["extra"])
+        tail, doubtful = state["tail"]
+        self._tail = bytes.fromhex(tail)
+        self._tail_doubt = np.isin(np.arange(len(self._tail)), doubtful)
+        self._path = None if state["path"] is None else str(state["path"])
+        self._size = None if state["size"] is None else natural(state["size"])
+        if len(self._block) >= BLOCK or len(self._tail) >= BLOCK:
+            raise ValueError("more of a header than there can be")
+        self._open = None
+        if state["open"] is not None:
+            kind, left, pad, type_, uncertain = state["open"]
+            if kind not in ("file", "extra", "skip"):
+                raise ValueError(f"a member of kind {kind!r}")
+            self._open = _Open(kind, natural(left), natural(pad), bytes.fromhex(type_), natural(uncertain))
 
     def _reset(self) -> None:
         self.scanning = self._fresh = True
@@ -211,7 +256,8 @@ class Reader:
         if doubtful:
             self.gap(True, "the header behind its long name depends on what is lost")
             return True
-        if not any(block):
+        self.ended = not any(block)
+        if self.ended:
             return True  # The end, or silence at a wrong place: only what follows can tell.
         info = _parse(block)
         if info is None:
@@ -219,7 +265,6 @@ class Reader:
             self.gap(False, "no header follows where it ends")
             return False
         self._settle(True, "")
-        self.headers += 1
         self._begin(info, block)
         return True
 
@@ -262,6 +307,11 @@ def _parse(block: bytes) -> tarfile.TarInfo | None:
     return info if info.size >= 0 else None
 
 
+def is_header(block: bytes) -> bool:
+    """Whether these 512 bytes are a header with a sound checksum."""
+    return len(block) == BLOCK and _parse(block) is not None
+
+
 def _may_be_cut(block: bytes) -> bool:
     """Whether the header's own name may stand for another one: full, a sparse file's, or (pax) not ASCII."""
     name = block[:100]
@@ -282,6 +332,13 @@ def _pax(data: bytes) -> list[tuple[bytes, bytes]]:
         records.append((key, value))
         at += int(digits)
     return records
+
+
+def natural(value: object) -> int:
+    """`value`, which must be a whole number from 0 on; ValueError otherwise."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise ValueError(f"{value!r} is no size")
+    return value
 
 
 def _text(name: bytes) -> str:
