@@ -82,6 +82,8 @@ class Embedder:
     ) -> Embeddings:
         """Per video: the mean over frames of each frame's vectors, renormalised; fused with the same sound.
 
+        Some methods' `reference` variant leaves the mean as it is.
+
         A video without a sound track has no audio and no fused vector. Raises MediaError where one
         cannot be decoded.
         """
@@ -99,27 +101,27 @@ class Embedder:
     def _films(self, films: Sequence[Film]) -> Arrays:
         frames, model = len(films[0].frames), self.network.model
         pictures = self.network.preprocessor.images([frame for film in films for frame in film.frames])
-        seen = self.network.features({"image": pictures})["image"]
-        averaged = {k: _frame_mean(v, frames) for k, v in model.embed({"image": seen}).items()}
+        seen = self.network.features({"image": pictures})
+        unit = getattr(model, "renormalise_frames", True)
+        averaged = {k: _frame_mean(v, frames, unit) for k, v in model.embed(seen).items()}
         clips = [film.audio for film in films if film.audio is not None]
         if not clips:
             return _numpy(averaged)
-        has_sound = torch.tensor([film.audio is not None for film in films], device=seen.device)
-        heard = self.network.features({"audio": self.network.preprocessor.audio(clips)})["audio"]
-        pairs = {
-            "image": seen[has_sound.repeat_interleave(frames)],
-            "audio": heard.repeat_interleave(frames, dim=0),
-        }
+        has_sound = torch.tensor([film.audio is not None for film in films], device=self.device)
+        heard = self.network.features({"audio": self.network.preprocessor.audio(clips)})
+        pairs = {k: v[has_sound.repeat_interleave(frames)] for k, v in seen.items()}
+        pairs |= {k: v.repeat_interleave(frames, dim=0) for k, v in heard.items()}
         for name, value in model.embed(pairs).items():
             if name not in averaged:
                 averaged[name] = value.new_full((len(films), value.shape[-1]), torch.nan)
-                averaged[name][has_sound] = _frame_mean(value, frames)
+                averaged[name][has_sound] = _frame_mean(value, frames, unit)
         return _numpy(averaged)
 
 
-def _frame_mean(z: Tensor, frames: int) -> Tensor:
-    """[V * F, D] -> [V, D]: the mean over F frames, to unit length again."""
-    return normalise(z.reshape(-1, frames, z.shape[-1]).mean(dim=1))
+def _frame_mean(z: Tensor, frames: int, unit: bool) -> Tensor:
+    """[V * F, D] -> [V, D]: the mean over F frames, to unit length again unless the method leaves it."""
+    mean = z.reshape(-1, frames, z.shape[-1]).mean(dim=1)
+    return normalise(mean) if unit else mean
 
 
 def _numpy(named: Mapping[str, Tensor]) -> Arrays:

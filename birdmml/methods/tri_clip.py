@@ -7,11 +7,9 @@ from dataclasses import dataclass
 from itertools import combinations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from birdmml.errors import UsageError
-from birdmml.nn import scores
-from birdmml.nn.heads import Features, Projections, check_modalities
+from birdmml.nn.heads import CosineHead, Features, Temperature, Variant, check_positive
 from birdmml.nn.losses import info_nce
 from birdmml.schema import Card
 
@@ -27,45 +25,33 @@ EXTENSIONS = "2->1 scores are sums of pairwise cosines, an extension the paper d
 
 @dataclass(frozen=True)
 class Config:
-    """`temperature` is fixed, not learned."""
+    """The temperature is fixed unless asked otherwise. "reference" does not renormalise means over frames."""
 
     dim: int = 512
     temperature: float = 0.07
+    learned_temperature: bool = False
+    variant: Variant = "paper"
 
     def __post_init__(self) -> None:
-        if not self.temperature > 0:
-            raise UsageError(f"temperature is {self.temperature}: it must be over 0")
+        check_positive(temperature=self.temperature)
 
 
-def loss(z: Mapping[str, Tensor], temperature: float) -> dict[str, Tensor]:
-    """The three terms and their mean, from unit vectors z_m [B, dim]."""
-    terms = {f"{a}~{b}": info_nce(z[a], z[b], temperature) for a, b in combinations(z, 2)}
+def loss(
+    z: Mapping[str, Tensor], temperature: float | Tensor, same: Tensor | None = None
+) -> dict[str, Tensor]:
+    """The InfoNCE of every pair and their mean, from unit vectors z_m [B, dim]."""
+    terms = {f"{a}~{b}": info_nce(z[a], z[b], temperature, same) for a, b in combinations(z, 2)}
     return terms | {"loss": torch.stack(list(terms.values())).mean()}
 
 
-class Model(nn.Module):
-    """A linear projection a modality."""
+class Model(CosineHead):
+    """A linear projection a modality, for two modalities or more."""
 
     def __init__(self, config: Config, widths: Mapping[str, int]) -> None:
-        super().__init__()
-        self.config, self.modalities = config, check_modalities(widths)
-        self.projections = Projections(widths, config.dim)
+        super().__init__(widths, config.dim)
+        self.config, self.renormalise_frames = config, config.variant == "paper"
+        self.temperature = Temperature(config.temperature, config.learned_temperature)
 
-    def loss(self, features: Features) -> dict[str, Tensor]:
-        """Three InfoNCE terms and "loss", from encoder outputs h_m [B, D_m]."""
-        return loss(self.projections.embed(features), self.config.temperature)
-
-    def embed(self, features: Features) -> dict[str, Tensor]:
-        """Unit vectors [B, dim] of the modalities given."""
-        return self.projections.embed(features)
-
-    def pairs(self) -> tuple[tuple[str, str], ...]:
-        """All 1->1 pairs, and the 2->1 pairs as an extension."""
-        return scores.single_pairs(self.modalities) + scores.joint_pairs(self.modalities)
-
-    def score(
-        self, query: str, target: str, queries: Mapping[str, Tensor], candidates: Mapping[str, Tensor]
-    ) -> Tensor:
-        """Cosine, or the sum of two cosines; [Q, C]."""
-        scores.check_pair(query, target, self.pairs(), "tri_clip")
-        return scores.summed_cosine(query, target, queries, candidates)
+    def loss(self, features: Features, same: Tensor | None = None) -> dict[str, Tensor]:
+        """The InfoNCE terms and "loss", from encoder outputs h_m [B, D_m]."""
+        return loss(self.embed_all(features), self.temperature(), same)

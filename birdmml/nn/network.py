@@ -8,21 +8,28 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
+from birdmml import discover
 from birdmml.nn import encoders
-from birdmml.nn.heads import Head
+from birdmml.nn.heads import TOWER, Head
 from birdmml.nn.preprocess import Preprocessor
 from birdmml.nn.presets import Preset
+from birdmml.schema import MODALITIES
 
 Inputs = Mapping[str, Tensor]
 
 
 class Network(nn.Module):
-    """`preprocessor`, `encoders` (one a modality) and `head` (the method's model)."""
+    """`preprocessor`, `encoders` (one a modality, and the towers a method adds) and `head` (the method's model)."""
 
     def __init__(self, preset: Preset, method: ModuleType, config: Any, vocabulary: int) -> None:
         super().__init__()
         self.preprocessor = Preprocessor(preset.front_end)
+        self.method_file = discover.origin(method)
         self.encoders = encoders.build(preset.encoders, vocabulary, preset.front_end.max_tokens)
+        if hasattr(method, "towers"):
+            for name, modality in method.towers(config, MODALITIES).items():
+                again = encoders.build(preset.encoders, vocabulary, preset.front_end.max_tokens)
+                self.encoders[name] = again[modality]
         self.head: nn.Module = method.Model(config, encoders.widths(self.encoders))
 
     @property
@@ -31,19 +38,22 @@ class Network(nn.Module):
         return cast(Head, self.head)
 
     def features(self, inputs: Inputs) -> dict[str, Tensor]:
-        """Compact tensors of any modalities -> encoder outputs h_m [B, D_m].
+        """Compact tensors of any modalities -> encoder outputs h_m [B, D_m], towers ("text@audio") included.
 
         image uint8 [B, 3, S, S], audio log-mel in dB [B, 1, bands, frames], text ids [B, L].
         """
         finish = {"image": self.preprocessor.finish_image, "audio": self.preprocessor.finish_audio}
+        ready = {name: finish[name](value) if name in finish else value for name, value in inputs.items()}
         return {
-            name: self.encoders[name](finish[name](value) if name in finish else value)
-            for name, value in inputs.items()
+            tower: self.encoders[tower](value)
+            for name, value in ready.items()
+            for tower in self.encoders
+            if tower.split(TOWER)[0] == name
         }
 
-    def forward(self, inputs: Inputs) -> dict[str, Tensor]:
-        """The method's loss terms of one batch."""
-        return self.model.loss(self.features(inputs))
+    def forward(self, inputs: Inputs, same: Tensor | None = None) -> dict[str, Tensor]:
+        """The method's loss terms of one batch; `same` [B, B] marks rows of one species."""
+        return self.model.loss(self.features(inputs), same)
 
     def embed(self, inputs: Inputs) -> dict[str, Tensor]:
         """Unit vectors [B, dim] of the modalities given and of what the method fuses of them."""

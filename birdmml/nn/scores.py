@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import combinations, permutations
 
+import torch
 from torch import Tensor
 
 from birdmml.errors import UsageError
@@ -22,15 +23,24 @@ def parts(name: str) -> tuple[str, ...]:
     return tuple(name.split(JOINT))
 
 
-def single_pairs(modalities: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+def subsets(modalities: Sequence[str], order: int | None = None) -> tuple[tuple[str, ...], ...]:
+    """Every subset of 2 to `order` modalities that leaves one to ask for (M - 1 at most), small ones first."""
+    largest = len(modalities) - 1 if order is None else min(order, len(modalities) - 1)
+    return tuple(s for size in range(2, largest + 1) for s in combinations(modalities, size))
+
+
+def single_pairs(modalities: Sequence[str]) -> tuple[tuple[str, str], ...]:
     """Every directed 1->1 pair (query, target)."""
     return tuple(permutations(modalities, 2))
 
 
-def joint_pairs(modalities: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
-    """Every 2->1 pair (query, target): two modalities ask for a third."""
+def joint_pairs(modalities: Sequence[str], order: int | None = None) -> tuple[tuple[str, str], ...]:
+    """Every pair (query, target) in which several modalities, `order` at most, ask for another one."""
     return tuple(
-        (fused_name(*two), one) for two in combinations(modalities, 2) for one in modalities if one not in two
+        (fused_name(*asked), one)
+        for asked in subsets(modalities, order)
+        for one in modalities
+        if one not in asked
     )
 
 
@@ -53,6 +63,26 @@ def summed_cosine(
     for name in names[1:]:
         total = total + queries[name]
     return total @ candidates[target].T
+
+
+def inner_products(rows: Sequence[Tensor], columns: Sequence[Tensor]) -> list[list[Tensor]]:
+    """Gram matrix of the vectors (rows_1[q], ..., columns_1[c], ...) for every q and c, entry by entry.
+
+    `rows` are [Q, D], `columns` [C, D]; an entry is [Q, 1] between rows, [1, C] between columns and [Q, C]
+    across, one matrix product each: nothing of size Q x C x D is made. In float64, except where the device
+    has none (mps): differences of such products lose half of their digits.
+    """
+    a, b = [_exact(r) for r in rows], [_exact(c) for c in columns]
+    cross = [[x @ y.T for y in b] for x in a]
+    upper = [[(x * y).sum(-1)[:, None] for y in a] + cross[i] for i, x in enumerate(a)]
+    lower = [
+        [cross[i][j] for i in range(len(a))] + [(x * y).sum(-1)[None, :] for y in b] for j, x in enumerate(b)
+    ]
+    return upper + lower
+
+
+def _exact(x: Tensor) -> Tensor:
+    return x.float() if x.device.type == "mps" else x.to(torch.float64)
 
 
 def check_pair(query: str, target: str, defined: tuple[tuple[str, str], ...], method: str) -> None:

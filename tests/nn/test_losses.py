@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-
+import naive
 import numpy as np
 import pytest
 import torch
@@ -12,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from birdmml.methods import confu, tri_clip
-from birdmml.nn.losses import info_nce, normalise
+from birdmml.nn.losses import contrast, info_nce, normalise, symmetric
 
 TAU = 0.07
 # Values of facts/methods.md: torch 2.13, CPU, float32, manual_seed(0).
@@ -31,17 +30,6 @@ def z() -> dict[str, torch.Tensor]:
     torch.manual_seed(0)
     names = ("image", "audio", "text", "image+audio", "image+text", "audio+text")
     return {name: F.normalize(torch.randn(4, 8), dim=-1) for name in names}
-
-
-def naive_info_nce(a: np.ndarray, b: np.ndarray, tau: float) -> float:
-    """1/2 [CE(a b^T / tau, diag) + CE(b a^T / tau, diag)], one term at a time in float64."""
-    total = 0.0
-    for x, y in ((a, b), (b, a)):
-        for i in range(len(x)):
-            logits = [float(np.dot(x[i], y[j])) / tau for j in range(len(y))]
-            top = max(logits)
-            total += math.log(sum(math.exp(v - top) for v in logits)) + top - logits[i]
-    return total / (2 * len(a))
 
 
 def unit(generator: np.random.Generator, *shape: int) -> np.ndarray:
@@ -74,7 +62,7 @@ def test_tri_clip_gives_the_published_value(z: dict[str, torch.Tensor]) -> None:
 def test_info_nce_equals_the_naive_float64_one(batch: int, dim: int, tau: float, seed: int) -> None:
     a, b = unit(np.random.default_rng(seed), 2, batch, dim)
     found = float(info_nce(torch.from_numpy(a).float(), torch.from_numpy(b).float(), tau))
-    assert found == pytest.approx(naive_info_nce(a, b, tau), rel=1e-5, abs=1e-5)
+    assert found == pytest.approx(naive.info_nce(a, b, tau), rel=1e-5, abs=1e-5)
 
 
 @settings(deadline=None, max_examples=30)
@@ -87,7 +75,7 @@ def test_confu_and_tri_clip_equal_their_formulas_in_float64(
     tensors = {name: torch.from_numpy(value).float() for name, value in arrays.items()}
 
     def term(a: str, b: str) -> float:
-        return naive_info_nce(arrays[a], arrays[b], TAU)
+        return naive.info_nce(arrays[a], arrays[b], TAU)
 
     pairwise = term("image", "audio") + term("image", "text") + term("audio", "text")
     fused = term("image+audio", "text") + term("image+text", "audio") + term("audio+text", "image")
@@ -139,3 +127,34 @@ def test_norms_and_softmax_stay_float32_under_autocast() -> None:
 def test_different_shapes_raise() -> None:
     with pytest.raises(ValueError, match="one shape"):
         info_nce(torch.ones(3, 4), torch.ones(2, 4), TAU)
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(1, 8), st.floats(0.0, 0.9), st.booleans(), st.integers(0, 2**31))
+def test_masked_and_smoothed_cross_entropy_equals_the_naive_one(
+    batch: int, smoothing: float, masked: bool, seed: int
+) -> None:
+    logits = 5 * np.random.default_rng(seed).normal(size=(batch, batch))
+    same = naive.species(batch, seed) if masked else None
+    found = symmetric(
+        torch.from_numpy(logits).float(), None if same is None else torch.from_numpy(same), smoothing
+    )
+    wanted = naive.both_ways(lambda i, j: float(logits[i, j]), batch, same, smoothing)
+    assert float(found) == pytest.approx(wanted, rel=1e-5, abs=1e-5)
+
+
+def test_smoothing_without_a_mask_is_torchs() -> None:
+    logits = torch.randn(6, 6, generator=torch.Generator().manual_seed(0))
+    wanted = F.cross_entropy(logits, torch.arange(6), label_smoothing=0.1)
+    torch.testing.assert_close(contrast(logits, smoothing=0.1), wanted)
+    nobody = torch.eye(6, dtype=torch.bool)
+    torch.testing.assert_close(contrast(logits, nobody, 0.1), wanted)
+
+
+def test_masked_rows_get_no_gradient() -> None:
+    logits = torch.randn(4, 4, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    same = torch.eye(4, dtype=torch.bool)
+    same[0, 2] = same[2, 0] = True
+    contrast(logits, same, 0.1).backward()
+    assert logits.grad is not None
+    assert ((logits.grad == 0) == (same & ~torch.eye(4, dtype=torch.bool))).all()
