@@ -65,13 +65,15 @@ def save(folder: Path, checkpoint: Checkpoint) -> None:
 def load(folder: Path, method: str | None = None, device: str | torch.device = "cpu") -> Checkpoint:
     """Read and check a checkpoint; nothing in it is executed, and its weights must fit its settings.
 
+    A method of the user's own is run only from the path in `method`, never from one that the checkpoint names.
     Raises CheckpointError if it is missing, damaged, or (where `method` is given) of another method.
     """
     meta = _read_meta(folder)
-    if method is not None and meta["method"] != method:
-        raise CheckpointError(f"{folder} holds {meta['method']}, not {method}: use --method {meta['method']}")
+    name = _method(folder, meta, method)
+    if discover.is_file("method", name):
+        _check_file(folder, meta, discover.origin(discover.load("method", name)) or {})
     try:
-        module = discover.load("method", str(meta["method"]))
+        module = discover.load("method", name)
         preset = settings.from_dict(Preset, meta["preset"])
         config = settings.from_dict(module.Config, meta["config"])
     except UsageError as e:
@@ -89,7 +91,7 @@ def load(folder: Path, method: str | None = None, device: str | torch.device = "
     network.load_state_dict(state)
     network.to(device).eval()
     return Checkpoint(
-        str(meta["method"]),
+        name,
         config,
         preset,
         int(meta["seed"]),
@@ -105,7 +107,8 @@ def _meta(c: Checkpoint, folder: Path) -> dict[str, Any]:
     return {
         "schema_version": SCHEMA_VERSION,
         "kind": "birdmml checkpoint",
-        "method": c.method,
+        "method": discover.label(c.method),
+        "method_file": c.network.method_file,
         "config": settings.to_dict(c.config),
         "preset": settings.to_dict(c.preset),
         "seed": c.seed,
@@ -114,6 +117,32 @@ def _meta(c: Checkpoint, folder: Path) -> dict[str, Any]:
         "provenance": dict(c.provenance),
         "weights_sha256": sha256_file(folder / WEIGHTS),
     }
+
+
+def _method(folder: Path, meta: Mapping[str, Any], wanted: str | None) -> str:
+    """The method to load: birdmml's own by the name in the checkpoint, the user's own file by `wanted`."""
+    held, file = str(meta["method"]), meta.get("method_file")
+    if held.endswith(".py") or file is not None:
+        was = file if isinstance(file, dict) else {}
+        if wanted is None or not discover.is_file("method", wanted):
+            raise CheckpointError(
+                f"{folder} was trained with a method of its own, {was.get('path', held)} (SHA-256"
+                f" {str(was.get('sha256'))[:12]}): give --method the path of that file"
+            )
+        return wanted
+    if wanted is not None and held != wanted:
+        raise CheckpointError(f"{folder} holds {held}, not {wanted}: use --method {held}")
+    return held
+
+
+def _check_file(folder: Path, meta: Mapping[str, Any], found: Mapping[str, str]) -> None:
+    was = meta.get("method_file")
+    recorded = was.get("sha256") if isinstance(was, dict) else None
+    if recorded != found.get("sha256"):
+        raise CheckpointError(
+            f"{folder} was trained with {meta['method']} of SHA-256 {str(recorded)[:12]}, and {found.get('path')} has"
+            f" {str(found.get('sha256'))[:12]}: it has changed since, give the file as it was"
+        )
 
 
 def _replace(part: Path, folder: Path) -> None:

@@ -1,16 +1,22 @@
 """A file in a plug-in folder is a plug-in: its name is the file's, its summary the docstring's first line.
 
-Listing reads the files without importing them; only the chosen one is loaded.
+Listing reads the files without importing them; only the chosen one is loaded. A method may also be a file of
+the user's own, named by its path: `--method path/to/my_method.py`.
 """
 
 from __future__ import annotations
 
 import ast
+import dataclasses
+import hashlib
 import importlib
+import inspect
+import sys
+import traceback
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 
-from birdmml.errors import UnknownName
+from birdmml.errors import UnknownName, UsageError, nearest
 
 FOLDERS = {
     "source": "sources",
@@ -18,6 +24,8 @@ FOLDERS = {
     "suite": "suites",
     "evaluation set": "evalsets",
 }
+GUIDE = "see docs/method.md"
+_MODEL_PARTS = ("loss", "embed", "pairs", "score")
 
 
 def names(kind: str) -> tuple[str, ...]:
@@ -32,8 +40,18 @@ def summary(kind: str, name: str) -> str:
     return (ast.get_docstring(ast.parse(text)) or "").split("\n")[0]
 
 
+def is_file(kind: str, name: str) -> bool:
+    """Whether the name is the path of a user's own file, which methods may be."""
+    return kind == "method" and name.strip().endswith(".py")
+
+
 def canonical(kind: str, name: str) -> str:
-    """The plug-in's file name for what a user typed (`tri-clip`, `Tri_CLIP`); raises UnknownName."""
+    """The plug-in's file name for what a user typed (`tri-clip`, `Tri_CLIP`), or the path of the user's own file.
+
+    Raises UnknownName, or UsageError for a path where no file is.
+    """
+    if is_file(kind, name):
+        return _existing(Path(name.strip())).as_posix()
     key = name.strip().casefold().replace("-", "_")
     if key not in names(kind):
         known = [n.replace("_", "-") if kind == "suite" else n for n in names(kind)]
@@ -42,5 +60,82 @@ def canonical(kind: str, name: str) -> str:
 
 
 def load(kind: str, name: str) -> ModuleType:
-    """Import the one plug-in asked for; raises UnknownName with the nearest names."""
-    return importlib.import_module(f"birdmml.{FOLDERS[kind]}.{canonical(kind, name)}")
+    """Import the one plug-in asked for; raises UnknownName with the nearest names.
+
+    A user's own file is run as it is now. Raises UsageError where it cannot be, or lacks a part of the contract.
+    """
+    key = canonical(kind, name)
+    if is_file(kind, key):
+        return _load_file(Path(key))
+    return importlib.import_module(f"birdmml.{FOLDERS[kind]}.{key}")
+
+
+def label(name: str) -> str:
+    """What results call a plug-in: its name, or the user's file without its folders."""
+    return Path(name).name if name.endswith(".py") else name
+
+
+def origin(module: ModuleType) -> dict[str, str] | None:
+    """{"path", "sha256"} of the user's own file that a module was made from; None for birdmml's own."""
+    found: dict[str, str] | None = getattr(module, "_birdmml_origin", None)
+    return found
+
+
+def _existing(path: Path) -> Path:
+    if path.is_file():
+        return path
+    beside = [p.name for p in path.parent.glob("*.py")] if path.parent.is_dir() else []
+    near = f"; beside it there are {', '.join(nearest(path.name, beside))}" if beside else ""
+    raise UsageError(f"no file {path}{near}: give the path of a method's file, or a name of `birdmml list`")
+
+
+def _load_file(path: Path) -> ModuleType:
+    try:
+        content = path.read_bytes()
+    except OSError as e:
+        raise UsageError(f"{path} cannot be read ({e.strerror or e})") from e
+    sha256 = hashlib.sha256(content).hexdigest()
+    # Known by its content: the same file is run once, a changed one anew.
+    name = f"birdmml_own_{sha256[:16]}.{path.stem}"
+    if name not in sys.modules:
+        module = ModuleType(name, None)
+        module.__file__ = str(path)
+        module.__dict__["_birdmml_origin"] = {"path": path.as_posix(), "sha256": sha256}
+        sys.modules[name] = module  # dataclasses look their own module up
+        try:
+            _run(content, module, path)
+            _check(module, path)
+        except BaseException:
+            del sys.modules[name]
+            raise
+    return sys.modules[name]
+
+
+def _run(content: bytes, module: ModuleType, path: Path) -> None:
+    try:
+        code: CodeType = compile(content, str(path), "exec", dont_inherit=True)
+        exec(code, module.__dict__)  # noqa: S102  # the user names this file to be run, as `python file.py` does
+    except (Exception, SystemExit) as e:  # anything may go wrong in a user's file; it is told in one line
+        lines = [f.lineno for f in traceback.extract_tb(e.__traceback__) if f.filename == str(path)]
+        line = e.lineno if isinstance(e, SyntaxError) else lines[-1] if lines else None
+        where = f"line {line}: " if line else ""
+        raise UsageError(f"{path} cannot be imported ({where}{type(e).__name__}: {e}); {GUIDE}") from e
+
+
+def _check(module: ModuleType, path: Path) -> None:
+    missing = [part for part in ("CARD", "Config", "Model") if not hasattr(module, part)]
+    if missing:
+        raise UsageError(
+            f"{path} has no {', no '.join(missing)}: a method needs CARD, Config and Model; {GUIDE}"
+        )
+    if not (isinstance(module.Config, type) and dataclasses.is_dataclass(module.Config)):
+        raise UsageError(f"{path}: Config is no dataclass: put @dataclass(frozen=True) above it; {GUIDE}")
+    try:
+        module.Config()
+    except (TypeError, ValueError) as e:
+        raise UsageError(f"{path}: every field of Config needs a default ({e}); {GUIDE}") from e
+    lacking = [part for part in _MODEL_PARTS if not callable(getattr(module.Model, part, None))]
+    if lacking:
+        raise UsageError(f"{path}: Model has no {', no '.join(lacking)}; {GUIDE}")
+    if "same" not in inspect.signature(module.Model.loss).parameters:
+        raise UsageError(f"{path}: Model.loss lacks the argument same=None, the rows of one species; {GUIDE}")

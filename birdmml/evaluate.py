@@ -50,12 +50,14 @@ class Plan:
     limit: int | None = None
     checkpoint: Checkpoint | None = None
     evalsets: tuple[str, ...] = field(default=())
+    method_file: Mapping[str, str] | None = None
 
     def values(self) -> dict[str, Any]:
         """The settings that a result records, as JSON values."""
         return {
             "preset": settings.to_dict(self.preset),
             "method": settings.to_dict(self.config),
+            **({} if self.method_file is None else {"method_file": dict(self.method_file)}),
             "weights": self.preset.encoders.weights,
             "suites": list(self.suites),
             "limit": self.limit,
@@ -66,10 +68,13 @@ class Plan:
     def name(self) -> str:
         """The result's folder: readable, and different for different settings or data."""
         # "preset" decides the values; the digest keeps runs with other values apart.
-        key = settings.digest([self.values(), self.method, list(self.seeds), self.built.digest])[:8]
+        key = settings.digest(
+            [self.values(), discover.label(self.method), list(self.seeds), self.built.digest]
+        )[:8]
         marks = ["demo"] if self.built.demo else []
         marks += ["limited"] if self.limit else []
-        return "-".join([self.method.replace("_", "-"), self.preset_name, *marks, key])
+        method = Path(self.method).stem if discover.is_file("method", self.method) else self.method
+        return "-".join([method.replace("_", "-"), self.preset_name, *marks, key])
 
 
 def plan(
@@ -110,7 +115,7 @@ def plan(
     there = tuple(e for e in discover.names("evaluation set") if (built.root / "evalsets" / e).is_dir())
     return Plan(
         built, name, tuple(dict.fromkeys(chosen)), preset_name.strip().casefold(), sizes, config, numbers,
-        device, limit, loaded, there,
+        device, limit, loaded, there, _own_file(discover.load("method", name)),
     )  # fmt: skip
 
 
@@ -139,11 +144,15 @@ def run(plan: Plan, out: Path, quiet: bool = False) -> tuple[Result, Path]:
         seconds["embed_and_score"] += time.perf_counter() - at
     shutil.rmtree(folder / "predictions", ignore_errors=True)
     figures = _figures(plan, per_seed, folder)
+    if not figures:
+        raise UsageError(
+            f"{plan.method} defines no pair that {', '.join(plan.suites)} asks for: choose another --suite"
+        )
     seconds["total"] = time.perf_counter() - started
     result = Result(
         schema_version=RESULT_SCHEMA_VERSION,
         demo=plan.built.demo,
-        method=plan.method,
+        method=discover.label(plan.method),
         preset=plan.preset_name,
         seeds=plan.seeds,
         settings=plan.values(),
@@ -189,10 +198,18 @@ def describe(plan: Plan) -> dict[str, Any]:
     }
 
 
+def _own_file(module: ModuleType) -> Mapping[str, str] | None:
+    """Name and digest of the user's own method; where it lies is nobody else's business."""
+    origin = discover.origin(module)
+    return None if origin is None else origin | {"path": discover.label(origin["path"])}
+
+
 def _configured(module: ModuleType, sizes: Preset, overrides: Sequence[str]) -> tuple[Any, Preset]:
     mine = [o.removeprefix("method.") for o in overrides if o.startswith("method.")]
     sizes = settings.override(sizes, [o for o in overrides if not o.startswith("method.")])
-    config = dataclasses.replace(module.Config(), dim=sizes.dim)
+    config = module.Config()
+    if any(f.name == "dim" for f in dataclasses.fields(config)):
+        config = dataclasses.replace(config, dim=sizes.dim)
     return settings.override(config, mine, "method."), sizes
 
 
@@ -207,6 +224,9 @@ def _loaded(folder: Path, method: str, overrides: Sequence[str], seeds: int) -> 
 def _trained(plan: Plan, seed: int, folder: Path, source: Mapping[str, Any], quiet: bool) -> Checkpoint:
     rows = materials.rows_of(plan.built, "train", plan.limit)
     done = train(rows, plan.method, plan.config, plan.preset, seed, plan.device, quiet)
+    used, planned = done.network.method_file, plan.method_file
+    if planned is not None and (used is None or used["sha256"] != planned["sha256"]):
+        raise UsageError(f"{plan.method} was changed while it was used: run the same command again")
     training = {
         "seconds": round(done.seconds, 2),
         "rows_per_second": round(done.rows_per_second, 1),
@@ -262,7 +282,8 @@ def _figures(
 def _task_figures(
     plan: Plan, suite: str, evalset: str, task: Scored, outcomes: results.Predictions, file: str
 ) -> list[Figure]:
-    notes = [discover.load("method", plan.method).EXTENSIONS] if JOINT in task.query else []
+    extensions = getattr(discover.load("method", plan.method), "EXTENSIONS", "")
+    notes = [extensions] if JOINT in task.query else []
     notes += [f"{task.left_out} items lack a modality"] if task.left_out else []
     figures = []
     for metric in discover.load("suite", suite).METRICS:
