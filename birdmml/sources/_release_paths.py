@@ -14,7 +14,7 @@ PREFIX = "bird-mml"
 
 _FLOAT = re.compile(r"([0-9]+)\.0+")
 _DRIVE = re.compile(r"[A-Za-z]:")
-_SOUND = re.compile(r"(.*?)_?(?:XC)?([0-9]{3,12})(?:_clip([0-9]{1,6}))?", re.IGNORECASE)
+_SOUND = re.compile(r"(?:(.*)_)?(?:XC)?([0-9]{3,12})(?:_clip([0-9]{1,6}))?", re.IGNORECASE)
 _CLIP = re.compile(r"_clip([0-9]{1,6})$", re.IGNORECASE)
 
 
@@ -87,7 +87,7 @@ def sound_name(path: str) -> SoundName:
     folder = parts[-2] if len(parts) > 1 else ""
     if found := _SOUND.fullmatch(stem):
         clip = int(found[3]) if found[3] else None
-        return SoundName(folder, found[1], found[2], clip, f"XC{found[2]}")
+        return SoundName(folder, found[1] or "", found[2], clip, f"XC{found[2]}")
     cut = _CLIP.search(stem)
     whole = _CLIP.sub("", stem)
     return SoundName(

@@ -288,6 +288,8 @@ def test_a_members_path_stays_inside_and_keeps_its_key(path: str) -> None:
         ("audio/H_m/Black-capped_Chickadee_5555_clip12.wav", 12, "XC5555", "Black-capped_Chickadee"),
         ("audio/H_m/dawn_clip2.wav", 2, "audio/h_m/dawn", "dawn"),
         ("audio/H_m/dawn.chorus.wav", None, "audio/h_m/dawn.chorus", "dawn.chorus"),
+        ("audio/H_m/XC4242_clip3.wav", 3, "XC4242", ""),
+        ("audio/H_m/dawn2023_clip3.wav", 3, "audio/h_m/dawn2023", "dawn2023"),
         ("clip1", None, "clip1", "clip1"),
     ],
 )
