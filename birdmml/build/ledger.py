@@ -1,0 +1,272 @@
+"""What happened to every file that was to be downloaded: one SQLite row a file.
+
+    wanted   to be downloaded            partial  some bytes are there
+    done     there and checked           missing  the server has no such file (404, 410)
+    corrupt  its bytes are wrong         failed   it did not come; `reason` says why
+
+One process holds a ledger at a time (a second one is refused); its threads share it.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from itertools import islice
+from pathlib import Path
+from typing import Self
+
+from birdmml.build._words import redact
+from birdmml.errors import BuildError
+
+STATES = ("wanted", "partial", "done", "missing", "corrupt", "failed")
+GIVEN_UP = ("missing", "corrupt", "failed")
+APPLICATION_ID = 0x62697264  # "bird": tells our file from another program's.
+VERSION = 1
+PAGE = 1000  # Rows in one transaction, and rows held at once while iterating.
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A file to download: its name in the ledger, where it lies, and what is promised of it.
+
+    `size` in bytes and `md5` (lower-case hex) are None where the provider does not say; `page_ok` lets an HTML
+    page pass as the file. Raises ValueError for a promise that cannot be one.
+    """
+
+    key: str
+    url: str
+    size: int | None = None
+    md5: str | None = None
+    page_ok: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.key:
+            raise ValueError("a file without a name")
+        if self.size is not None and self.size < 0:
+            raise ValueError(f"{self.key}: a size of {self.size} bytes")
+        if self.md5 is not None and (len(self.md5) != 32 or not set(self.md5) <= set("0123456789abcdef")):
+            raise ValueError(f"{self.key}: {self.md5!r} is no MD5 in lower-case hex")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One row. `bytes` are on the disk, `expected` were promised; `md5` is the promised one, or the measured."""
+
+    key: str
+    url: str
+    state: str
+    code: int | None
+    bytes: int
+    expected: int | None
+    md5: str | None
+    sha256: str | None
+    etag: str | None
+    attempts: int
+    reason: str
+
+
+COLUMNS = ", ".join(f.name for f in fields(Entry))
+_STATE_LIST = ", ".join(f"'{s}'" for s in STATES)
+SCHEMA = (
+    f"""CREATE TABLE files (
+    key TEXT PRIMARY KEY,
+    url TEXT NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ({_STATE_LIST})),
+    code INTEGER,
+    bytes INTEGER NOT NULL DEFAULT 0,
+    expected INTEGER,
+    md5 TEXT,
+    sha256 TEXT,
+    etag TEXT,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    reason TEXT NOT NULL DEFAULT ''
+) WITHOUT ROWID""",
+    "CREATE INDEX files_by_state ON files (state, key)",
+    f"PRAGMA application_id = {APPLICATION_ID}",
+    f"PRAGMA user_version = {VERSION}",
+)
+# A row starts anew when what it promised is no longer what is wanted.
+PLAN = """INSERT INTO files (key, url, state, expected, md5) VALUES (:key, :url, 'wanted', :size, :md5)
+ON CONFLICT (key) DO UPDATE SET
+    url = :url, state = 'wanted', code = NULL, bytes = 0, expected = :size, md5 = :md5,
+    sha256 = NULL, etag = NULL, attempts = 0, reason = ''
+WHERE (:md5 IS NOT NULL AND md5 IS NOT :md5) OR (:size IS NOT NULL AND expected IS NOT :size)
+   OR (:md5 IS NULL AND url IS NOT :url)"""
+RECORD = """UPDATE files SET state = :state, code = :code, bytes = :bytes, md5 = coalesce(md5, :md5),
+    sha256 = :sha256, etag = :etag, attempts = :attempts, reason = :reason WHERE key = :key"""
+GET = f"SELECT {COLUMNS} FROM files WHERE key = ?"  # noqa: S608 - the names are our own columns
+ITER = f"SELECT {COLUMNS} FROM files WHERE key > ? ORDER BY key LIMIT {PAGE}"  # noqa: S608 - as above
+ITER_STATE = f"SELECT {COLUMNS} FROM files WHERE key > ? AND state = ? ORDER BY key LIMIT {PAGE}"  # noqa: S608 - as above
+RETRY = "UPDATE files SET state = 'wanted', code = NULL, reason = '' WHERE state IN (?, ?, ?)"
+
+
+class Ledger:
+    """The ledger at `path`, created where there is none; a context manager.
+
+    Every method raises BuildError for a ledger that is damaged, foreign, in use, closed or cannot be written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = threading.RLock()
+        with self._told():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if path.is_file() and path.stat().st_size and not _is_sqlite(path):
+                raise sqlite3.DatabaseError("it is no SQLite file")  # SQLite would write over a short one.
+            self._db = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
+        try:
+            with self._told():
+                self._open()
+        except BuildError:
+            self._db.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Bring everything into the one file and let other processes have it."""
+        with self._lock, self._told():
+            self._db.close()
+
+    def plan(self, files: Iterable[Wanted]) -> int:
+        """Enter files as wanted; a known one is left alone unless its promise changed.
+
+        Returns how many rows are new or start anew.
+        """
+        rest, changed = iter(files), 0
+        while page := list(islice(rest, PAGE)):
+            with self._writing():
+                for f in page:
+                    row = {"key": f.key, "url": redact(f.url), "size": f.size, "md5": f.md5}
+                    changed += self._db.execute(PLAN, row).rowcount
+        return changed
+
+    def record(
+        self,
+        key: str,
+        state: str,
+        *,
+        code: int | None = None,
+        size: int = 0,
+        md5: str | None = None,
+        sha256: str | None = None,
+        etag: str | None = None,
+        attempts: int = 0,
+        reason: str = "",
+    ) -> None:
+        """Note what became of a planned file; `size` bytes are there, `attempts` counts all of them so far.
+
+        What is not named is cleared, but a promised MD5 stays. Raises KeyError for a file that was not planned.
+        """
+        row = {"key": key, "state": state, "code": code, "bytes": size, "md5": md5, "sha256": sha256}
+        row |= {"etag": etag, "attempts": attempts, "reason": redact(reason)}
+        with self._writing():
+            found = self._db.execute(RECORD, row).rowcount
+        if not found:
+            raise KeyError(key)
+
+    def get(self, key: str) -> Entry | None:
+        """The row of a file, None where there is none."""
+        with self._lock, self._told():
+            row = self._db.execute(GET, (key,)).fetchone()
+        return Entry(*row) if row else None
+
+    def iter(self, state: str | None = None) -> Iterator[Entry]:
+        """Rows of one state, or all, in the order of their keys; other threads may write meanwhile."""
+        after = ""
+        while True:
+            with self._lock, self._told():
+                query, values = (ITER_STATE, (after, state)) if state else (ITER, (after,))
+                page = [Entry(*row) for row in self._db.execute(query, values)]
+            if not page:
+                return
+            yield from page
+            after = page[-1].key
+
+    def counts(self) -> dict[str, int]:
+        """How many files are in each state; every state is named."""
+        with self._lock, self._told():
+            found = dict(self._db.execute("SELECT state, count(*) FROM files GROUP BY state"))
+        return {s: found.get(s, 0) for s in STATES}
+
+    def retry_failed(self) -> int:
+        """Make failed, missing and corrupt files wanted again; returns how many. What is there of them is kept."""
+        with self._writing():
+            return self._db.execute(RETRY, GIVEN_UP).rowcount
+
+    def _open(self) -> None:
+        """Take the file for this process alone, check it, and lay out an empty one."""
+        known = (self._pragma("application_id"), self._pragma("user_version")) == (APPLICATION_ID, VERSION)
+        empty = not self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        if not known and not (empty and self._pragma("application_id") == 0):
+            raise BuildError(
+                f"{self.path} belongs to another program or version: move it away, then run it again"
+            )
+        self._pragma("locking_mode = EXCLUSIVE")
+        self._pragma("journal_mode = WAL")
+        self._db.execute("PRAGMA synchronous = NORMAL")
+        with self._writing():
+            for statement in SCHEMA if empty else ():
+                self._db.execute(statement)
+        if self._pragma("quick_check(1)") != "ok":
+            raise sqlite3.DatabaseError("its pages do not fit together")
+
+    def _pragma(self, text: str) -> object:
+        return self._db.execute(f"PRAGMA {text}").fetchone()[0]
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """One transaction: all of it or nothing, whatever is raised inside."""
+        with self._lock, self._told():
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+            except BaseException:  # Ctrl-C, too, must not leave it open; raised again.
+                if self._db.in_transaction:  # SQLite itself undoes what met a full disk.
+                    self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """What SQLite and the disk say, as errors with a next step."""
+        try:
+            yield
+        except sqlite3.IntegrityError:
+            raise  # A state that is none: a mistake of ours, not of the file.
+        except sqlite3.OperationalError as e:
+            raise BuildError(self._operational(e)) from e
+        except sqlite3.ProgrammingError as e:
+            raise BuildError(f"{self.path} was closed while it was in use: run it again") from e
+        except sqlite3.Error as e:
+            raise BuildError(
+                f"{self.path} is damaged or no ledger ({e}): delete it and run it again; files that are there and "
+                "whose MD5 is known are checked, not downloaded again"
+            ) from e
+        except OSError as e:
+            raise BuildError(
+                f"{self.path} cannot be written ({e}): check the folder, then run it again"
+            ) from e
+
+    def _operational(self, e: sqlite3.OperationalError) -> str:
+        if "locked" in str(e):
+            return f"{self.path} is in use by another run: wait for it, or stop it"
+        if "full" in str(e):
+            return (
+                f"{self.path} cannot grow, the disk is full: free some space, then run it again; it goes on"
+            )
+        hint = "check the folder" if os.access(self.path.parent, os.W_OK) else "the folder cannot be written"
+        return f"{self.path} cannot be used as the ledger of downloads ({e}): {hint}, then run it again"
+
+
+def _is_sqlite(path: Path) -> bool:
+    with path.open("rb") as f:
+        return f.read(16) == b"SQLite format 3\0"
