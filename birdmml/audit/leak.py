@@ -1,0 +1,154 @@
+"""What lies on both sides of a split, what is also in an evaluation set, and captions that name the bird."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from birdmml import taxonomy
+from birdmml.audit.findings import of_rows, real_codes
+from birdmml.audit.groups import Codes
+from birdmml.audit.media import Measured
+from birdmml.audit.model import AMBER, RED, CaptionLeak, Finding, Overlap, SplitLeak
+from birdmml.audit.rows import Rows
+from birdmml.build import near
+from birdmml.build.leakage import caption_leakage
+from birdmml.build.leaks import Leak, evalset_hashes, split_leakage
+from birdmml.errors import UnknownName
+from birdmml.schema import SPLITS
+
+NEAR = "near-duplicate photos"
+# Groups that must not span splits, and what a finding calls their members.
+_KEYS = {
+    "observation_id": "photos of one observation",
+    "recording_id": "clips of one recording",
+    "image bytes": "the same photo, byte for byte",
+    "audio bytes": "the same clip, byte for byte",
+}
+# Groups worth a line in the table, but no finding: few datasets keep them apart.
+_LOOSE = {"image_author": "photos by one author", "audio_author": "clips by one author"}
+
+
+def keys(rows: Rows, media: Mapping[str, Measured], radius: int) -> dict[str, Codes]:
+    """What must stay together, as codes [N], -1 for nothing: only what this dataset can tell."""
+    found = {
+        part: rows.codes(part) for part in (*_KEYS, *_LOOSE) if not part.endswith("bytes") and rows.has(part)
+    }
+    for kind, measured in media.items():
+        found[f"{kind} bytes"] = real_codes(kind, measured)
+    if "image" in media and radius >= 0:
+        found[NEAR] = look_alikes(media["image"], radius)
+    return found
+
+
+def look_alikes(images: Measured, radius: int) -> Codes:
+    """Groups [N] of photos whose perceptual hashes differ in at most `radius` bits; -1 for flat or broken ones."""
+    seen = np.flatnonzero(real_codes("image", images) >= 0)
+    out = np.full(len(images.state), -1, dtype=np.int64)
+    out[seen] = near.near_groups(images.values["phash"][seen], radius)
+    return out
+
+
+def of_splits(rows: Rows, found: Mapping[str, Codes]) -> tuple[tuple[SplitLeak, ...], list[Finding]]:
+    """How much of the held-out splits is also in train, by each key."""
+    named = rows.split < len(SPLITS)
+    measured = split_leakage(rows.split[named], {key: codes[named] for key, codes in found.items()})
+    leaks: list[SplitLeak] = []
+    findings: list[Finding] = []
+    for key, of in measured.items():
+        what = (_KEYS | _LOOSE).get(key, key)
+        leaks.append(SplitLeak(what, of.groups, of.rows, of.validation_share, of.test_share))
+        if key in _LOOSE:
+            continue
+        slug = "split_leak_" + key.replace(" ", "_").replace("-", "_").removesuffix("_photos")
+        groups = f"{of.groups:,} {'group' if of.groups == 1 else 'groups'}"
+        words = f"{{n}} held-out {{rows}} leak: {what} on two sides of the split ({groups}{_shares(of)})"
+        advice = (
+            "split by groups: `birdmml build --split grouped`; figures measured on this split are too good"
+        )
+        severity = AMBER if key == NEAR else RED
+        findings += of_rows(rows, _reached(rows.split, found[key]), slug, severity, words, advice)
+    return tuple(leaks), findings
+
+
+def _shares(of: Leak) -> str:
+    sides = (("test", of.test_share), ("validation", of.validation_share))
+    return "".join(f"; {100 * share:.1f} % of {name} rows" for name, share in sides if share)
+
+
+def _reached(split: NDArray[np.int8], codes: Codes) -> NDArray[np.bool_]:
+    """Rows [N] outside train of groups that lie in several splits; rows of no split count nowhere."""
+    known = (codes >= 0) & (split < len(SPLITS))
+    sides = np.zeros((int(codes.max(initial=0)) + 1, len(SPLITS)), dtype=np.bool_)
+    sides[codes[known], split[known]] = True
+    mask = np.zeros(len(split), dtype=np.bool_)
+    mask[known] = (sides.sum(axis=1) > 1)[codes[known]] & (split[known] != 0)
+    return mask
+
+
+def of_evalsets(
+    rows: Rows, images: Measured, evalsets: Sequence[Path], radius: int
+) -> tuple[tuple[Overlap, ...], list[Finding]]:
+    """Rows whose photo is, or nearly is, a picture of one of the evaluation sets; raises EvalsetError."""
+    seen = np.flatnonzero(real_codes("image", images) >= 0)
+    ours = images.values["phash"][seen]
+    overlaps: list[Overlap] = []
+    findings: list[Finding] = []
+    for path in evalsets:
+        theirs, words = evalset_hashes(path)
+        masks = []
+        for distance in (max(radius, 0), 0):
+            mask = np.zeros(len(rows), dtype=bool)
+            mask[seen[np.unique(near.near_between(ours, np.unique(theirs), distance)[:, 0])]] = True
+            masks.append(mask)
+        overlaps.append(Overlap(path.name, len(theirs), int(masks[0].sum()), int(masks[1].sum())))
+        text = f"{{n}} {{rows}} whose photo is (nearly) a picture of the evaluation set {path.name} ({words})"
+        advice = "leave these rows out of training: `birdmml build --evalset`"
+        findings += of_rows(rows, masks[0], "evalset_overlap", RED, text, advice)
+    return tuple(overlaps), findings
+
+
+def of_captions(rows: Rows, seed: int) -> tuple[tuple[CaptionLeak, ...], list[Finding]]:
+    """How often captions name their species, for the captions as they are and for those without names."""
+    leaks: list[CaptionLeak] = []
+    findings: list[Finding] = []
+    part = "observation_id" if rows.has("observation_id") else "caption"
+    for column in ("caption", "caption_name_free"):
+        if not rows.has(column):
+            continue
+        texts = rows.texts(column)
+        use = np.flatnonzero((rows.label >= 0) & np.array([bool(t) for t in texts], dtype=bool))
+        if not len(use):
+            continue
+        groups = np.unique(rows.codes(part)[use], return_inverse=True)[1].reshape(-1)
+        figures = caption_leakage([texts[i] for i in use], rows.label[use], groups, _species(rows), seed=seed)
+        leaks.append(CaptionLeak(column, _plain(figures)))
+        findings += _named(column, figures)
+    return tuple(leaks), findings
+
+
+def _named(column: str, figures: Mapping[str, Any]) -> Iterator[Finding]:
+    return iter(())
+
+
+def _plain(figures: Mapping[str, Any]) -> dict[str, float | int | str | None]:
+    return {k: v for k, v in figures.items() if v is None or isinstance(v, float | int | str)}
+
+
+def _species(rows: Rows) -> Callable[[int], taxonomy.Species]:
+    """The species of each class: by our taxonomy, or by its bare name where that does not know it."""
+
+    @cache
+    def species(label: int) -> taxonomy.Species:
+        name = rows.species[label]
+        try:
+            return taxonomy.resolve(name)
+        except UnknownName:
+            return taxonomy.Species(label, name, name, "", "", "", 0, None, None, (), ())
+
+    return species
