@@ -148,9 +148,13 @@ class Account:
 
     def as_json(self) -> dict[str, Any]:
         """The account as JSON values, for `from_json`."""
-        value = asdict(self)
-        value["sums"]["trailer"] = None if self.sums.trailer is None else self.sums.trailer.hex()
-        return value
+        trailer = None if self.sums.trailer is None else self.sums.trailer.hex()
+        changed = {
+            "counts": dict(self.counts),
+            "holes": [asdict(hole) for hole in self.holes],
+            "sums": {**asdict(self.sums), "trailer": trailer},
+        }
+        return {**vars(self), **changed}
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Account:

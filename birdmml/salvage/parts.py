@@ -58,6 +58,7 @@ class Parts:
     def __init__(self, supply: Supply) -> None:
         self.supply = supply
         self.last = self.until = len(supply.names) - 1
+        self.gave_up = False  # Whether `until` was missing.
         self.heads: dict[int, Head] = {}
         self.sizes: dict[int, int] = {}
         self._asked: dict[int, Part | None] = {}
@@ -95,6 +96,7 @@ class Parts:
                 gone.append(self.supply.names[index])
                 index += 1
                 if index > self.until:
+                    self.gave_up = True
                     break
                 continue
             if gone:

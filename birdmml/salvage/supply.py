@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from birdmml.errors import SourceError, UsageError
+from birdmml.salvage.names import shown
 
 ENDING = re.compile(r"(?P<stem>.*?)(?P<tail>[a-z]{2}|\d{2,})$")
 
@@ -55,7 +56,7 @@ class Files:
             raise SourceError(f"none of the {len(paths)} parts is there, or all are empty: check the paths")
         self._full = common_size(list(self._sizes.values()))
         self.names = tuple(
-            self._placed[i].name if i in self._placed else _name(self._placed, i)
+            shown(self._placed[i].name if i in self._placed else _name(self._placed, i))
             for i in range(max(self._placed) + 1)
         )
         self.total = sum(self._sizes.values())

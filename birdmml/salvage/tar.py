@@ -14,6 +14,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from birdmml.salvage.names import shown
+
 BLOCK = tarfile.BLOCKSIZE
 LONGEST_EXTRA = 1 << 20  # Bytes of a long name or pax header; more is an attack or a mistake.
 PLAIN = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE)
@@ -131,7 +133,8 @@ class Reader:
         """Equal for two readers that will take what follows in the same way, if both are `clean`."""
         member = self._open
         left = None if member is None else [member.kind, member.left, member.pad]
-        return [left, self._waiting, self._block.hex(), self._path, self._size, self._sparse]
+        path = None if self._path is None else shown(self._path)
+        return [left, self._waiting, self._block.hex(), path, self._size, self._sparse]
 
     def state(self) -> dict[str, Any]:
         """What has to be known to go on, as JSON; the store keeps the member's bytes."""
