@@ -73,6 +73,7 @@ class Plan:
         )[:8]
         marks = ["demo"] if self.built.demo else []
         marks += ["limited"] if self.limit else []
+        marks += ["reference"] if getattr(self.config, "variant", "") == "reference" else []
         method = Path(self.method).stem if discover.is_file("method", self.method) else self.method
         return "-".join([method.replace("_", "-"), self.preset_name, *marks, key])
 
