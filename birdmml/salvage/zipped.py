@@ -6,6 +6,7 @@ A zip keeps its list of members at its end, with a checksum for each. Raises Sou
 from __future__ import annotations
 
 import stat
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -18,9 +19,9 @@ from birdmml.salvage.names import inside, shown
 from birdmml.salvage.store import Limits
 
 BLOCK = 1 << 20  # Bytes unpacked at a time.
-RATIO = 1100  # Deflate's best is 1032; what promises more is a lie, or a bomb packed in another way.
+RATIO = 1100  # Deflate's best is 1032; what promises more is a lie.
 HEADER = 30  # Bytes before the name in a member's own header.
-METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA}
+METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}  # The others unpack without a bound on memory.
 KINDS = {
     stat.S_IFLNK: "a symbolic link",
     stat.S_IFCHR: "a character device",
@@ -37,23 +38,25 @@ def members(path: Path, limits: Limits | None = None) -> Iterator[Event]:
     file is no zip, was cut short, or cannot be read.
     """
     limits = limits or Limits()
+    with _opened(path) as archive:
+        infos = archive.infolist()
+        if len(infos) > limits.members:
+            raise SourceError(
+                f"{path} lists {len(infos):,} members, more than the limit of {limits.members:,}"
+            )
+        for seq, event in enumerate(_events(archive, infos, limits), 1):
+            yield numbered(event, seq)
+
+
+def _opened(path: Path) -> zipfile.ZipFile:
     try:
-        with zipfile.ZipFile(path) as archive:
-            infos = archive.infolist()
-            if len(infos) > limits.members:
-                raise SourceError(
-                    f"{path} lists {len(infos):,} members, more than the limit of {limits.members:,}"
-                )
-            seq = 0
-            for event in _events(archive, infos, limits):
-                seq += 1
-                yield numbered(event, seq)
-    except zipfile.BadZipFile as e:
-        raise SourceError(
-            f"{path} is no zip, or was cut short ({e}; the list at its end is missing or damaged): get it again"
-        ) from e
+        return zipfile.ZipFile(path)
     except OSError as e:
         raise SourceError(f"{path} cannot be read ({e}): check the path, or copy the file again") from e
+    except (zipfile.BadZipFile, ValueError, struct.error, NotImplementedError, OverflowError) as e:
+        raise SourceError(
+            f"{path} is no zip, or was cut short: the list of members at its end cannot be read ({e}): get it again"
+        ) from e
 
 
 def _events(archive: zipfile.ZipFile, infos: Sequence[zipfile.ZipInfo], limits: Limits) -> Iterator[Event]:
