@@ -42,6 +42,7 @@ from birdmml.training.validate import validate
 DEVICES = ("auto", "cpu", "cuda", "mps")
 # A loss this many times the first one does not come back.
 DIVERGED = 10.0
+MAX_SHOWN = 64
 
 
 @dataclass(frozen=True)
@@ -281,11 +282,11 @@ def _check(
     else:
         return
     ids = run.feed.rows.column("id")
-    shown = ", ".join(str(ids[i]) for i in whole)
+    shown = ", ".join(str(ids[i]) for i in whole[:MAX_SHOWN]) + (", ..." if len(whole) > MAX_SHOWN else "")
     good = None if run.saving is None else state.newest(run.saving.folder)
     raise TrainingError(
-        f"{what} in epoch {position.epoch + 1}, step {position.step + 1}; rows {shown}; last good checkpoint:"
-        f" {good or 'none'}. Lower training.learning_rate, or look at these rows"
+        f"{what} in epoch {position.epoch + 1}, step {position.step + 1}, rows {shown}; last good checkpoint:"
+        f" {good or 'none'}; lower training.learning_rate, or look at these rows"
     )
 
 

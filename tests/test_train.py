@@ -83,7 +83,7 @@ def test_the_loss_falls(rows: RowSource, method: str) -> None:
 
 def test_a_loss_that_is_not_finite_stops_with_the_step_and_the_rows(rows: RowSource) -> None:
     broken = Watched(rows, broken=[3])
-    with pytest.raises(TrainingError, match=r"epoch 1, step \d+ .*rows .*learning_rate") as caught:
+    with pytest.raises(TrainingError, match=r"epoch 1, step \d+, rows .*learning_rate") as caught:
         trained(broken, settings.override(SMALLEST, ["training.batch_size=4"]))
     assert str(rows.column("id")[3]) in str(caught.value)
 

@@ -32,11 +32,11 @@ def statistics_kept(module: nn.Module) -> Iterator[None]:
 
     A batch that passes twice, to save memory, must count once.
     """
-    layers = [m for m in batch_norms(module) if m.track_running_stats]
-    for layer in layers:
-        layer.track_running_stats = False
+    kept = [(layer, name, value) for layer in batch_norms(module) for name, value in layer.named_buffers()]
+    for layer, name, value in kept:
+        setattr(layer, name, value.clone())
     try:
         yield
     finally:
-        for layer in layers:
-            layer.track_running_stats = True
+        for layer, name, value in kept:
+            setattr(layer, name, value)

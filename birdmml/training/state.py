@@ -165,7 +165,12 @@ def _restore(learner: Learner, tensors: Mapping[str, Tensor], meta: Mapping[str,
             index, _, name = rest.partition(".")
             state.setdefault(int(index), {})[name] = value
     whole = learner.optimiser.state_dict()
+    weights = [p for group in learner.optimiser.param_groups for p in group["params"]]
     try:
+        for index, values in state.items():
+            for name, value in values.items():
+                if value.ndim:  # the memory order of the weight it belongs to, as the optimiser made it
+                    values[name] = torch.empty_like(weights[index], dtype=value.dtype).copy_(value)
         learner.optimiser.load_state_dict(whole | {"state": state})
         for group, rate in zip(learner.optimiser.param_groups, meta["rates"], strict=True):
             group["lr"] = rate
@@ -174,7 +179,7 @@ def _restore(learner: Learner, tensors: Mapping[str, Tensor], meta: Mapping[str,
         torch.set_rng_state(tensors["random.cpu"])
         if "random.device" in tensors and learner.device.type != "cpu":
             torch.get_device_module(learner.device).set_rng_state(tensors["random.device"])
-    except (ValueError, KeyError, RuntimeError) as e:
+    except (ValueError, KeyError, IndexError, RuntimeError) as e:
         raise CheckpointError(f"the optimiser's state does not fit this model ({e}): start anew") from e
 
 

@@ -1,0 +1,73 @@
+"""Two processes learn what one learns from the same global batch: real processes, gloo, every method."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from birdmml import discover
+from birdmml.training.ranks import Ranks, _buckets
+
+HERE = Path(__file__).parent
+
+
+@pytest.fixture(scope="module")
+def learned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("ranks")
+    environment = os.environ | {"PYTHONPATH": str(HERE.parent), "OMP_NUM_THREADS": "1"}
+    ran = subprocess.run(
+        [sys.executable, HERE / "rank_driver.py", folder],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=True,
+    )
+    assert ran.stdout.strip() == "[0, 0, 0, 0, 0]", ran.stderr
+    return folder
+
+
+@pytest.mark.parametrize("method", discover.names("method"))
+def test_two_ranks_have_the_loss_the_gradients_and_after_ten_steps_the_weights_of_one(
+    learned: Path, method: str
+) -> None:
+    alone = load_file(learned / f"{method}.1.0.0.safetensors")
+    ranks = [load_file(learned / f"{method}.2.0.{rank}.safetensors") for rank in (0, 1)]
+    assert any(name.startswith("gradient.encoders.image") for name in alone)
+    for name, wanted in alone.items():
+        assert torch.equal(ranks[0][name], ranks[1][name]), name
+        scale = max(1.0, float(wanted.abs().max()))
+        assert float((ranks[0][name] - wanted).abs().max()) <= 1e-5 * scale, name
+
+
+def test_two_ranks_in_chunks_stay_together(learned: Path) -> None:
+    a, b = (load_file(learned / f"confu.2.3.{rank}.safetensors") for rank in (0, 1))
+    whole = load_file(learned / "confu.2.0.0.safetensors")
+    # Each chunk has its own batch statistics, so this is another function than the whole batch's: near, not equal.
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    assert float(a["term.loss"]) == pytest.approx(float(whole["term.loss"]), rel=0.5)
+
+
+def test_shares_of_all_ranks_are_the_batch_in_order() -> None:
+    import numpy as np
+
+    rows = np.random.default_rng(0).permutation(11)
+    parts = [Ranks(r, 3).share(rows) for r in range(3)]
+    assert np.concatenate(parts).tolist() == rows.tolist()
+    assert [len(p) for p in parts] == Ranks(0, 3).shares(11)
+
+
+def test_buckets_hold_every_gradient_once_and_one_dtype(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("birdmml.training.ranks.BUCKET_ELEMENTS", 10)
+    sizes = [4, 4, 4, 20, 1]
+    made = [torch.zeros(n) for n in sizes] + [torch.zeros(2, dtype=torch.float64)]
+    found = list(_buckets(made))
+    assert [g is h for g, h in zip([g for b in found for g in b], made, strict=True)] == [True] * 6
+    assert all(sum(g.numel() for g in b) <= 10 or len(b) == 1 for b in found)
+    assert all(len({g.dtype for g in b}) == 1 for b in found)
