@@ -36,8 +36,8 @@ CARD = Card(
 class Config:
     """`fused_weight` is the paper's lambda; `hidden` and `dropout` are the fusion's.
 
-    `order` is the largest number of modalities fused. With M modalities there are sum_s C(M, s) fusions and
-    sum_s C(M, s) (M - s) fused terms, s = 2..order: 3 and 3 for M = 3, 10 and 16 for M = 4 and order 3.
+    `order` is the largest number of modalities fused, M - 1 at most. With M modalities there are sum_s C(M, s)
+    fusions and sum_s C(M, s) (M - s) fused terms, s = 2..order: 3 and 3 for M = 3, 10 and 16 for M = 4, order 3.
     `mask_ratio` is the share of each h_m that is zeroed before it is fused, in training. "reference" is the
     released code: loss over the number of terms, LeakyReLU(0.2) and dropout after the last layer too, and
     `mask_ratio` the share *kept*, with the masks of the second and third modality drawn crosswise.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from birdmml.errors import UsageError
 from birdmml.nn import scores
 from birdmml.nn.heads import CosineHead, Features, Pairs, Variant, check_positive, method_name, scalar_groups
 from birdmml.nn.losses import check_rows, full_precision, leave_out
@@ -47,7 +47,9 @@ class Config:
     variant: Variant = "paper"
 
     def __post_init__(self) -> None:
-        check_positive(scale_learning_rate=self.scale_learning_rate, scale=math.exp(min(self.log_scale, 700)))
+        check_positive(scale_learning_rate=self.scale_learning_rate)
+        if not abs(self.log_scale) <= 20:
+            raise UsageError(f"log_scale is {self.log_scale}: it must lie in -20 to 20")
 
 
 def multiply(z: Sequence[Tensor]) -> Tensor:

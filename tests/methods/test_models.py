@@ -244,6 +244,7 @@ def test_an_unknown_anchor_names_the_nearest(name: str) -> None:
         *((name, {"temperature": 0.0}) for name in METHODS if name != "symile"),
         ("gram", {"label_smoothing": 1.0}),
         ("symile", {"scale_learning_rate": 0.0}),
+        ("symile", {"log_scale": float("nan")}),
         ("confu", {"fused_weight": 1.5}),
         ("confu", {"dropout": 1.0}),
         ("confu", {"hidden": 0}),

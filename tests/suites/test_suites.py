@@ -96,6 +96,12 @@ def test_a_method_without_a_pair_has_no_such_task() -> None:
     assert [t.task for t in tasks] == ["V"]
 
 
+def test_a_method_without_one_to_one_scores_has_the_two_to_one_tasks_and_no_others() -> None:
+    scorer = Scorer(dot, JOINT)
+    assert [t.task for t in zero_shot.score(material(), scorer)] == ["A+V"]
+    assert [t.task for t in retrieval.score(material(), scorer)] == [f"{q}->{t}" for q, t in JOINT]
+
+
 def test_a_score_that_says_nothing_gives_chance() -> None:
     def constant(query: str, target: str, queries: Arrays, candidates: Arrays) -> NDArray[np.floating]:
         return np.zeros((len(queries["image"]), len(candidates[target])))
