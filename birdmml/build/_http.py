@@ -45,14 +45,14 @@ class Final(Exception):
 
 
 class Web:
-    """A client for all threads. `headers` go to the host that was asked, never on to another, and into no text."""
+    """A client for all threads. `headers` are by base address: they go there and nowhere else, and into no text."""
 
     def __init__(
         self,
         clock: Clock,
         *,
         agent: str,
-        headers: Mapping[str, str],
+        headers: Mapping[str, Mapping[str, str]],
         parallel: int,
         per_minute: float | None,
         timeout_s: float,
@@ -61,12 +61,19 @@ class Web:
     ) -> None:
         self.clock = clock
         self.timeout_s = timeout_s
-        self._own = dict(headers)
+        try:
+            self._own = {self._parts(base): dict(own) for base, own in headers.items()}
+        except Final as e:
+            raise UsageError(f"headers are given by base address, such as https://a.org: {e.reason}") from e
+        self._hidden = [value for own in self._own.values() for value in own.values()]
         self._pace = (parallel, per_minute)
         self._longest_wait_s, self._allow_private = longest_wait_s, allow_private
         self._gates: dict[str, Gate] = {}
         self._lock = threading.Lock()
-        for name, value in {"User-Agent": agent, **headers}.items():
+        for name, value in [
+            ("User-Agent", agent),
+            *(pair for own in self._own.values() for pair in own.items()),
+        ]:
             if not (name.isascii() and value.isascii() and (name + value).isprintable()):
                 raise UsageError(
                     f"the header {name!r} must be plain ASCII on one line: check how its value is set"
@@ -92,9 +99,8 @@ class Web:
 
         Raises Again, Final or Stopped.
         """
-        origin = self._parts(url)
         for _ in range(MOST_REDIRECTS + 1):
-            with self._one(url, {**extra, **(self._own if self._parts(url) == origin else {})}) as answer:
+            with self._one(url, {**extra, **self._own.get(self._parts(url), {})}) as answer:
                 if answer.status_code not in REDIRECTS or LOCATION not in answer.headers:
                     yield answer
                     return
@@ -118,7 +124,7 @@ class Web:
     def scrub(self, text: str, url: str = "") -> str:
         """A text without the values of our headers and of the keys in the address."""
         query = url.partition("?")[2].partition("#")[0].split("&")
-        hidden = [*self._own.values(), *(p.partition("=")[2] for p in query if redact(p) != p)]
+        hidden = [*self._hidden, *(p.partition("=")[2] for p in query if redact(p) != p)]
         for value in sorted({*hidden, *map(unquote, hidden)}, key=len, reverse=True):
             if len(value) > 3:  # Shorter ones are no secrets, and would eat the text.
                 text = text.replace(value, "***")
@@ -148,7 +154,7 @@ class Web:
                     if wait_s is not None:
                         gate.hold(min(wait_s, self._longest_wait_s))
                     yield answer
-            except httpx.TransportError as e:
+            except (httpx.TransportError, httpx.DecodingError) as e:
                 raise Again(self._told(e, url)) from e
 
     def _gate(self, url: str) -> Gate:
@@ -182,7 +188,7 @@ class Web:
             raise Final("failed", f"redirected to {new[1]}, an address inside a network", answer.status_code)
         return target
 
-    def _told(self, e: httpx.TransportError, url: str) -> str:
+    def _told(self, e: httpx.RequestError, url: str) -> str:
         """A dropped connection in words. httpx's own are used only where they cannot hold a header."""
         if isinstance(e, httpx.ConnectTimeout):
             return f"no connection to {self._parts(url)[1]} within {self.timeout_s:g} s"
@@ -190,6 +196,8 @@ class Web:
             return f"nothing came for {self.timeout_s:g} s"
         if isinstance(e, (httpx.ConnectError, httpx.ProxyError)):
             return self.scrub(f"no connection to {self._parts(url)[1]}: {e}", url)
+        if isinstance(e, httpx.DecodingError):
+            return "the answer is compressed and cannot be opened"
         return "the connection was dropped"
 
 

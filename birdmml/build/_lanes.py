@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
@@ -45,8 +46,9 @@ class Lanes(Generic[J, R]):
         for lane in self._queues:
             for _ in range(self._parallel):
                 lane.put(None)
+        until = time.monotonic() + PATIENCE_S
         for thread in self._threads:
-            thread.join(PATIENCE_S)
+            thread.join(max(until - time.monotonic(), 0.0))
 
     def _lane(self, host: str) -> queue.SimpleQueue[tuple[J] | None]:
         number = self._lane_of.setdefault(host, len(self._lane_of) % MOST_LANES)

@@ -18,6 +18,7 @@ from birdmml.build.ledger import Entry, Ledger, Wanted
 Progress = Callable[[str, int, int | None], None]
 
 _RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)$")
+_STRONG = re.compile(r'"[\x21\x23-\x7e]{0,200}"')  # RFC 9110 8.8.3; a weak one says nothing of bytes.
 _RANGE_REFUSED = re.compile(r"bytes \*/(\d{1,18})$")
 
 
@@ -32,11 +33,11 @@ class Patience:
 
 
 class Wrong(Exception):
-    """The bytes are not what was promised."""
+    """The bytes are not what was promised; `taken` says whether wrong ones are among ours."""
 
-    def __init__(self, reason: str, code: int | None = None) -> None:
+    def __init__(self, reason: str, code: int | None = None, taken: bool = True) -> None:
         super().__init__(reason)
-        self.reason, self.code = reason, code
+        self.reason, self.code, self.taken = reason, code, taken
 
 
 class Transfer:
@@ -133,44 +134,49 @@ class Transfer:
         if encoding != "identity" and not self.file.md5:
             raise Again(f"the server recompressed the file ({encoding[:20]}) and no MD5 is known", self.code)
         if answer.status_code == 200:
-            self._promise(_number(answer.headers.get("content-length")), 0)
+            self._promise(_number(answer.headers.get("content-length")))
             return 0
         if answer.status_code != 206:
             raise Again(f"HTTP {answer.status_code} brings no file", self.code)
-        found = _RANGE.match(answer.headers.get("content-range", ""))
-        new = answer.headers.get("etag")
-        if not found or "range" not in answer.request.headers or int(found[1]) != self.part.size:
-            problem, self._ranged = "the server sent another range than was asked for", False
-        elif self.etag and new and new != self.etag:
-            problem = "the file on the server has changed"
-        else:
-            self._promise(_number(found[3]), self.part.size)
-            return self.part.size
-        self._forget()
-        raise Again(f"{problem}; started over", 206)
+        if problem := self._misfit(answer):
+            self._forget()
+            raise Again(f"{problem}; started over", 206)
+        return self.part.size
 
-    def _promise(self, total: int | None, start: int) -> None:
-        """Take the server's size for an unknown one; raises Wrong where it contradicts the promised one."""
-        if total is None:
-            self.total = self.file.size
-        elif self.file.size is not None and total != self.file.size:
-            raise Wrong(f"the server has {total:,} bytes, {self.file.size:,} were promised", self.code)
-        elif start and self.total not in (None, total):
-            raise Wrong(f"the server has {total:,} bytes, it had {self.total:,}", self.code)
-        else:
-            self.total = total
+    def _promise(self, total: int | None) -> None:
+        """Take the server's size for an unknown one; raises Wrong, before a byte is lost, where it contradicts."""
+        if total is not None and self.file.size not in (None, total):
+            raise Wrong(
+                f"the server has {total:,} bytes, {self.file.size:,} were promised", self.code, taken=False
+            )
+        self.total = self.file.size if total is None else total
         if self.total is not None and self.total > self.patience.most_bytes:
             self._too_many()
+
+    def _misfit(self, answer: httpx.Response) -> str:
+        """What is wrong with a 206, if anything: it must go on where we are, in the file that we began."""
+        found = _RANGE.match(answer.headers.get("content-range", ""))
+        total, new = _number(found[3] if found else None), answer.headers.get("etag")
+        asked = "range" in answer.request.headers
+        if not (
+            found
+            and asked
+            and int(found[1]) == self.part.size
+            and self.file.size in (None, total or self.file.size)
+        ):
+            self._ranged = False
+            return "the server sent another range than was asked for"
+        if (self.etag and new and new != self.etag) or (self.total and total and self.total != total):
+            return "the file on the server has changed"
+        self.total = self.total or total
+        return ""
 
     def _begin(self, answer: httpx.Response) -> None:
         """A body from the first byte: what was there goes."""
         if self.part.size:
             self.part.restart()
         etag = answer.headers.get("etag", "")
-        self.etag = (
-            etag if re.fullmatch(r'"[\x21\x23-\x7e]{0,200}"', etag) else None
-        )  # RFC 9110: strong ones only.
-        self.note("", "partial")
+        self.etag = etag if _STRONG.fullmatch(etag) else None
 
     def _append(self, chunks: Iterator[bytes]) -> None:
         """Write until the body ends; raises Wrong beyond the promised size, Again when it only trickles."""
@@ -219,12 +225,12 @@ class Transfer:
         """Once; raises Final the second time. Bytes known to be wrong are not kept."""
         self.code = wrong.code if wrong.code is not None else self.code
         self._wrong += 1
-        self._high = 0
-        self._forget()
+        if wrong.taken:
+            self._high = 0
+            self._forget()
         if self._wrong > 1:
-            self.part.discard()
             raise Final("corrupt", f"{wrong.reason}; twice", self.code)
-        return f"{wrong.reason}; started over"
+        return f"{wrong.reason}; asked again"
 
     def _forget(self) -> None:
         """From zero, with nothing known of the file but what was promised."""

@@ -84,9 +84,9 @@ class Fetcher:
     At most `parallel` answers of one host are read at a time, at most `per_minute` requests a minute begin at
     it. A file is given up after `retries` attempts in a row without a new byte (`timeout_s` without any byte, or
     less than 100 bytes/s over it, ends an attempt); waits grow from `back_off_s` to a minute, and a host's own
-    wish (`Retry-After`, `X-RateLimit-*`) is granted up to `longest_wait_s`. `headers` (a token, say) go to the
-    host of the file only, and into no log, error or ledger. No file may exceed `most_bytes`. A redirect into a
-    private network is refused unless `allow_private`, or unless it begins in one.
+    wish (`Retry-After`, `X-RateLimit-*`) is granted up to `longest_wait_s`. `headers` by base address
+    (`{"https://a.org": {"Authorization": ...}}`) go there only, and into no log, error or ledger. No file may exceed
+    `most_bytes`. A redirect into a private network is refused unless `allow_private`, or unless it begins in one.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class Fetcher:
         parallel: int = 2,
         retries: int = 8,
         per_minute: float | None = None,
-        headers: Mapping[str, str] | None = None,
+        headers: Mapping[str, Mapping[str, str]] | None = None,
         timeout_s: float = 30.0,
         back_off_s: float = 1.0,
         longest_wait_s: float = 600.0,
@@ -186,8 +186,10 @@ class Fetcher:
     def _read(self, url: str, most_bytes: int) -> bytes:
         with self._web.open(url) as answer:
             self._web.refuse(answer)
+            if answer.status_code != 200:
+                raise Final("failed", f"HTTP {answer.status_code} is no answer", answer.status_code)
             body = bytearray()
-            for chunk in answer.iter_raw():
+            for chunk in answer.iter_bytes():
                 self._clock.check()
                 body += chunk
                 if len(body) > most_bytes:
