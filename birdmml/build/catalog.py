@@ -6,6 +6,7 @@ canonical order (species, kind, id), and everything after it follows from that o
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -215,13 +216,18 @@ def hash64(text: str) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big", signed=True) or 1
 
 
+@functools.cache
+def _label(species: str) -> int:
+    return taxonomy.resolve(species).label
+
+
 def _columns(key: str, m: Medium) -> tuple[Any, ...]:
     kind = int(m.kind == "audio")
     author = f"{kind}:{m.credit.author}" if m.credit.author else ""
     phash = int.from_bytes(bytes.fromhex(m.phash), "big", signed=True) if m.phash else 0
     wish = SPLITS.index(m.split) if m.split in SPLITS else -1
     return (
-        key, kind, m.id, m.record, taxonomy.resolve(m.species).label, m.length, hash64(f"{kind}:{m.group}"),
+        key, kind, m.id, m.record, _label(m.species), m.length, hash64(f"{kind}:{m.group}"),
         hash64(m.sha256), hash64(m.pair or ""), hash64(author), phash, m.partner, m.row, wish, m.source_path,
         m.sha256, staging.medium_to_json(m),
     )  # fmt: skip

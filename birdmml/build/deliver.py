@@ -108,7 +108,17 @@ class Keys:
     def __call__(self, record: Photo | Recording | Reject) -> str:
         """Records, settings, and the size and time of the input file, as 32 hex digits."""
         stamp = "" if isinstance(record, Reject) else self._stamp(self._settings, record.locator)
-        return files.digest([self.base, type(record).__name__, asdict(record), stamp])[:32]
+        return files.digest([self.base, type(record).__name__, _plain(record), stamp])[:32]
+
+
+def _plain(record: Photo | Recording | Reject) -> dict[str, Any]:
+    """What `dataclasses.asdict` gives, without its deep copies: this runs for every record."""
+    value = dict(record.__dict__)
+    if not isinstance(record, Reject):
+        caption = record.caption
+        value["credit"] = record.credit.__dict__
+        value["caption"] = {**caption.__dict__, "credit": caption.credit.__dict__} if caption else None
+    return value
 
 
 @dataclass

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -41,13 +41,13 @@ def receipt_path(folder: Path, chunk: int) -> Path:
 def write_receipt(folder: Path, chunk: int, done: Sequence[Done]) -> None:
     """Declare a chunk done."""
     with files.atomic_write(receipt_path(folder, chunk)) as f:
-        f.write(json.dumps([asdict(d) for d in done]).encode())
+        f.write(json.dumps([_plain(d) for d in done]).encode())
 
 
 def receipts(folder: Path) -> Iterator[tuple[int, list[Done]]]:
     """All chunks that are whole, by number; a torn receipt, or one without its data, is passed over."""
-    for path in sorted(folder.glob("chunk-*.json")):
-        chunk = int(path.stem.split("-")[1])
+    for path in sorted(folder.glob("chunk-??????.json")):
+        chunk = int(path.name[6:12])
         try:
             done = [_done(d) for d in json.loads(path.read_bytes())]
         except (OSError, ValueError, KeyError, TypeError):
@@ -58,7 +58,7 @@ def receipts(folder: Path) -> Iterator[tuple[int, list[Done]]]:
 
 def next_chunk(folder: Path) -> int:
     """A number that no file of an earlier chunk has."""
-    used = [int(p.stem.split("-")[1]) for p in folder.glob("chunk-*.*")]
+    used = [int(p.name[6:12]) for p in folder.glob("chunk-??????.*")]
     return max(used, default=-1) + 1
 
 
@@ -71,12 +71,27 @@ def read_medium(folder: Path, medium: Medium) -> bytes:
 
 def medium_to_json(medium: Medium) -> str:
     """One medium as a line of text."""
-    return json.dumps(asdict(medium), ensure_ascii=False)
+    return json.dumps(plain_medium(medium), ensure_ascii=False)
+
+
+def plain_medium(medium: Medium) -> dict[str, Any]:
+    """What `dataclasses.asdict` gives, without its deep copies: this runs for every medium."""
+    caption = medium.caption
+    told = {**caption.__dict__, "credit": caption.credit.__dict__} if caption else None
+    return {**medium.__dict__, "credit": medium.credit.__dict__, "caption": told}
 
 
 def medium_from_json(text: str) -> Medium:
     """The medium that `medium_to_json` has written."""
     return _medium(json.loads(text))
+
+
+def _plain(done: Done) -> dict[str, Any]:
+    return {
+        **done.__dict__,
+        "media": [plain_medium(m) for m in done.media],
+        "rejects": [r.__dict__ for r in done.rejects],
+    }
 
 
 def _done(value: dict[str, Any]) -> Done:

@@ -149,6 +149,8 @@ def _read(file: soundfile.SoundFile, frames: int) -> Sound:
         raise MediaError("audio_damaged", f"the sound cannot be decoded ({_plain(e)})") from e
     if not np.isfinite(block).all():
         raise MediaError("audio_not_finite", "NaN or infinite samples")
+    if block.shape[1] == 1:
+        return np.ascontiguousarray(block[:, 0])
     return np.asarray(block.mean(axis=1), dtype=np.float32)
 
 

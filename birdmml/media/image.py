@@ -97,10 +97,11 @@ def ready_image(
 def phash(image: Image.Image | NDArray[np.uint8]) -> str:
     """64-bit perceptual hash, 16 hex digits: signs of the lowest 8 x 8 DCT-II terms about their median.
 
-    Zauner, "Implementation and benchmarking of perceptual image hash functions" (2010).
+    Large pictures are averaged down to four times the hash's 32 x 32 grid first, which is quicker and as good. Zauner, "Implementation and benchmarking of perceptual image hash functions" (2010).
     """
     picture = image if isinstance(image, Image.Image) else Image.fromarray(image)
-    grey = np.asarray(picture.convert("L").resize((32, 32), Image.Resampling.LANCZOS), dtype=np.float64)
+    small = picture.convert("L").resize((32, 32), Image.Resampling.LANCZOS, reducing_gap=4.0)
+    grey = np.asarray(small, dtype=np.float64)
     basis = _dct_basis()
     low = (basis @ grey @ basis.T).ravel()
     bits = low > np.median(low)
@@ -168,7 +169,7 @@ def _upright_rgb(picture: Image.Image) -> Image.Image:
     """Decode the pixels, apply EXIF orientation, and bring any mode to RGB."""
     try:
         picture.load()
-        picture = ImageOps.exif_transpose(picture)
+        ImageOps.exif_transpose(picture, in_place=True)
         if picture.mode == "RGB":
             return picture
         if picture.mode.startswith("I;16") or picture.mode in ("I", "F"):
@@ -198,6 +199,13 @@ def _refuse_empty(picture: Image.Image) -> None:
         raise MediaError(
             "image_too_small", f"{width} x {height} px; at least {MIN_SIDE} px a side are needed"
         )
-    extrema = picture.getextrema()
-    if max(high - low for low, high in extrema) <= _FLAT:  # type: ignore[misc]  # RGB: three pairs
+    # Means of blocks lie between the extrema: where they differ, the pixels do, and that is nearly always.
+    if _spread(picture.reduce(8) if min(width, height) >= 64 else picture) > _FLAT:
+        return
+    if _spread(picture) <= _FLAT:
         raise MediaError("image_constant", "every pixel has the same colour")
+
+
+def _spread(picture: Image.Image) -> float:
+    """The largest difference of two values in one channel."""
+    return max(high - low for low, high in picture.getextrema())  # type: ignore[misc]  # RGB: three pairs

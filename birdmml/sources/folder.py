@@ -8,6 +8,8 @@ or  DIR/manifest.csv (.jsonl)       species, path, and optionally caption, licen
 
 from __future__ import annotations
 
+import functools
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -121,6 +123,7 @@ def fake(root: Path, seed: int) -> Settings:
     return Settings(str(root), clip_seconds=1.0)
 
 
+@functools.lru_cache(maxsize=8)
 def _root(settings: Settings) -> Path:
     if not settings.root:
         raise UsageError("the folder source needs a folder: add --from DIR")
@@ -133,24 +136,36 @@ def _root(settings: Settings) -> Path:
 
 
 def _walk(root: Path, top: str, suffixes: frozenset[str]) -> Iterator[Photo | Recording | Reject]:
-    """Every file below `top`, in name order; the folder just below names the species."""
-    base = root / top
-    if not base.is_dir():
-        return
-    for path in sorted(base.rglob("*"), key=lambda p: p.relative_to(base).as_posix()):
-        inside = path.relative_to(base)
-        litter = path.name.casefold() in LITTER or any(part.startswith(".") for part in inside.parts)
-        if path.is_dir() or litter:
+    """Every file below `top`, folder by folder in name order; the folder just below names the species."""
+    if (root / top).is_dir():
+        for locator, linked in _files(root, top):
+            parts = locator.split("/")
+            suffix = PurePosixPath(locator).suffix.casefold()
+            if linked and not (root / locator).is_file():
+                yield Reject(
+                    locator, "linked_folder", "a link to a folder (or to nothing) is not followed: copy it"
+                )
+            elif len(parts) < 3:
+                yield Reject(
+                    locator, "no_species", f"put it into a folder named after its species: {top}/<species>/"
+                )
+            elif suffix not in suffixes:
+                yield Reject(locator, "unknown_type", f"{suffix or 'no suffix'} is no type for {top}/")
+            else:
+                yield _record(root, root / top, locator, parts[1], {}, linked=linked)
+
+
+def _files(root: Path, folder: str) -> Iterator[tuple[str, bool]]:
+    """(path below `root`, whether it is a link) of every entry that is no folder; memory is that of one folder."""
+    with os.scandir(root / folder) as found:
+        entries = sorted((e.name, e.is_symlink(), e.is_dir(follow_symlinks=False)) for e in found)
+    for name, linked, is_folder in entries:
+        if name.startswith(".") or name.casefold() in LITTER:
             continue
-        locator = path.relative_to(root).as_posix()
-        if len(inside.parts) < 2:
-            yield Reject(
-                locator, "no_species", f"put it into a folder named after its species: {top}/<species>/"
-            )
-        elif path.suffix.casefold() not in suffixes:
-            yield Reject(locator, "unknown_type", f"{path.suffix or 'no suffix'} is no type for {top}/")
+        if is_folder:
+            yield from _files(root, f"{folder}/{name}")
         else:
-            yield _record(root, base.resolve(), locator, inside.parts[0], {})
+            yield f"{folder}/{name}", linked
 
 
 def _listed(root: Path, rows: Iterator[tuple[int, dict[str, str]]]) -> Iterator[Photo | Recording | Reject]:
@@ -169,25 +184,33 @@ def _listed(root: Path, rows: Iterator[tuple[int, dict[str, str]]]) -> Iterator[
             yield Reject(where, "listed_twice", f"line {line}: the file was listed before")
         else:
             seen.add(key)
-            yield _record(root, root, key[0], row.get("species", ""), row, line)
+            yield _record(root, root, key[0], row.get("species", ""), row, line, linked=True)
 
 
 def _record(
-    root: Path, top: Path, locator: str, species: str, row: dict[str, str], line: int = 0
+    root: Path,
+    top: Path,
+    locator: str,
+    species: str,
+    row: dict[str, str],
+    line: int = 0,
+    linked: bool = False,
 ) -> Photo | Recording | Reject:
-    """One file (that must lie below `top`) as a record: its kind by its suffix, its species by the taxonomy."""
+    """One file as a record: its kind by its suffix, its species by the taxonomy.
+
+    A path that may be `linked` must lie below `top` in truth.
+    """
     at = f"line {line}: " if line else ""
     suffix = PurePosixPath(locator).suffix.casefold()
-    if not (root / locator).resolve().is_relative_to(top):
+    if linked and not (root / locator).resolve().is_relative_to(top.resolve()):
         return Reject(locator, "path_outside", f"{at}the file is a link that leaves the folder")
     if suffix not in IMAGE_SUFFIXES and suffix not in AUDIO_SUFFIXES:
         return Reject(
             locator, "unknown_type", f"{at}{suffix or 'no suffix'} is neither an image nor a sound format"
         )
-    try:
-        name = taxonomy.resolve(species).scientific_name
-    except UnknownName as e:
-        return Reject(locator, "unknown_species", f"{at}{e}")
+    name, problem = _species(species)
+    if problem:
+        return Reject(locator, "unknown_species", f"{at}{problem}")
     credit = Credit(
         normalise(row.get("license")), row.get("license", ""), row.get("author", ""), row.get("url", "")
     )
@@ -202,6 +225,15 @@ def _record(
     identity = locator if start_s is None else f"{locator}@{start_s:g}s"
     group = row.get("recording") or _recording_of(locator)
     return Recording(identity, name, locator, group, credit, caption, start_s=start_s)
+
+
+@functools.lru_cache(maxsize=4096)
+def _species(name: str) -> tuple[str, str]:
+    """The scientific name and "", or "" and what is wrong."""
+    try:
+        return taxonomy.resolve(name).scientific_name, ""
+    except UnknownName as e:
+        return "", str(e)
 
 
 def _recording_of(locator: str) -> str:
