@@ -77,32 +77,35 @@ def install_name(module: ModuleType) -> None:
     vars(module)["dataset_module_factory"] = factory
 
 
-def decode(value: Mapping[str, Any]) -> Any:
+def decode(value: Mapping[str, Any], at_least: int = 0) -> Any:
     """Arrays from a row, or from its image or audio cell; no torchcodec needed.
+
+    `at_least` > 0 lets large JPEGs come smaller, with no side below so many px.
 
     A row comes back as a dict with `image` uint8 [H, W, 3] and `audio` float32 [T] (mono, 22,050 Hz)
     beside its other columns; a cell ({"bytes", "path"}) comes back as its array. Raises MediaError if
     the bytes are missing or damaged.
     """
     if "bytes" in value:
-        return _decode_cell(value)
+        return _decode_cell(value, at_least)
     row = dict(value)
-    for column, decoder in (("image", _image), ("audio", _audio)):
-        if column in row:
-            row[column] = decoder(row[column])
+    if "image" in row:
+        row["image"] = _image(row["image"], at_least)
+    if "audio" in row:
+        row["audio"] = _audio(row["audio"])
     return row
 
 
-def _decode_cell(cell: Mapping[str, Any]) -> NDArray[Any]:
+def _decode_cell(cell: Mapping[str, Any], at_least: int) -> NDArray[Any]:
     name = str(cell.get("path") or "")
     data = cell["bytes"] or b""
     is_sound = data[:4] in (b"fLaC", b"RIFF", b"OggS") or name.endswith((".flac", ".wav", ".ogg"))
-    return _audio(cell) if is_sound and data[8:12] != b"WEBP" else _image(cell)
+    return _audio(cell) if is_sound and data[8:12] != b"WEBP" else _image(cell, at_least)
 
 
-def _image(cell: Any) -> NDArray[np.uint8]:
+def _image(cell: Any, at_least: int) -> NDArray[np.uint8]:
     if isinstance(cell, Mapping):
-        return decode_image(_cell_bytes(cell))
+        return decode_image(_cell_bytes(cell), at_least=at_least)
     return np.asarray(cell.convert("RGB"))  # `datasets` has made a Pillow image of it.
 
 
@@ -184,6 +187,27 @@ class Rows:
                 raise MediaError(
                     e.reason, f"row {row}: {e.detail}; run `birdmml validate` on the dataset"
                 ) from e
+        return [found[int(r)] for r in rows]
+
+    def names(self) -> tuple[str, ...]:
+        """The columns."""
+        return tuple(self._files[0].schema_arrow.names) if self._files else ()
+
+    def blocks(self) -> list[tuple[int, int]]:
+        """(rows, bytes of media) of each row group: what is read from disk at once, in row order."""
+        found = []
+        for number, group in self._groups:
+            meta = self._files[number].metadata.row_group(group)
+            columns = (meta.column(i) for i in range(meta.num_columns))
+            size = sum(c.total_compressed_size for c in columns if c.path_in_schema.endswith(".bytes"))
+            found.append((meta.num_rows, size))
+        return found
+
+    def cells(
+        self, rows: Sequence[int], columns: Sequence[str] = ("image", "audio")
+    ) -> list[dict[str, Any]]:
+        """Media of the given rows as they are stored, {"image": {"bytes", "path"}, ...}, in the order given."""
+        found = dict(self._cells(sorted(set(map(int, rows))), list(columns)))
         return [found[int(r)] for r in rows]
 
     def _cells(self, rows: Sequence[int], columns: list[str]) -> Iterator[tuple[int, dict[str, Any]]]:
