@@ -10,8 +10,8 @@ from pathlib import Path
 
 from servers import Act, Fast, Server
 
-from birdmml.build.fetch import Fetcher, Outcome, Wanted
-from birdmml.build.ledger import Ledger
+from birdmml.fetch.fetcher import Fetcher, Outcome, Wanted
+from birdmml.fetch.ledger import Ledger
 
 DATA = random.Random(7).randbytes(300_000)
 MD5 = hashlib.md5(DATA).hexdigest()

@@ -16,7 +16,7 @@ PACKAGE = Path(birdmml.__file__).parent
 GROUND = (
     "__init__ _hook errors schema columns taxonomy licenses discover files manifest state settings provenance"
 )
-FIRST = "media demo sources build audit load evalsets metrics suites results salvage"
+FIRST = "media demo fetch sources build audit load evalsets metrics suites results salvage"
 FLOORS = {
     **dict.fromkeys(GROUND.split(), 0),
     **dict.fromkeys(FIRST.split(), 1),
@@ -29,7 +29,7 @@ STAGES = {"sources", "build", "load", "evalsets", "suites", "methods", "train", 
 HEAVY = set(
     "numpy pyarrow PIL soundfile soxr av torch transformers datasets sklearn accelerate matplotlib".split()
 )
-HEAVY |= set("jinja2 safetensors tokenizers pandas scipy filelock".split())
+HEAVY |= set("jinja2 safetensors tokenizers pandas scipy filelock httpx".split())
 
 
 TORCH = {"torch", "transformers", "accelerate", "safetensors", "tokenizers"}

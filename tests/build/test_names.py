@@ -198,8 +198,9 @@ def test_a_freed_text_has_no_name_left_and_is_freed_no_further(case: tuple[Speci
     assert name_free(once, species) == once
     matches = name_matches(text, species)
     assert (once == text) or matches != Matches(False, False, False)
-    for twice in ("the the bird", "a the bird", "an the bird", "this the bird"):
-        assert once.casefold().count(twice) <= text.casefold().count(twice)
+    assert not re.search(r"\b(?:an?|the)\s+the birds?\b", once) or re.search(
+        r"\b(?:an?|the)\s+the\b", text, re.I
+    )
 
 
 @settings(max_examples=300, deadline=None)

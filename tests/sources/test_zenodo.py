@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from servers import Act, Fast, Server
 
-from birdmml.build.fetch import Fetcher, Wanted
-from birdmml.build.ledger import Ledger
 from birdmml.errors import BuildError, SourceError
+from birdmml.fetch.fetcher import Fetcher, Wanted
+from birdmml.fetch.ledger import Ledger
 from birdmml.sources._zenodo import (
     File,
     Record,

@@ -17,9 +17,9 @@ import pytest
 from fetch_bench import DATA, MD5, NAME, MakeBench, benches
 from servers import Act, Server
 
-from birdmml.build.fetch import Fetcher, Wanted, space_needed
-from birdmml.build.ledger import Ledger
 from birdmml.errors import BuildError, Interrupted
+from birdmml.fetch.fetcher import Fetcher, Wanted, space_needed
+from birdmml.fetch.ledger import Ledger
 
 
 @pytest.fixture
@@ -59,8 +59,8 @@ def test_space_counts_what_is_there(tmp_path: Path) -> None:
 FULL_DISK = """
 import sys
 from pathlib import Path
-from birdmml.build.fetch import Fetcher, Wanted
-from birdmml.build.ledger import Ledger
+from birdmml.fetch.fetcher import Fetcher, Wanted
+from birdmml.fetch.ledger import Ledger
 from birdmml.errors import BuildError
 url, md5, size, ledger, folder = sys.argv[1:]
 with Ledger(Path(ledger)) as book, Fetcher(book, agent="x") as fetcher:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from birdmml.build.ledger import GIVEN_UP, STATES, Ledger, Wanted
 from birdmml.errors import BuildError
+from birdmml.fetch.ledger import GIVEN_UP, STATES, Ledger, Wanted
 
 MD5, OTHER = "0" * 32, "f" * 32
 
@@ -138,7 +138,7 @@ def test_rows_come_in_order_while_other_threads_write(path: Path) -> None:
 
 
 def test_a_second_process_is_refused_and_the_third_goes_on(path: Path) -> None:
-    program = "import sys\nfrom pathlib import Path\nfrom birdmml.build.ledger import Ledger, Wanted\n"
+    program = "import sys\nfrom pathlib import Path\nfrom birdmml.fetch.ledger import Ledger, Wanted\n"
     program += "ledger = Ledger(Path(sys.argv[1]))\nledger.plan([Wanted('a', 'https://a.org')])\n"
     program += "ledger.record('a', 'partial', size=7)\nprint('here', flush=True)\nsys.stdin.read()\n"
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}

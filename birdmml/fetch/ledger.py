@@ -19,8 +19,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Self
 
-from birdmml.build._words import redact
 from birdmml.errors import BuildError
+from birdmml.fetch.words import redact
 
 STATES = ("wanted", "partial", "done", "missing", "corrupt", "failed")
 GIVEN_UP = ("missing", "corrupt", "failed")

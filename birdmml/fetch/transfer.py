@@ -10,10 +10,10 @@ from typing import NoReturn
 
 import httpx
 
-from birdmml.build._http import Again, Final, Web
-from birdmml.build._part import Part
-from birdmml.build._words import is_page, words
-from birdmml.build.ledger import Entry, Ledger, Wanted
+from birdmml.fetch.ledger import Entry, Ledger, Wanted
+from birdmml.fetch.part import Part
+from birdmml.fetch.web import Again, Final, Web
+from birdmml.fetch.words import is_page, words
 
 Progress = Callable[[str, int, int | None], None]
 

@@ -11,12 +11,12 @@ import pytest
 from fetch_bench import DATA, MD5, NAME, PAGE, MakeBench, benches
 from servers import Act, Fast, Server, redirect
 
-from birdmml.build import _http
-from birdmml.build._pace import wait_asked
-from birdmml.build._words import redact, words
-from birdmml.build.fetch import Fetcher, Wanted
-from birdmml.build.ledger import Ledger
 from birdmml.errors import BuildError, UsageError
+from birdmml.fetch import web
+from birdmml.fetch.fetcher import Fetcher, Wanted
+from birdmml.fetch.ledger import Ledger
+from birdmml.fetch.pace import wait_asked
+from birdmml.fetch.words import redact, words
 
 
 @pytest.fixture
@@ -171,7 +171,7 @@ def test_addresses_that_are_not_http_are_refused(bench: MakeBench, url: str) -> 
 def test_a_redirect_from_outside_into_a_network_is_refused(
     bench: MakeBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_http, "is_private", lambda host: host == "localhost")
+    monkeypatch.setattr(web, "is_private", lambda host: host == "localhost")
     for allowed, state in ((False, "failed"), (True, "done")):
         b = bench(allow_private=allowed)
         b.server.act(NAME, redirect(b.server.content(NAME).replace("127.0.0.1", "localhost")))
@@ -193,8 +193,8 @@ def test_a_redirect_from_outside_into_a_network_is_refused(
     ],
 )
 def test_what_is_inside_a_network(host: str) -> None:
-    assert _http.is_private(host)
-    assert not _http.is_private("8.8.8.8")
+    assert web.is_private(host)
+    assert not web.is_private("8.8.8.8")
 
 
 def test_headers_go_to_their_host_only_and_are_told_nobody(

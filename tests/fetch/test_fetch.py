@@ -9,8 +9,8 @@ import pytest
 from fetch_bench import DATA, MD5, NAME, OTHER, PAGE, MakeBench, benches
 from servers import Act, redirect
 
-from birdmml.build.fetch import Fetcher, Outcome
-from birdmml.build.ledger import Ledger
+from birdmml.fetch.fetcher import Fetcher, Outcome
+from birdmml.fetch.ledger import Ledger
 
 
 @pytest.fixture

@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import Self
 from urllib.parse import urlsplit
 
-from birdmml.build._http import Again, Final, Web
-from birdmml.build._lanes import Lanes
-from birdmml.build._pace import Clock
-from birdmml.build._part import BLOCK, Part, free_bytes
-from birdmml.build._transfer import Patience, Progress, Transfer
-from birdmml.build._words import redact
-from birdmml.build.ledger import GIVEN_UP, Entry, Ledger, Wanted
 from birdmml.errors import BuildError
+from birdmml.fetch.lanes import Lanes
+from birdmml.fetch.ledger import GIVEN_UP, Entry, Ledger, Wanted
+from birdmml.fetch.pace import Clock
+from birdmml.fetch.part import BLOCK, Part, free_bytes
+from birdmml.fetch.transfer import Patience, Progress, Transfer
+from birdmml.fetch.web import Again, Final, Web
+from birdmml.fetch.words import redact
 from birdmml.files import human_bytes
 
 __all__ = ["Clock", "Fetcher", "Outcome", "Space", "Wanted", "free_bytes", "redact", "space_needed"]

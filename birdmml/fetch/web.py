@@ -15,9 +15,9 @@ from urllib.parse import unquote
 
 import httpx
 
-from birdmml.build._pace import Clock, Gate, wait_asked
-from birdmml.build._words import redact, words
 from birdmml.errors import UsageError
+from birdmml.fetch.pace import Clock, Gate, wait_asked
+from birdmml.fetch.words import redact, words
 
 REDIRECTS = (301, 302, 303, 307, 308)
 MOST_REDIRECTS = 5
