@@ -63,7 +63,7 @@ def labels(rows: Rows) -> Iterator[Finding]:
         bare = rows.label < 0
         yield from of_rows(rows, bare, "label_missing", RED, "{n} {rows} without a species", advice)
     if rows.has("label") and rows.has("species"):
-        mask = _not_one_to_one(rows.codes("label"), rows.codes("species"))
+        mask = _contradicting(rows.codes("label"), rows.codes("species"))
         words = "{n} {rows} whose label and species name contradict those of other rows"
         advice = "one of the two columns was changed or shuffled: build the dataset again"
         yield from of_rows(rows, mask, "label_conflict", RED, words, advice)
@@ -83,17 +83,22 @@ def labels(rows: Rows) -> Iterator[Finding]:
     )
 
 
-def _not_one_to_one(a: Codes, b: Codes) -> Mask:
-    """Rows [N] whose pair (a, b) is not the commonest of both its a and its b."""
+def _contradicting(a: Codes, b: Codes) -> Mask:
+    """Rows [N] whose pair (a, b) is not the commonest of its a, or of its b, whichever are fewer.
+
+    Where one of the two names the other without exception (a family beside a species), there are none.
+    """
     known = (a >= 0) & (b >= 0)
-    pairs, back, count = np.unique(np.stack([a, b], axis=1), axis=0, return_inverse=True, return_counts=True)
-    best_a: dict[int, tuple[int, int]] = {}
-    best_b: dict[int, tuple[int, int]] = {}
-    for number, ((x, y), n) in enumerate(zip(pairs.tolist(), count.tolist(), strict=True)):
-        best_a[x] = max(best_a.get(x, (0, 0)), (n, -number))
-        best_b[y] = max(best_b.get(y, (0, 0)), (n, -number))
-    main = [-best_a[x][1] == i == -best_b[y][1] for i, (x, y) in enumerate(pairs.tolist())]
-    return known & ~np.array(main, dtype=bool)[back.reshape(-1)] if len(a) else known
+    masks = []
+    for one, other in ((a, b), (b, a)):
+        pairs, back, count = np.unique(
+            np.stack([one, other], axis=1), axis=0, return_inverse=True, return_counts=True
+        )
+        best = np.zeros(len(pairs), dtype=np.bool_)
+        order = np.lexsort((-count, pairs[:, 0]))
+        best[order[np.unique(pairs[order, 0], return_index=True)[1]]] = True
+        masks.append(known & ~best[back.reshape(-1)])
+    return min(masks, key=lambda mask: int(mask.sum()))
 
 
 def splits(rows: Rows) -> Iterator[Finding]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cache
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,10 +17,12 @@ from birdmml.audit.rows import Rows
 from birdmml.build import near
 from birdmml.build.leakage import caption_leakage
 from birdmml.build.leaks import Leak, evalset_hashes, split_leakage
+from birdmml.build.names import Names
 from birdmml.errors import UnknownName
 from birdmml.schema import SPLITS
 
 NEAR = "near-duplicate photos"
+NAMED_SHARE = 0.01
 # Groups that must not span splits, and what a finding calls their members.
 _KEYS = {
     "observation_id": "photos of one observation",
@@ -113,42 +113,45 @@ def of_evalsets(
     return tuple(overlaps), findings
 
 
-def of_captions(rows: Rows, seed: int) -> tuple[tuple[CaptionLeak, ...], list[Finding]]:
-    """How often captions name their species, for the captions as they are and for those without names."""
+def of_captions(rows: Rows) -> tuple[tuple[CaptionLeak, ...], list[Finding]]:
+    """How often captions name their species, for the captions as they are and for those without names.
+
+    What else their words tell is the business of the text probe.
+    """
     leaks: list[CaptionLeak] = []
     findings: list[Finding] = []
-    part = "observation_id" if rows.has("observation_id") else "caption"
+    species = {label: _species(name) for label, name in enumerate(rows.species)}
     for column in ("caption", "caption_name_free"):
         if not rows.has(column):
             continue
-        texts = rows.texts(column)
-        use = np.flatnonzero((rows.label >= 0) & np.array([bool(t) for t in texts], dtype=bool))
-        if not len(use):
-            continue
-        groups = np.unique(rows.codes(part)[use], return_inverse=True)[1].reshape(-1)
-        figures = caption_leakage([texts[i] for i in use], rows.label[use], groups, _species(rows), seed=seed)
-        leaks.append(CaptionLeak(column, _plain(figures)))
-        findings += _named(column, figures)
+        use = np.flatnonzero((rows.label >= 0) & (rows.codes(column) >= 0))
+        texts = rows.table.column(column).take(use).to_pylist()
+        figures = caption_leakage(texts, rows.label[use], use, species, max_rows=0)
+        shares = [figures[kind] or 0.0 for kind in ("common", "scientific", "part", "any", "repeated")]
+        leaks.append(CaptionLeak(column, len(use), *shares))
+        findings += _naming(leaks[-1])
     return tuple(leaks), findings
 
 
-def _named(column: str, figures: Mapping[str, Any]) -> Iterator[Finding]:
-    return iter(())
+def _naming(leak: CaptionLeak) -> Iterator[Finding]:
+    if leak.any_name > NAMED_SHARE:
+        words = (
+            f"{100 * leak.any_name:.1f} % of the texts in {leak.column} name their species: "
+            f"{100 * leak.common:.1f} % by its English name, {100 * leak.scientific:.1f} % by its scientific name"
+        )
+        if leak.column == "caption":
+            advice = "the label stands in the text: train and score text on `caption_name_free`, or say so"
+        else:
+            advice = "these texts should name no species: build the column again"
+        count = round(leak.any_name * leak.texts)
+        yield Finding(f"{leak.column}_names_species", AMBER, words, count, (), advice)
 
 
-def _plain(figures: Mapping[str, Any]) -> dict[str, float | int | str | None]:
-    return {k: v for k, v in figures.items() if v is None or isinstance(v, float | int | str)}
-
-
-def _species(rows: Rows) -> Callable[[int], taxonomy.Species]:
-    """The species of each class: by our taxonomy, or by its bare name where that does not know it."""
-
-    @cache
-    def species(label: int) -> taxonomy.Species:
-        name = rows.species[label]
-        try:
-            return taxonomy.resolve(name)
-        except UnknownName:
-            return taxonomy.Species(label, name, name, "", "", "", 0, None, None, (), ())
-
-    return species
+def _species(name: str) -> taxonomy.Species | Names:
+    """By our taxonomy, or by its bare name where that does not know it."""
+    if not any(c.isalpha() for c in name):
+        return Names(())  # The number of a label is no name.
+    try:
+        return taxonomy.resolve(name)
+    except UnknownName:
+        return Names((name,), (name,))

@@ -71,10 +71,19 @@ class LicenseCount:
 
 @dataclass(frozen=True)
 class CaptionLeak:
-    """How far the texts of one column name their species: figures of build.leakage, shares in [0, 1]."""
+    """How far the `texts` of one column name their species; shares in [0, 1].
+
+    `part`: by something else that gives it away (a genus, "Cooper's"); `any_name`: by any of the three; `repeated`:
+    texts that other rows have, too, letter for letter.
+    """
 
     column: str
-    figures: Mapping[str, float | int | str | None]
+    texts: int
+    common: float
+    scientific: float
+    part: float
+    any_name: float
+    repeated: float
 
 
 @dataclass(frozen=True)

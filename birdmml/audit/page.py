@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 
 import jinja2
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from birdmml import files
 from birdmml.audit.model import Audit, Probe
@@ -88,11 +88,12 @@ def _template() -> jinja2.Template:
     environment.loader = jinja2.FileSystemLoader(TEMPLATES)
     environment.filters["human_bytes"] = files.human_bytes
     environment.filters["signed"] = lambda n: f"{n:+,}".replace("-", "−")
-    environment.filters["figure"] = _figure
+    environment.filters["sentence"] = _sentence
     return environment.get_template("audit.html.j2")
 
 
-def _figure(value: float | int | str | None) -> str:
-    if isinstance(value, float):
-        return f"{100 * value:.1f} %"
-    return "–" if value is None else f"{value:,}" if isinstance(value, int) else value
+def _sentence(text: str) -> Markup:
+    """Words of our own as a sentence; what stands between backticks is code."""
+    text = text[:1].upper() + text[1:] + ("" if text.endswith(("?", "!", ".")) else ".")
+    parts = [escape(part) for part in text.split("`")]
+    return Markup("").join(Markup("<code>{}</code>").format(p) if k % 2 else p for k, p in enumerate(parts))

@@ -56,7 +56,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class _Fold:
-    """One fold's factorisation: `weights` [n_test, D] times the class sums of `train` [n_train, D] are scores."""
+    """One fold's factorisation: `weights` [n_test, D'] times the class sums of `train` [n_train, D'] are scores."""
 
     test: Codes
     rest: Codes
@@ -137,7 +137,11 @@ def _factorise(features: NDArray[np.float32], fold: Codes) -> list[_Fold]:
         train = (known - mean) * scale
         gram = train.T @ train
         gram[np.diag_indices_from(gram)] += PENALTY * len(rest)
-        parts.append(_Fold(test, rest, train, np.linalg.solve(gram, ((new - mean) * scale).T).T))
+        weights = np.linalg.solve(gram, ((new - mean) * scale).T).T
+        if len(test) < train.shape[1]:
+            # Sums over classes are linear: of few rows, sum the scores and not the features.
+            train, weights = train @ weights.T, np.eye(len(test))
+        parts.append(_Fold(test, rest, train, weights))
     return parts
 
 

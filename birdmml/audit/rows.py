@@ -68,9 +68,11 @@ class Rows:
         names = [self._label_name(v) for v in values] if part == "label" else values
         if part == "label" and self.has("species"):
             names = self._names_by_row(codes, names)
-        order = sorted(range(len(names)), key=lambda i: (names[i], values[i]))
-        rank = np.empty(len(names) + 1, dtype=np.int64)
-        rank[order], rank[-1] = np.arange(len(names)), -1
+        # Hugging Face writes -1 where there is no label.
+        given = [i for i, value in enumerate(values) if part == "species" or value != "-1"]
+        order = sorted(given, key=lambda i: (names[i], values[i]))
+        rank = np.full(len(names) + 1, -1)
+        rank[order] = np.arange(len(order))
         return rank[codes], tuple(names[i] for i in order)
 
     @property

@@ -73,7 +73,7 @@ def _whole(
         if "image" in media
         else ((), [])
     )
-    caption_leaks, naming = leak.of_captions(rows, settings.seed)
+    caption_leaks, naming = leak.of_captions(rows)
     probes = tuple(probing.line(name, p, said.ceilings.get(name)) for name, p in probed.items())
     found = [
         *findings.at_chance(probes),
@@ -104,7 +104,7 @@ def _whole(
         verdict=_verdict(found),
         findings=tuple(found),
         skipped=tuple(_skipped(rows, media, said, settings)),
-        count=summary.count(rows, different, np.ones(len(rows), dtype=bool)),
+        count=summary.count(rows, different, np.arange(len(rows))),
         paper=PAPER,
         splits=summary.by_split(rows, different),
         species=summary.by_species(
@@ -163,6 +163,8 @@ def _skipped(rows: Rows, media: Mapping[str, Measured], said: told.Told, setting
         out.append(
             Skipped("manifest", "no manifest.json: the bytes cannot be compared with those of a build")
         )
+    if settings.evalsets and "image" not in media:
+        out.append(Skipped("overlap with evaluation sets", "no photos to compare"))
     if not settings.evalsets:
         out.append(Skipped("overlap with evaluation sets", "none given (--evalset FOLDER)"))
     return out

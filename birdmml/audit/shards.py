@@ -136,8 +136,10 @@ def _open(path: Path, name: str) -> Shard:
 
 
 def _parts(schema: pa.Schema) -> dict[str, str]:
-    fits = {f.name: _is_medium(f.type) for f in schema}
-    text = {f.name for f in schema if _is_text(f.type)}
+    # Of two columns with one name, none can be asked for.
+    once = [f for f in schema if schema.names.count(f.name) == 1]
+    fits = {f.name: _is_medium(f.type) for f in once}
+    text = {f.name for f in once if _is_text(f.type)}
     found: dict[str, str] = {}
     for part, names in _NAMES.items():
         known = [n for n in names if n in fits and (fits[n] if part in MEDIA else n in text)]

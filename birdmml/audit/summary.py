@@ -33,14 +33,17 @@ def keys(rows: Rows, media: Mapping[str, Measured]) -> dict[str, Codes]:
     return found
 
 
-def count(rows: Rows, found: Mapping[str, Codes], mask: NDArray[np.bool_]) -> Count:
-    """Counts over the rows in `mask` [N]."""
+def count(rows: Rows, found: Mapping[str, Codes], members: NDArray[np.intp]) -> Count:
+    """Counts over some rows, given by number."""
 
     def different(codes: Codes | None) -> int | None:
-        return None if codes is None else len(np.unique(codes[mask & (codes >= 0)]))
+        if codes is None:
+            return None
+        values = np.unique(codes[members])
+        return int((values >= 0).sum())
 
     return Count(
-        int(mask.sum()),
+        len(members),
         different(rows.label) or 0,
         *(different(found.get(k)) for k in ("photos", "recordings", "clips")),
     )
@@ -50,7 +53,7 @@ def by_split(rows: Rows, found: Mapping[str, Codes]) -> dict[str, Count]:
     """Counts of each split that has shards, in their order."""
     there = {s.split for s in rows.shards}
     return {
-        name: count(rows, found, rows.split == number)
+        name: count(rows, found, np.flatnonzero(rows.split == number))
         for number, name in enumerate(SPLIT_ORDER)
         if name in there
     }
@@ -73,13 +76,11 @@ def by_species(
     recall = {modality: _recall(rows.label, at, out) for modality, (at, out) in probed.items()}
     lines = []
     for label, members in enumerate(_members(rows.label, len(rows.species))):
-        mask = np.zeros(len(rows), dtype=bool)
-        mask[members] = True
         sides = np.bincount(rows.split[members], minlength=len(SPLIT_ORDER))
         lines.append(
             SpeciesLine(
                 rows.species[label],
-                count(rows, found, mask),
+                count(rows, found, members),
                 {name: int(n) for name, n in zip(SPLIT_ORDER, sides, strict=True) if n},
                 int(unknown[members].sum()),
                 {kind: int(m[members].sum()) for kind, m in missing.items()},
