@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import tarfile
 import zlib
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -76,3 +77,59 @@ def outside(files: dict[str, bytes], packed: bytes, holes: list[tuple[int, int]]
             kept.add(name)
         at = end
     return kept
+
+
+class Shelf:
+    """A supply that counts: parts are there or not, and how many are held at once."""
+
+    def __init__(self, paths: list[Path], gone: Collection[int] = (), once: bool = False) -> None:
+        self.paths, self.gone, self.once = paths, set(gone), once
+        self.names = tuple(p.name for p in paths)
+        self.asked: list[int] = []
+        self.held: set[int] = set()
+        self.peak = 0
+
+    def get(self, index: int) -> Path | None:
+        self.asked.append(index)
+        if index in self.gone or not self.paths[index].exists():
+            return None
+        self.held.add(index)
+        self.peak = max(self.peak, len(self.held))
+        return self.paths[index]
+
+    def release(self, index: int) -> None:
+        self.held.discard(index)
+        if self.once and index not in self.gone:
+            self.paths[index].unlink(missing_ok=True)
+
+
+class Sized(Shelf):
+    """One that knows how large its parts must be."""
+
+    def __init__(self, paths: list[Path], gone: Collection[int] = ()) -> None:
+        super().__init__(paths, gone)
+        self.sizes = [p.stat().st_size for p in paths]
+
+    def expected_size(self, index: int) -> int:
+        return self.sizes[index]
+
+
+def hostile_tar(*members: tuple[str, bytes, bytes, str]) -> bytes:
+    """Members of any type: name, type, data, and where a link leads."""
+    made = b""
+    for name, kind, data, link in members:
+        info = tarfile.TarInfo(name)
+        info.type, info.size, info.linkname = kind, len(data), link
+        made += info.tobuf(tarfile.GNU_FORMAT) + data + bytes(-len(data) % 512)
+    return made + bytes(1024)
+
+
+def mixed(seed: int, most: int = 40, noise: bool = True) -> dict[str, bytes]:
+    """Silence, sounds, text and (with `noise`) what does not compress, of very different sizes and name lengths."""
+    rng = np.random.default_rng(seed)
+    files = {}
+    for i in range(int(rng.integers(1, most))):
+        kind, size = rng.integers(4 if noise else 3), int(rng.integers(0, 30_000) * rng.choice([1, 4]))
+        data = [bytes(size), wav(rng, size // 2), b"text %d " % i * (size // 7), rng.bytes(size)][kind]
+        files["/".join(["d" * int(rng.integers(1, 70))] * int(rng.integers(1, 4))) + f"/{i}"] = data
+    return files

@@ -22,6 +22,7 @@ ZEROS = bytes(WINDOW)
 STEP = 64 * 1024  # Bytes looked at in one go; a real stream has a block every 10-60 KB.
 PROOF = 128 * 1024  # Compressed bytes that must decode before a start is believed: longer than zlib's blocks.
 SHORTEST_STORED = 1024
+HEADER = 1 << 16  # Bytes looked at for a gzip header; names and comments in it have no limit of their own.
 # A dynamic block without data, in the order of the stream: its header (HLIT 0, HDIST 1, HCLEN 14), the code for the
 # lengths (symbols 1 and 18 get one bit each), 138 + 118 zeros, ones for "end" and two distances, and "end" itself.
 EMPTY_ODD = "00100000100000111" + "000000100" + "000" * 14 + "100" + "11111111" + "11101011" + "000" + "0"
@@ -141,8 +142,25 @@ def decodes(run: Run, start: Start) -> bool:
             decoder.decompress(joined(raw, start.bit % 8, lead) if offset == first else raw)
             offset += len(raw)
             if decoder.eof:
-                # The end of a stream is believed where the archive ends: a trailer of eight bytes is left.
-                return len(run.read(offset - len(decoder.unused_data), 17)) <= 16
+                # An end is believed where the archive ends, eight bytes of trailer on, or another stream begins.
+                behind = run.read(offset - len(decoder.unused_data), 8 + HEADER)
+                return len(behind) <= 16 or gzip_header(behind[8:]) is not None
     except zlib.error:
         return False
     return True
+
+
+def gzip_header(data: bytes) -> int | None:
+    """Length of the gzip header (RFC 1952) that `data` begins with; None when it is none."""
+    if data[:3] != b"\x1f\x8b\x08" or len(data) < 10 or data[3] & 0xE0:
+        return None
+    flags, at = data[3], 10
+    if flags & 4:
+        at += 2 + int.from_bytes(data[at : at + 2], "little")
+    for flag in (8, 16):
+        if flags & flag:
+            at = data.find(b"\0", at) + 1
+            if at == 0:
+                return None
+    at += 2 if flags & 2 else 0
+    return at if at <= len(data) else None

@@ -71,6 +71,8 @@ class Hold:
 
     def begin(self, name: str, size: int) -> bool:
         """Whether the member may be taken; if not, it is refused with the reason."""
+        if self.full:
+            return False
         path, reason = inside(name)
         if not reason and size > self.limits.member_bytes:
             reason = f"{size:,} bytes are more than the limit of {self.limits.member_bytes:,}"

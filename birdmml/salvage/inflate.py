@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from birdmml.salvage.blocks import WINDOW, ZEROS, Start, joined
-from birdmml.salvage.parts import Run
+from birdmml.salvage.parts import CHUNK, Run
 from birdmml.salvage.points import Fed, Point, capture, opened, slid
 
 TAIL = 256 * 1024  # Compressed bytes remembered to find a block in: several of the longest that zlib writes.
@@ -58,13 +58,13 @@ class Inflater:
         self = cls(run, Start(0), known=True)
         self.least = 0
         self._origin = Point(point.bit, point.stored, b"", point.windows, 0)
-        before, lead = opened(point)
-        raw = joined(point.tail, point.bit, lead)
-        self._decoders = [d.copy() for d in before]
-        self._windows = tuple(slid(d, raw, w) for d, w in zip(self._decoders, point.windows, strict=True))
-        self._certain = point.certain
-        self._remember(Fed(raw, tuple(before), point.windows))
-        self._lead = -1
+        self._decoders, lead = opened(point)
+        self._windows, self._certain, self._lead = point.windows, point.certain, -1
+        tail = joined(point.tail, point.bit, lead)
+        for at in range(0, len(tail), CHUNK):
+            raw = tail[at : at + CHUNK]
+            self._remember(Fed(raw, tuple(d.copy() for d in self._decoders), self._windows))
+            self._windows = tuple(slid(d, raw, w) for d, w in zip(self._decoders, self._windows, strict=True))
         return self
 
     @property
@@ -166,19 +166,3 @@ class Plain:
         while raw := self.run.chunk(self.offset):
             self.offset += len(raw)
             yield Piece(raw)
-
-
-def gzip_header(data: bytes) -> int | None:
-    """Length of the gzip header (RFC 1952) that `data` begins with; None when it is none."""
-    if data[:3] != b"\x1f\x8b\x08" or len(data) < 10 or data[3] & 0xE0:
-        return None
-    flags, at = data[3], 10
-    if flags & 4:
-        at += 2 + int.from_bytes(data[at : at + 2], "little")
-    for flag in (8, 16):
-        if flags & flag:
-            at = data.find(b"\0", at) + 1
-            if at == 0:
-                return None
-    at += 2 if flags & 2 else 0
-    return at if at <= len(data) else None

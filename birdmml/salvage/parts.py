@@ -10,7 +10,7 @@ from pathlib import Path
 from birdmml.errors import SourceError
 from birdmml.salvage.supply import Sized, Supply, common_size
 
-CHUNK = 32 * 1024  # Compressed bytes a step; deflate's best ratio (1032) bounds what comes out of one.
+CHUNK = 16 * 1024  # Compressed bytes a step; deflate's best ratio (1032) bounds what comes out of one.
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Parts:
     def short(self, part: Part) -> bool:
         """Whether the part has lost its end."""
         if isinstance(self.supply, Sized):
-            return part.size < (self.supply.size(part.index) or 0)
+            return part.size < (self.supply.expected_size(part.index) or 0)
         return part.index < self.last and part.size < common_size(list(self.sizes.values()))
 
     def release(self, upto: int) -> None:

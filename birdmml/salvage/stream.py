@@ -17,6 +17,10 @@ what is lost in the end. When a part turns up that was a hole, the stretch from 
 again, up to the first place behind it where the first reading depended on nothing lost. Members in that stretch come
 as "complete" (if no other hole lies before them), those behind it stay as they were handed out, "recovered", though
 now they are proven. Parts that broke in the middle are not tried again: for those, start with a new state.
+
+However often it was stopped and whenever the parts came, the members are those of one reading of the parts as they
+are in the end. Only beside bits that broke within a part can they be a few more or fewer: what was handed out because
+a hole had ended it soundly stays, and a reading takes up again behind broken bits where it first can.
 """
 
 from __future__ import annotations
@@ -173,6 +177,7 @@ class Stream:
         return checkpoint.done, checkpoint.point
 
     def _events(self) -> Iterator[Event]:
+        self._tidy()
         holes = [h for m in self._known.marks for h in m.account.holes if h.may_close]
         while (at := next((i for i, m in enumerate(self._known.marks) if m.open), None)) is not None:
             yield from self._read(self._leg(at, at, self._parts()))
@@ -186,6 +191,13 @@ class Stream:
                 yield from self._read(self._leg(at, found, parts))
             else:
                 parts.release(parts.last)
+
+    def _tidy(self) -> None:
+        """Release what a reading that was stopped had done with, but could not release any more."""
+        marks = self._known.marks
+        if len(marks) > 1 or not marks[0].open:
+            for index in range(next((m.part + 1 for m in marks if m.open), len(self.supply.names))):
+                self.supply.release(index)
 
     def _parts(self) -> Parts:
         parts = Parts(self.supply)
@@ -260,7 +272,7 @@ class Stream:
                 part.index, offset, position, Account(), True, *self._journal.keep(known), place, part.size
             )
             self._append(leg, mark, walk, hold)
-        if offset == part.size and not leg.parts.short(part):
+        if offset == part.size and part.index < leg.parts.last and not leg.parts.short(part):
             self._turn(leg, source, walk, hold, Mark(part.index, None, position, Account(), True))
 
     def _turn(self, leg: _Leg, source: Source, walk: Walk, hold: Hold, mark: Mark) -> None:

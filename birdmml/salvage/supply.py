@@ -28,14 +28,14 @@ class Supply(Protocol):
         """The part as a file, once it is there and verified; None when it cannot be had: a hole."""
 
     def release(self, index: int) -> None:
-        """It is not needed any more, unless asked for again."""
+        """It is not needed any more, unless asked for again; it may be said of parts that are not there."""
 
 
 @runtime_checkable
 class Sized(Protocol):
     """A supply that knows how large its parts must be."""
 
-    def size(self, index: int) -> int | None:
+    def expected_size(self, index: int) -> int | None:
         """Bytes of the part when it is whole, if known: a shorter one has lost its end."""
 
 
@@ -68,7 +68,7 @@ class Files:
     def release(self, index: int) -> None:
         """The files are the user's: they stay."""
 
-    def size(self, index: int) -> int | None:
+    def expected_size(self, index: int) -> int | None:
         """What the other parts measure; None for the last, which may be shorter."""
         return self._full if self._full and index < len(self.names) - 1 else None
 

@@ -7,14 +7,13 @@ from typing import Protocol
 
 from birdmml.salvage import tar
 from birdmml.salvage.account import Account, Hole
-from birdmml.salvage.blocks import Start, search
-from birdmml.salvage.inflate import Inflater, Plain, gzip_header
+from birdmml.salvage.blocks import HEADER, Start, gzip_header, search
+from birdmml.salvage.inflate import Inflater, Plain
 from birdmml.salvage.parts import Gap, Parts, Run
 from birdmml.salvage.points import Point
 
 Progress = Callable[[int], None]
 Source = Inflater | Plain
-HEADER = 1 << 16  # Bytes looked at for a gzip header; names and comments in it have no limit of their own.
 WHAT = {"missing": "is missing", "truncated": "is cut short", "corrupt": "is broken"}
 
 
@@ -71,7 +70,7 @@ class Walk:
             self.store.sound()
 
     def _read(self, run: Run, point: Point | None) -> Iterator[Source | None]:
-        if self.plain is None:
+        if self.plain is None or run.at_start:
             self.plain = _is_plain(run, self.parts.supply.names[0])
         if self.plain:
             yield from self._read_plain(run)
@@ -94,7 +93,7 @@ class Walk:
     def _read_plain(self, run: Run) -> Iterator[Source | None]:
         bit: int | None = 0
         while bit is not None:
-            if self.reader.scanning:
+            if self.reader.scanning and self.account.holes:
                 part, byte = run.where(bit // 8)
                 self.account.holes[-1].resumed = {"part": part, "byte": byte, "bit": 0}
             bit = yield from self._decode(run, Plain(run, bit // 8))
