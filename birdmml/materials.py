@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from birdmml import checkpoint as checkpoints
 from birdmml import discover
 from birdmml.embed import Embedder, Embeddings
 from birdmml.errors import EvalsetError
-from birdmml.load import Built
+from birdmml.files import atomic_write
+from birdmml.load import Built, Rows
 from birdmml.media.video import decode_video
 from birdmml.nn.feed import RowSource
 from birdmml.suites._material import Arrays, Material, Request, Scorer
+from birdmml.train import pick_device
+from birdmml.training.state import resolve
 
 
 class Subset:
     """Some rows, chosen by a fixed seed: what --limit leaves."""
 
-    def __init__(self, rows: RowSource, limit: int) -> None:
+    def __init__(self, rows: Rows, limit: int) -> None:
         self._rows, self._kept = rows, sample(len(rows), limit)
 
     def __len__(self) -> int:
@@ -36,6 +44,17 @@ class Subset:
     def media(self, indices: Sequence[int], kinds: tuple[str, ...]) -> list[dict[str, Any]]:
         """Decoded media of the kept rows."""
         return self._rows.media([self._kept[i] for i in indices], kinds)
+
+    def blocks(self) -> list[tuple[int, int]]:
+        """(rows, bytes of media) of each block: what is left of it."""
+        found = self._rows.blocks()
+        edges = np.cumsum([0] + [rows for rows, _ in found])
+        kept, _ = np.histogram(self._kept, bins=edges)
+        return [(int(n), size * int(n) // max(1, rows)) for n, (rows, size) in zip(kept, found, strict=True)]
+
+    def cells(self, rows: Sequence[int], columns: Sequence[str] = ("image", "audio")) -> list[dict[str, Any]]:
+        """Stored media of the kept rows."""
+        return self._rows.cells([self._kept[i] for i in rows], columns)
 
 
 def sample(total: int, limit: int | None) -> list[int]:
@@ -64,6 +83,39 @@ def material(built: Built, request: Request, embedder: Embedder, limit: int | No
     labels = np.asarray([item.label for item in items], dtype=np.int64)
     prompts = embedder.texts([module.PROMPT.format(common_name=name) for name in names])
     return _joined(f"{request.evalset}-videos", found, labels, names, prompts)
+
+
+def embed_to_file(
+    checkpoint: Path, data: Path, split: str, out: Path, device: str = "auto", limit: int | None = None
+) -> tuple[int, tuple[str, ...], int]:
+    """Embed a split into a Parquet file: id, label, species, and a list<float> column a vector, "image" and so on.
+
+    The file's metadata says which model and data it comes from. Returns rows, vector names, and their width.
+    """
+    folder = resolve(checkpoint)
+    chosen = pick_device(device)
+    ready, built = checkpoints.load(folder, device=chosen), Built.open(data)
+    rows = rows_of(built, split, limit)
+    if len(rows) == 0:
+        raise EvalsetError(f"{built.root} has no {split} rows: choose another --split")
+    with _bar(f"embedding {split}", len(rows), quiet=False) as bar:
+        found = Embedder(ready, chosen).rows(rows, bar.update)
+    columns: dict[str, Any] = {name: rows.column(name) for name in ("id", "label", "species")}
+    for name, values in found.arrays.items():
+        flat = pa.array(np.ascontiguousarray(values).ravel())
+        columns[name] = pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
+    facts = {"checkpoint": folder.name, "method": discover.label(ready.method), "seed": ready.seed}
+    facts |= {
+        "split": split,
+        "limit": limit,
+        "dataset": built.digest,
+        "trained_on": ready.dataset.get("digest"),
+    }
+    table = pa.table(columns).replace_schema_metadata({"birdmml": json.dumps(facts)})
+    with atomic_write(out) as f:
+        pq.write_table(table, f)
+    names = tuple(found.arrays)
+    return len(rows), names, int(found.arrays[names[0]].shape[1])
 
 
 def scorer(embedder: Embedder) -> Scorer:

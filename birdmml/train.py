@@ -165,7 +165,7 @@ def train(
     about = ({}, {}) if saving is None else (saving.dataset, saving.provenance)
     run = _Run(
         Checkpoint(method, config, preset, seed, network, tokenizer, about[0], {}, about[1]),
-        Feed(rows, network.preprocessor, tokenizer, settings.cache_gib),
+        Feed(rows, network.preprocessor, tokenizer, settings),
         torch.tensor(rows.column("label")) if settings.false_negatives == "mask" else None,
         Learner(optimiser(network, settings), how.scaler, accelerator.device),
         how,
@@ -239,9 +239,7 @@ def _step(
 
     def loss_of(features: dict[str, Tensor]) -> Terms:
         with ranks.same_random(seed, position.step):
-            everything = ranks.gather(features, len(whole))
-            extra = {} if same is None else {"same": same}
-            return run.network.model.loss(everything, **extra)
+            return run.network.model.loss(ranks.gather(features, len(whole)), same)
 
     parts = chunks_of(len(whole), settings.chunk_size, ranks)
     terms = step(run.network, inputs, loss_of, run.how, parts)

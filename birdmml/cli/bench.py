@@ -19,7 +19,9 @@ FEW = 30
 
 
 def bench(
-    method: Annotated[str, typer.Option(help="What to train and score; see `birdmml list`.")] = "confu",
+    method: Annotated[
+        str | None, typer.Option(help="What to train and score; see `birdmml list`. [default: confu]")
+    ] = None,
     data: Annotated[Path, typer.Option(help="A dataset that `birdmml build` made.")] = Path("data"),
     suite: Annotated[str, typer.Option(help="What to measure, separated by commas.")] = "retrieval,zero-shot",
     preset: Annotated[str, typer.Option(help="Sizes: tiny, small or paper.")] = "tiny",
@@ -46,20 +48,29 @@ def bench(
     \b
     birdmml bench --method confu
     birdmml bench --method tri-clip --seeds 3 --data ./data
+    birdmml bench --checkpoint ./model
     """
-    _needs_data(data)
+    needs_data(data)
     from birdmml import settings
     from birdmml.evaluate import describe, plan, run
 
+    if checkpoint is not None:
+        from birdmml import checkpoint as checkpoints
+        from birdmml.training.state import resolve
+
+        checkpoint = resolve(checkpoint)
+        method = method or checkpoints.load(checkpoint).method
     overrides = list(assign or [])
     overrides += [f"training.epochs={epochs}"] if epochs is not None else []
     overrides += [f"training.batch_size={batch_size}"] if batch_size is not None else []
-    made = plan(data, method, suite.split(","), preset, overrides, seeds, seed, device, limit, checkpoint)
+    made = plan(
+        data, method or "confu", suite.split(","), preset, overrides, seeds, seed, device, limit, checkpoint
+    )
     if dry_run:
         about = describe(made)
-        typer.echo(json.dumps(about, indent=2, ensure_ascii=False) if as_json else _facts(about))
+        typer.echo(json.dumps(about, indent=2, ensure_ascii=False) if as_json else facts(about))
         return
-    _writable(out)
+    writable(out)
     if not as_json:
         typer.echo("\n".join(_opening(made)))
     try:
@@ -84,13 +95,15 @@ def register(app: typer.Typer) -> None:
     app.command()(bench)
 
 
-def _needs_data(data: Path) -> None:
+def needs_data(data: Path) -> None:
+    """Raise DatasetError where there is no such folder, with the command that makes one."""
     if not data.is_dir():
         shown = data if data.is_absolute() else f"./{data}"
         raise DatasetError(f"no dataset at {data}: run `birdmml build --out {shown}`")
 
 
-def _writable(out: Path) -> None:
+def writable(out: Path) -> None:
+    """Make a folder and raise UsageError where nothing can be written into it."""
     try:
         out.mkdir(parents=True, exist_ok=True)
         probe = out / ".birdmml-probe"
@@ -172,6 +185,7 @@ def _aligned(row: list[str], widths: list[int]) -> str:
     return "  " + "  ".join(cells).rstrip()
 
 
-def _facts(about: dict[str, Any]) -> str:
+def facts(about: dict[str, Any]) -> str:
+    """Names and values in two columns."""
     width = max(map(len, about))
     return "\n".join(f"{key.ljust(width)}  {value}" for key, value in about.items())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
-from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -12,37 +11,40 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from birdmml.errors import DatasetError
+from birdmml.nn.order import Blocks, block_order, epoch_order, species_times
 from birdmml.nn.preprocess import Preprocessor
+from birdmml.nn.presets import Training
+from birdmml.nn.read import BlockSource, Row, RowSource, stream
 from birdmml.nn.text import tokenise
 
+__all__ = ["Feed", "RowSource", "batches", "epoch_order", "steps_per_epoch", "to_device", "trimmed"]
+
 DECODE_ROWS = 128
+# JPEGs may come at a half, a quarter, an eighth, but with this many times the side that is needed at least:
+# what is left to do is scaled with antialiasing, and the picture stays the same to 50 dB.
+DETAIL = 2
 Progress = Callable[[int, int], None]
-
-
-class RowSource(Protocol):
-    """What training and embedding need of a dataset: its light columns, and decoded media by row number."""
-
-    def __len__(self) -> int: ...
-
-    def column(self, name: str) -> list[Any]:
-        """One light column, in row order."""
-
-    def media(self, indices: Sequence[int], kinds: tuple[str, ...]) -> list[dict[str, Any]]:
-        """For each row "image" uint8 [H, W, 3] and "audio" float32 [T]."""
+Indices = NDArray[np.int64]
 
 
 class Feed:
-    """Batches of compact image, audio and text tensors of some rows, on the CPU.
+    """Batches of compact image, audio and text tensors of some rows.
 
     Nothing is changed by keeping: a kept row and a row decoded anew hold the same values.
     """
 
     def __init__(
-        self, rows: RowSource, preprocessor: Preprocessor, tokenizer: Tokenizer, cache_gib: float = 0.0
+        self,
+        rows: RowSource,
+        preprocessor: Preprocessor,
+        tokenizer: Tokenizer,
+        settings: Training | None = None,
     ) -> None:
         self.rows, self.preprocessor = rows, preprocessor
-        self.text = tokenise(tokenizer, rows.column("caption"), preprocessor.settings.max_tokens)
-        self.keep = len(rows) * preprocessor.bytes_per_row() <= cache_gib * 2**30
+        self.settings = settings or Training(cache_gib=0.0)
+        self.text = tokenise(tokenizer, _captions(rows), preprocessor.settings.max_tokens)
+        self.keep = len(rows) * preprocessor.bytes_per_row() <= self.settings.cache_gib * 2**30
         self._kept: dict[str, Tensor] | None = None
 
     def __len__(self) -> int:
@@ -53,48 +55,70 @@ class Feed:
         if not self.keep or self._kept is not None:
             return
         kept: dict[str, Tensor] = {}
-        for start in range(0, len(self), DECODE_ROWS):
-            part = np.arange(start, min(start + DECODE_ROWS, len(self)))
-            for name, value in self._decode(part).items():
-                whole = kept.setdefault(name, value.new_empty((len(self), *value.shape[1:])))
-                whole[start : start + len(part)] = value
+        edges = range(0, len(self), DECODE_ROWS)
+        parts = [np.arange(start, min(start + DECODE_ROWS, len(self))) for start in edges]
+        for part, media in zip(parts, self._decoded(parts), strict=True):
+            for name, value in self._compact(media).items():
+                whole = kept.setdefault(name, torch.empty((len(self), *value.shape[1:]), dtype=value.dtype))
+                whole[part[0] : part[-1] + 1] = value
             if progress is not None:
                 progress(int(part[-1]) + 1, len(self))
         self._kept = kept
 
-    def batch(self, indices: NDArray[np.int64]) -> dict[str, Tensor]:
+    def order(self, seed: int, epoch: int) -> Indices:
+        """The rows of one epoch: each once, or every species equally often; mixed within the buffer."""
+        times = None
+        if self.settings.sampling == "species":
+            times = species_times(np.asarray(self.rows.column("label"), dtype=np.int64), seed, epoch)
+        found = self.rows.blocks() if isinstance(self.rows, BlockSource) else [(len(self), 0)]
+        return block_order(Blocks.of(found), self.settings.buffer_mib * 2**20, seed, epoch, times)
+
+    def stream(self, parts: Sequence[Indices]) -> Iterator[dict[str, Tensor]]:
+        """`batch` of each part, decoded ahead."""
+        self.fill()
+        if self._kept is not None:
+            yield from map(self.batch, parts)
+            return
+        for part, media in zip(parts, self._decoded(parts), strict=True):
+            yield self._compact(media) | self._text(part)
+
+    def batch(self, indices: Indices) -> dict[str, Tensor]:
         """Compact tensors of those rows: image uint8, audio in dB, text ids without needless padding."""
         self.fill()
+        if self._kept is None:
+            (media,) = self._decoded([np.asarray(indices, dtype=np.int64)])
+            return self._compact(media) | self._text(indices)
         chosen = torch.from_numpy(np.asarray(indices, dtype=np.int64))
-        media = self._decode(indices) if self._kept is None else {k: v[chosen] for k, v in self._kept.items()}
-        return media | {"text": trimmed(self.text[chosen])}
+        return {k: v[chosen] for k, v in self._kept.items()} | self._text(indices)
 
-    def order(self, seed: int, epoch: int) -> NDArray[np.int64]:
-        """The rows of one epoch, each once, well mixed."""
-        return epoch_order(len(self), seed, epoch)
+    def _text(self, indices: Indices) -> dict[str, Tensor]:
+        return {"text": trimmed(self.text[torch.from_numpy(np.asarray(indices, dtype=np.int64))])}
 
-    def stream(self, parts: Sequence[NDArray[np.int64]]) -> Iterator[dict[str, Tensor]]:
-        """`batch` of each part."""
-        for part in parts:
-            yield self.batch(part)
+    def _decoded(self, parts: Sequence[Indices]) -> Iterator[list[Row]]:
+        side = DETAIL * self.preprocessor.settings.image_size
+        return stream(self.rows, parts, self.settings.workers, side)
 
-    def _decode(self, indices: NDArray[np.int64]) -> dict[str, Tensor]:
-        rows = self.rows.media(indices.tolist(), ("image", "audio"))
+    def _compact(self, media: Sequence[Row]) -> dict[str, Tensor]:
         return {
-            "image": self.preprocessor.images([row["image"] for row in rows]).cpu(),
-            "audio": self.preprocessor.audio([row["audio"] for row in rows]).cpu(),
+            "image": self.preprocessor.images([row["image"] for row in media]),
+            "audio": self.preprocessor.audio([row["audio"] for row in media]),
         }
+
+
+def _captions(rows: RowSource) -> list[str]:
+    found = rows.column("caption")
+    bad = [i for i, caption in enumerate(found) if not isinstance(caption, str)]
+    if bad:
+        raise DatasetError(
+            f"row {bad[0]} has no caption ({len(bad)} rows): run `birdmml validate` on the dataset"
+        )
+    return found
 
 
 def trimmed(ids: Tensor) -> Tensor:
     """Token ids [B, L] cut to the longest text of the batch; the padding tells the encoder nothing."""
     longest = int((ids != 0).sum(1).max()) if len(ids) else 0
     return ids[:, : max(1, longest)]
-
-
-def epoch_order(rows: int, seed: int, epoch: int) -> NDArray[np.int64]:
-    """A permutation of the rows that depends on nothing but its arguments."""
-    return np.random.default_rng([seed, epoch]).permutation(rows).astype(np.int64)
 
 
 def batches(order: NDArray[np.int64], size: int, least: int = 2) -> Iterator[NDArray[np.int64]]:

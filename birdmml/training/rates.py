@@ -33,13 +33,13 @@ def optimiser(network: Network, settings: Training) -> torch.optim.AdamW:
     A group's "lr" is its rate at the start; it then falls by the same cosine as the others.
     """
     hook = getattr(network.model, "parameter_groups", None)
-    own: list[dict[str, Any]] = [dict(group) for group in hook()] if hook is not None else []
-    for group in own:
-        group["params"] = [p for p in group["params"] if p.requires_grad]
+    own: list[dict[str, Any]] = [] if hook is None else [dict(group) for group in hook()]
     taken = {id(p) for group in own for p in group["params"]}
-    rest = [p for p in network.parameters() if p.requires_grad and id(p) not in taken]
-    groups = [{"params": rest}, *own] if rest else own
-    if not any(group["params"] for group in groups):
+    groups = [{"params": [p for p in network.parameters() if id(p) not in taken]}, *own]
+    for group in groups:
+        group["params"] = [p for p in group["params"] if p.requires_grad]
+    groups = [group for group in groups if group["params"]]
+    if not groups:
         raise TrainingError("nothing is left to train: unfreeze an encoder, or choose a method with weights")
     device = next(network.parameters()).device.type
     made = torch.optim.AdamW(

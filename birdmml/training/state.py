@@ -167,10 +167,10 @@ def _restore(learner: Learner, tensors: Mapping[str, Tensor], meta: Mapping[str,
     whole = learner.optimiser.state_dict()
     weights = [p for group in learner.optimiser.param_groups for p in group["params"]]
     try:
-        for index, values in state.items():
-            for name, value in values.items():
+        for number, moments in state.items():
+            for name, value in moments.items():
                 if value.ndim:  # the memory order of the weight it belongs to, as the optimiser made it
-                    values[name] = torch.empty_like(weights[index], dtype=value.dtype).copy_(value)
+                    moments[name] = torch.empty_like(weights[number], dtype=value.dtype).copy_(value)
         learner.optimiser.load_state_dict(whole | {"state": state})
         for group, rate in zip(learner.optimiser.param_groups, meta["rates"], strict=True):
             group["lr"] = rate

@@ -1,0 +1,97 @@
+"""Media of rows in a given order: read block by block, decoded by threads a little ahead."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from birdmml.errors import MediaError
+from birdmml.load import decode
+
+AHEAD = 3
+KINDS = ("image", "audio")
+Row = dict[str, Any]
+
+
+class RowSource(Protocol):
+    """What training and embedding need of a dataset: its light columns, and decoded media by row number."""
+
+    def __len__(self) -> int: ...
+
+    def column(self, name: str) -> list[Any]:
+        """One light column, in row order."""
+
+    def media(self, indices: Sequence[int], kinds: tuple[str, ...]) -> list[Row]:
+        """For each row "image" uint8 [H, W, 3] and "audio" float32 [T]."""
+
+
+@runtime_checkable
+class BlockSource(Protocol):
+    """A row source that also gives media as they are stored, block by block."""
+
+    def blocks(self) -> list[tuple[int, int]]:
+        """(rows, bytes of media) of each block, in row order."""
+
+    def cells(self, rows: Sequence[int], columns: Sequence[str] = KINDS) -> list[Row]:
+        """Stored media of rows: {"image": {"bytes", "path"}, "audio": {...}}."""
+
+
+def stream(
+    rows: RowSource, parts: Sequence[NDArray[np.int64]], workers: int, at_least: int
+) -> Iterator[list[Row]]:
+    """Decoded media of each part in turn. The order does not depend on the number of workers (0: no threads).
+
+    A source without blocks is asked for decoded media, part by part. Raises MediaError naming the row.
+    """
+    if not isinstance(rows, BlockSource):
+        for part in parts:
+            yield rows.media(part.tolist(), KINDS)
+        return
+    cells = _cells(rows, parts)
+    if workers == 0:
+        for part, found in zip(parts, cells, strict=True):
+            yield [_decoded(int(i), cell, at_least) for i, cell in zip(part, found, strict=True)]
+        return
+    with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
+        waiting: deque[list[Future[Row]]] = deque()
+        try:
+            for part, found in zip(parts, cells, strict=True):
+                jobs = zip(part.tolist(), found, strict=True)
+                waiting.append([pool.submit(_decoded, i, cell, at_least) for i, cell in jobs])
+                if len(waiting) >= AHEAD:
+                    yield [job.result() for job in waiting.popleft()]
+            while waiting:
+                yield [job.result() for job in waiting.popleft()]
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _cells(rows: BlockSource, parts: Sequence[NDArray[np.int64]]) -> Iterator[list[Row]]:
+    """Stored media of each part; a block is read when its first row is due, a row kept until its last use."""
+    starts = np.cumsum([0] + [n for n, _ in rows.blocks()])
+    left = Counter(int(row) for part in parts for row in part)
+    held: dict[int, Row] = {}
+    for part in parts:
+        found = []
+        for row in part.tolist():
+            if row not in held:
+                block = int(np.searchsorted(starts, row, side="right")) - 1
+                wanted = [r for r in range(starts[block], starts[block + 1]) if left[r]]
+                held |= zip(wanted, rows.cells(wanted), strict=True)
+            found.append(held[row])
+            left[row] -= 1
+            if not left[row]:
+                del held[row]
+        yield found
+
+
+def _decoded(row: int, cells: Mapping[str, Any], at_least: int) -> Row:
+    try:
+        return dict(decode(cells, at_least))
+    except MediaError as e:
+        raise MediaError(e.reason, f"row {row}: {e.detail}; run `birdmml validate` on the dataset") from e

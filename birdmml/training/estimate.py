@@ -1,0 +1,128 @@
+"""What a training will take, before it starts: weights, memory, work. Nothing is computed, only shapes.
+
+A step is traced with torch's fake tensors: matrix products and convolutions are counted, and what autograd keeps
+for the way back is added up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from birdmml import discover
+from birdmml.files import human_bytes
+from birdmml.nn.feed import steps_per_epoch
+from birdmml.nn.network import Network
+from birdmml.nn.presets import Preset, Training
+from birdmml.nn.text import train_tokenizer
+from birdmml.train import pick_device
+from birdmml.training.plan import Plan
+from birdmml.training.step import checkpoint_activations
+
+# Weights, gradients and two moments of AdamW, float32.
+COPIES = 4
+# Largest factor, either way, between estimate and a measured step (see tests/training/test_estimate.py).
+FACTOR = 2.0
+TRACED = (4, 8)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """`fixed_bytes` whatever the batch, `row_bytes` kept for each row of a pass, `row_flops` forward and backward."""
+
+    parameters: Mapping[str, int]
+    fixed_bytes: int
+    row_bytes: int
+    row_flops: int
+
+    def memory(self, settings: Training) -> int:
+        """Peak bytes of a step: weights and their like, and the rows that are under way at once."""
+        return self.fixed_bytes + self.row_bytes * (settings.chunk_size or settings.batch_size)
+
+    def flops(self, settings: Training) -> int:
+        """Floating-point operations of a step; chunks and checkpointed blocks pass forward twice."""
+        again = bool(settings.chunk_size) + settings.activation_checkpointing
+        return int(self.row_flops * settings.batch_size * (1 + again / 3))
+
+    def rows_that_fit(self, free_bytes: int) -> int:
+        """The most rows at once, 0 if the weights alone are too large."""
+        return max(0, free_bytes - self.fixed_bytes) // max(1, self.row_bytes)
+
+
+def estimate(preset: Preset, method: str, config: Any, vocabulary: int) -> Estimate:
+    """Trace two small batches; the difference between them is what a row costs."""
+    with torch.device("meta"):
+        network = Network(preset, discover.load("method", method), config, vocabulary).train()
+    if preset.training.activation_checkpointing:
+        checkpoint_activations(network)
+    # Fake tensors beside "meta": transformers looks into attention masks unless it sees that nothing is there.
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        (less, work), (more, twice) = (_traced(network, preset, rows) for rows in TRACED)
+    parts, rows = network.parameters_by_part(), TRACED[1] - TRACED[0]
+    learned = sum(p.numel() for p in network.parameters() if p.requires_grad)
+    fixed = 4 * (sum(parts.values()) + (COPIES - 1) * learned)
+    return Estimate(parts, fixed, (more - less) // rows, (twice - work) // rows)
+
+
+def _traced(network: Network, preset: Preset, rows: int) -> tuple[int, int]:
+    """Bytes kept for the way back, and operations there and back, of one batch."""
+    kept: dict[int, Tensor] = {}
+    weights = {p.untyped_storage()._cdata for p in network.parameters()}
+
+    def note(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()._cdata
+        if storage not in weights:
+            kept[storage] = tensor  # held, so that no other tensor gets its number
+        return tensor
+
+    counter = FlopCounterMode(display=False)
+    with counter:
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda t: t):
+            features = network.features(_inputs(preset, rows))
+        # The loss itself is small beside the encoders.
+        total = torch.stack([value.sum() for value in features.values()]).sum()
+        total.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    return sum(t.untyped_storage().nbytes() for t in kept.values()), counter.get_total_flops()
+
+
+def _inputs(preset: Preset, rows: int) -> dict[str, Tensor]:
+    f = preset.front_end
+    return {
+        "image": torch.empty(rows, 3, f.image_size, f.image_size, dtype=torch.uint8, device="meta"),
+        "audio": torch.empty(rows, 1, f.bands, f.frames, device="meta"),
+        "text": torch.empty(rows, f.max_tokens, dtype=torch.int32, device="meta"),
+    }
+
+
+def describe(made: Plan) -> dict[str, Any]:
+    """A training in numbers; reads captions, trains nothing."""
+    settings, rows = made.preset.training, made.rows("train")
+    words = train_tokenizer(rows.column("caption"), made.preset.encoders.text.vocabulary).get_vocab_size()
+    found = estimate(made.preset, made.method, made.config, words)
+    steps = steps_per_epoch(len(rows), settings.batch_size)
+    validation = made.validation()
+    return {
+        "method": made.method,
+        "preset": made.preset_name,
+        "weights": made.preset.encoders.weights,
+        "data": f"{made.built.root}{' (demo)' if made.built.demo else ''}",
+        "train rows": len(rows),
+        "validation rows": 0 if validation is None else len(validation),
+        "parameters": ", ".join(f"{k} {n:,}" for k, n in found.parameters.items()),
+        "batch": settings.batch_size,
+        "steps": f"{steps * settings.epochs:,} ({steps} an epoch, {settings.epochs} epochs)",
+        "seeds": ", ".join(map(str, made.seeds)),
+        "device": str(pick_device(made.device)),
+        "memory": f"about {human_bytes(found.memory(settings))} a step, within a factor of {FACTOR:g}:"
+        f" {human_bytes(found.fixed_bytes)} for the weights, {human_bytes(found.row_bytes)} a row",
+        "memory_bytes": found.memory(settings),
+        "work": f"about {found.flops(settings) / 1e9:,.1f} GFLOP a step,"
+        f" {found.flops(settings) * steps * settings.epochs / 1e15:,.3f} PFLOP a seed",
+        "flops_per_step": found.flops(settings),
+    }

@@ -1,0 +1,149 @@
+"""A training from its options: checked before anything is read, described without training, then done."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+
+from birdmml import discover, provenance, settings
+from birdmml.errors import DatasetError, UsageError
+from birdmml.load import Built
+from birdmml.materials import rows_of
+from birdmml.nn.feed import RowSource
+from birdmml.nn.presets import Preset, preset
+from birdmml.schema import MODALITIES
+from birdmml.train import Saving, Trained, pick_device, train
+from birdmml.training import curves
+from birdmml.training.journal import trackers
+
+MAX_SEEDS = 100
+COLUMNS = {"image": "image", "audio": "audio", "text": "caption"}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that decides a training, checked; made by `plan`."""
+
+    built: Built
+    method: str
+    config: Any
+    preset_name: str
+    preset: Preset
+    seeds: tuple[int, ...]
+    device: str = "auto"
+    limit: int | None = None
+
+    def folder(self, out: Path, seed: int) -> Path:
+        """Where one seed's training is kept: `out` itself if there is but one."""
+        return out if len(self.seeds) == 1 else out / f"seed-{seed}"
+
+    def rows(self, split: str) -> RowSource:
+        """The rows of a split, cut to the limit."""
+        return rows_of(self.built, split, self.limit)
+
+    def validation(self) -> RowSource | None:
+        """The validation rows; None where there are fewer than two."""
+        if "validation" not in self.built.manifest["splits"]:
+            return None
+        rows = self.rows("validation")
+        return rows if len(rows) >= 2 else None
+
+
+def plan(
+    data: Path,
+    method: str,
+    preset_name: str = "tiny",
+    overrides: Sequence[str] = (),
+    seeds: int = 1,
+    first_seed: int = 0,
+    device: str = "auto",
+    limit: int | None = None,
+) -> Plan:
+    """Check the options of a training. Raises UsageError, UnknownName or DatasetError, each with the next step."""
+    name = discover.canonical("method", method)
+    if not 1 <= seeds <= MAX_SEEDS or first_seed < 0:
+        raise UsageError(f"--seeds {seeds} --seed {first_seed}: give 1 to {MAX_SEEDS} seeds, from 0 up")
+    if limit is not None and limit < 2:
+        raise UsageError(f"--limit {limit}: two rows at least are needed to train")
+    pick_device(device)
+    config, sizes = configured(discover.load("method", name), preset(preset_name), overrides)
+    built = Built.open(data)
+    check_columns(built)
+    numbers = tuple(range(first_seed, first_seed + seeds))
+    return Plan(built, name, config, preset_name.strip().casefold(), sizes, numbers, device, limit)
+
+
+def configured(module: ModuleType, sizes: Preset, overrides: Sequence[str]) -> tuple[Any, Preset]:
+    """A method's Config and the preset with overrides ("method.temperature=0.1", "training.epochs=3") applied."""
+    mine = [o.removeprefix("method.") for o in overrides if o.startswith("method.")]
+    sizes = settings.override(sizes, [o for o in overrides if not o.startswith("method.")])
+    config = module.Config()
+    if any(f.name == "dim" for f in dataclasses.fields(config)):
+        config = dataclasses.replace(config, dim=sizes.dim)
+    return settings.override(config, mine, "method."), sizes
+
+
+def check_columns(built: Built) -> None:
+    """Raise DatasetError where a modality has no column in the training rows."""
+    there = built.split("train").names()
+    missing = [name for name in MODALITIES if COLUMNS[name] not in there]
+    if missing:
+        raise DatasetError(
+            f"{built.root} has no {', '.join(COLUMNS[m] for m in missing)} column: training needs"
+            f" {', '.join(MODALITIES)} in every row, build a dataset with all three"
+        )
+
+
+def run(
+    made: Plan,
+    out: Path,
+    every: int = 0,
+    resume: bool = False,
+    wanted_trackers: Sequence[str] = (),
+    quiet: bool = False,
+) -> dict[int, Trained]:
+    """Train each seed into its folder below `out`, with curves as a picture at the end."""
+    if every < 0:
+        raise UsageError(f"--every {every}: give a number of steps, or 0 for once an epoch")
+    trackers(wanted_trackers)
+    done = {}
+    for seed in made.seeds:
+        folder = made.folder(out, seed)
+        saving = Saving(folder, every, resume, tuple(wanted_trackers), about(made), _source(made))
+        done[seed] = train(
+            made.rows("train"),
+            made.method,
+            made.config,
+            made.preset,
+            seed,
+            made.device,
+            quiet,
+            made.validation(),
+            saving,
+        )
+        curves.draw(folder)
+    return done
+
+
+def about(made: Plan) -> Mapping[str, Any]:
+    """What a checkpoint says of its data."""
+    manifest = made.built.manifest
+    return {
+        "name": manifest.get("name", ""),
+        "digest": made.built.digest,
+        "demo": made.built.demo,
+        "rows": {name: value["rows"] for name, value in manifest["splits"].items()},
+        "limit": made.limit,
+    }
+
+
+def _source(made: Plan) -> Mapping[str, Any]:
+    device = pick_device(made.device)
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else None
+    return provenance.collect(device.type, name)
