@@ -61,7 +61,7 @@ _PERCH = re.compile(
 _SENTENCE = re.compile(r"(?:[.!?][\"')\]]{0,2}\s{1,5}|\n\s{0,5})$")
 # A capital article may begin here; a capital name says nothing, names have capitals everywhere.
 _CLAUSE = re.compile(r"(?::\s{1,3}|[\"(]\s?)$")
-_ARTICLE = re.compile(r"(?<!\w)(an?|the)\s{1,3}$", re.IGNORECASE)
+_ARTICLE = re.compile(r"(?<!\w)(?:(an?|the)\s{1,3}){1,9}$", re.IGNORECASE)
 _LEAD = re.compile(r"(?<!\w)birds?[ ]$", re.IGNORECASE)
 _SOME_OF = re.compile(
     r"\b(?:pair|couple|flock|group|number|colony|lot|lots|dozens|hundreds|thousands|species|type|kind) of\s{1,3}$",

@@ -188,7 +188,7 @@ def texts_about(draw: st.DrawFn) -> tuple[Species, str]:
     return species, "".join(w + gap for w, gap in parts)
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=500, deadline=None)
 @given(texts_about())
 @example((taxonomy.resolve("Barn Swallow"), "these swallow barn swallows swallow swallows."))
 def test_a_freed_text_has_no_name_left_and_is_freed_no_further(case: tuple[Species, str]) -> None:

@@ -53,21 +53,21 @@ clouds = st.builds(clustered, st.integers(0, 10**6), st.integers(1, 6), st.integ
 radii = st.sampled_from((0, 1, 2, 5, 6, 9, 13, 30, 63, 64))
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(clouds, radii)
 def test_pairs_equal_a_naive_loop(hashes: Hashes, radius: int) -> None:
     wanted = [(i, j) for i, j in naive_pairs(hashes, hashes, radius) if i < j]
     assert [tuple(p) for p in near.near_pairs(hashes, radius).tolist()] == wanted
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(clouds, clouds, radii, st.booleans())
 def test_pairs_between_equal_a_naive_loop(a: Hashes, b: Hashes, radius: int, overlap: bool) -> None:
     b = np.concatenate([b, a[::2]]) if overlap else b
     assert [tuple(p) for p in near.near_between(a, b, radius).tolist()] == naive_pairs(a, b, radius)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(clouds, radii)
 def test_groups_equal_a_naive_search(hashes: Hashes, radius: int) -> None:
     assert near.near_groups(hashes, radius).tolist() == naive_groups(hashes, radius)
