@@ -182,7 +182,7 @@ def train(
             run.feed.fill(lambda done, _: bar.update(done - bar.n))
         steps = settings.epochs * steps_per_epoch(len(rows), settings.batch_size, run.least)
         folder = saving.folder if saving is not None and ranks.main else None
-        _loop(run, position, Journal(folder, accelerator, position.step, steps, silent))
+        _loop(run, position, Journal(folder, accelerator, position, steps, silent))
     seconds = before + time.perf_counter() - started
     return Trained(
         network.eval(), tokenizer, seconds, len(rows) * settings.epochs / seconds, tuple(position.history)

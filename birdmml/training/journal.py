@@ -28,19 +28,19 @@ class Journal:
     """Steps and epochs as JSON lines, in trackers, and on standard error; without a folder only the last."""
 
     def __init__(
-        self, folder: Path | None, accelerator: Accelerator, step: int, steps: int, quiet: bool
+        self, folder: Path | None, accelerator: Accelerator, position: Position, steps: int, quiet: bool
     ) -> None:
         self._path = None if folder is None else folder / FILE
         self._accelerator, self._quiet, self._steps = accelerator, quiet, steps
-        self._started, self._first = time.perf_counter(), step
+        self._started, self._first = time.perf_counter(), position.step
         if self._path is not None:
-            _keep_until(self._path, step)
+            _keep_until(self._path, position)
         # In a log file a line every few seconds is enough.
         pause = 0.2 if sys.stderr.isatty() else 10.0
         self._bar = tqdm(
             desc="training",
             total=steps,
-            initial=step,
+            initial=position.step,
             unit="step",
             disable=quiet,
             mininterval=pause,
@@ -126,10 +126,14 @@ def read(folder: Path) -> list[dict[str, Any]]:
     return lines
 
 
-def _keep_until(path: Path, step: int) -> None:
-    """Drop the lines after the step that training resumes from: they will be written again."""
+def _keep_until(path: Path, position: Position) -> None:
+    """Drop the lines after the position that training resumes from: they will be written again."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():
         return
-    kept = [line for line in read(path.parent) if line["step"] <= step]
+    kept = [
+        line
+        for line in read(path.parent)
+        if line["step"] <= position.step and (line["kind"] == "step" or line["epoch"] <= position.epoch)
+    ]
     path.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
