@@ -112,9 +112,16 @@ class Catalog:
 
     def recover(self, paths: Iterable[str]) -> None:
         """Mark the media with these source paths as read behind a hole."""
+        self._with_paths("UPDATE media SET recovered = 1", paths)
+
+    def withdraw(self, paths: Iterable[str]) -> None:
+        """Forget the media with these source paths."""
+        self._with_paths("DELETE FROM media", paths)
+
+    def _with_paths(self, what: str, paths: Iterable[str]) -> None:
         self._db.execute("CREATE TEMP TABLE found (path TEXT PRIMARY KEY) WITHOUT ROWID")
         self._db.executemany("INSERT OR IGNORE INTO found VALUES (?)", ((p,) for p in paths))
-        self._db.execute("UPDATE media SET recovered = 1 WHERE path IN (SELECT path FROM found)")
+        self._db.execute(f"{what} WHERE path IN (SELECT path FROM found)")  # noqa: S608  # one of two constants
         self._db.execute("DROP TABLE found")
 
     def freeze(self) -> Media:

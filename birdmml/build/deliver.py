@@ -8,18 +8,18 @@ told how far its deliveries are safe.
 from __future__ import annotations
 
 import contextlib
-from collections import defaultdict
+import itertools
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any, BinaryIO, Protocol
+from typing import Any, Protocol
 
 from birdmml import files
 from birdmml.build import ingest
+from birdmml.build.spool import Spool, Spools, plain_record
 from birdmml.schema import Delivery, Photo, Recording, Reject
-
-SPOOL_BYTES = 64 << 20
 
 
 class Session(Protocol):
@@ -43,6 +43,9 @@ class Session(Protocol):
     def recovered(self) -> Iterator[str]:
         """Locators of what was read behind a hole."""
 
+    def withdrawn(self) -> Iterator[str]:
+        """Locators of what was delivered and must not be used after all."""
+
     def facts(self) -> dict[str, Any]:
         """What the manifest says about this reading."""
 
@@ -52,6 +55,9 @@ class Session(Protocol):
     def close(self) -> None:
         """Let go of files and connections."""
 
+    turn: Callable[[], None]
+    """Set by the reader: a session calls it where it wants to hear soon what is safe (before it frees a file)."""
+
 
 class Listing:
     """A session over a source that lists its records; at most `limit` of a kind and species."""
@@ -59,6 +65,7 @@ class Listing:
     def __init__(self, source: ModuleType, settings: Any, limit: int | None) -> None:
         self._source, self._settings, self._limit = source, settings, limit
         self.resumes = False
+        self.turn: Callable[[], None] = lambda: None
         # Counted in a first pass: it finds broken manifests before any work, and nothing is kept in memory.
         self.total: int | None = sum(1 for d in self if not isinstance(d.record, Reject))
 
@@ -80,6 +87,10 @@ class Listing:
         return iter(())
 
     def recovered(self) -> Iterator[str]:
+        """Nothing."""
+        return iter(())
+
+    def withdrawn(self) -> Iterator[str]:
         """Nothing."""
         return iter(())
 
@@ -108,100 +119,68 @@ class Keys:
     def __call__(self, record: Photo | Recording | Reject) -> str:
         """Records, settings, and the size and time of the input file, as 32 hex digits."""
         stamp = "" if isinstance(record, Reject) else self._stamp(self._settings, record.locator)
-        return files.digest([self.base, type(record).__name__, _plain(record), stamp])[:32]
-
-
-def _plain(record: Photo | Recording | Reject) -> dict[str, Any]:
-    """What `dataclasses.asdict` gives, without its deep copies: this runs for every record."""
-    value = dict(record.__dict__)
-    if not isinstance(record, Reject):
-        caption = record.caption
-        value["credit"] = record.credit.__dict__
-        value["caption"] = {**caption.__dict__, "credit": caption.credit.__dict__} if caption else None
-    return value
-
-
-@dataclass
-class _Chunk:
-    items: list[ingest.Item]
-    spool: BinaryIO | None = None
-    bytes: int = 0
-    first_seq: int = 0
-    last_seq: int = 0
+        return files.digest([self.base, type(record).__name__, plain_record(record), stamp])[:32]
 
 
 class Chunks:
     """Deliveries as ingest tasks, less what is done already.
 
-    `finished(index)` must be called as a task's receipt arrives: then its spool goes and the session hears of it.
+    What a source hands over with its bytes, and does not hand over again, is put on disk as a spool before the
+    source hears that it is safe; a spool that an earlier build has left is worked off first. `finished(index)` must
+    be called as a task's receipt arrives.
     """
 
     def __init__(
         self, session: Session, template: ingest.Task, keys: Keys, is_done: Callable[[str], bool]
     ) -> None:
         self._session, self._template, self._keys, self._is_done = session, template, keys, is_done
-        self._flying: dict[int, tuple[int, str]] = {}  # Task number -> its first seq and its spool.
-        self._chunk = _Chunk([])
+        self._spools = Spools(Path(template.folder).with_name("spool"))
+        self._numbers = itertools.count(max(template.chunk, self._spools.next_number()))
+        self._flying: list[int] = []
+        self._ready: deque[ingest.Task] = deque()
+        self._chunk: Spool | None = None
         self._seen = 0
-        self.count = 0
         self.records = 0
         self.reused = 0
 
     def __iter__(self) -> Iterator[ingest.Task]:
+        for number, items, path in self._spools.left():
+            yield self._fly(replace(self._template, chunk=number, items=items, spool=path))
+        self._session.turn = self._seal
         for delivery in self._session:
+            while self._ready:
+                yield self._fly(self._ready.popleft())
             self._seen = delivery.seq
             self.records += not isinstance(delivery.record, Reject)
             key = self._keys(delivery.record)
             if self._is_done(key):
                 self.reused += 1
                 continue
-            self._put(delivery, key)
-            if len(self._chunk.items) >= ingest.CHUNK_RECORDS or self._chunk.bytes >= SPOOL_BYTES:
-                yield self._task()
-        if self._chunk.items:
-            yield self._task()
-        self._tell()
+            if self._chunk is None:
+                self._chunk = self._spools.new(next(self._numbers))
+            self._chunk.put(delivery, key)
+            if self._chunk.full:
+                self._seal()
+        self._seal()
+        while self._ready:
+            yield self._fly(self._ready.popleft())
 
     def finished(self, index: int) -> None:
         """The receipt of the index-th task is on disk."""
-        _, spool = self._flying.pop(index)
-        if spool:
-            Path(spool).unlink(missing_ok=True)
-        self._tell()
+        self._spools.drop(self._flying[index])
 
-    def _tell(self) -> None:
-        unsafe = [first for first, _ in self._flying.values()]
-        if self._chunk.items:
-            unsafe.append(self._chunk.first_seq)
-        self._session.acknowledge(min(unsafe) - 1 if unsafe else self._seen)
+    def _fly(self, task: ingest.Task) -> ingest.Task:
+        self._flying.append(task.chunk)
+        return task
 
-    def _put(self, delivery: Delivery, key: str) -> None:
-        chunk, where = self._chunk, None
-        if delivery.data is not None:
-            if chunk.spool is None:
-                chunk.spool = self._spool_path().open("wb")
-            where = (chunk.bytes, len(delivery.data))
-            chunk.spool.write(delivery.data)
-            chunk.bytes += len(delivery.data)
-        if not chunk.items:
-            chunk.first_seq = delivery.seq
-        chunk.items.append(ingest.Item(delivery.record, key, where))
-
-    def _spool_path(self) -> Path:
-        folder = Path(self._template.folder).with_name("spool")
-        folder.mkdir(exist_ok=True)
-        return folder / f"{self._template.chunk + self.count:06d}.bin"
-
-    def _task(self) -> ingest.Task:
-        chunk, self._chunk = self._chunk, _Chunk([])
-        spool = ""
-        if chunk.spool is not None:
-            chunk.spool.close()
-            spool = chunk.spool.name
-        self._flying[self.count] = (chunk.first_seq, spool)
-        number = self._template.chunk + self.count
-        self.count += 1
-        return replace(self._template, chunk=number, items=tuple(chunk.items), spool=spool)
+    def _seal(self) -> None:
+        """Make a task of what has come so far, and tell the source that it is safe."""
+        if self._chunk is not None:
+            chunk, self._chunk = self._chunk, None
+            path = chunk.seal(durable=self._session.resumes)
+            task = replace(self._template, chunk=chunk.number, items=tuple(chunk.items), spool=path)
+            self._ready.append(task)
+        self._session.acknowledge(self._seen)
 
 
 @contextlib.contextmanager

@@ -77,14 +77,20 @@ def _measure(
     look_alikes: NDArray[np.int64],
 ) -> dict[str, Any]:
     keys: Mapping[str, NDArray[Any]] = {
-        "recording": media.group[audio],
-        "observation": media.group[image],
-        "image_bytes": media.sha[image],
-        "audio_bytes": media.sha[audio],
-        "photographer": media.author[image],
-        "recordist": media.author[audio],
+        "recording": _codes(media.group[audio]),
+        "observation": _codes(media.group[image]),
+        "image_bytes": _codes(media.sha[image]),
+        "audio_bytes": _codes(media.sha[audio]),
+        "photographer": _codes(media.author[image]),
+        "recordist": _codes(media.author[audio]),
     }
     return {name: asdict(leak) for name, leak in split_leakage(sides, keys, look_alikes[image]).items()}
+
+
+def _codes(hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """Small numbers for hashes [N]; -1 where nothing is known."""
+    _, codes = np.unique(hashes, return_inverse=True)
+    return np.where(hashes == 0, -1, codes)
 
 
 def of_captions(root: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
@@ -104,7 +110,8 @@ def of_captions(root: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
             start += batch.num_rows
     labels = np.array(taken["label"], dtype=np.int64)
     _, groups = np.unique(np.array(taken["observation_id"], dtype=object).astype(str), return_inverse=True)
+    species = {label: taxonomy.by_label(label) for label in np.unique(labels).tolist()}
     return {
-        name: caption_leakage(taken[name], labels, groups, taxonomy.by_label)
+        name: caption_leakage(taken[name], labels, groups, species)
         for name in ("caption", "caption_name_free")
     }

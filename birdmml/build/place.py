@@ -43,7 +43,7 @@ class Place:
 
     def __exit__(self, kind: type[BaseException] | None, value: object, trace: TracebackType | None) -> None:
         self._lock.release()
-        worth_keeping = any(self.staging.glob("*.json")) or any(self.source.glob("*"))
+        worth_keeping = any(self.staging.glob("*.json")) or any(self.source.glob("**/*"))
         if kind is not None and not worth_keeping:
             shutil.rmtree(self.work, ignore_errors=True)
 
@@ -51,10 +51,7 @@ class Place:
         """Make the work folder ready for a build with this key; True if earlier work of the same can be used."""
         plan = self.work / "plan"
         resumed = plan.is_file() and plan.read_text(encoding="utf-8") == key and self.staging.is_dir()
-        if not resumed:
-            shutil.rmtree(self.staging, ignore_errors=True)
-            shutil.rmtree(self.source, ignore_errors=True)
-        for folder in (self.dataset, self.spool):
+        for folder in (self.dataset,) if resumed else (self.dataset, self.staging, self.source, self.spool):
             shutil.rmtree(folder, ignore_errors=True)
         self.staging.mkdir(exist_ok=True)
         self.dataset.mkdir()

@@ -174,6 +174,7 @@ class _Build:
         self.tell("decode and check", 0, total)
         pool.feed(ingest.ingest, chunks, done_one)
         catalog.reject(session.absent())
+        catalog.withdraw(session.withdrawn())
         catalog.recover(session.recovered())
         resumed = known if session.resumes else chunks.reused
         if not chunks.records and not resumed:

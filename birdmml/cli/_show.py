@@ -20,20 +20,23 @@ def progress_bar(quiet: bool = False) -> Iterator[Callable[[str, int, int], None
     """A callback (stage, done, total) that draws one bar a stage on a terminal, and nothing elsewhere."""
     from tqdm import tqdm
 
-    bars: dict[str, Any] = {}
+    current: tuple[str, Any] = ("", None)
 
     def show(stage: str, done: int, total: int) -> None:
-        if stage not in bars:
-            for bar in bars.values():
-                bar.close()
-            bars[stage] = tqdm(total=total, desc=stage, leave=False, disable=True if quiet else None)
-        bars[stage].update(done - bars[stage].n)
+        nonlocal current
+        if stage != current[0]:
+            if current[1] is not None:
+                current[1].close()
+            bar = tqdm(total=total, desc=stage, leave=False, disable=True if quiet else None, initial=done)
+            current = (stage, bar)
+        current[1].total = total
+        current[1].update(done - current[1].n)
 
     try:
         yield show
     finally:
-        for bar in bars.values():
-            bar.close()
+        if current[1] is not None:
+            current[1].close()
 
 
 def built_lines(out: Path, built: Built) -> list[str]:

@@ -21,7 +21,15 @@ def build(
     ] = Path("data"),
     source: Annotated[str, typer.Option(help="Where the media come from; see `birdmml list`.")] = "demo",
     root: Annotated[
-        str | None, typer.Option("--from", help="folder: your folder, or a CSV/JSONL manifest.")
+        str | None,
+        typer.Option(
+            "--from", help="folder: your folder, or a CSV/JSONL manifest; release: what you have of it."
+        ),
+    ] = None,
+    record: Annotated[str | None, typer.Option(help="release: Zenodo record (18920487).")] = None,
+    zenodo: Annotated[str | None, typer.Option(help="release: address of the repository.")] = None,
+    caption: Annotated[
+        str | None, typer.Option(help="release: column of captions (combined_caption).")
     ] = None,
     species: Annotated[int | None, typer.Option(help="demo: how many species (24).")] = None,
     per_species: Annotated[int | None, typer.Option(help="demo: triplets a species (42).")] = None,
@@ -32,15 +40,20 @@ def build(
     clip_seconds: Annotated[
         float | None, typer.Option(help="Length of a clip in s (demo 3, folder 10).")
     ] = None,
-    encoding: Annotated[str | None, typer.Option(help="folder: the manifest's encoding (utf-8).")] = None,
+    encoding: Annotated[
+        str | None, typer.Option(help="folder, release: the table's encoding (utf-8).")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Same seed, settings and input: the same bytes.")] = 0,
     split: Annotated[
         str,
-        typer.Option(help="grouped (nothing related on two sides), released (the source's row order), or shares."),
+        typer.Option(
+            help="grouped (nothing related on two sides), released (the source's row order), or shares."
+        ),
     ] = "grouped",
     shares: Annotated[str | None, typer.Option(help="Shares of train/validation/test (80/10/10).")] = None,
     by_author: Annotated[
-        bool, typer.Option("--by-author", help="Keep a photographer's and a recordist's works on one side, too.")
+        bool,
+        typer.Option("--by-author", help="Keep a photographer's and a recordist's works on one side, too."),
     ] = False,
     near_duplicates: Annotated[
         int,
@@ -93,6 +106,7 @@ def build(
     given = {
         "root": root, "species": species, "per_species": per_species, "image_size": image_size,
         "synergy": synergy, "clip_seconds": clip_seconds, "encoding": encoding, "seed": seed,
+        "record": record, "zenodo": zenodo, "caption": caption,
     }  # fmt: skip
     own = _source_settings(module, source, given)
     limits = Limits(
@@ -113,6 +127,8 @@ def build(
     if dry_run:
         _print_plan(settings, out)
         return
+    if hasattr(module, "plan") and not as_json:
+        typer.echo("\n".join(module.plan(own, out)), err=True)
     # A polite kill is treated like Ctrl-C: workers end, finished work is kept.
     signal.signal(signal.SIGTERM, _raise_interrupt)
     try:

@@ -1,0 +1,216 @@
+"""What a reading of the release knows and must not forget: the table's rows, and what came of each member.
+
+One SQLite file in the build's work folder. It is committed before anybody is told that something is safe.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from birdmml.errors import SourceError
+from birdmml.schema import Caption, Credit, Photo, Recording, Reject
+from birdmml.sources._release_table import Row
+
+_TABLES = """
+CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS rows (number INTEGER PRIMARY KEY, line INTEGER, species TEXT, photo TEXT, audio TEXT,
+    taken INTEGER, doc TEXT);
+CREATE INDEX IF NOT EXISTS rows_photo ON rows (photo);
+CREATE INDEX IF NOT EXISTS rows_audio ON rows (audio);
+CREATE TABLE IF NOT EXISTS refused (path TEXT, reason TEXT, detail TEXT);
+CREATE TABLE IF NOT EXISTS members (kind TEXT, key TEXT, name TEXT, state TEXT, reason TEXT,
+    PRIMARY KEY (kind, key)) WITHOUT ROWID;
+"""
+HAD = ("complete", "recovered")
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A row of the table that has no photo or no clip; `state` is what is known of the member ("": nothing)."""
+
+    line: int
+    species: str
+    kind: str
+    path: str
+    state: str
+    reason: str
+
+
+class Index:
+    """The file at `path`, created where there is none."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._db = sqlite3.connect(path, isolation_level=None)
+            self._db.executescript(f"PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; {_TABLES}")
+            self._db.execute("BEGIN")
+        except sqlite3.DatabaseError as e:
+            raise SourceError(
+                f"{path} cannot be used ({e}): delete {path.parent.parent} to start over"
+            ) from e
+
+    def close(self) -> None:
+        """Let go; what was not committed is forgotten."""
+        self._db.close()
+
+    def commit(self) -> None:
+        """Put everything on disk."""
+        self._db.execute("COMMIT")
+        self._db.execute("BEGIN")
+
+    def fact(self, name: str) -> Any:
+        """Something small that was noted, None if it was not."""
+        found = self._db.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
+        return json.loads(found[0]) if found else None
+
+    def note(self, name: str, value: Any) -> None:
+        """Note something small."""
+        self._db.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, json.dumps(value)))
+
+    def load(self, rows: Iterable[Row | Reject], limit: int | None) -> None:
+        """Take the table in: all rows, of which at most `limit` a species are wanted."""
+        self._db.execute("DELETE FROM rows")
+        self._db.execute("DELETE FROM refused")
+        taken: dict[str, int] = {}
+        warnings: dict[str, int] = {}
+        for row in rows:
+            if isinstance(row, Reject):
+                self._db.execute("INSERT INTO refused VALUES (?, ?, ?)", (row.path, row.reason, row.detail))
+                continue
+            taken[row.species] = taken.get(row.species, 0) + 1
+            wanted = limit is None or taken[row.species] <= limit
+            for slug in row.warnings:
+                warnings[slug] = warnings.get(slug, 0) + 1
+            values = (row.number, row.line, row.species, row.photo_key, row.audio_key, int(wanted), _doc(row))
+            self._db.execute("INSERT INTO rows VALUES (?, ?, ?, ?, ?, ?, ?)", values)
+        self.note("table", {"rows": sum(taken.values()), "species": len(taken)})
+        self.note("disagreements", dict(sorted(warnings.items())))
+
+    def refused(self) -> Iterator[Reject]:
+        """Rows of the table that are none."""
+        for path, reason, detail in self._db.execute(
+            "SELECT path, reason, detail FROM refused ORDER BY rowid"
+        ):
+            yield Reject(path, reason, detail)
+
+    def total(self) -> int:
+        """How many photos and clips the wanted rows name."""
+        query = "SELECT count(*) + count(DISTINCT audio) FROM rows WHERE taken"
+        return int(self._db.execute(query).fetchone()[0])
+
+    def listed(self, kind: str, key: str) -> bool:
+        """Whether any row, wanted or not, names this member."""
+        query = f"SELECT 1 FROM rows WHERE {kind} = ? LIMIT 1"  # noqa: S608  # "photo" or "audio"
+        return self._db.execute(query, (key,)).fetchone() is not None
+
+    def photos(self, key: str) -> list[Photo]:
+        """A photo for each wanted row that shows this member."""
+        query = "SELECT number, species, audio, doc FROM rows WHERE photo = ? AND taken ORDER BY number"
+        found = self._db.execute(query, (key,)).fetchall()
+        return [
+            self._photo(key if not i else f"{key}#row{number}", number, species, audio, json.loads(doc))
+            for i, (number, species, audio, doc) in enumerate(found)
+        ]
+
+    def recordings(self, key: str) -> list[Recording]:
+        """A recording for each species under which wanted rows name this member: one, unless the table errs."""
+        query = "SELECT species, doc FROM rows WHERE audio = ? AND taken GROUP BY species HAVING min(number)"
+        found = {s: json.loads(doc) for s, doc in self._db.execute(query, (key,))}
+        order = sorted(found, key=lambda s: (self._recording_id(key, s) != key, s))
+        return [
+            Recording(
+                id=self._recording_id(key, species),
+                species=species,
+                locator=found[species]["audio"],
+                recording=found[species]["recording"],
+                credit=Credit(**found[species]["audio_credit"]),
+            )
+            for species in order
+        ]
+
+    def know(self, kind: str, key: str) -> tuple[str, str] | None:
+        """(name, state) of a member that was met before."""
+        query = "SELECT name, state FROM members WHERE kind = ? AND key = ?"
+        found = self._db.execute(query, (kind, key)).fetchone()
+        return (found[0], found[1]) if found else None
+
+    def met(self, kind: str, key: str, name: str, state: str, reason: str = "") -> None:
+        """Note what became of a member."""
+        self._db.execute(
+            "INSERT OR REPLACE INTO members VALUES (?, ?, ?, ?, ?)", (kind, key, name, state, reason)
+        )
+
+    def missing(self) -> Iterator[Missing]:
+        """The halves that wanted rows lack, in the table's order."""
+        query = (
+            "SELECT line, species, kind, path, state, reason FROM ("
+            "SELECT line, species, 'photo' AS kind, photo AS key, json_extract(doc, '$.photo') AS path FROM rows "
+            "WHERE taken UNION ALL "
+            "SELECT line, species, 'audio', audio, json_extract(doc, '$.audio') FROM rows WHERE taken) "
+            "LEFT JOIN members USING (kind, key) "
+            "WHERE state IS NULL OR state NOT IN ('complete', 'recovered') ORDER BY line, kind"
+        )
+        for line, species, kind, path, state, reason in self._db.execute(query):
+            yield Missing(line, species, kind, path, state or "", reason or "")
+
+    def paths(self, kind: str, state: str) -> Iterator[str]:
+        """Locators of the media of a kind that came from members in this state."""
+        query = (
+            f"SELECT DISTINCT json_extract(doc, '$.{kind}') FROM members JOIN rows ON {kind} = key "  # noqa: S608
+            "WHERE kind = ? AND state = ?"  # `kind` is "photo" or "audio"
+        )
+        yield from (path for (path,) in self._db.execute(query, (kind, state)))
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Members by kind and state."""
+        found: dict[str, dict[str, int]] = {}
+        query = "SELECT kind, state, count(*) FROM members GROUP BY kind, state ORDER BY kind, state"
+        for kind, state, n in self._db.execute(query):
+            found.setdefault(kind, {})[state] = n
+        return found
+
+    def _photo(self, identity: str, number: int, species: str, audio: str, doc: dict[str, Any]) -> Photo:
+        return Photo(
+            id=identity,
+            species=species,
+            locator=doc["photo"],
+            observation=doc["observation"],
+            credit=Credit(**doc["image_credit"]),
+            caption=Caption(doc["caption"], "provided", Credit(**doc["caption_credit"])),
+            partner=self._recording_id(audio, species),
+            row=number,
+            split=doc["split"],
+            metadata=doc["metadata"],
+        )
+
+    def _recording_id(self, key: str, species: str) -> str:
+        """The member's key; with the species where an earlier row has the member under another one."""
+        query = "SELECT species FROM rows WHERE audio = ? AND taken ORDER BY number LIMIT 1"
+        first = self._db.execute(query, (key,)).fetchone()
+        return key if first is None or first[0] == species else f"{key}#{species}"
+
+
+def _doc(row: Row) -> str:
+    extra = dict(row.extra)
+    split = extra.pop("split", "").strip().casefold()
+    return json.dumps(
+        {
+            "photo": row.photo,
+            "audio": row.audio,
+            "caption": row.caption,
+            "observation": row.observation,
+            "recording": row.recording,
+            "image_credit": asdict(row.image_credit),
+            "audio_credit": asdict(row.audio_credit),
+            "caption_credit": asdict(row.caption_credit),
+            "split": {"val": "validation", "valid": "validation", "dev": "validation"}.get(split, split),
+            "metadata": json.dumps(extra, ensure_ascii=False, sort_keys=True) if extra else "",
+        },
+        ensure_ascii=False,
+    )

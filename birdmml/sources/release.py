@@ -1,0 +1,292 @@
+"""The published Bird-MML (Zenodo record 18920487), read past its missing part, or files of it that you have.
+
+The archives are read as streams: a member goes from the archive into the build without lying on the disk as a file,
+and a part is downloaded, checked, read and deleted before the next one comes. What cannot be had is listed row by row.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from birdmml import files
+from birdmml.errors import MediaError, SourceError
+from birdmml.salvage.hold import Loss, Member, Refusal
+from birdmml.salvage.store import Limits
+from birdmml.schema import Card, Delivery, Photo, Recording, Reject
+from birdmml.sources import _release_fake, _release_table
+from birdmml.sources._release_archive import Archives
+from birdmml.sources._release_index import HAD, Index
+from birdmml.sources._release_paths import PREFIX, member_key
+from birdmml.sources._release_shelf import Download, Folder, Shelf, Tell, every, look, needed
+from birdmml.sources._zenodo import ZENODO, Release
+
+CARD = Card(
+    summary="Bird-MML as published: 149,681 rows of 150 species, with a part of its audio missing",
+    license="as each file's row says; unknown where the release does not say",
+    citation="Koutoupis et al., The More, the Merrier: Contrastive Fusion, CVPR 2026 (arXiv 2511.21331)",
+    url="https://zenodo.org/records/18920487",
+)
+# What the paper reports; compared with what is found, never assumed.
+PAPER = {"rows": 149_681, "species": 150}
+LIMITS = Limits(member_bytes=64 << 20)
+KINDS = ("photo", "audio")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """`root` is a folder with files of the release (else they are downloaded from `zenodo`'s record `record`);
+    `caption` is the table's column of captions, `encoding` the table's; clips are cut to `clip_seconds`.
+    """
+
+    root: str = ""
+    record: str = "18920487"
+    zenodo: str = ZENODO
+    caption: str = _release_table.CAPTION
+    clip_seconds: float = 10.0
+    encoding: str = "utf-8"
+
+
+def session(settings: Settings, folder: Path, limit: int | None, retry_failed: bool, tell: Tell) -> Session:
+    """One reading of the release; `folder` keeps what it must not forget."""
+    return Session(settings, folder, limit, retry_failed, tell)
+
+
+def open_media(settings: Settings, locator: str) -> Path:
+    """A file of an unpacked release; raises MediaError if it has gone."""
+    for base in (Path(settings.root).expanduser(), Path(settings.root).expanduser() / PREFIX):
+        if (path := base / locator).is_file():
+            return path
+    raise MediaError("missing_file", "there is no such file")
+
+
+def stamp(settings: Settings, locator: str) -> str:
+    """Members of archives are named by the checked archive; files of an unpacked one by size and time."""
+    if not settings.root:
+        return ""
+    try:
+        info = open_media(settings, locator).stat()
+    except MediaError:
+        return ""
+    return f"{info.st_size}:{info.st_mtime_ns}"
+
+
+def decoding(settings: Settings) -> dict[str, Any]:
+    """The settings that decide what a record becomes: not where its bytes come from."""
+    return {"clip_seconds": settings.clip_seconds}
+
+
+def public_settings(settings: Settings) -> dict[str, Any]:
+    """The settings without the user's path."""
+    return {k: v for k, v in asdict(settings).items() if k not in ("root", "zenodo")}
+
+
+def plan(settings: Settings, out: Path) -> list[str]:
+    """What would be read, in lines: files, sizes, what is missing, and the room on the disk."""
+    if settings.root:
+        release = Folder(Path(settings.root).expanduser()).release
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            release = look(settings.zenodo, settings.record, Path(folder))
+    return [*_listed(release), *_room(settings, release, out)]
+
+
+def _listed(release: Release) -> Iterator[str]:
+    yield f"table   {release.csv.key} ({files.human_bytes(release.csv.size)})"
+    for kind, archives in (("photos", release.photos), ("audio", release.audio)):
+        for archive in archives:
+            size = files.human_bytes(sum(f.size for f in archive.files))
+            parts = f", {len(archive.files)} parts" if archive.split else ""
+            unsure = sum(f.md5 is None for f in archive.files)
+            yield f"{kind:<7} {archive.name} ({size}{parts}{f', {unsure} without an MD5' if unsure else ''})"
+            if archive.missing:
+                yield f"        missing: {', '.join(archive.missing)}; what lay in them is lost, the rest is read"
+
+
+def _room(settings: Settings, release: Release, out: Path) -> Iterator[str]:
+    verb = "read" if settings.root else "download"
+    yield f"{verb:<7} {needed(release)}"
+    place = next(p for p in (out.expanduser().resolve(), *out.expanduser().resolve().parents) if p.exists())
+    free = shutil.disk_usage(place).free
+    total = sum(f.size for f in every(release))
+    # Encoded media wait in staging while the dataset is written: twice the data, and one part.
+    most = 2 * total + (0 if settings.root else max(f.size for f in every(release)))
+    yield f"disk    up to {files.human_bytes(most)} needed at {place}, {files.human_bytes(free)} free"
+    if free < most:
+        yield "        that may not be enough: free some space, or name another --out"
+
+
+class Session:
+    """Deliveries from the archives, in the order in which they stand there."""
+
+    def __init__(
+        self, settings: Settings, folder: Path, limit: int | None, retry_failed: bool, tell: Tell
+    ) -> None:
+        self._settings, self._tell = settings, tell
+        self.resumes = True
+        self.turn: Callable[[], None] = lambda: None
+        self._index = Index(folder / "release.sqlite")
+        self._shelf: Shelf = (
+            Folder(Path(settings.root).expanduser(), self._index)
+            if settings.root
+            else Download(settings.zenodo, settings.record, folder, retry_failed, tell)
+        )
+        self._seq = 0
+        self._load(limit)
+        root = Path(settings.root).expanduser() if settings.root else None
+        self._archives = Archives(self._shelf, self._index, folder, LIMITS, root, lambda: self.turn())
+        self.total: int | None = self._index.total()
+
+    def __iter__(self) -> Iterator[Delivery]:
+        for reject in self._index.refused():
+            yield self._numbered(reject)
+        for kind in KINDS:
+            for event, path in self._archives.events(kind):
+                yield from self._event(kind, event, path)
+                self._archives.heard(event, self._seq)
+        self._require()
+
+    def acknowledge(self, seq: int) -> None:
+        """Everything delivered so far up to `seq` is safe: parts that were read may go."""
+        self._index.commit()
+        self._archives.acknowledge(seq)
+
+    def absent(self) -> Iterator[Reject]:
+        """Every row that lacks a half, with the reason; and members that no row names."""
+        holes = {kind: self._archives.unavailable(kind) for kind in KINDS}
+        for row in self._index.missing():
+            word = "photo" if row.kind == "photo" else "clip"
+            if row.state == "ambiguous":
+                slug, why = "ambiguous", row.reason
+            elif row.state:
+                slug, why = row.state, row.reason
+            elif holes[row.kind]:
+                slug, why = (
+                    "lost",
+                    f"it is in none of the parts that are there (not there: {', '.join(holes[row.kind])})",
+                )
+            else:
+                slug, why = "absent", "the archive has no such member"
+            where = f"{self._shelf.release.csv.key}, line {row.line}"
+            yield Reject(where, f"{row.kind}_{slug}", f"{word} {row.path}: {why}", True, row.species)
+
+    def withdrawn(self) -> Iterator[str]:
+        """Locators of media that were handed over and then turned out to be one of two with the same name."""
+        for kind in KINDS:
+            yield from self._index.paths(kind, "ambiguous")
+
+    def recovered(self) -> Iterator[str]:
+        """Locators of what was read behind a hole; once all holes of an archive have closed, nothing is."""
+        for kind in KINDS:
+            if self._archives.holes(kind):
+                yield from self._index.paths(kind, "recovered")
+
+    def facts(self) -> dict[str, Any]:
+        """What the manifest says: the table and the archives as found, beside what the paper says."""
+        return {
+            "demo": False,
+            "paper": PAPER,
+            "table": self._index.fact("table"),
+            "disagreements": self._index.fact("disagreements"),
+            "members": {kind: self._members(kind) for kind in KINDS},
+            "not_there": {kind: self._archives.unavailable(kind) for kind in KINDS},
+            "broken_inside": {kind: self._archives.broken(kind) for kind in KINDS},
+            "uncertain_bytes": {kind: self._archives.uncertain(kind) for kind in KINDS},
+            "without_md5": sum(f.md5 is None for f in every(self._shelf.release)),
+        }
+
+    def _members(self, kind: str) -> dict[str, int]:
+        counts = self._index.counts().get(kind, {})
+        if not self._archives.holes(kind) and (proven := counts.pop("recovered", 0)):
+            counts["complete"] = counts.get("complete", 0) + proven
+        return counts
+
+    def unfinished(self) -> str:
+        """The parts that could not be had, and how to go on with them."""
+        gone = [name for kind in KINDS for name in self._archives.unavailable(kind)]
+        if not gone:
+            return ""
+        how = (
+            f"put them into {self._settings.root} and run the same command with --resume"
+            if self._settings.root
+            else "when they can be had, run the same command with --resume --retry-failed"
+        )
+        return f"{', '.join(gone)} could not be read: {how}"
+
+    def close(self) -> None:
+        """Close the files; what was not acknowledged comes again."""
+        self._shelf.close()
+        self._index.close()
+
+    def _load(self, limit: int | None) -> None:
+        """Take the table in, once; a changed one may not be mixed with what was built from the old one."""
+        shelf, index = self._shelf, self._index
+        path = shelf.path(shelf.release.csv)
+        if path is None:
+            state = shelf.states[shelf.release.csv.key]
+            raise SourceError(
+                f"{shelf.release.csv.key} cannot be had ({state}): nothing can be built without it"
+            )
+        which = [files.sha256_file(path), self._settings.caption, self._settings.encoding, limit]
+        if (known := index.fact("loaded")) == which:
+            return
+        if known is not None:
+            raise SourceError(
+                f"{path.name}, --caption, --encoding or --limit is another one than in the unfinished build: "
+                "delete the .partial folder to start over, or give what was given before"
+            )
+        self._tell("read the table", 0, 1)
+        index.load(_release_table.read(path, self._settings.caption, self._settings.encoding), limit)
+        index.note("loaded", which)
+        index.commit()
+        self._tell("read the table", 1, 1)
+
+    def _numbered(self, record: Photo | Recording | Reject, data: bytes | None = None) -> Delivery:
+        self._seq += 1
+        return Delivery(record, data, self._seq)
+
+    def _event(self, kind: str, event: Member | Refusal | Loss, path: Path | None) -> Iterator[Delivery]:
+        key, index = member_key(event.name), self._index
+        known = index.know(kind, key)
+        if not isinstance(event, Member):
+            state = "refused" if isinstance(event, Refusal) else "lost"
+            if known is None or known[1] not in HAD:
+                index.met(kind, key, event.name, state, event.reason)
+            if state == "refused":
+                yield self._numbered(Reject(event.name, "member_refused", event.reason, absent=True))
+        elif known is not None and known[1] in HAD and known[0] != event.name:
+            both = f"{known[0]} and {event.name} have the same name but for spelling: which is meant cannot be known"
+            index.met(kind, key, event.name, "ambiguous", both)
+            yield self._numbered(Reject(event.name, "member_ambiguous", both, absent=True))
+        elif known is None or known[1] not in (*HAD, "ambiguous"):
+            yield from self._member(kind, key, event, path)
+
+    def _member(self, kind: str, key: str, member: Member, path: Path | None) -> Iterator[Delivery]:
+        records: Sequence[Photo | Recording] = (
+            self._index.photos(key) if kind == "photo" else self._index.recordings(key)
+        )
+        for record in records:
+            yield self._numbered(record, None if path else member.data)
+        if not records and not self._index.listed(kind, key):
+            detail = "no row of the table names this member"
+            yield self._numbered(Reject(member.name, "not_in_table", detail, absent=True))
+        self._index.met(kind, key, member.name, member.state)
+
+    def _require(self) -> None:
+        """Stop where one kind has no archive that could be opened at all: a build would be empty."""
+        for kind in KINDS:
+            if not self._archives.opened(kind):
+                gone = ", ".join(self._archives.unavailable(kind)) or "no archive with that in its name"
+                raise SourceError(
+                    f"the release has no {kind} that can be read ({gone}): download it again, or with --retry-failed"
+                )
+
+
+def fake(root: Path, seed: int) -> Settings:
+    """Write a small release in its true layout, with a part missing; for the contract test."""
+    _release_fake.write(root, seed, species=4, rows=6)
+    return Settings(str(root), clip_seconds=1.0)
