@@ -10,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
+from birdmml.salvage.stream import Member, Stream
+
 NAMES = [chr(97 + i // 26) + chr(97 + i % 26) for i in range(26 * 26)]
 
 
@@ -133,3 +135,25 @@ def mixed(seed: int, most: int = 40, noise: bool = True) -> dict[str, bytes]:
         data = [bytes(size), wav(rng, size // 2), b"text %d " % i * (size // 7), rng.bytes(size)][kind]
         files["/".join(["d" * int(rng.integers(1, 70))] * int(rng.integers(1, 4))) + f"/{i}"] = data
     return files
+
+
+SMALL = birds(60, 20000)
+
+
+def drink(stream: Stream, got: dict[str, Member], stop: int | None = None, every: int = 1) -> bool:
+    """Take members as a consumer does, the first of each name; whether the end was reached before `stop` events."""
+    last = 0
+    for n, event in enumerate(stream, 1):
+        if isinstance(event, Member):
+            got.setdefault(event.name, event)
+        last = event.seq
+        if n % every == 0:
+            stream.acknowledge(last)
+        if n == stop:
+            return False
+    stream.acknowledge(last)
+    return True
+
+
+def plain(got: dict[str, Member]) -> dict[str, bytes]:
+    return {name: member.data for name, member in got.items()}
