@@ -96,7 +96,13 @@ def manifest(rows: dict[str, list[dict[str, object]]], **changes: object) -> dic
         "demo": True,
         "birdmml_version": "0.1.0",
         "source": {"name": "demo", "settings": {"species": 4}, "facts": {"ceilings": {}}},
-        "settings": {"clip_s": CLIP_S, "rate_hz": RATE_HZ, "seed": 0, "split_fractions": [0.8, 0.1, 0.1]},
+        "settings": {
+            "clip_s": CLIP_S,
+            "rate_hz": RATE_HZ,
+            "seed": 0,
+            "split": "grouped",
+            "split_fractions": [0.8, 0.1, 0.1],
+        },
         "taxonomy": {"species": 150, "digest": "d" * 64},
         "counts": {
             "rows": len(every),

@@ -54,27 +54,58 @@ def checks(catalog: Catalog, tally: Tally, max_rejects: float) -> dict[str, Any]
     }
 
 
-def of_rows(shards: Sequence[Shard]) -> dict[str, Any]:
+def of_rows(catalog: Catalog, shards: Sequence[Shard]) -> dict[str, Any]:
     """What the written rows add to the validation record."""
     total = _total(shards)
     return {
         "captions_by_origin": _part(total, "origin"),
         "unknown_licenses": {part: total[part, UNKNOWN_LICENSE] for part in ("image", "audio", "caption")},
         "recovered_rows": sum(_part(total, "recovered").values()),
+        "by_species": _by_species(catalog, total),
     }
+
+
+def names_in_captions(shards: Sequence[Shard]) -> dict[str, dict[str, float]]:
+    """Shares of all rows whose caption, as it is and name-free, has a name of the species, by kind of name."""
+    total, rows = _total(shards), sum(s.rows for s in shards)
+    return {
+        column: {
+            kind: total[f"{column} names", kind] / rows for kind in ("common", "scientific", "part", "any")
+        }
+        for column in ("caption", "caption_name_free")
+    }
+
+
+def _by_species(catalog: Catalog, total: Counter[tuple[str, str]]) -> list[dict[str, Any]]:
+    """Rows of each species: complete, recovered, and lost because a half of them is nowhere; in taxonomic order."""
+    lost = dict(
+        catalog.select(
+            "SELECT species, count(DISTINCT path) FROM rejects WHERE absent AND species <> '' GROUP BY species"
+        )
+    )
+    rows = [
+        {
+            "species": s.scientific_name,
+            "complete": total["complete", s.scientific_name],
+            "recovered": total["recovered", s.scientific_name],
+            "lost": lost.get(s.scientific_name, 0),
+        }
+        for s in taxonomy.all_species()
+    ]
+    return [row for row in rows if row["complete"] or row["recovered"] or row["lost"]]
 
 
 def _duplicates(catalog: Catalog) -> list[dict[str, Any]]:
     """Media that are byte for byte the same; they stay, on one side of the split."""
     found = catalog.select(
         "SELECT sha256, path, label FROM place JOIN media USING (n) WHERE sha256 IN "
-        "(SELECT sha256 FROM media GROUP BY sha256 HAVING count(*) > 1) ORDER BY sha256, m"
+        "(SELECT sha256 FROM media GROUP BY sha256 HAVING count(DISTINCT path) > 1) ORDER BY sha256, m"
     )
     groups = islice(((sha, list(group)) for sha, group in groupby(found, key=lambda row: row[0])), MAX_LISTED)
     return [
         {
             "sha256": sha,
-            "paths": [path for _, path, _ in group],
+            "paths": list(dict.fromkeys(path for _, path, _ in group)),
             "species": sorted({taxonomy.by_label(label).scientific_name for _, _, label in group}),
         }
         for sha, group in groups

@@ -11,7 +11,7 @@ import jinja2
 from markupsafe import Markup
 
 from birdmml import __version__
-from birdmml.build.report_text import markdown, printable, templates
+from birdmml.build.report_text import RELATIONS, markdown, printable, templates
 from birdmml.columns import COLUMNS
 from birdmml.schema import SPLITS, UNKNOWN_LICENSE
 
@@ -48,6 +48,12 @@ def render_card(manifest: Mapping[str, Any], validation: Mapping[str, Any]) -> s
         ceilings=manifest["source"].get("facts", {}).get("ceilings", {}),
         licenses=[(part, _by_count(licenses[part])) for part in PARTS],
         rejects=_by_count(validation["rejects_by_reason"]),
+        absent=_by_count(validation["absent_by_reason"]),
+        leaks=validation["leakage"]["splits"],
+        captions=validation["leakage"]["captions"],
+        relations=RELATIONS,
+        paper=manifest["source"].get("facts", {}).get("paper"),
+        table=manifest["source"].get("facts", {}).get("table"),
         origins=validation["captions_by_origin"],
         unknown=validation["unknown_licenses"],
         conflicts=sum(len(d["species"]) > 1 for d in validation["duplicates"]),

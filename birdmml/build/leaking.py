@@ -49,33 +49,25 @@ def of_splits(
     media: Media, rows: Light, rules: split.Rules, seed: int, look_alikes: NDArray[np.int64]
 ) -> dict[str, Any]:
     """How much lies on two sides: as built, and as a row-wise split of the same rows would have it."""
-    sides, image, audio = rows
-    by_row = _row_wise(media, rows, rules, seed)
     return {
         "built": rules.mode,
-        "as_built": _measure(media, sides, image, audio, look_alikes),
-        "row_wise": _measure(media, by_row, image, audio, look_alikes),
+        "as_built": _measure(media, rows, look_alikes),
+        "row_wise": _measure(media, _row_wise(media, rows, rules, seed), look_alikes),
     }
 
 
-def _row_wise(media: Media, rows: Light, rules: split.Rules, seed: int) -> NDArray[np.int8]:
-    """Each row to a split by itself, as a release without groups would be split."""
-    sides, image, _ = rows
-    if rules.mode == "released":
-        return sides
-    if (media.row >= 0).any():
-        return split.row_wise(media, rules.fractions, seed)[image]
+def _row_wise(media: Media, rows: Light, rules: split.Rules, seed: int) -> Light:
+    """The source's own rows (or, without those, the ones built), each put into a split by itself."""
+    shown = np.flatnonzero(media.partner >= 0)
+    if len(shown):
+        return split.row_wise(media, rules.fractions, seed)[shown], shown, media.partner[shown]
+    _, image, audio = rows
     draw = generator(seed, "row-wise").random(len(image))
-    return np.searchsorted(np.cumsum(rules.fractions)[:2], draw, side="right").astype(np.int8)
+    return np.searchsorted(np.cumsum(rules.fractions)[:2], draw, side="right").astype(np.int8), image, audio
 
 
-def _measure(
-    media: Media,
-    sides: NDArray[np.int8],
-    image: NDArray[np.int64],
-    audio: NDArray[np.int64],
-    look_alikes: NDArray[np.int64],
-) -> dict[str, Any]:
+def _measure(media: Media, rows: Light, look_alikes: NDArray[np.int64]) -> dict[str, Any]:
+    sides, image, audio = rows
     keys: Mapping[str, NDArray[Any]] = {
         "recording": _codes(media.group[audio]),
         "observation": _codes(media.group[image]),
@@ -93,8 +85,13 @@ def _codes(hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
     return np.where(hashes == 0, -1, codes)
 
 
-def of_captions(root: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """Names in the captions, and what a bag of words tells of the species; read from the written shards."""
+def of_captions(
+    root: Path, manifest: Mapping[str, Any], named: Mapping[str, Mapping[str, float]]
+) -> dict[str, Any]:
+    """Names in the captions, and what a bag of words tells of the species.
+
+    `named` has the shares over all rows; the probe reads up to MAX_CAPTIONS of them, evenly, from the shards.
+    """
     columns = ["caption", "caption_name_free", "label", "observation_id"]
     shards = [root / s["path"] for value in manifest["splits"].values() for s in value["shards"]]
     total = int(manifest["counts"]["rows"])
@@ -112,6 +109,6 @@ def of_captions(root: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
     _, groups = np.unique(np.array(taken["observation_id"], dtype=object).astype(str), return_inverse=True)
     species = {label: taxonomy.by_label(label) for label in np.unique(labels).tolist()}
     return {
-        name: caption_leakage(taken[name], labels, groups, species)
+        name: {**caption_leakage(taken[name], labels, groups, species), **named[name], "n": total}
         for name in ("caption", "caption_name_free")
     }

@@ -17,7 +17,7 @@ from markupsafe import Markup
 
 from birdmml import files, taxonomy
 from birdmml.build import report_draw, report_read
-from birdmml.build.report_text import TEMPLATES, printable, templates, web_address
+from birdmml.build.report_text import RELATIONS, TEMPLATES, printable, templates, web_address
 from birdmml.errors import DatasetError, MediaError
 from birdmml.media import audio, image
 from birdmml.schema import SPLITS
@@ -25,7 +25,9 @@ from birdmml.schema import SPLITS
 PER_SPECIES = 3
 MAX_SPECIES = 150
 MAX_LISTED = 200
+MAX_ABSENT = 50
 PHOTO_SIDE = 480
+MUST_NOT_LEAK = tuple(key for key, _ in RELATIONS[:5])
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,12 @@ def write_report(
         clipped_rows=survey.clipped_rows,
         shard_bytes=sum(s["bytes"] for split in manifest["splits"].values() for s in split["shards"]),
         max_listed=MAX_LISTED,
+        max_absent=MAX_ABSENT,
+        partly=any(s["recovered"] or s["lost"] for s in validation.get("by_species", ())),
+        leaks=validation["leakage"]["splits"],
+        captions=validation["leakage"]["captions"],
+        relations=RELATIONS,
+        must_not_leak=MUST_NOT_LEAK,
         per_species=PER_SPECIES,
     )
     files.write_text(root / "report" / "index.html", page)

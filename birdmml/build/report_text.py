@@ -17,6 +17,17 @@ _UNSEEN = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff\ufffe\uffff]"
 )
 
+# How rows can be related across a split, as birdmml.build.leaking names it and in words.
+RELATIONS = (
+    ("recording", "the recording"),
+    ("observation", "the observation"),
+    ("near_duplicate", "photos that look the same"),
+    ("image_bytes", "the same photo file"),
+    ("audio_bytes", "the same sound file"),
+    ("photographer", "the photographer"),
+    ("recordist", "the recordist"),
+)
+
 
 def printable(text: str) -> str:
     """`text` with each character that readers obey or refuse, unseen, replaced by a space."""

@@ -129,10 +129,11 @@ class _Build:
             extras = self._extras(pool)
             facts = session.facts()
             manifest = account.manifest(self.settings, self.source, facts, catalog, shards, extras)
-            validation |= account.of_rows(shards)
+            validation |= account.of_rows(catalog, shards)
+            named = account.names_in_captions(shards)
             validation["leakage"] = {
                 "splits": leaks,
-                "captions": leaking.of_captions(place.dataset, manifest),
+                "captions": leaking.of_captions(place.dataset, manifest, named),
             }
             self._write_words(catalog, manifest, validation)
             unfinished = session.unfinished()

@@ -16,7 +16,7 @@ from birdmml import files, taxonomy
 from birdmml.build import staging
 from birdmml.build.caption import caption_of
 from birdmml.build.catalog import Catalog
-from birdmml.build.names import name_free
+from birdmml.build.names import name_free, name_matches
 from birdmml.build.schema import arrow_schema
 from birdmml.schema import RATE_HZ, SPLITS, Caption, Credit, Split, Triplet
 
@@ -130,6 +130,15 @@ def _count(triplet: Triplet) -> Iterator[tuple[str, str]]:
     yield "caption", triplet.caption.credit.license
     recovered = triplet.image_recovered or triplet.audio_recovered
     yield ("recovered" if recovered else "complete"), triplet.species
+    species = taxonomy.resolve(triplet.species)
+    for column, text in (
+        ("caption", triplet.caption.text),
+        ("caption_name_free", name_free(triplet.caption.text, species)),
+    ):
+        found = name_matches(text, species)
+        yield from ((f"{column} names", kind) for kind, is_there in asdict(found).items() if is_there)
+        if found.common or found.scientific or found.part:
+            yield f"{column} names", "any"
 
 
 def _batches(rows: Iterable[Triplet], max_bytes: int, max_rows: int) -> Iterator[list[Triplet]]:

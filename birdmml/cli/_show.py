@@ -70,13 +70,40 @@ def dataset_lines(root: Path, manifest: Mapping[str, Any], validation: Mapping[s
         f" ({100 * validation['reject_share']:.1f} %, --max-rejects {validation['max_rejects']:g})",
     ]
     lines += [f"              {n} x {reason}" for reason, n in validation["rejects_by_reason"].items()]
+    if gone := sum(validation.get("absent_by_reason", {}).values()):
+        reasons = ", ".join(f"{n:,} {reason}" for reason, n in validation["absent_by_reason"].items())
+        lines.append(f"  not there   {gone:,}: {reasons}; each in report/absent.csv")
+    if validation.get("recovered_rows"):
+        lines.append(f"  recovered   {validation['recovered_rows']:,} rows from behind a hole in the archive")
     lines += _unused(validation)
+    lines += _leaks(manifest, validation)
     if manifest["demo"]:
         known = manifest["source"]["facts"]["ceilings"]
         lines.append(
             "  best possible accuracy, by design: "
             + ", ".join(f"{k} {100 * v:.1f} %" for k, v in known.items())
         )
+    return lines
+
+
+def _leaks(manifest: Mapping[str, Any], validation: Mapping[str, Any]) -> list[str]:
+    """How much lies on two sides, as built and row by row; names in captions."""
+    told = validation.get("leakage") or {}
+    lines = []
+    if splits := told.get("splits"):
+        shares = [
+            f"{word} {100 * here['test_share']:.0f} % (row by row {100 * there['test_share']:.0f} %)"
+            for key, word in (("recording", "recording"), ("near_duplicate", "look-alike photo"))
+            if (here := splits["as_built"].get(key)) and (there := splits["row_wise"].get(key))
+            if here["test_share"] is not None and there["test_share"] is not None
+        ]
+        if shares:
+            lines.append(
+                f"  split       {splits['built']}; test rows with a relative in training: {', '.join(shares)}"
+            )
+    if captions := told.get("captions"):
+        named = [f"{column} {100 * value['any']:.1f} %" for column, value in captions.items()]
+        lines.append(f"  names       captions that name their species: {', '.join(named)}")
     return lines
 
 

@@ -56,9 +56,11 @@ def build(
         typer.Option("--by-author", help="Keep a photographer's and a recordist's works on one side, too."),
     ] = False,
     near_duplicates: Annotated[
-        int,
-        typer.Option(min=-1, max=16, help="Photos this close (bits of 64) stay on one side; -1: off."),
-    ] = 6,
+        int | None,
+        typer.Option(
+            min=-1, max=10, help="Photos this close (bits of 64) stay on one side: 6; -1: off (demo)."
+        ),
+    ] = None,
     evalset: Annotated[
         list[str] | None,
         typer.Option(help="Folder of an evaluation set: photos like its own go to test. May be repeated."),
@@ -113,6 +115,8 @@ def build(
         clip_s=own.clip_seconds, max_image_side=max_image_side, max_pixels=max_pixels, max_seconds=max_seconds
     )
     mode, fractions = _split(split, shares)
+    if near_duplicates is None:
+        near_duplicates = getattr(module, "NEAR_RADIUS", Rules.near_radius)
     settings = BuildSettings(
         discover.canonical("source", source),
         own,

@@ -120,8 +120,9 @@ class Index:
 
     def recordings(self, key: str) -> list[Recording]:
         """A recording for each species under which wanted rows name this member: one, unless the table errs."""
-        query = "SELECT species, doc FROM rows WHERE audio = ? AND taken GROUP BY species HAVING min(number)"
-        found = {s: json.loads(doc) for s, doc in self._db.execute(query, (key,))}
+        # SQLite takes the other columns from the row with the minimum.
+        query = "SELECT species, doc, min(number) FROM rows WHERE audio = ? AND taken GROUP BY species"
+        found = {s: json.loads(doc) for s, doc, _ in self._db.execute(query, (key,))}
         order = sorted(found, key=lambda s: (self._recording_id(key, s) != key, s))
         return [
             Recording(

@@ -40,6 +40,8 @@ CARD = Card(
 )
 CREDIT = Credit(license="CC0-1.0", license_original="CC0-1.0", author="birdmml demo generator", url="")
 EVALSET = Path("evalsets") / "demo"
+# Drawings in the same pose look alike without being copies.
+NEAR_RADIUS = -1
 
 
 def records(settings: Settings) -> Iterator[Photo | Recording | Reject]:
