@@ -9,10 +9,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from birdmml.errors import DatasetError
 from birdmml.nn.augment import augment, rolled, shifted
 from birdmml.nn.feed import Feed, batches, epoch_order, steps_per_epoch
 from birdmml.nn.preprocess import Preprocessor
-from birdmml.nn.presets import Augment, FrontEnd
+from birdmml.nn.presets import Augment, FrontEnd, Training
 from birdmml.nn.text import tokenise, train_tokenizer
 
 FRONT = FrontEnd(image_size=16, bands=8, frames=12, n_fft=256, hop=128)
@@ -40,7 +41,8 @@ class Rows:
 
 
 def feed_of(rows: Rows, cache_gib: float) -> Feed:
-    return Feed(rows, Preprocessor(FRONT), train_tokenizer(rows.captions, 200), cache_gib)
+    settings = Training(cache_gib=cache_gib)
+    return Feed(rows, Preprocessor(FRONT), train_tokenizer(rows.captions, 200), settings)
 
 
 @given(st.integers(1, 200), st.integers(2, 40), st.integers(0, 2**31), st.integers(0, 50))
@@ -139,3 +141,33 @@ def test_bytes_per_row_is_what_a_row_takes() -> None:
     batch = feed.batch(np.arange(4))
     taken = sum(batch[k].element_size() * batch[k].nelement() for k in ("image", "audio")) / 4
     assert feed.preprocessor.bytes_per_row() == pytest.approx(taken + 4 * FRONT.max_tokens)
+
+
+def test_a_stream_is_its_batches_kept_or_not() -> None:
+    parts = [np.array([4, 1]), np.array([0, 2, 3])]
+    for cache_gib in (0.0, 1.0):
+        feed = feed_of(Rows(6), cache_gib)
+        for part, found in zip(parts, feed.stream(parts), strict=True):
+            for name, value in feed.batch(part).items():
+                assert torch.equal(value, found[name])
+
+
+def test_a_row_without_a_caption_is_refused_and_an_empty_one_is_a_text() -> None:
+    rows = Rows(4)
+    rows.captions[2] = ""
+    assert feed_of(rows, 0.0).batch(np.array([2]))["text"].tolist() == [[2, 3]]
+    rows.captions[2] = None  # type: ignore[call-overload]  # what a null in the Parquet becomes
+    with pytest.raises(DatasetError, match="row 2 has no caption"):
+        Feed(rows, Preprocessor(FRONT), train_tokenizer(["a"], 50))
+
+
+def test_species_sampling_draws_each_species_equally_often() -> None:
+    class Labelled(Rows):
+        def column(self, name: str) -> list[Any]:
+            return [0] * 9 + [1] * 3 if name == "label" else super().column(name)
+
+    rows = Labelled(12)
+    feed = Feed(rows, Preprocessor(FRONT), train_tokenizer(rows.captions, 200), Training(sampling="species"))
+    order = feed.order(0, 0)
+    assert np.bincount(np.array(rows.column("label"))[order]).tolist() == [6, 6]
+    assert not np.array_equal(order, feed.order(0, 1))
