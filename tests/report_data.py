@@ -169,3 +169,30 @@ def small() -> dict[str, list[dict[str, object]]]:
         "validation": [row(label, 4) for label in (0, 1, 33, 149)],
         "test": [row(label, 5) for label in (0, 1, 33, 149)],
     }
+
+
+def leaky(built: str = "grouped") -> dict[str, object]:
+    """A record of leaks: a quarter of the test rows as built, a half row by row; names in a third of the captions."""
+
+    def side(share: float, groups: int) -> dict[str, object]:
+        return {"groups": groups, "rows": 2 * groups, "test_share": share, "validation_share": None}
+
+    probe = {"accuracy": 0.75, "low": 0.7, "high": 0.8, "shuffled": {"accuracy": 0.05}}
+    named = {"n": 24, "common": 1 / 3, "scientific": 0.02, "part": 0.0, "any": 0.35, "probe": probe}
+    free = {
+        "n": 24,
+        "common": 0.0,
+        "scientific": 0.0,
+        "part": 0.0,
+        "any": 0.0,
+        "probe": None,
+        "reason": HOSTILE,
+    }
+    return {
+        "splits": {
+            "built": built,
+            "as_built": {"recording": side(0.25, 3), "photographer": side(0.4, 4)},
+            "row_wise": {"recording": side(0.5, 7), "photographer": side(0.6, 8)},
+        },
+        "captions": {"caption": named, "caption_name_free": free},
+    }

@@ -110,7 +110,7 @@ def test_reused_media_are_named():
 def test_hostile_text_stays_text_in_yaml_and_markdown():
     value = manifest(ROWS, demo=False, name=HOSTILE)
     value["source"]["name"] = HOSTILE
-    value["settings"] = {"clip_s": 2.0, HOSTILE: HOSTILE}
+    value["settings"] = {"clip_s": 2.0, "split": HOSTILE, HOSTILE: HOSTILE}
     value["licenses"]["image"] = {HOSTILE: 1}
     card = render_card(value, validation(rejects=[{}], rejects_by_reason={HOSTILE: 1}))
     front = _front_matter(card)

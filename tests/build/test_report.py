@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from browser import needs_browser, screenshot, visit
 from PIL import Image
-from report_data import HOSTILE, flac, jpeg, manifest, row, small, validation, write_dataset
+from report_data import HOSTILE, flac, jpeg, leaky, manifest, row, small, validation, write_dataset
 
 from birdmml.build import report_read
 from birdmml.build.report import write_report
@@ -293,3 +293,39 @@ def test_photos_and_colours_are_really_on_the_screen(tmp_path, dark):
     assert is_magenta.sum() > 12 * 40 * 60
     paper = shot[700, 5].mean()
     assert paper < 60 if dark else paper > 200
+
+
+def test_leaks_stand_beside_those_of_a_row_wise_split_and_captions_beside_chance(tmp_path):
+    page = _write(tmp_path / "d", found=validation(leakage=leaky()))
+    text = _tree(page).text
+    assert re.search(r"the recording\s+25\.0\s?%\s+3\s+50\.0\s?%\s+7", text)
+    assert re.search(
+        r"caption\s+33\.3\s?%\s+2\.0\s?%\s+0\.0\s?%\s+75\.0\s?% \[70\.0\s?%, 80\.0\s?%\]\s+5\.0\s?%", text
+    )
+    assert "cannot tell" in text
+    assert "<script" not in page.read_text().lower()
+    # A recording on two sides is a fault, a photographer on two sides a matter of choice.
+    warned = re.findall(r'class="warn">([0-9.]+)', page.read_text())
+    assert warned == ["25.0"]
+
+
+def test_what_is_not_there_is_listed_and_recovered_rows_are_counted_by_species(tmp_path):
+    gone = [
+        {"path": f"t.csv, line {i}", "reason": "audio_lost", "detail": HOSTILE, "absent": True}
+        for i in range(60)
+    ]
+    species = [{"species": "Turdus migratorius", "complete": 5, "recovered": 2, "lost": 60}]
+    found = validation(absent=gone, absent_by_reason={"audio_lost": 60}, by_species=species, recovered_rows=2)
+    tree = _tree(_write(tmp_path / "d", found=found))
+    assert "t.csv, line 49" in tree.text
+    assert "t.csv, line 50" not in tree.text
+    assert "The first 50 of 60." in tree.text
+    assert re.search(r"Turdus migratorius\s+5\s+2\s+60", tree.text)
+
+
+def test_a_released_split_says_that_it_leaks(tmp_path):
+    rows = small()
+    settings = {**manifest(rows)["settings"], "split": "released"}
+    text = _tree(_write(tmp_path / "d", rows, validation(leakage=leaky("released")), settings=settings)).text
+    assert "No observation and no recording spans" not in text
+    assert "Split row by row" in text
