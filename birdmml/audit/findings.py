@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from birdmml.audit.groups import Codes
 from birdmml.audit.media import NO_BYTES, NO_COLUMN, OK, QUIET_PEAK, UNREAD, Measured
 from birdmml.audit.model import AMBER, EXAMPLES, RED, Finding, Probe
-from birdmml.audit.probe import AT_CHANCE
+from birdmml.audit.probe import ALPHA, AT_CHANCE, CANNOT_TELL
 from birdmml.audit.rows import Rows
 from birdmml.audit.shards import Unreadable
 from birdmml.audit.told import Told
@@ -81,6 +81,16 @@ def labels(rows: Rows) -> Iterator[Finding]:
         "{n} {rows} share their id with another row",
         "number the rows anew",
     )
+
+
+def texts(rows: Rows) -> Iterator[Finding]:
+    """Rows without a caption, where there is a column for it."""
+    if rows.has("caption"):
+        empty = rows.codes("caption") < 0
+        advice = "write captions for them, or leave the rows out"
+        yield from of_rows(
+            rows, empty, "caption_missing", _weight(empty), "{n} {rows} without a caption", advice
+        )
 
 
 def _contradicting(a: Codes, b: Codes) -> Mask:
@@ -247,17 +257,19 @@ def real_codes(kind: str, measured: Measured) -> Codes:
 
 
 def at_chance(probes: Sequence[Probe]) -> Iterator[Finding]:
-    """Modalities that say nothing about the species."""
+    """Modalities that say nothing about the species, and those of which it is not certain that they do."""
     for p in probes:
-        if p.verdict == AT_CHANCE:
-            words = (
-                f"{p.modality.replace('_', ' ')} is at chance: a linear probe finds {100 * p.accuracy:.1f} % "
-                f"[{100 * p.low:.1f}, {100 * p.high:.1f}] of {p.species} species, with shuffled labels "
-                f"{100 * p.shuffled_mean:.1f} % (p = {p.p:.3f})"
-            )
-            advice = _ADVICE[p.modality.split("_")[0]]
-            severity = AMBER if p.modality == "caption_name_free" else RED
-            yield Finding(f"{p.modality}_at_chance", severity, words, p.rows, (), advice)
+        doubtful = p.verdict == CANNOT_TELL and p.shuffles > 0 and p.p > ALPHA and p.low > p.shuffled_mean
+        if p.verdict != AT_CHANCE and not doubtful:
+            continue
+        words = (
+            f"{p.modality.replace('_', ' ')} is {'hardly above' if doubtful else 'at'} chance: a linear probe finds "
+            f"{100 * p.accuracy:.1f} % [{100 * p.low:.1f}, {100 * p.high:.1f}] of {p.species} species, with shuffled "
+            f"labels {100 * p.shuffled_mean:.1f} % (p = {p.p:.3f})"
+        )
+        slug = f"{p.modality}_{'near' if doubtful else 'at'}_chance"
+        severity = AMBER if doubtful or p.modality == "caption_name_free" else RED
+        yield Finding(slug, severity, words, p.rows, (), _ADVICE[p.modality.split("_")[0]])
 
 
 _ADVICE = {

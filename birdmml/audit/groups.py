@@ -12,6 +12,7 @@ Codes = NDArray[np.int64]
 
 # A group larger than this share of all rows leaves nothing to compare it with.
 _GIANT = 1 / 3
+_FEW = 10
 
 
 @dataclass(frozen=True)
@@ -53,18 +54,21 @@ def choose(content: Codes, claimed: Codes, labels: Codes, names: tuple[str, str]
     if not rows:
         return Grouping(content, names[0])
     joined = components([content, claimed], rows)
-    if not _giant_mixture(joined, labels):
+    if not _mixture(joined, labels):
         return Grouping(joined, f"{names[0]} or {names[1]}" if (claimed >= 0).any() else names[0])
     same = components([content], rows)
-    if not _giant_mixture(same, labels):
+    if not _mixture(same, labels):
         return Grouping(same, f"{names[0]}; {names[1]} contradicts it")
-    return Grouping(np.arange(rows), f"row: nearly all have the {names[0]}")
+    return Grouping(np.arange(rows), f"row: too many have the {names[0]}")
 
 
-def _giant_mixture(groups: Codes, labels: Codes) -> bool:
+def _mixture(groups: Codes, labels: Codes) -> bool:
+    """Whether groups of several labels leave nothing to compare: one is giant, or there are few and most are such."""
     counts = np.bincount(groups)
-    biggest = int(counts.argmax())
-    return counts[biggest] > _GIANT * len(groups) and len(set(labels[groups == biggest].tolist())) > 1
+    pairs = np.unique(np.stack([groups, labels], axis=1), axis=0)
+    mixed = np.bincount(pairs[:, 0]) > 1
+    giant = bool((mixed & (counts > _GIANT * len(groups))).any())
+    return giant or (len(counts) < _FEW and counts[mixed].sum() > len(groups) / 2)
 
 
 def folds(groups: Codes, labels: Codes, count: int, seed: int) -> Codes:

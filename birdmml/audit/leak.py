@@ -122,9 +122,9 @@ def of_captions(rows: Rows) -> tuple[tuple[CaptionLeak, ...], list[Finding]]:
     findings: list[Finding] = []
     species = {label: _species(name) for label, name in enumerate(rows.species)}
     for column in ("caption", "caption_name_free"):
-        if not rows.has(column):
-            continue
         use = np.flatnonzero((rows.label >= 0) & (rows.codes(column) >= 0))
+        if not len(use):
+            continue
         texts = rows.table.column(column).take(use).to_pylist()
         figures = caption_leakage(texts, rows.label[use], use, species, max_rows=0)
         shares = [figures[kind] or 0.0 for kind in ("common", "scientific", "part", "any", "repeated")]

@@ -92,7 +92,7 @@ class _One:
 
 
 def measure(
-    rows: Rows, wanted: Sequence[int], workers: int, progress: Callable[[int, int], None]
+    rows: Rows, wanted: Sequence[int], pool: Pool, progress: Callable[[int, int], None]
 ) -> dict[str, Measured]:
     """Measure the media of all rows; features of the rows `wanted` only. Memory does not grow with the media."""
     kinds = [k for k in DIMENSIONS if rows.has(k)]
@@ -107,8 +107,7 @@ def measure(
         seen += tasks[index].rows
         progress(seen, len(rows))
 
-    with Pool(workers) as pool:
-        pool.run(_measure_group, tasks, done)
+    pool.run(_measure_group, tasks, done)
     return out
 
 
@@ -210,10 +209,12 @@ def _image(data: bytes, wanted: bool) -> tuple[dict[str, Any], Vector | None]:
 
 
 def _audio(data: bytes, wanted: bool) -> tuple[dict[str, Any], Vector | None]:
-    seconds = audio.duration_s(data)
-    if seconds > audio.MAX_SECONDS:
-        raise MediaError("audio_too_long", f"{seconds:,.0f} s by its header")
-    info = soundfile.info(io.BytesIO(data))
+    try:
+        info = soundfile.info(io.BytesIO(data))
+    except (soundfile.LibsndfileError, OSError, ValueError, TypeError) as e:
+        raise MediaError("not_audio", "libsndfile cannot open it") from e
+    if info.frames > audio.MAX_SECONDS * max(info.samplerate, 1):
+        raise MediaError("audio_too_long", f"{info.frames:,} samples by its header")
     samples = audio.decode_clip(data, info.samplerate)
     if len(samples) < info.frames:
         raise MediaError("audio_truncated", f"{info.frames:,} samples promised, {len(samples):,} are there")

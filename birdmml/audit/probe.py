@@ -23,7 +23,7 @@ BOOTSTRAPS = 1000
 # Ridge penalty as a share of the training rows, features having unit variance.
 PENALTY = 0.3
 ALPHA = 0.01
-MIN_ROWS, MIN_GROUPS = 60, 30
+MIN_ROWS, MIN_GROUPS = 60, 10
 # The 99th percentile of shuffled labels may lie this far above their mean; beyond, a weak signal would not show.
 FINE_MARGIN, COARSE_MARGIN = 0.05, 0.08
 # Means of the same shares, added in another order, differ by less than this.
@@ -100,9 +100,7 @@ def _learnable(labels: Codes, groups: Codes) -> NDArray[np.bool_]:
 
 def _too_few(rows: int, species: int, groups: int) -> str:
     if species < 2:
-        return (
-            f"{species} species have two groups, one to learn from and one to be asked about; two are needed"
-        )
+        return f"{species} of at least 2 species have two groups, one to learn from and one to be asked about"
     if rows < MIN_ROWS or groups < MIN_GROUPS:
         return (
             f"{rows} rows in {groups} groups; at least {MIN_ROWS} rows in {MIN_GROUPS} groups can be judged"

@@ -47,7 +47,7 @@ def run(
     media: Mapping[str, Measured],
     at: Codes,
     seed: int,
-    workers: int,
+    pool: Pool,
     progress: Callable[[int, int], None],
 ) -> dict[str, Probed]:
     """Probe every modality that has a column over the sampled rows `at`, in worker processes."""
@@ -61,8 +61,7 @@ def run(
         ended.append(index)
         progress(len(ended), len(tasks))
 
-    with Pool(min(workers, len(tasks))) as pool:
-        outcomes = pool.run(_probe, tasks, done)
+    outcomes = pool.run(_probe, tasks, done)
     return {t.modality: Probed(t.at, t.grouping, o) for t, o in zip(tasks, outcomes, strict=True)}
 
 
@@ -83,8 +82,8 @@ def _media_tasks(rows: Rows, media: Mapping[str, Measured], at: Codes, seed: int
 
 def _text_tasks(rows: Rows, at: Codes, seed: int) -> Iterator[Task]:
     for column, name in (("caption", "text"), ("caption_name_free", "caption_name_free")):
-        if rows.has(column):
-            content = rows.codes(column)
+        content = rows.codes(column)
+        if (content >= 0).any():
             mine = at[content[at] >= 0]
             features = [text_features(t) for t in rows.table.column(column).take(mine).to_pylist()]
             claimed = rows.codes("observation_id")[mine]

@@ -15,6 +15,7 @@ from birdmml.audit.model import FORMAT, PAPER, RED, Audit, Finding, Skipped
 from birdmml.audit.rows import Rows, read
 from birdmml.audit.shards import NO_SPLIT, Unreadable, find
 from birdmml.build.near import RADIUS
+from birdmml.build.pool import Pool
 from birdmml.errors import UsageError
 
 Progress = Callable[[str, int, int], None]
@@ -49,10 +50,11 @@ def audit(
     said = told.read(root, shards, bad, lambda done, total: tell("manifest", done, total))
     rows = read(shards, lambda done, total: tell("columns", done, total))
     at = summary.sample(rows.label, settings.sample, settings.seed)
-    media = measure(rows, at.tolist(), workers, lambda done, total: tell("media", done, total))
-    probed = probing.run(
-        rows, media, at, settings.seed, workers, lambda done, total: tell("probes", done, total)
-    )
+    with Pool(workers) as pool:
+        media = measure(rows, at.tolist(), pool, lambda done, total: tell("media", done, total))
+        probed = probing.run(
+            rows, media, at, settings.seed, pool, lambda done, total: tell("probes", done, total)
+        )
     return _whole(root, settings, rows, media, bad, said, probed)
 
 
@@ -80,6 +82,7 @@ def _whole(
         *said.findings,
         *findings.unreadable(bad, rows),
         *findings.labels(rows),
+        *findings.texts(rows),
         *findings.splits(rows),
         *_media_findings(rows, media, said),
         *leaking,
@@ -147,6 +150,8 @@ def _skipped(rows: Rows, media: Mapping[str, Measured], said: told.Told, setting
             out.append(Skipped(f"{kind} hashes", f"no column {kind}_sha256 to compare the bytes with"))
     if not rows.has("caption"):
         out.append(Skipped("text", "no column of captions"))
+    elif not (rows.codes("caption") >= 0).any():
+        out.append(Skipped("text", "the column of captions is empty"))
     if not rows.has("label") and not rows.has("species"):
         out.append(Skipped("probes and species", "no column of labels or species"))
     held = {s.split for s in rows.shards if sum(s.group_rows)} - {NO_SPLIT}

@@ -11,7 +11,7 @@ def _stat(root: Path) -> dict[str, tuple[int, int]]:
 
 
 def test_an_intact_dataset_exits_0_and_says_where_the_page_is(cli, small_demo, tmp_path):
-    ran = cli("audit", small_demo, "--out", tmp_path / "page")
+    ran = cli("audit", small_demo, "--out", tmp_path / "page", "--workers", 1)
     assert ran.code == 0
     assert f"look at it  {tmp_path / 'page' / 'index.html'}" in ran.out
     assert "60 rows of 6 species" in ran.out
@@ -36,11 +36,11 @@ def test_the_dataset_is_only_read(cli, small_demo, tmp_path):
     for path in (root, *root.rglob("*")):
         path.chmod(0o555 if path.is_dir() else 0o444)
     before, contents = _stat(root), tree(root)
-    assert cli("audit", root, "--out", tmp_path / "page").code == 0
+    assert cli("audit", root, "--out", tmp_path / "page", "--workers", 1).code == 0
     assert (_stat(root), tree(root)) == (before, contents)
     for path in (root, *root.rglob("*")):
         path.chmod(0o755 if path.is_dir() else 0o644)
-    assert cli("audit", root).code == 0
+    assert cli("audit", root, "--workers", 1).code == 0
     added = set(tree(root)) - set(contents)
     assert added == {"report/audit/index.html", "report/audit/audit.json"}
     assert {k: v for k, v in tree(root).items() if k not in added} == contents
@@ -76,6 +76,8 @@ def test_wrong_usage_exits_2(cli, small_demo, options):
 
 def test_an_evaluation_set_that_is_none_is_named(cli, small_demo, tmp_path):
     (tmp_path / "empty").mkdir()
-    ran = cli("audit", small_demo, "--out", tmp_path / "page", "--evalset", tmp_path / "empty")
+    ran = cli(
+        "audit", small_demo, "--out", tmp_path / "page", "--evalset", tmp_path / "empty", "--workers", 1
+    )
     assert ran.code == 1
     assert "empty" in ran.err

@@ -104,7 +104,7 @@ def test_no_species_one_species_and_one_row_are_said_not_judged(tmp_path):
         found = audit(tmp_path / folder)
         assert {p.verdict for p in found.probes} == {"cannot tell"}
         assert not found.red
-    assert "0 species have two groups" in audit(tmp_path / "row").probes[0].why
+    assert "0 of at least 2 species have two groups" in audit(tmp_path / "row").probes[0].why
 
 
 def test_no_rows_at_all_and_an_empty_split_are_said(tmp_path):
