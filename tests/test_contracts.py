@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 
 import pytest
+from helpers import tree
 
 from birdmml import discover
+from birdmml.build.deliver import opened
 from birdmml.build.ingest import Limits
-from birdmml.build.run import BuildSettings, build
+from birdmml.build.run import BuildSettings, build, session_of
 from birdmml.build.validate import validate
 from birdmml.errors import UnknownName
 from birdmml.schema import Card, Photo, Recording, Reject
@@ -43,16 +46,30 @@ def test_every_source_offers_records_that_build(name: str, tmp_path: Path) -> No
     settings = source.fake(tmp_path / "fake", seed=3)
     assert is_dataclass(settings)
     assert "clip_seconds" in {f.name for f in fields(settings)}
-    found = list(source.records(settings))
-    assert found == list(source.records(settings))
+    plan = BuildSettings(name, settings, limits=Limits(clip_s=settings.clip_seconds))
+    found, absent = offered(name, plan, tmp_path / "one")
+    assert (found, absent) == offered(name, plan, tmp_path / "two")
     assert all(isinstance(r, Photo | Recording | Reject) for r in found)
     media = [r for r in found if not isinstance(r, Reject)]
     assert len({(type(r), r.id) for r in media}) == len(media)
-    plan = BuildSettings(name, settings, limits=Limits(clip_s=settings.clip_seconds))
+    assert all(r.absent and r.reason for r in absent)
     first = build(plan, tmp_path / "a")
     again = build(plan, tmp_path / "b")
     assert first.manifest == again.manifest
     assert first.validation["rejects"] == []
     assert validate(tmp_path / "a").problems == ()
-    used = first.manifest["counts"]
-    assert used["photos"] == sum(isinstance(r, Photo) for r in media)
+    assert tree(tmp_path / "a") == tree(tmp_path / "b")
+    # Every photo is used, but for those whose rows lack their recording.
+    recordings = {r.id for r in media if isinstance(r, Recording)}
+    whole = [r for r in media if isinstance(r, Photo) and (r.partner is None or r.partner in recordings)]
+    assert first.manifest["counts"]["photos"] == len(whole) > 0
+    assert first.validation["absent_by_reason"] == Counter(r.reason for r in absent)
+
+
+def offered(
+    name: str, plan: BuildSettings, folder: Path
+) -> tuple[list[Photo | Recording | Reject], list[Reject]]:
+    """What a source's session delivers, and what it says is absent."""
+    source = discover.load("source", name)
+    with opened(session_of(source, plan, folder, lambda stage, done, total: None)) as session:
+        return [d.record for d in session], list(session.absent())

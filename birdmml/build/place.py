@@ -33,6 +33,7 @@ class Place:
         self.spool = self.work / "spool"
         self.source = self.work / "source"  # Where a source that downloads or unpacks keeps its own state.
         self.catalog = self.work / "catalog.sqlite"
+        self._spoilt = self.source / "spoilt"  # Left by a source that found its input wrong in the end.
         self._lock = FileLock(self.work / ".lock", timeout=0)
 
     def __enter__(self) -> Self:
@@ -43,14 +44,14 @@ class Place:
 
     def __exit__(self, kind: type[BaseException] | None, value: object, trace: TracebackType | None) -> None:
         self._lock.release()
-        worth_keeping = any(self.staging.glob("*.json")) or any(self.source.glob("**/*"))
-        if kind is not None and not worth_keeping:
+        if kind is not None and not self._worth_keeping():
             shutil.rmtree(self.work, ignore_errors=True)
 
     def prepare(self, key: str) -> bool:
         """Make the work folder ready for a build with this key; True if earlier work of the same can be used."""
         plan = self.work / "plan"
         resumed = plan.is_file() and plan.read_text(encoding="utf-8") == key and self.staging.is_dir()
+        resumed = resumed and not self._spoilt.exists()
         for folder in (self.dataset,) if resumed else (self.dataset, self.staging, self.source, self.spool):
             shutil.rmtree(folder, ignore_errors=True)
         self.staging.mkdir(exist_ok=True)
@@ -60,7 +61,10 @@ class Place:
 
     def has_work(self) -> bool:
         """Whether an earlier build has left finished work to go on from."""
-        return any(self.staging.glob("*.json"))
+        return self._worth_keeping() and not self._spoilt.exists()
+
+    def _worth_keeping(self) -> bool:
+        return any(any(folder.rglob("*")) for folder in (self.staging, self.source, self.spool))
 
     def commit(self, keep_work: bool = False) -> None:
         """Put the finished dataset in place of the old one; clear the work away, unless more may come to it."""

@@ -15,9 +15,10 @@ from birdmml.salvage.stream import Stream
 from birdmml.sources._release_index import Index
 from birdmml.sources._release_paths import PREFIX
 from birdmml.sources._release_shelf import Shelf
-from birdmml.sources._zenodo import Archive, File
+from birdmml.sources._zenodo import Archive
 
 FOLDERS = {"photo": "photos", "audio": "audio"}
+SPOILT = "spoilt"  # A file of this name says that what was read must not be built upon.
 
 
 class _Parts:
@@ -59,6 +60,7 @@ class Archives:
         self._of = {"photo": shelf.release.photos, "audio": shelf.release.audio}
         self._streams: dict[str, list[Stream]] = {"photo": [], "audio": []}
         self._opened: set[str] = set()
+        self._cut: set[str] = set()  # Archives that end too early.
         self._root = root
         self._waiting: deque[tuple[int, Stream, int]] = (
             deque()
@@ -72,7 +74,7 @@ class Archives:
         """
         for archive in self._of[kind]:
             if archive.name.casefold().endswith(".zip"):
-                yield from self._zip(kind, archive.files[0])
+                yield from self._zip(kind, archive)
             else:
                 yield from self._tar(kind, archive)
         for event, path in self._tree(kind):
@@ -87,8 +89,11 @@ class Archives:
         for event in stream:
             yield event, None
         self._current = None
+        if not stream.report().reached_end:
+            self._cut.add(archive.name)
         self._turn()
         if stream.report().checksum == "differs":
+            (self._folder / SPOILT).touch()
             raise SourceError(
                 f"{archive.name}: its checksum differs, so some of its bytes are wrong, and no one can tell which: "
                 "get its parts again, with record.json beside them to know which one is broken"
@@ -96,12 +101,17 @@ class Archives:
         if any(not self._index.fact(f"gone:{f.key}") for f in archive.files):
             self._opened.add(kind)
 
-    def _zip(self, kind: str, file: File) -> Iterator[tuple[Event, Path | None]]:
-        read = f"read:{file.key}"
+    def _zip(self, kind: str, archive: Archive) -> Iterator[tuple[Event, Path | None]]:
+        if archive.split:
+            raise SourceError(
+                f"{archive.name} is a zip in parts, which cannot be read past a missing one: put its parts "
+                f"together (cat {archive.files[0].key[:-2]}?? > {archive.name}) and name the folder with --from"
+            )
+        file, read = archive.files[0], f"read:{archive.files[0].key}"
         if self._index.fact(read) == [file.size, file.md5]:
             self._opened.add(kind)
             return
-        path = self._shelf.path(file)
+        path = sound = self._shelf.path(file)
         self._index.note(f"gone:{file.key}", None if path else self._shelf.states.get(file.key, "missing"))
         # Each member of a zip has a checksum of its own, so a damaged one still gives all that is sound.
         path = path or self._shelf.damaged(file)
@@ -110,7 +120,7 @@ class Archives:
         self._opened.add(kind)
         for event in zipped.members(path, self._limits):
             yield event, None
-        self._index.note(read, [file.size, file.md5])
+        self._index.note(read, [file.size, file.md5] if sound else None)
         self._turn()
         self._shelf.done(file)
 
@@ -156,6 +166,9 @@ class Archives:
         """Names of files that could not be had, with the reason where it is not that they are nowhere."""
         found = []
         for archive in self._of[kind]:
+            last = max([*(f.key for f in archive.files), *archive.missing])
+            if archive.name in self._cut and not self._index.fact(f"gone:{last}"):
+                found.append(f"the end of {archive.name}")
             for name in sorted([*(f.key for f in archive.files), *archive.missing]):
                 if state := self._index.fact(f"gone:{name}"):
                     found.append(name if state == "missing" else f"{name} ({state})")

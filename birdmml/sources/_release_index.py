@@ -109,16 +109,16 @@ class Index:
         query = f"SELECT 1 FROM rows WHERE {kind} = ? LIMIT 1"  # noqa: S608  # "photo" or "audio"
         return self._db.execute(query, (key,)).fetchone() is not None
 
-    def photos(self, key: str) -> list[Photo]:
-        """A photo for each wanted row that shows this member."""
+    def photos(self, key: str, path: str) -> list[Photo]:
+        """A photo for each wanted row that shows this member, which lies at `path`."""
         query = "SELECT number, species, audio, doc FROM rows WHERE photo = ? AND taken ORDER BY number"
         found = self._db.execute(query, (key,)).fetchall()
         return [
-            self._photo(key if not i else f"{key}#row{number}", number, species, audio, json.loads(doc))
+            self._photo(key if not i else f"{key}#row{number}", path, number, species, audio, json.loads(doc))
             for i, (number, species, audio, doc) in enumerate(found)
         ]
 
-    def recordings(self, key: str) -> list[Recording]:
+    def recordings(self, key: str, path: str) -> list[Recording]:
         """A recording for each species under which wanted rows name this member: one, unless the table errs."""
         # SQLite takes the other columns from the row with the minimum.
         query = "SELECT species, doc, min(number) FROM rows WHERE audio = ? AND taken GROUP BY species"
@@ -128,18 +128,18 @@ class Index:
             Recording(
                 id=self._recording_id(key, species),
                 species=species,
-                locator=found[species]["audio"],
+                locator=path,
                 recording=found[species]["recording"],
                 credit=Credit(**found[species]["audio_credit"]),
             )
             for species in order
         ]
 
-    def know(self, kind: str, key: str) -> tuple[str, str] | None:
-        """(name, state) of a member that was met before."""
-        query = "SELECT name, state FROM members WHERE kind = ? AND key = ?"
-        found = self._db.execute(query, (kind, key)).fetchone()
-        return (found[0], found[1]) if found else None
+    def know(self, kind: str, key: str) -> tuple[str, str, str] | None:
+        """(name, state, reason) of a member that was met before."""
+        query = "SELECT name, state, reason FROM members WHERE kind = ? AND key = ?"
+        found: tuple[str, str, str] | None = self._db.execute(query, (kind, key)).fetchone()
+        return found
 
     def met(self, kind: str, key: str, name: str, state: str, reason: str = "") -> None:
         """Note what became of a member."""
@@ -160,13 +160,10 @@ class Index:
         for line, species, kind, path, state, reason in self._db.execute(query):
             yield Missing(line, species, kind, path, state or "", reason or "")
 
-    def paths(self, kind: str, state: str) -> Iterator[str]:
-        """Locators of the media of a kind that came from members in this state."""
-        query = (
-            f"SELECT DISTINCT json_extract(doc, '$.{kind}') FROM members JOIN rows ON {kind} = key "  # noqa: S608
-            "WHERE kind = ? AND state = ?"  # `kind` is "photo" or "audio"
-        )
-        yield from (path for (path,) in self._db.execute(query, (kind, state)))
+    def told(self, kind: str, state: str) -> Iterator[tuple[str, str]]:
+        """(name, reason) of the members in this state, in the order of their keys."""
+        query = "SELECT name, reason FROM members WHERE kind = ? AND state = ? ORDER BY key"
+        yield from self._db.execute(query, (kind, state))
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Members by kind and state."""
@@ -176,11 +173,13 @@ class Index:
             found.setdefault(kind, {})[state] = n
         return found
 
-    def _photo(self, identity: str, number: int, species: str, audio: str, doc: dict[str, Any]) -> Photo:
+    def _photo(
+        self, identity: str, path: str, number: int, species: str, audio: str, doc: dict[str, Any]
+    ) -> Photo:
         return Photo(
             id=identity,
             species=species,
-            locator=doc["photo"],
+            locator=path,
             observation=doc["observation"],
             credit=Credit(**doc["image_credit"]),
             caption=Caption(doc["caption"], "provided", Credit(**doc["caption_credit"])),

@@ -6,6 +6,7 @@ and a part is downloaded, checked, read and deleted before the next one comes. W
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +22,7 @@ from birdmml.schema import Card, Delivery, Photo, Recording, Reject
 from birdmml.sources import _release_fake, _release_table
 from birdmml.sources._release_archive import Archives
 from birdmml.sources._release_index import HAD, Index
-from birdmml.sources._release_paths import PREFIX, member_key
+from birdmml.sources._release_paths import PREFIX, member_key, member_path
 from birdmml.sources._release_shelf import Download, Folder, Shelf, Tell, every, look, needed
 from birdmml.sources._zenodo import ZENODO, Release
 
@@ -33,7 +34,7 @@ CARD = Card(
 )
 # What the paper reports; compared with what is found, never assumed.
 PAPER = {"rows": 149_681, "species": 150}
-LIMITS = Limits(member_bytes=64 << 20)
+LIMITS = Limits(member_bytes=32 << 20)
 KINDS = ("photo", "audio")
 
 
@@ -158,10 +159,14 @@ class Session:
     def absent(self) -> Iterator[Reject]:
         """Every row that lacks a half, with the reason; and members that no row names."""
         holes = {kind: self._archives.unavailable(kind) for kind in KINDS}
+        for kind in KINDS:
+            for _, names in self._index.told(kind, "ambiguous"):
+                for name in json.loads(names):
+                    yield Reject(name, "member_ambiguous", _twins(names), absent=True)
         for row in self._index.missing():
             word = "photo" if row.kind == "photo" else "clip"
             if row.state == "ambiguous":
-                slug, why = "ambiguous", row.reason
+                slug, why = "ambiguous", _twins(row.reason)
             elif row.state:
                 slug, why = row.state, row.reason
             elif holes[row.kind]:
@@ -177,13 +182,14 @@ class Session:
     def withdrawn(self) -> Iterator[str]:
         """Locators of media that were handed over and then turned out to be one of two with the same name."""
         for kind in KINDS:
-            yield from self._index.paths(kind, "ambiguous")
+            for _, names in self._index.told(kind, "ambiguous"):
+                yield from json.loads(names)
 
     def recovered(self) -> Iterator[str]:
         """Locators of what was read behind a hole; once all holes of an archive have closed, nothing is."""
         for kind in KINDS:
             if self._archives.holes(kind):
-                yield from self._index.paths(kind, "recovered")
+                yield from (name for name, _ in self._index.told(kind, "recovered"))
 
     def facts(self) -> dict[str, Any]:
         """What the manifest says: the table and the archives as found, beside what the paper says."""
@@ -251,30 +257,35 @@ class Session:
 
     def _event(self, kind: str, event: Member | Refusal | Loss, path: Path | None) -> Iterator[Delivery]:
         key, index = member_key(event.name), self._index
-        known = index.know(kind, key)
+        name, state, reason = index.know(kind, key) or ("", "", "")
+        here = member_path(event.name) or event.name
         if not isinstance(event, Member):
-            state = "refused" if isinstance(event, Refusal) else "lost"
-            if known is None or known[1] not in HAD:
-                index.met(kind, key, event.name, state, event.reason)
-            if state == "refused":
+            refused = isinstance(event, Refusal)
+            if state not in (*HAD, "ambiguous"):
+                index.met(kind, key, here, "refused" if refused else "lost", event.reason)
+            if refused:
                 yield self._numbered(Reject(event.name, "member_refused", event.reason, absent=True))
-        elif known is not None and known[1] in HAD and known[0] != event.name:
-            both = f"{known[0]} and {event.name} have the same name but for spelling: which is meant cannot be known"
-            index.met(kind, key, event.name, "ambiguous", both)
-            yield self._numbered(Reject(event.name, "member_ambiguous", both, absent=True))
-        elif known is None or known[1] not in (*HAD, "ambiguous"):
-            yield from self._member(kind, key, event, path)
+        elif state in HAD and name != here:
+            # Nothing tells which of the two is meant, so neither may be used.
+            index.met(kind, key, name, "ambiguous", json.dumps(sorted((name, here))))
+        elif state == "ambiguous":
+            index.met(kind, key, name, state, json.dumps(sorted({here, *json.loads(reason)})))
+        elif state not in HAD:
+            yield from self._member(kind, key, here, event, path)
 
-    def _member(self, kind: str, key: str, member: Member, path: Path | None) -> Iterator[Delivery]:
+    def _member(
+        self, kind: str, key: str, name: str, member: Member, path: Path | None
+    ) -> Iterator[Delivery]:
+        index = self._index
         records: Sequence[Photo | Recording] = (
-            self._index.photos(key) if kind == "photo" else self._index.recordings(key)
+            index.photos(key, name) if kind == "photo" else index.recordings(key, name)
         )
         for record in records:
             yield self._numbered(record, None if path else member.data)
-        if not records and not self._index.listed(kind, key):
-            detail = "no row of the table names this member"
-            yield self._numbered(Reject(member.name, "not_in_table", detail, absent=True))
-        self._index.met(kind, key, member.name, member.state)
+        if not records and not index.listed(kind, key):
+            detail = "no row of the table that can be used names this member"
+            yield self._numbered(Reject(name, "not_in_table", detail, absent=True))
+        index.met(kind, key, name, member.state)
 
     def _require(self) -> None:
         """Stop where one kind has no archive that could be opened at all: a build would be empty."""
@@ -284,6 +295,10 @@ class Session:
                 raise SourceError(
                     f"the release has no {kind} that can be read ({gone}): download it again, or with --retry-failed"
                 )
+
+
+def _twins(names: str) -> str:
+    return f"{' and '.join(json.loads(names))} have the same name but for spelling: which is meant cannot be known"
 
 
 def fake(root: Path, seed: int) -> Settings:
