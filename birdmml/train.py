@@ -27,6 +27,8 @@ from birdmml.checkpoint import Checkpoint
 from birdmml.errors import TrainingError, UsageError
 from birdmml.nn.augment import augment
 from birdmml.nn.feed import Feed, RowSource, batches, steps_per_epoch, to_device
+from birdmml.nn.foreign import load_weights, resolved, tokenizer_of
+from birdmml.nn.heads import TOWER
 from birdmml.nn.network import Network
 from birdmml.nn.presets import Preset, Training
 from birdmml.nn.text import train_tokenizer
@@ -159,8 +161,10 @@ def train(
     _enough(len(rows), settings.batch_size, ranks)
     how = numerics(_precision(settings.precision, accelerator.device), accelerator.device)
     torch.manual_seed(seed)
-    tokenizer = train_tokenizer(rows.column("caption"), preset.encoders.text.vocabulary)
+    preset = resolved(preset)
+    tokenizer = tokenizer_for(rows, preset)
     network = Network(preset, discover.load("method", method), config, tokenizer.get_vocab_size())
+    load_weights(network.encoders, preset.encoders)
     network.to(accelerator.device)
     about = ({}, {}) if saving is None else (saving.dataset, saving.provenance)
     run = _Run(
@@ -189,6 +193,13 @@ def train(
     )
 
 
+def tokenizer_for(rows: RowSource, preset: Preset) -> Tokenizer:
+    """The named text model's own tokenizer, else one trained on the captions."""
+    if preset.encoders.text_model.name:
+        return tokenizer_of(preset.encoders.text_model.name)
+    return train_tokenizer(rows.column("caption"), preset.encoders.text.vocabulary)
+
+
 def _prepare(network: Network, settings: Training) -> None:
     if settings.activation_checkpointing:
         checkpoint_activations(network)
@@ -202,6 +213,9 @@ def _loop(run: _Run, position: Position, journal: Journal) -> None:
     schedule = rates(settings)
     for epoch in range(position.epoch, settings.epochs):
         network.train()
+        for name, encoder in network.encoders.items():
+            # Frozen is frozen: no dropout, no moving batch statistics.
+            encoder.train(name.split(TOWER)[0] not in run.ready.preset.encoders.frozen)
         set_rate(run.learner.optimiser, schedule[epoch])
         at, before = time.perf_counter(), position.rows
         _epoch(run, position, journal, schedule[epoch])

@@ -10,7 +10,7 @@ import typer
 
 from birdmml.cli._show import DEMO_BANNER
 from birdmml.cli.bench import facts, needs_data, writable
-from birdmml.errors import Interrupted, TrainingError
+from birdmml.errors import Interrupted, TrainingError, UsageError
 
 if TYPE_CHECKING:
     from birdmml.train import Trained
@@ -38,6 +38,17 @@ def train(
     false_negatives: Annotated[
         str | None, typer.Option(help="Rows of one species as negatives: keep or mask.")
     ] = None,
+    image_encoder: Annotated[
+        str | None, typer.Option(help="A transformers vision model: a folder, or a name on the hub.")
+    ] = None,
+    audio_encoder: Annotated[
+        str | None, typer.Option(help="A spectrogram or vision model for the log-mel.")
+    ] = None,
+    text_encoder: Annotated[str | None, typer.Option(help="A text model, with its tokenizer.")] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="Where named models start: pretrained or scratch; must be said.")
+    ] = None,
+    freeze: Annotated[str | None, typer.Option(help="Encoders that do not learn: image,text.")] = None,
     limit: Annotated[int | None, typer.Option(help="At most N rows a split.")] = None,
     tracker: Annotated[
         list[str] | None, typer.Option(help="Any tracker of accelerate; TensorBoard is used if installed.")
@@ -67,6 +78,8 @@ def train(
     }
     named |= {"precision": precision, "false_negatives": false_negatives}
     overrides = list(assign or []) + [f"training.{k}={v}" for k, v in named.items() if v is not None]
+    models = {"image": image_encoder, "audio": audio_encoder, "text": text_encoder}
+    overrides += _encoders(models, weights, freeze)
     made = plan(data, method, preset, overrides, seeds, seed, device, limit)
     if dry_run:
         from birdmml.training.estimate import describe
@@ -86,6 +99,20 @@ def train(
             f"{out} cannot be written ({e.strerror or e}): free space, then go on with --resume"
         ) from e
     typer.echo(_report(made, out, done, as_json))
+
+
+def _encoders(models: dict[str, str | None], weights: str | None, freeze: str | None) -> list[str]:
+    named = {kind: name for kind, name in models.items() if name}
+    if named and weights is None:
+        raise UsageError(
+            f"--{next(iter(named))}-encoder is given: say --weights pretrained to start from its own, or"
+            " --weights scratch to start from random ones"
+        )
+    found = [f"encoders.{kind}_model.name={json.dumps(name)}" for kind, name in named.items()]
+    # All at once: pretrained weights without a model, or the other way round, would be refused.
+    found += [f"encoders.weights={weights}"] if weights is not None else []
+    frozen = [part.strip() for part in (freeze or "").split(",") if part.strip()]
+    return found + ([f"encoders.frozen={json.dumps(frozen)}"] if frozen else [])
 
 
 def register(app: typer.Typer) -> None:

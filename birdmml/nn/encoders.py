@@ -9,9 +9,11 @@ import torch
 from torch import Tensor, nn
 from transformers import BertConfig, BertModel, ResNetConfig, ResNetModel
 
+from birdmml.nn.foreign import ForeignEncoder
 from birdmml.nn.norms import to_group_norm
 from birdmml.nn.presets import Bert, Encoders, ResNet
 from birdmml.nn.text import PAD_ID
+from birdmml.schema import MODALITIES
 
 
 class ImageEncoder(nn.Module):
@@ -69,14 +71,19 @@ class TextEncoder(nn.Module):
 
 
 def build(settings: Encoders, vocabulary: int, max_tokens: int) -> nn.ModuleDict:
-    """One encoder a modality, each with its output size in `.width`."""
-    return nn.ModuleDict(
-        {
-            "image": ImageEncoder(settings.image, channels=3),
-            "audio": ImageEncoder(settings.audio, channels=1),
-            "text": TextEncoder(settings.text, vocabulary, max_tokens),
-        }
-    )
+    """One encoder a modality, each with its output size in `.width`; frozen ones do not learn."""
+    made: dict[str, nn.Module] = {}
+    for kind in MODALITIES:
+        named = settings.foreign(kind)
+        if named.name:
+            made[kind] = ForeignEncoder(named, kind)
+        elif kind == "text":
+            made[kind] = TextEncoder(settings.text, vocabulary, max_tokens)
+        else:
+            sizes = settings.image if kind == "image" else settings.audio
+            made[kind] = ImageEncoder(sizes, channels=3 if kind == "image" else 1)
+        made[kind].requires_grad_(kind not in settings.frozen)
+    return nn.ModuleDict(made)
 
 
 def widths(encoders: nn.ModuleDict) -> Mapping[str, int]:

@@ -18,8 +18,6 @@ from torch import Tensor, nn
 
 from birdmml.nn.presets import FrontEnd
 
-# Mean and deviation of ImageNet's pixels in [0, 1], the usual constants.
-PIXEL_MEAN, PIXEL_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 POWER_FLOOR = 1e-10
 # How many items go together: memory of the float copies, and for sound on a CPU what its cache holds.
 CHUNK, CPU_CLIPS = 64, 4
@@ -41,8 +39,8 @@ class Preprocessor(nn.Module):
         bank = mel_filterbank(s.bands, s.n_fft, s.rate_hz, s.low_hz, s.high_hz)
         self._constant("window", torch.hann_window(s.n_fft, periodic=True))
         self._constant("filterbank", bank)
-        self._constant("pixel_mean", torch.tensor(PIXEL_MEAN).view(3, 1, 1))
-        self._constant("pixel_deviation", torch.tensor(PIXEL_DEVIATION).view(3, 1, 1))
+        self._constant("pixel_mean", torch.tensor(s.pixel_mean).view(3, 1, 1))
+        self._constant("pixel_deviation", torch.tensor(s.pixel_deviation).view(3, 1, 1))
 
     def images(self, pictures: Sequence[NDArray[np.uint8]]) -> Tensor:
         """uint8 [H, W, 3] of any sizes -> uint8 [B, 3, S, S], antialiased; equal shapes go together."""

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from birdmml.errors import UnknownName, UsageError
-from birdmml.schema import RATE_HZ
+from birdmml.schema import MODALITIES, RATE_HZ
 
 
 def _within(name: str, value: int, low: int, high: int) -> None:
@@ -36,6 +36,8 @@ class FrontEnd:
     db_centre: float = 0.0
     db_scale: float = 1.0
     max_tokens: int = 128
+    pixel_mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    pixel_deviation: tuple[float, ...] = (0.229, 0.224, 0.225)
 
     def __post_init__(self) -> None:
         _within("image_size", self.image_size, 8, 1024)
@@ -49,6 +51,8 @@ class FrontEnd:
             raise UsageError(
                 f"mel range {self.low_hz:g}-{self.high_hz:g} Hz must lie in 0-{self.rate_hz / 2:g} Hz, low first"
             )
+        if len(self.pixel_mean) != 3 or len(self.pixel_deviation) != 3 or min(self.pixel_deviation) <= 0:
+            raise UsageError("pixel_mean and pixel_deviation need three values each, deviations over 0")
         if not self.db_scale > 0:
             raise UsageError(f"db_scale is {self.db_scale}: it must be over 0")
 
@@ -101,13 +105,48 @@ class Bert:
 
 
 @dataclass(frozen=True)
+class Foreign:
+    """A `transformers` model: `name` is a folder or a hub's name, `config` its config.json as text.
+
+    `pooling` "auto" is the pooler of vision models where there is one, else the mean over real positions.
+    """
+
+    name: str = ""
+    config: str = ""
+    pooling: Literal["auto", "mean", "cls", "pooler"] = "auto"
+
+
+@dataclass(frozen=True)
 class Encoders:
-    """One encoder a modality. `weights` says where they start; "scratch" is random, nothing is downloaded."""
+    """One encoder a modality: a ResNet or BERT of these sizes, or in its place the named model.
+
+    `weights` says where named models start: their own ("pretrained"), or random ("scratch"). What is not named is
+    always random; nothing is downloaded unless a name asks for it. `frozen` encoders do not learn.
+    """
 
     image: ResNet = ResNet()
     audio: ResNet = ResNet()
     text: Bert = Bert()
-    weights: Literal["scratch"] = "scratch"
+    weights: Literal["scratch", "pretrained"] = "scratch"
+    image_model: Foreign = Foreign()
+    audio_model: Foreign = Foreign()
+    text_model: Foreign = Foreign()
+    frozen: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.weights == "pretrained" and not any(self.foreign(kind).name for kind in MODALITIES):
+            raise UsageError(
+                "weights are to be pretrained, but no model is named: give --image-encoder, --audio-encoder or"
+                " --text-encoder a folder, or say --weights scratch"
+            )
+        for name in self.frozen:
+            if name not in MODALITIES:
+                raise UnknownName("modality to freeze", name, MODALITIES)
+
+    def foreign(self, kind: str) -> Foreign:
+        """The named model of "image", "audio" or "text"; without a name where there is none."""
+        found: Foreign = {"image": self.image_model, "audio": self.audio_model, "text": self.text_model}[kind]
+        return found
 
 
 @dataclass(frozen=True)

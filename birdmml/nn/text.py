@@ -37,18 +37,20 @@ def load_tokenizer(text: str) -> Tokenizer:
         raise CheckpointError(
             f"the tokenizer is damaged ({e}): train again, or take another checkpoint"
         ) from e
-    if tokenizer.token_to_id(PAD) != PAD_ID:
-        raise CheckpointError(f"the tokenizer has no {PAD} as token {PAD_ID}: it is not one of birdmml's")
-    return _framed(tokenizer)
+    # One of birdmml's gets its frame again; a foreign one carries its own.
+    return _framed(tokenizer) if tokenizer.token_to_id(PAD) == PAD_ID else tokenizer
 
 
 def tokenise(tokenizer: Tokenizer, texts: Sequence[str], max_tokens: int) -> Tensor:
-    """N texts -> ids int32 [N, L], L at most `max_tokens`, padded with 0 at the end; long texts are cut."""
+    """N texts -> ids int32 [N, L], L at most `max_tokens`, padded with 0 at the end; long texts are cut.
+
+    Where a foreign tokenizer numbers a real token 0, it becomes -1: 0 always is padding.
+    """
     tokenizer.enable_truncation(max_tokens)
     encoded = [e.ids for e in tokenizer.encode_batch(list(texts))]
     out = np.full((len(encoded), max((len(ids) for ids in encoded), default=1)), PAD_ID, dtype=np.int32)
     for row, ids in zip(out, encoded, strict=True):
-        row[: len(ids)] = ids
+        row[: len(ids)] = [i if i != PAD_ID else -1 for i in ids]
     return torch.from_numpy(out)
 
 

@@ -20,8 +20,7 @@ from birdmml.files import human_bytes
 from birdmml.nn.feed import steps_per_epoch
 from birdmml.nn.network import Network
 from birdmml.nn.presets import Preset, Training
-from birdmml.nn.text import train_tokenizer
-from birdmml.train import pick_device
+from birdmml.train import pick_device, tokenizer_for
 from birdmml.training.plan import Plan
 from birdmml.training.step import checkpoint_activations
 
@@ -103,7 +102,7 @@ def _inputs(preset: Preset, rows: int) -> dict[str, Tensor]:
 def describe(made: Plan) -> dict[str, Any]:
     """A training in numbers; reads captions, trains nothing."""
     settings, rows = made.preset.training, made.rows("train")
-    words = train_tokenizer(rows.column("caption"), made.preset.encoders.text.vocabulary).get_vocab_size()
+    words = tokenizer_for(rows, made.preset).get_vocab_size()
     found = estimate(made.preset, made.method, made.config, words)
     steps = steps_per_epoch(len(rows), settings.batch_size)
     validation = made.validation()

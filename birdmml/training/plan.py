@@ -16,6 +16,7 @@ from birdmml.errors import DatasetError, UsageError
 from birdmml.load import Built
 from birdmml.materials import rows_of
 from birdmml.nn.feed import RowSource
+from birdmml.nn.foreign import resolved
 from birdmml.nn.presets import Preset, preset
 from birdmml.schema import MODALITIES
 from birdmml.train import Saving, Trained, pick_device, train
@@ -73,6 +74,7 @@ def plan(
         raise UsageError(f"--limit {limit}: two rows at least are needed to train")
     pick_device(device)
     config, sizes = configured(discover.load("method", name), preset(preset_name), overrides)
+    sizes = resolved(sizes)
     built = Built.open(data)
     check_columns(built)
     numbers = tuple(range(first_seed, first_seed + seeds))
