@@ -55,7 +55,7 @@ class Photo:
     shows it with: they stay together where the split allows. With neither, photos and clips of a species
     are paired by rule. `row` is the place in the source's own order (-1: it has none), `split` the source's
     own split, `metadata` what else the source says, as JSON. `locator` is what the source's `open_media`
-    needs to find the bytes.
+    needs to find the bytes, `sha256` (hex, if known) what they must hash to.
     """
 
     id: str
@@ -69,11 +69,15 @@ class Photo:
     row: int = -1
     split: str = ""
     metadata: str = ""
+    sha256: str = ""
 
 
 @dataclass(frozen=True)
 class Recording:
-    """One recording that a source offers; cut into clips unless `start_s` names the one clip wanted."""
+    """One recording that a source offers; cut into clips unless `start_s` names the one clip wanted.
+
+    `sha256` (hex, if known) is what the file's bytes must hash to.
+    """
 
     id: str
     species: str
@@ -83,6 +87,7 @@ class Recording:
     caption: Caption | None = None
     pair: str | None = None
     start_s: float | None = None
+    sha256: str = ""
 
 
 @dataclass(frozen=True)

@@ -88,6 +88,8 @@ def _ingest_one(
 ) -> staging.Done:
     data = _open(source, item, record.locator, task)
     _check_size(data, task.limits)
+    if record.sha256:
+        _check_hash(data, record.sha256)
     if isinstance(record, Photo):
         return staging.Done(item.key, (_photo(record, data, task, out),))
     found = list(_clips(record, data, task, out))
@@ -190,6 +192,16 @@ def _bytes(data: bytes | Path) -> bytes:
         return data.read_bytes()
     except OSError as e:
         raise MediaError("unreadable", f"the file cannot be read ({e.strerror or e})") from e
+
+
+def _check_hash(data: bytes | Path, wanted: str) -> None:
+    """Bytes that are not the promised ones are rejected, however well they decode."""
+    try:
+        found = files.sha256_bytes(data) if isinstance(data, bytes) else files.sha256_file(data)
+    except OSError as e:
+        raise MediaError("unreadable", f"the file cannot be read ({e.strerror or e})") from e
+    if found != wanted.casefold():
+        raise MediaError("sha256_differs", f"its SHA-256 is {found[:16]}..., {wanted[:16]}... was promised")
 
 
 def _check_size(data: bytes | Path, limits: Limits) -> None:

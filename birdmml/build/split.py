@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -129,14 +129,28 @@ class _Dealer:
         return kinds, sizes
 
     def _follow(self, paired: NDArray[np.int64]) -> None:
-        """Photos go where most of the recordings went that the source shows them with."""
+        """Photos go where most of the recordings went that the source shows them with; no side with them stays bare."""
         votes: dict[int, list[int]] = defaultdict(lambda: [0] * len(SPLITS))
         partners = self.component[self.media.partner[paired]]
         for photo, clip in zip(self.component[paired].tolist(), partners.tolist(), strict=True):
             if photo not in self.chosen and clip in self.chosen:
                 votes[photo][self.chosen[clip]] += 1
+        lacking = [sum(counts[s] for counts in votes.values()) for s in range(len(SPLITS))]
+        bare = {s for s, n in enumerate(lacking) if n}
         for photo, counts in votes.items():
-            self.chosen[photo] = max(range(len(SPLITS)), key=lambda s: counts[s])
+            # Where as many went to two sides, the one that still lacks most: else all ties would go to train.
+            self.chosen[photo] = max(range(len(SPLITS)), key=lambda s: (counts[s], lacking[s]))
+            lacking[self.chosen[photo]] -= sum(counts)
+        bare -= {self.chosen[photo] for photo in self.component[paired].tolist()}
+        for side in sorted(bare):
+            self._clothe(side, votes)
+
+    def _clothe(self, side: int, votes: Mapping[int, Sequence[int]]) -> None:
+        """Give a side without photos the one that fits best, of a side that has several."""
+        held = Counter(self.chosen[photo] for photo in votes)
+        free = [photo for photo in votes if votes[photo][side] and held[self.chosen[photo]] > 1]
+        if free:
+            self.chosen[max(free, key=lambda photo: votes[photo][side] - max(votes[photo]))] = side
 
     def _deal(
         self, batch: list[int], sizes: Mapping[int, int], usable: dict[Split, float], rng: np.random.Generator

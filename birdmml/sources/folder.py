@@ -3,7 +3,7 @@
     DIR/images/<species>/*          photos, any format that Pillow reads
     DIR/audio/<species>/*           recordings, any format that libsndfile reads
 or  DIR/manifest.csv (.jsonl)       species, path, and optionally caption, license, author, url,
-                                    observation, recording, start_s; paths relative to the manifest
+                                    observation, recording, start_s, sha256; paths relative to the manifest
 """
 
 from __future__ import annotations
@@ -217,14 +217,17 @@ def _record(
     text = row.get("caption", "").strip()
     caption = Caption(text, "provided", credit) if text else None
     if suffix in IMAGE_SUFFIXES:
-        return Photo(locator, name, locator, row.get("observation") or locator, credit, caption)
+        group = row.get("observation") or locator
+        return Photo(locator, name, locator, group, credit, caption, sha256=row.get("sha256", ""))
     try:
         start_s = float(row["start_s"]) if row.get("start_s") else None
     except ValueError:
         return Reject(locator, "bad_start_s", f"{at}start_s is {row['start_s']!r}, not a number of seconds")
     identity = locator if start_s is None else f"{locator}@{start_s:g}s"
     group = row.get("recording") or _recording_of(locator)
-    return Recording(identity, name, locator, group, credit, caption, start_s=start_s)
+    return Recording(
+        identity, name, locator, group, credit, caption, start_s=start_s, sha256=row.get("sha256", "")
+    )
 
 
 @functools.lru_cache(maxsize=4096)
