@@ -148,7 +148,7 @@ class _Dealer:
     def _clothe(self, side: int, votes: Mapping[int, Sequence[int]]) -> None:
         """Give a side without photos the one that fits best, of a side that has several."""
         held = Counter(self.chosen[photo] for photo in votes)
-        free = [photo for photo in votes if votes[photo][side] and held[self.chosen[photo]] > 1]
+        free = [photo for photo in votes if held[self.chosen[photo]] > 1]
         if free:
             self.chosen[max(free, key=lambda photo: votes[photo][side] - max(votes[photo]))] = side
 
