@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import os
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import Tensor
-from tqdm import tqdm
 
 from birdmml import checkpoint as checkpoints
 from birdmml import discover
@@ -33,10 +28,12 @@ from birdmml.nn.network import Network
 from birdmml.nn.presets import Preset, Training
 from birdmml.nn.text import train_tokenizer
 from birdmml.training import state
-from birdmml.training.journal import PROJECT, Journal, trackers
+from birdmml.training.estimate import too_large
+from birdmml.training.journal import Journal
+from birdmml.training.machine import bar, launched, precision
 from birdmml.training.ranks import Ranks, global_batch_norm
 from birdmml.training.rates import optimiser, rates, set_rate
-from birdmml.training.state import Learner, Position
+from birdmml.training.state import Learner, Position, Saving
 from birdmml.training.step import Numerics, Terms, checkpoint_activations, chunks_of, numerics, step
 from birdmml.training.validate import score as validation_score
 from birdmml.training.validate import validate
@@ -45,6 +42,7 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 # A loss this many times the first one does not come back.
 DIVERGED = 10.0
 MAX_SHOWN = 64
+NO_MEMORY = "DefaultCPUAllocator: "
 
 
 @dataclass(frozen=True)
@@ -56,18 +54,6 @@ class Trained:
     seconds: float
     rows_per_second: float
     history: tuple[dict[str, float], ...]
-
-
-@dataclass(frozen=True)
-class Saving:
-    """Where training is kept: every `every` steps (0: after each epoch), and what the checkpoints say of the data."""
-
-    folder: Path
-    every: int = 0
-    resume: bool = False
-    trackers: tuple[str, ...] = ()
-    dataset: Mapping[str, Any] = field(default_factory=dict)
-    provenance: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -156,10 +142,10 @@ def train(
     kept, too. Raises TrainingError with the step and the row ids where training diverges.
     """
     settings = preset.training
-    accelerator = _accelerator(pick_device(device), saving)
+    accelerator = launched(pick_device(device), saving)
     ranks = Ranks(accelerator.process_index, accelerator.num_processes)
     _enough(len(rows), settings.batch_size, ranks)
-    how = numerics(_precision(settings.precision, accelerator.device), accelerator.device)
+    how = numerics(precision(settings.precision, accelerator.device), accelerator.device)
     torch.manual_seed(seed)
     preset = resolved(preset)
     tokenizer = tokenizer_for(rows, preset)
@@ -181,9 +167,9 @@ def train(
     _prepare(network, settings)
     started, before = time.perf_counter(), position.seconds
     silent = quiet or not ranks.main
-    with cpu_threads(settings.cpu_threads), global_batch_norm(network, ranks):
-        with _bar("decoding", len(rows), "row", silent) as bar:
-            run.feed.fill(lambda done, _: bar.update(done - bar.n))
+    with cpu_threads(settings.cpu_threads), global_batch_norm(network, ranks), _memory_told(run):
+        with bar("decoding", len(rows), "row", silent) as shown:
+            run.feed.fill(lambda done, _: shown.update(done - shown.n))
         steps = settings.epochs * steps_per_epoch(len(rows), settings.batch_size, run.least)
         folder = saving.folder if saving is not None and ranks.main else None
         _loop(run, position, Journal(folder, accelerator, position, steps, silent))
@@ -270,6 +256,20 @@ def _step(
     return named, length
 
 
+@contextmanager
+def _memory_told(run: _Run) -> Iterator[None]:
+    """Lack of memory inside becomes a TrainingError that says how many rows would fit."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as e:
+        # torch's CPU allocator has no error class of its own, only its name in the message.
+        if not isinstance(e, MemoryError | torch.OutOfMemoryError) and NO_MEMORY not in str(e):
+            raise
+        c = run.ready
+        words, device = c.tokenizer.get_vocab_size(), run.learner.device
+        raise TrainingError(too_large(c.preset, c.method, c.config, words, device)) from e
+
+
 def _clipped(learned: Sequence[Tensor], most: float) -> Tensor:
     """The norm of all gradients together; over `most` (unless 0) they are scaled down to it."""
     norm = torch.nn.utils.get_total_norm([p.grad for p in learned if p.grad is not None])
@@ -345,43 +345,3 @@ def _enough(rows: int, batch_size: int, ranks: Ranks) -> None:
         raise UsageError(
             f"{ranks.size} processes for batches of {min(rows, batch_size)} rows: launch fewer, or raise --batch-size"
         )
-
-
-def _precision(asked: str, device: torch.device) -> str:
-    """What "auto" means here. Raises UsageError for float16 where it cannot work."""
-    launched = {"no": "fp32"}.get(os.environ.get("ACCELERATE_MIXED_PRECISION", ""), "")
-    launched = launched or os.environ.get("ACCELERATE_MIXED_PRECISION", "")
-    if asked == "auto":
-        asked = launched or ("bf16" if device.type == "cuda" else "fp32")
-    if asked == "fp16" and device.type == "cpu":
-        raise UsageError("training.precision fp16 needs a GPU: use bf16 or fp32 on a CPU")
-    if asked not in ("fp32", "bf16", "fp16"):
-        raise UsageError(f"mixed precision {asked!r} was launched: use bf16, fp16 or no")
-    return asked
-
-
-def _accelerator(device: torch.device, saving: Saving | None) -> Accelerator:
-    several = int(os.environ.get("WORLD_SIZE", "1"))
-    if several > 1 and saving is None:
-        raise UsageError(
-            f"{several} processes were launched, but only `birdmml train` works on several: start this without"
-            " `accelerate launch` or `torchrun`"
-        )
-    used = trackers(saving.trackers) if saving is not None else []
-    accelerator = Accelerator(
-        mixed_precision="no",
-        cpu=device.type == "cpu",
-        log_with=used or None,
-        project_dir=saving.folder if saving is not None else None,
-    )
-    if accelerator.device.type != device.type:
-        raise UsageError(f"this process already trains on {accelerator.device}: start a new one for {device}")
-    if used:
-        accelerator.init_trackers(PROJECT)
-    return accelerator
-
-
-def _bar(what: str, total: int, unit: str, quiet: bool) -> tqdm[Any]:
-    # In a log file a line every few seconds is enough.
-    pause = 0.2 if sys.stderr.isatty() else 10.0
-    return tqdm(desc=what, total=total, unit=unit, disable=quiet, mininterval=pause, leave=False)

@@ -69,7 +69,8 @@ def train(
     birdmml bench --checkpoint ./model
     """
     needs_data(data)
-    from birdmml.training.plan import plan, run
+    from birdmml.training.machine import is_main
+    from birdmml.training.plan import describe, plan, run
 
     named: dict[str, int | str | None] = {
         "epochs": epochs,
@@ -82,13 +83,12 @@ def train(
     overrides += _encoders(models, weights, freeze)
     made = plan(data, method, preset, overrides, seeds, seed, device, limit)
     if dry_run:
-        from birdmml.training.estimate import describe
-
         about = describe(made)
         typer.echo(json.dumps(about, indent=2, ensure_ascii=False) if as_json else facts(about))
         return
     writable(out)
-    if not as_json:
+    main = is_main()
+    if main and not as_json:
         typer.echo("\n".join(_opening(made, out)))
     try:
         done = run(made, out, every, resume, tracker or (), as_json)
@@ -98,7 +98,8 @@ def train(
         raise TrainingError(
             f"{out} cannot be written ({e.strerror or e}): free space, then go on with --resume"
         ) from e
-    typer.echo(_report(made, out, done, as_json))
+    if main:
+        typer.echo(_report(made, out, done, as_json))
 
 
 def _encoders(models: dict[str, str | None], weights: str | None, freeze: str | None) -> list[str]:

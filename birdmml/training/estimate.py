@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import psutil
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -17,17 +18,15 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from birdmml import discover
 from birdmml.files import human_bytes
-from birdmml.nn.feed import steps_per_epoch
 from birdmml.nn.network import Network
 from birdmml.nn.presets import Preset, Training
-from birdmml.train import pick_device, tokenizer_for
-from birdmml.training.plan import Plan
 from birdmml.training.step import checkpoint_activations
 
 # Weights, gradients and two moments of AdamW, float32.
 COPIES = 4
 # Largest factor, either way, between estimate and a measured step (see tests/training/test_estimate.py).
 FACTOR = 2.0
+MARGIN = 0.8
 TRACED = (4, 8)
 
 
@@ -99,29 +98,26 @@ def _inputs(preset: Preset, rows: int) -> dict[str, Tensor]:
     }
 
 
-def describe(made: Plan) -> dict[str, Any]:
-    """A training in numbers; reads captions, trains nothing."""
-    settings, rows = made.preset.training, made.rows("train")
-    words = tokenizer_for(rows, made.preset).get_vocab_size()
-    found = estimate(made.preset, made.method, made.config, words)
-    steps = steps_per_epoch(len(rows), settings.batch_size)
-    validation = made.validation()
-    return {
-        "method": made.method,
-        "preset": made.preset_name,
-        "weights": made.preset.encoders.weights,
-        "data": f"{made.built.root}{' (demo)' if made.built.demo else ''}",
-        "train rows": len(rows),
-        "validation rows": 0 if validation is None else len(validation),
-        "parameters": ", ".join(f"{k} {n:,}" for k, n in found.parameters.items()),
-        "batch": settings.batch_size,
-        "steps": f"{steps * settings.epochs:,} ({steps} an epoch, {settings.epochs} epochs)",
-        "seeds": ", ".join(map(str, made.seeds)),
-        "device": str(pick_device(made.device)),
-        "memory": f"about {human_bytes(found.memory(settings))} a step, within a factor of {FACTOR:g}:"
-        f" {human_bytes(found.fixed_bytes)} for the weights, {human_bytes(found.row_bytes)} a row",
-        "memory_bytes": found.memory(settings),
-        "work": f"about {found.flops(settings) / 1e9:,.1f} GFLOP a step,"
-        f" {found.flops(settings) * steps * settings.epochs / 1e15:,.3f} PFLOP a seed",
-        "flops_per_step": found.flops(settings),
-    }
+def too_large(preset: Preset, method: str, config: Any, vocabulary: int, device: torch.device) -> str:
+    """What to say when a step ran out of memory: how many rows at once would fit what is free now."""
+    settings = preset.training
+    found = estimate(preset, method, config, vocabulary)
+    fit = int(MARGIN * max(0, _free(device)) / max(1, found.row_bytes))
+    rows = settings.chunk_size or settings.batch_size
+    said = f"out of memory on {device} with {rows} rows at once ({human_bytes(found.row_bytes)} a row by the dry run)"
+    if fit < 1:
+        return f"{said}: not one row fits; choose a smaller preset, or another device"
+    if fit >= rows:
+        fit = max(1, rows // 2)
+    return (
+        f"{said}: about {fit} would fit; add --chunk-size {fit}, which leaves the contrastive batch as it is, or"
+        f" --batch-size {fit}"
+    )
+
+
+def _free(device: torch.device) -> int:
+    """Bytes that a step may still take."""
+    if device.type == "cuda":
+        held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(torch.cuda.mem_get_info(device)[0] + held)
+    return int(psutil.virtual_memory().available)

@@ -13,15 +13,19 @@ import torch
 
 from birdmml import discover, provenance, settings
 from birdmml.errors import DatasetError, UsageError
+from birdmml.files import human_bytes
 from birdmml.load import Built
 from birdmml.materials import rows_of
-from birdmml.nn.feed import RowSource
+from birdmml.nn.feed import RowSource, steps_per_epoch
 from birdmml.nn.foreign import resolved
 from birdmml.nn.presets import Preset, preset
 from birdmml.schema import MODALITIES
-from birdmml.train import Saving, Trained, pick_device, train
+from birdmml.train import Trained, pick_device, tokenizer_for, train
 from birdmml.training import curves
+from birdmml.training.estimate import FACTOR, estimate
 from birdmml.training.journal import trackers
+from birdmml.training.machine import is_main
+from birdmml.training.state import Saving
 
 MAX_SEEDS = 100
 COLUMNS = {"image": "image", "audio": "audio", "text": "caption"}
@@ -129,7 +133,8 @@ def run(
             made.validation(),
             saving,
         )
-        curves.draw(folder)
+        if is_main():
+            curves.draw(folder)
     return done
 
 
@@ -149,3 +154,31 @@ def _source(made: Plan) -> Mapping[str, Any]:
     device = pick_device(made.device)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else None
     return provenance.collect(device.type, name)
+
+
+def describe(made: Plan) -> dict[str, Any]:
+    """A training in numbers; reads captions, trains nothing."""
+    settings, rows = made.preset.training, made.rows("train")
+    words = tokenizer_for(rows, made.preset).get_vocab_size()
+    found = estimate(made.preset, made.method, made.config, words)
+    steps = steps_per_epoch(len(rows), settings.batch_size)
+    validation = made.validation()
+    return {
+        "method": made.method,
+        "preset": made.preset_name,
+        "weights": made.preset.encoders.weights,
+        "data": f"{made.built.root}{' (demo)' if made.built.demo else ''}",
+        "train rows": len(rows),
+        "validation rows": 0 if validation is None else len(validation),
+        "parameters": ", ".join(f"{k} {n:,}" for k, n in found.parameters.items()),
+        "batch": settings.batch_size,
+        "steps": f"{steps * settings.epochs:,} ({steps} an epoch, {settings.epochs} epochs)",
+        "seeds": ", ".join(map(str, made.seeds)),
+        "device": str(pick_device(made.device)),
+        "memory": f"about {human_bytes(found.memory(settings))} a step, within a factor of {FACTOR:g}:"
+        f" {human_bytes(found.fixed_bytes)} for the weights, {human_bytes(found.row_bytes)} a row",
+        "memory_bytes": found.memory(settings),
+        "work": f"about {found.flops(settings) / 1e9:,.1f} GFLOP a step,"
+        f" {found.flops(settings) * steps * settings.epochs / 1e15:,.3f} PFLOP a seed",
+        "flops_per_step": found.flops(settings),
+    }

@@ -33,6 +33,18 @@ KEPT = 2
 FREE = {"training.workers", "training.cache_gib"}
 
 
+@dataclass(frozen=True)
+class Saving:
+    """Where training is kept: every `every` steps (0: after each epoch), and what the checkpoints say of the data."""
+
+    folder: Path
+    every: int = 0
+    resume: bool = False
+    trackers: tuple[str, ...] = ()
+    dataset: Mapping[str, Any] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+
 @dataclass
 class Position:
     """How far training is. `sums` and `rows` are those of the epoch under way, `history` the means of those done."""

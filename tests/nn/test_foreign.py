@@ -34,7 +34,7 @@ from birdmml import checkpoint, settings
 from birdmml.errors import UsageError
 from birdmml.nn.encoders import build
 from birdmml.nn.foreign import ForeignEncoder, load_weights, resolved, tokenizer_of
-from birdmml.nn.presets import Foreign, Preset
+from birdmml.nn.presets import Preset
 from birdmml.nn.text import tokenise, train_tokenizer
 
 Cli = Callable[..., Ran]

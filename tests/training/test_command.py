@@ -171,3 +171,49 @@ def test_embed_says_what_is_wrong(model: Path, small_demo: Path, cli: Cli, tmp_p
     (tmp_path / "file").write_text("")
     ran = cli("embed", "--checkpoint", model, "--data", small_demo, "--out", tmp_path / "file" / "x.parquet")
     assert (ran.code, "cannot be written" in ran.err) == (1, True)
+
+
+@pytest.mark.parametrize("kind", ["cuda", "cpu"])
+def test_out_of_memory_says_how_many_rows_would_fit(
+    small_demo: Path, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    import torch
+
+    from birdmml.training import estimate
+
+    error = torch.OutOfMemoryError("CUDA out of memory")
+    if kind == "cpu":
+        error = RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried 9 bytes")  # type: ignore[assignment]
+
+    def full(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("birdmml.train.step", full)
+    monkeypatch.setattr(estimate, "_free", lambda device: 10 * 2**20)
+    ran = cli("train", "--data", small_demo, "--out", tmp_path / "m", "--preset", "tiny", "--device", "cpu")
+    assert ran.code == 1
+    assert "out of memory" in ran.err
+    # 10 MiB less the margin, at 1.3 MiB a row.
+    assert "--chunk-size 6" in ran.err
+    assert "Traceback" not in ran.err
+
+
+def test_a_real_lack_of_memory_gives_one_line(small_demo: Path, tmp_path: Path) -> None:
+    import subprocess
+    import sys
+
+    # Address space for the imports and the weights, but not for a batch of large pictures.
+    code = "import resource, birdmml.train as t; from birdmml.cli import main; import birdmml.training.plan"
+    code += "; import psutil; now = psutil.Process().memory_info().vms + 700 * 2**20"
+    code += "; resource.setrlimit(resource.RLIMIT_AS, (now, now)); main()"
+    words = ["train", "--data", small_demo, "--out", tmp_path / "m", "--device", "cpu", "--preset", "small"]
+    words += ["--set", "front_end.image_size=512", "--set", "training.cpu_threads=1"]
+    ran = subprocess.run(
+        [sys.executable, "-c", code, *map(str, words)],
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert ran.returncode == 1, ran.stderr
+    assert "out of memory on cpu" in ran.stderr.splitlines()[-1]
