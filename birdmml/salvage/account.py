@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import zlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from birdmml.salvage.tar import natural
 
 LISTED = 1000  # Refused members are listed up to here and counted beyond.
+END = 1 << 62  # Of a part, whatever its size.
 POLYNOMIAL = 0xEDB88320  # CRC-32 as gzip has it (RFC 1952, 8), bits reversed.
+
+Place = tuple[int, int]  # Number of a part, and a byte in it.
 
 
 @dataclass
@@ -23,6 +26,16 @@ class Hole:
     at: dict[str, Any] | None = None
     resumed: dict[str, Any] | None = None
     uncertain_bytes: int = 0
+
+    def place(self, names: Sequence[str]) -> Place:
+        """Where it ends (for a broken stretch: where it begins); places compare in the archive's order."""
+        index = names.index(self.parts[-1])
+        return (index, self.at["byte"] if self.at else END)
+
+    def begins(self, names: Sequence[str]) -> Place:
+        """Where its first part lies, or its first broken byte."""
+        byte = self.at["byte"] if self.at else END if self.kind == "truncated" else 0
+        return (names.index(self.parts[0]), byte)
 
     @property
     def may_close(self) -> bool:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from birdmml.salvage.account import Account
+from birdmml.salvage.account import Account, Place
 from birdmml.salvage.names import inside, shown
 from birdmml.salvage.store import SUSPECT, Limits
 from birdmml.salvage.tar import natural
@@ -14,12 +15,16 @@ from birdmml.salvage.tar import natural
 
 @dataclass(frozen=True)
 class Member:
-    """A file that is whole and certain. `state` is "complete" or, when read behind a hole, "recovered"."""
+    """A file that is whole and certain. `state` is "complete" or, when read behind a hole, "recovered".
+
+    `behind` is where the last hole before it lies: once all up to there are filled, it is as good as complete.
+    """
 
     name: str
     data: bytes
     state: str
     seq: int = 0
+    behind: Place | None = None
 
 
 @dataclass(frozen=True)
@@ -51,7 +56,8 @@ class Hold:
 
     def __init__(self, limits: Limits, account: Account, seen: int = 0) -> None:
         self.limits, self.account = limits, account
-        self.behind_hole = self.full = False
+        self.behind: Place | None = None
+        self.full = False
         self.out: deque[Event] = deque()
         self._position = 0
         self._seen = seen  # Members so far, for the limit.
@@ -91,11 +97,11 @@ class Hold:
 
     def keep(self) -> None:
         """It is whole; it waits."""
-        state = "recovered" if self.behind_hole else "complete"
-        self._held.append((self._position, Member(self._name, bytes(self._data), state)))
+        member = _member(self._name, bytes(self._data), self.behind)
+        self._held.append((self._position, member))
         self._data = bytearray()
         self._seen += 1
-        self.account.counts[state] += 1
+        self.account.counts[member.state] += 1
 
     def distrust(self) -> None:
         """The bits broke here: members that wait may be wrong themselves."""
@@ -132,9 +138,9 @@ class Hold:
 
     def state(self) -> tuple[dict[str, Any], list[bytes]]:
         """What has to be known to go on, as JSON and as bytes. What is in `out` is not a part of it."""
-        held = [[position, m.name, m.state] for position, m in self._held]
+        held = [[position, m.name, m.behind] for position, m in self._held]
         value = {
-            "behind": self.behind_hole,
+            "behind": self.behind,
             "position": self._position,
             "name": self._name,
             "size": self._size,
@@ -143,13 +149,24 @@ class Hold:
 
     def restore(self, value: dict[str, Any], data: list[bytes]) -> None:
         """Be as the one whose `state` this is. Raises LookupError, TypeError or ValueError for what is no state."""
-        self.behind_hole, self._position = bool(value["behind"]), natural(value["position"])
+        self.behind, self._position = _place(value["behind"]), natural(value["position"])
         self._name, self._size, self._data = str(value["name"]), natural(value["size"]), bytearray(data[0])
         self._held.clear()
-        for (position, name, state), held in zip(value["held"], data[1:], strict=True):
-            if inside(name) != (name, "") or state not in ("complete", "recovered"):
+        for (position, name, behind), held in zip(value["held"], data[1:], strict=True):
+            if inside(name) != (name, ""):
                 raise ValueError(f"{name!r} cannot be a member that waits")
-            self._held.append((natural(position), Member(name, held, state)))
+            self._held.append((natural(position), _member(name, held, _place(behind))))
+
+
+def _member(name: str, data: bytes, behind: Place | None) -> Member:
+    return Member(name, data, "recovered" if behind else "complete", behind=behind)
+
+
+def _place(value: Sequence[object] | None) -> Place | None:
+    if value is None:
+        return None
+    part, byte = value
+    return natural(part), natural(byte)
 
 
 def numbered(event: Event, seq: int) -> Event:

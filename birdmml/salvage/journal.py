@@ -20,7 +20,7 @@ from birdmml.files import atomic_write, digest, sha256_bytes
 from birdmml.salvage.account import Account
 from birdmml.salvage.tar import natural
 
-VERSION = 1
+VERSION = 2
 LIST = "salvage-state.json"
 MOST = 1 << 32  # Bytes of one file of state that are read at all.
 

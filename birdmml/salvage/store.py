@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from birdmml.files import sha256_file, sync_folder
-from birdmml.salvage.account import LISTED
+from birdmml.salvage.account import LISTED, Place
 from birdmml.salvage.names import inside, shown
 
 REPORT = "salvage.json"
@@ -44,7 +44,7 @@ class Folder:
 
     def __init__(self, root: Path, limits: Limits, dry: bool = False) -> None:
         self.root, self.limits, self.dry = root, limits, dry
-        self.behind_hole = False
+        self.behind: Place | None = None
         self.saved: dict[str, Saved] = {}
         self.lost_members: dict[str, str] = {}
         self.refused: list[dict[str, str]] = []
@@ -96,7 +96,7 @@ class Folder:
             self.refuse(self._name, reason)
             return
         self.lost_members.pop(self._name, None)
-        state = "recovered" if self.behind_hole else "complete"
+        state = "recovered" if self.behind else "complete"
         self.saved[self._name] = Saved(state, self._size, sha256)
         self.counts[state] += 1
         self._recent.append((self.position, self._name, new))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Iterator
 from typing import Protocol
 
 from birdmml.salvage import tar
-from birdmml.salvage.account import Account, Hole
+from birdmml.salvage.account import Account, Hole, Place
 from birdmml.salvage.blocks import HEADER, Start, gzip_header, search
 from birdmml.salvage.inflate import Inflater, Plain
 from birdmml.salvage.parts import Gap, Parts, Run
@@ -20,7 +20,7 @@ WHAT = {"missing": "is missing", "truncated": "is cut short", "corrupt": "is bro
 class Store(tar.Store, Protocol):
     """Where members go, with what the pass tells it."""
 
-    behind_hole: bool  # What comes from now on was read behind a hole.
+    behind: Place | None  # The last hole so far: what comes from now on was read behind it.
     full: bool  # It takes no more: the reading ends.
     position: int  # Compressed bytes read so far.
 
@@ -65,7 +65,7 @@ class Walk:
     def _hole(self, hole: Hole, clean: bool) -> None:
         self.account.holes.append(hole)
         self.reader.gap(clean, f"{', '.join(hole.parts)} {WHAT[hole.kind]}")
-        self.store.behind_hole = True
+        self.store.behind = hole.place(self.parts.supply.names)
         if clean:
             self.store.sound()
 

@@ -58,7 +58,7 @@ class Archives:
         self._shelf, self._index, self._folder = shelf, index, folder
         self._limits, self._turn = limits, turn
         self._of = {"photo": shelf.release.photos, "audio": shelf.release.audio}
-        self._streams: dict[str, list[Stream]] = {"photo": [], "audio": []}
+        self._streams: dict[str, dict[str, Stream]] = {"photo": {}, "audio": {}}
         self._opened: set[str] = set()
         self._cut: set[str] = set()  # Archives that end too early.
         self._root = root
@@ -66,6 +66,7 @@ class Archives:
             deque()
         )  # (our number, its stream, the stream's number)
         self._current: Stream | None = None
+        self.current = ""  # The archive that is being read.
 
     def events(self, kind: str) -> Iterator[tuple[Event, Path | None]]:
         """Members, refusals and losses of one kind; with a path where the member is a file (its data are empty).
@@ -84,11 +85,11 @@ class Archives:
     def _tar(self, kind: str, archive: Archive) -> Iterator[tuple[Event, Path | None]]:
         state = self._folder / "streams" / archive.name
         stream = Stream(_Parts(self._shelf, archive, self._index), self._limits, state, self._turn)
-        self._streams[kind].append(stream)
-        self._current = stream
+        self._streams[kind][archive.name] = stream
+        self._current, self.current = stream, archive.name
         for event in stream:
             yield event, None
-        self._current = None
+        self._current, self.current = None, ""
         if not stream.report().reached_end:
             self._cut.add(archive.name)
         self._turn()
@@ -174,16 +175,25 @@ class Archives:
                     found.append(name if state == "missing" else f"{name} ({state})")
         return found
 
-    def holes(self, kind: str) -> int:
-        """How many holes the streams of this kind went over."""
-        return sum(len(s.report().holes) for s in self._streams[kind])
+    def behind(self, kind: str) -> Iterator[str]:
+        """Names of members that lie behind a hole that is still there."""
+        for name, stream in self._streams[kind].items():
+            if holes := stream.report().holes:
+                first = min(hole.begins(stream.supply.names) for hole in holes)
+                yield from self._index.behind(kind, name, first)
 
     def broken(self, kind: str) -> list[str]:
         """Parts that turned out to be broken inside while they were read."""
         return sorted(
-            {n for s in self._streams[kind] for h in s.report().holes if h.kind == "corrupt" for n in h.parts}
+            {
+                n
+                for s in self._streams[kind].values()
+                for h in s.report().holes
+                if h.kind == "corrupt"
+                for n in h.parts
+            }
         )
 
     def uncertain(self, kind: str) -> int:
         """Bytes behind holes that could not be decided, and were not used."""
-        return sum(s.report().uncertain_bytes for s in self._streams[kind])
+        return sum(s.report().uncertain_bytes for s in self._streams[kind].values())

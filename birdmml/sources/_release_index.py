@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from birdmml.errors import SourceError
+from birdmml.salvage.account import Place
 from birdmml.schema import Caption, Credit, Photo, Recording, Reject
 from birdmml.sources._release_table import Row
 
@@ -23,8 +24,8 @@ CREATE TABLE IF NOT EXISTS rows (number INTEGER PRIMARY KEY, line INTEGER, speci
 CREATE INDEX IF NOT EXISTS rows_photo ON rows (photo);
 CREATE INDEX IF NOT EXISTS rows_audio ON rows (audio);
 CREATE TABLE IF NOT EXISTS refused (path TEXT, reason TEXT, detail TEXT);
-CREATE TABLE IF NOT EXISTS members (kind TEXT, key TEXT, name TEXT, state TEXT, reason TEXT,
-    PRIMARY KEY (kind, key)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS members (kind TEXT, key TEXT, name TEXT, state TEXT, reason TEXT, archive TEXT,
+    part INTEGER, byte INTEGER, PRIMARY KEY (kind, key)) WITHOUT ROWID;
 """
 HAD = ("complete", "recovered")
 
@@ -141,11 +142,27 @@ class Index:
         found: tuple[str, str, str] | None = self._db.execute(query, (kind, key)).fetchone()
         return found
 
-    def met(self, kind: str, key: str, name: str, state: str, reason: str = "") -> None:
-        """Note what became of a member."""
-        self._db.execute(
-            "INSERT OR REPLACE INTO members VALUES (?, ?, ?, ?, ?)", (kind, key, name, state, reason)
+    def met(
+        self,
+        kind: str,
+        key: str,
+        name: str,
+        state: str,
+        reason: str = "",
+        archive: str = "",
+        behind: Place | None = None,
+    ) -> None:
+        """Note what became of a member of an archive, and the last hole before it, if any."""
+        values = (kind, key, name, state, reason, archive, *(behind or (None, None)))
+        self._db.execute("INSERT OR REPLACE INTO members VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values)
+
+    def behind(self, kind: str, archive: str, hole: Place) -> Iterator[str]:
+        """Names of the members of an archive that are here and lie behind the hole that begins there."""
+        query = (
+            "SELECT name FROM members WHERE kind = ? AND archive = ? AND state IN ('complete', 'recovered') "
+            "AND (part, byte) >= (?, ?) ORDER BY key"
         )
+        yield from (name for (name,) in self._db.execute(query, (kind, archive, *hole)))
 
     def missing(self) -> Iterator[Missing]:
         """The halves that wanted rows lack, in the table's order."""

@@ -186,10 +186,9 @@ class Session:
                 yield from json.loads(names)
 
     def recovered(self) -> Iterator[str]:
-        """Locators of what was read behind a hole; once all holes of an archive have closed, nothing is."""
+        """Locators of what lies behind a hole that has not closed."""
         for kind in KINDS:
-            if self._archives.holes(kind):
-                yield from (name for name, _ in self._index.told(kind, "recovered"))
+            yield from self._archives.behind(kind)
 
     def facts(self) -> dict[str, Any]:
         """What the manifest says: the table and the archives as found, beside what the paper says."""
@@ -207,9 +206,10 @@ class Session:
 
     def _members(self, kind: str) -> dict[str, int]:
         counts = self._index.counts().get(kind, {})
-        if not self._archives.holes(kind) and (proven := counts.pop("recovered", 0)):
-            counts["complete"] = counts.get("complete", 0) + proven
-        return counts
+        had = sum(counts.pop(state, 0) for state in HAD)
+        recovered = sum(1 for _ in self._archives.behind(kind))
+        found = {"complete": had - recovered, "recovered": recovered, **counts}
+        return {state: n for state, n in sorted(found.items()) if n}
 
     def unfinished(self) -> str:
         """The parts that could not be had, and how to go on with them."""
@@ -285,7 +285,8 @@ class Session:
         if not records and not index.listed(kind, key):
             detail = "no row of the table that can be used names this member"
             yield self._numbered(Reject(name, "not_in_table", detail, absent=True))
-        index.met(kind, key, name, member.state)
+        archive = self._archives.current
+        index.met(kind, key, name, member.state, archive=archive, behind=member.behind)
 
     def _require(self) -> None:
         """Stop where one kind has no archive that could be opened at all: a build would be empty."""
