@@ -23,7 +23,7 @@ from birdmml.sources import _release_fake, _release_table
 from birdmml.sources._release_archive import Archives
 from birdmml.sources._release_index import HAD, Index
 from birdmml.sources._release_paths import PREFIX, member_key, member_path
-from birdmml.sources._release_shelf import Download, Folder, Shelf, Tell, every, look, needed
+from birdmml.sources._release_shelf import RECORD, Download, Folder, Shelf, Tell, every, look, needed
 from birdmml.sources._zenodo import ZENODO, Release
 
 CARD = Card(
@@ -130,14 +130,17 @@ class Session:
         self._settings, self._tell = settings, tell
         self.resumes = True
         self.turn: Callable[[], None] = lambda: None
-        self._index = Index(folder / "release.sqlite")
-        self._shelf: Shelf = (
-            Folder(Path(settings.root).expanduser(), self._index)
-            if settings.root
-            else Download(settings.zenodo, settings.record, folder, retry_failed, tell)
-        )
         self._seq = 0
-        self._load(limit)
+        self._index = Index(folder / "release.sqlite")
+        try:
+            self._shelf = self._opened(folder, retry_failed)
+            self._load(limit)
+        except BaseException:  # Whatever it is, files are closed; raised again.
+            new = self._index.fact("loaded") is None
+            self._index.close()
+            if new and not (folder / RECORD).exists():
+                shutil.rmtree(folder)  # Nothing is in it that would be of use the next time.
+            raise
         root = Path(settings.root).expanduser() if settings.root else None
         self._archives = Archives(self._shelf, self._index, folder, LIMITS, root, lambda: self.turn())
         self.total: int | None = self._index.total()
@@ -228,14 +231,26 @@ class Session:
         self._shelf.close()
         self._index.close()
 
+    def _opened(self, folder: Path, retry_failed: bool) -> Shelf:
+        settings = self._settings
+        if settings.root:
+            return Folder(Path(settings.root).expanduser(), self._index)
+        return Download(settings.zenodo, settings.record, folder, retry_failed, self._tell)
+
     def _load(self, limit: int | None) -> None:
         """Take the table in, once; a changed one may not be mixed with what was built from the old one."""
         shelf, index = self._shelf, self._index
         path = shelf.path(shelf.release.csv)
         if path is None:
             state = shelf.states[shelf.release.csv.key]
+            shelf.close()
+            how = (
+                f"put a sound one into {self._settings.root}"
+                if self._settings.root
+                else "when it can be had, run the same command with --retry-failed"
+            )
             raise SourceError(
-                f"{shelf.release.csv.key} cannot be had ({state}): nothing can be built without it"
+                f"{shelf.release.csv.key} cannot be had ({state}), and nothing can be built without it: {how}"
             )
         which = [files.sha256_file(path), self._settings.caption, self._settings.encoding, limit]
         if (known := index.fact("loaded")) == which:
