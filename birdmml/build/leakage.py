@@ -20,6 +20,7 @@ from birdmml.errors import BuildError
 from birdmml.taxonomy import Species
 
 Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
 
 FOLDS = 5
 MIN_ROWS = 50
@@ -195,25 +196,48 @@ def _features(captions: list[str]) -> sparse.csr_array:
 def _cross_validated(x: sparse.csr_array, ys: Ints, fold: Ints, texts: Ints, classes: int) -> Ints:
     """The class guessed for every row while its fold was held out, for each column of `ys` [N, L]: [N, L]; -1: none."""
     guessed = np.full(ys.shape, -1, dtype=np.int64)
-    every = _gram(x)
+    # The same ridge regression, by the smaller of two matrices: rows by rows, or features by features.
+    fit = _by_rows if len(ys) < x.shape[1] else _by_features
+    every = sparse.csr_array(x @ x.T).toarray() if fit is _by_rows else _gram(x)
     for train, test in _sides(fold, texts):
         if not train.any():
             continue
-        seen = x[np.flatnonzero(train)]
-        mean = np.asarray(seen.mean(axis=0)).ravel()
-        # Fewer rows are left out than stay.
-        gram = every - _gram(x[np.flatnonzero(~train)])
-        gram -= np.float32(train.sum()) * np.outer(mean, mean)
-        gram[np.diag_indices_from(gram)] += _RIDGE
-        factor = linalg.cho_factor(gram.T, lower=True, overwrite_a=True, check_finite=False)
-        for column in range(ys.shape[1]):
-            wanted = np.eye(classes, dtype=np.float32)[ys[train, column]]
-            prior = wanted.mean(axis=0)
-            weights = linalg.cho_solve(factor, seen.T @ (wanted - prior), check_finite=False)
-            guessed[test, column] = (x[np.flatnonzero(test)] @ weights + (prior - mean @ weights)).argmax(
-                axis=1
-            )
+        wanted = np.eye(classes, dtype=np.float32)[ys[train]]  # [n, L, classes]
+        prior = wanted.mean(axis=0)
+        scores = fit(x, every, train, test, (wanted - prior).reshape(len(wanted), -1))
+        guessed[test] = (scores.reshape(-1, *prior.shape) + prior).argmax(axis=2)
     return guessed
+
+
+def _by_rows(
+    x: sparse.csr_array, products: NDArray[np.float32], train: Bools, test: Bools, wanted: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Scores [M, K] of the test rows, from all `products` of rows [N, N] and centred targets [n, K]."""
+    seen = products[np.ix_(train, train)]
+    to_mean = seen.mean(axis=0)
+    centre = to_mean.mean()
+    kernel = seen - to_mean[:, None] - to_mean[None, :] + centre
+    kernel[np.diag_indices_from(kernel)] += np.float32(_RIDGE)
+    factor = linalg.cho_factor(kernel, lower=True, overwrite_a=True, check_finite=False)
+    weights = linalg.cho_solve(factor, wanted, check_finite=False)
+    across = products[np.ix_(test, train)]
+    across = across - across.mean(axis=1, keepdims=True) - to_mean[None, :] + centre
+    return np.asarray(across @ weights, dtype=np.float32)
+
+
+def _by_features(
+    x: sparse.csr_array, every: NDArray[np.float32], train: Bools, test: Bools, wanted: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Scores [M, K] of the test rows, from the products of all features [F, F] and centred targets [n, K]."""
+    seen = x[np.flatnonzero(train)]
+    mean = np.asarray(seen.mean(axis=0)).ravel()
+    # Fewer rows are left out than stay.
+    gram = every - _gram(x[np.flatnonzero(~train)])
+    gram -= np.float32(train.sum()) * np.outer(mean, mean)
+    gram[np.diag_indices_from(gram)] += _RIDGE
+    factor = linalg.cho_factor(gram.T, lower=True, overwrite_a=True, check_finite=False)
+    weights = linalg.cho_solve(factor, seen.T @ wanted, check_finite=False)
+    return np.asarray(x[np.flatnonzero(test)] @ weights - mean @ weights, dtype=np.float32)
 
 
 def _gram(x: sparse.csr_array) -> NDArray[np.float32]:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import sparse
 
 from birdmml import taxonomy
 from birdmml.build import leakage
@@ -201,3 +202,18 @@ def test_the_probe_is_ridge_regression_on_centred_one_hot_targets() -> None:
         a = dense[train] - mean
         w = np.linalg.solve(a.T @ a + np.eye(a.shape[1]), a.T @ (np.eye(3)[labels[train]] - share))
         assert (((dense[~train] - mean) @ w + share).argmax(axis=1) == guessed[~train]).all()
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(6, 40), st.integers(3, 60), st.integers(0, 99))
+def test_both_ways_to_the_regression_lead_to_the_same_scores(rows: int, features: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    x = sparse.csr_array(
+        rng.random((rows, features)) * (rng.random((rows, features)) < 0.4), dtype=np.float32
+    )
+    train = np.arange(rows) % 3 != 0
+    wanted = rng.standard_normal((int(train.sum()), 5)).astype(np.float32)
+    wanted -= wanted.mean(axis=0)
+    few = leakage._by_rows(x, sparse.csr_array(x @ x.T).toarray(), train, ~train, wanted)
+    many = leakage._by_features(x, leakage._gram(x), train, ~train, wanted)
+    np.testing.assert_allclose(few, many, atol=1e-4)
