@@ -9,13 +9,29 @@ from birdmml.nn.presets import Augment
 
 
 def augment(batch: dict[str, Tensor], settings: Augment) -> dict[str, Tensor]:
-    """A changed copy of a compact batch: image uint8 [B, 3, S, S], audio in dB [B, 1, bands, frames]."""
+    """A changed copy of a compact batch: image uint8 [B, 3, S, S], audio in dB [B, 1, bands, frames].
+
+    Precomputed features [B, T, D] stay as they are.
+    """
     image, audio = batch["image"], batch["audio"]
+    changed = dict(batch)
+    if image.ndim == 4:
+        changed["image"] = _pictures(image, settings)
+    if audio.ndim == 4:
+        changed["audio"] = _sounds(audio, settings)
+    return changed
+
+
+def _pictures(image: Tensor, settings: Augment) -> Tensor:
     if settings.mirror:
         mirrored = torch.rand(len(image)) < 0.5
         image = torch.where(mirrored.to(image.device)[:, None, None, None], image.flip(-1), image)
     if settings.shift_px:
         image = shifted(image, _draw(len(image), settings.shift_px), _draw(len(image), settings.shift_px))
+    return image
+
+
+def _sounds(audio: Tensor, settings: Augment) -> Tensor:
     if settings.roll_frames:
         audio = rolled(audio, _draw(len(audio), settings.roll_frames))
     if settings.gain_db:
@@ -23,7 +39,7 @@ def augment(batch: dict[str, Tensor], settings: Augment) -> dict[str, Tensor]:
             audio
             + ((torch.rand(len(audio)) * 2 - 1) * settings.gain_db).to(audio.device)[:, None, None, None]
         )
-    return batch | {"image": image, "audio": audio}
+    return audio
 
 
 def shifted(image: Tensor, down: Tensor, right: Tensor) -> Tensor:

@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from typing import cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import BertConfig, BertModel, ResNetConfig, ResNetModel
 
+from birdmml.errors import UsageError
 from birdmml.nn.foreign import ForeignEncoder
 from birdmml.nn.norms import to_group_norm
-from birdmml.nn.presets import Bert, Encoders, ResNet
+from birdmml.nn.presets import Bert, Encoders, FeatureNet, ResNet
 from birdmml.nn.text import PAD_ID
 from birdmml.schema import MODALITIES
 
@@ -70,12 +72,48 @@ class TextEncoder(nn.Module):
         return (hidden * weight).sum(1) / weight.sum(1)
 
 
+class FeatureEncoder(nn.Module):
+    """A transformer on precomputed features [B, T, D] -> [B, hidden], averaged over steps that are not all zero."""
+
+    def __init__(self, settings: FeatureNet, width: int) -> None:
+        super().__init__()
+        self.width = settings.hidden
+        self.enter = nn.Linear(width, settings.hidden)
+        self.places = nn.Parameter(0.02 * torch.randn(settings.steps, settings.hidden))
+        layer = nn.TransformerEncoderLayer(
+            settings.hidden,
+            settings.heads,
+            4 * settings.hidden,
+            settings.dropout,
+            batch_first=True,
+            norm_first=True,
+        )
+        many = settings.steps > 1
+        self.net = nn.TransformerEncoder(layer, settings.layers, enable_nested_tensor=False) if many else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Features [B, T, D] -> [B, hidden]; raises UsageError for more steps or another width than set."""
+        if x.shape[1] > len(self.places) or x.shape[2] != self.enter.in_features:
+            raise UsageError(
+                f"features of shape {tuple(x.shape)}: the preset says {len(self.places)} steps of"
+                f" {self.enter.in_features}; set encoders.features"
+            )
+        padding = (x == 0).all(-1)
+        padding[:, 0] = False  # something must be left to look at
+        h = self.enter(x) + self.places[: x.shape[1]]
+        h = F.gelu(h) if self.net is None else self.net(h, src_key_padding_mask=padding)
+        weight = (~padding).unsqueeze(-1).to(h.dtype)
+        return (h * weight).sum(1) / weight.sum(1)
+
+
 def build(settings: Encoders, vocabulary: int, max_tokens: int) -> nn.ModuleDict:
     """One encoder a modality, each with its output size in `.width`; frozen ones do not learn."""
     made: dict[str, nn.Module] = {}
     for kind in MODALITIES:
         named = settings.foreign(kind)
-        if named.name:
+        if settings.features.of(kind):
+            made[kind] = FeatureEncoder(settings.features, settings.features.of(kind))
+        elif named.name:
             made[kind] = ForeignEncoder(named, kind)
         elif kind == "text":
             made[kind] = TextEncoder(settings.text, vocabulary, max_tokens)

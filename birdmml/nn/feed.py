@@ -77,16 +77,16 @@ class Feed:
             yield from map(self.batch, parts)
             return
         for part, media in zip(parts, self._decoded(parts), strict=True):
-            yield self._compact(media) | self._text(part)
+            yield self._text(part) | self._compact(media)
 
     def batch(self, indices: Indices) -> dict[str, Tensor]:
         """Compact tensors of those rows: image uint8, audio in dB, text ids without needless padding."""
         self.fill()
         if self._kept is None:
             (media,) = self._decoded([np.asarray(indices, dtype=np.int64)])
-            return self._compact(media) | self._text(indices)
+            return self._text(indices) | self._compact(media)
         chosen = torch.from_numpy(np.asarray(indices, dtype=np.int64))
-        return {k: v[chosen] for k, v in self._kept.items()} | self._text(indices)
+        return self._text(indices) | {k: v[chosen] for k, v in self._kept.items()}
 
     def _text(self, indices: Indices) -> dict[str, Tensor]:
         return {"text": trimmed(self.text[torch.from_numpy(np.asarray(indices, dtype=np.int64))])}
@@ -98,10 +98,16 @@ class Feed:
         return stream(self.rows, parts, self.settings.workers, side)
 
     def _compact(self, media: Sequence[Row]) -> dict[str, Tensor]:
-        return {
-            "image": self.preprocessor.images([row["image"] for row in media]),
-            "audio": self.preprocessor.audio([row["audio"] for row in media]),
-        }
+        """Media become compact tensors; features [T, D] are stacked as they are, those of texts replace the tokens."""
+        out: dict[str, Tensor] = {}
+        for name in media[0] if media else ("image", "audio"):
+            items = [row[name] for row in media]
+            if items and items[0].ndim == 2:
+                out[name] = torch.from_numpy(np.stack(items))
+            else:
+                made = self.preprocessor.images(items) if name == "image" else self.preprocessor.audio(items)
+                out[name] = made
+        return out
 
 
 def _captions(rows: RowSource) -> list[str]:
@@ -139,6 +145,9 @@ def steps_per_epoch(rows: int, size: int, least: int = 2) -> int:
 
 def to_device(batch: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:
     """A batch on the device; through pinned memory to a CUDA device, so that the copy does not block."""
-    if device.type != "cuda":
-        return {name: value.to(device) for name, value in batch.items()}
-    return {name: value.pin_memory().to(device, non_blocking=True) for name, value in batch.items()}
+    return {
+        name: value.pin_memory().to(device, non_blocking=True)
+        if device.type == "cuda" and value.device.type == "cpu"
+        else value.to(device)
+        for name, value in batch.items()
+    }

@@ -83,12 +83,22 @@ class Preprocessor(nn.Module):
         return 10.0 * mel.clamp_min(POWER_FLOOR).log10()
 
     def finish_image(self, compact: Tensor) -> Tensor:
-        """uint8 [B, 3, S, S] -> float32 in [0, 1], with ImageNet's mean and deviation if set so."""
+        """uint8 [B, 3, S, S] -> float32 in [0, 1], with mean and deviation taken out if set so.
+
+        Precomputed features [B, T, D] stay as they are.
+        """
+        if compact.ndim == 3:
+            return compact
         pixels = compact.float() / 255.0
         return (pixels - self.pixel_mean) / self.pixel_deviation if self.settings.pixel_normalise else pixels
 
     def finish_audio(self, compact: Tensor) -> Tensor:
-        """Log-mel in dB [B, 1, bands, frames] -> shifted by `db_centre`, divided by `db_scale`."""
+        """Log-mel in dB [B, 1, bands, frames] -> shifted by `db_centre`, divided by `db_scale`.
+
+        Precomputed features [B, T, D] stay as they are.
+        """
+        if compact.ndim == 3:
+            return compact
         return (compact.float() - self.settings.db_centre) / self.settings.db_scale
 
     def bytes_per_row(self) -> int:

@@ -105,6 +105,38 @@ class Bert:
 
 
 @dataclass(frozen=True)
+class FeatureNet:
+    """Precomputed features in the place of media: their width D a modality (0: media), and the encoder on them.
+
+    `steps` is the largest T of [N, T, D]; one step passes a linear layer, more a transformer of `layers`.
+    """
+
+    image: int = 0
+    audio: int = 0
+    text: int = 0
+    hidden: int = 64
+    layers: int = 2
+    heads: int = 4
+    steps: int = 50
+    dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        for name in ("image", "audio", "text"):
+            _within(f"width of {name} features", getattr(self, name), 0, 1_000_000)
+        _within("feature encoder's hidden size", self.hidden, 4, 8192)
+        _within("feature encoder's layers", self.layers, 1, 48)
+        _within("feature steps", self.steps, 1, 100_000)
+        if self.heads < 1 or self.hidden % self.heads:
+            raise UsageError(f"hidden size {self.hidden} must be a multiple of its {self.heads} heads")
+        if not 0 <= self.dropout < 1:
+            raise UsageError(f"feature dropout is {self.dropout}: it must be in [0, 1)")
+
+    def of(self, kind: str) -> int:
+        """The width of a modality's features, 0 where its media are encoded."""
+        return {"image": self.image, "audio": self.audio, "text": self.text}[kind]
+
+
+@dataclass(frozen=True)
 class Foreign:
     """A `transformers` model: `name` is a folder or a hub's name, `config` its config.json as text.
 
@@ -132,6 +164,7 @@ class Encoders:
     audio_model: Foreign = Foreign()
     text_model: Foreign = Foreign()
     frozen: tuple[str, ...] = ()
+    features: FeatureNet = FeatureNet()
 
     def __post_init__(self) -> None:
         if self.weights == "pretrained" and not any(self.foreign(kind).name for kind in MODALITIES):

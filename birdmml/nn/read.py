@@ -10,7 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from birdmml.errors import MediaError
+from birdmml.errors import DatasetError, MediaError
 from birdmml.load import decode
 
 AHEAD = 3
@@ -39,6 +39,44 @@ class BlockSource(Protocol):
 
     def cells(self, rows: Sequence[int], columns: Sequence[str] = KINDS) -> list[Row]:
         """Stored media of rows: {"image": {"bytes", "path"}, "audio": {...}}."""
+
+
+class ArrayRows:
+    """Rows of precomputed features: {"image": [N, D] or [N, T, D], "audio": ..., "text": ...}, float32.
+
+    The preset must say their sizes: `encoders.features`. Steps that are all zero are padding. Raises DatasetError
+    for arrays of other shapes, different lengths, or values that are not finite.
+    """
+
+    def __init__(
+        self, arrays: Mapping[str, NDArray[np.float32]], columns: Mapping[str, Sequence[Any]] | None = None
+    ) -> None:
+        lengths = {name: len(value) for name, value in arrays.items()}
+        if len(set(lengths.values())) != 1:
+            raise DatasetError(f"features need one row an item in every modality, got {lengths}")
+        for name, value in arrays.items():
+            if value.ndim not in (2, 3):
+                raise DatasetError(f"features of {name} have shape {value.shape}: give [N, D] or [N, T, D]")
+            if not np.isfinite(value).all():
+                raise DatasetError(f"features of {name} hold values that are not finite: clean them first")
+        self._rows = next(iter(lengths.values()))
+        self._arrays = {
+            name: np.ascontiguousarray(value if value.ndim == 3 else value[:, None], dtype=np.float32)
+            for name, value in arrays.items()
+        }
+        self._columns = {name: list(values) for name, values in (columns or {}).items()}
+
+    def __len__(self) -> int:
+        return self._rows
+
+    def column(self, name: str) -> list[Any]:
+        """A column given, else empty captions, or the row numbers as ids and labels."""
+        plain = [""] * self._rows if name == "caption" else list(range(self._rows))
+        return self._columns.get(name, plain)
+
+    def media(self, indices: Sequence[int], kinds: tuple[str, ...]) -> list[Row]:
+        """Features of rows, each [T, D]."""
+        return [{name: value[i] for name, value in self._arrays.items()} for i in indices]
 
 
 def stream(
