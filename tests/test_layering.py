@@ -20,7 +20,7 @@ FIRST = "media demo fetch sources build audit load evalsets metrics suites resul
 FLOORS = {
     **dict.fromkeys(GROUND.split(), 0),
     **dict.fromkeys(FIRST.split(), 1),
-    **dict.fromkeys("nn methods checkpoint train training embed materials picture evaluate".split(), 2),
+    **dict.fromkeys("nn methods checkpoint train training embed materials picture evaluate xor".split(), 2),
     "leaderboard": 3,
     **dict.fromkeys(("cli", "__main__"), 4),
 }

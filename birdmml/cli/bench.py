@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from birdmml.cli.xor import OrXor
 from birdmml.errors import DatasetError, Interrupted, ResultError, UsageError
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ def bench(
     birdmml bench --method confu
     birdmml bench --method tri-clip --seeds 3 --data ./data
     birdmml bench --checkpoint ./model
+    birdmml bench --suite xor --help   needs no dataset; has options of its own
     """
     needs_data(data)
     from birdmml import settings
@@ -92,7 +94,7 @@ def bench(
 
 def register(app: typer.Typer) -> None:
     """Add the command to the command line."""
-    app.command()(bench)
+    app.command(cls=OrXor)(bench)
 
 
 def needs_data(data: Path) -> None:

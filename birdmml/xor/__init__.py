@@ -1,0 +1,1 @@
+"""The XOR suite: every method on bits that only say something together, many small models trained as one."""

@@ -1,0 +1,104 @@
+"""Many small models trained as one: every weight gets a leading axis K over seeds and shares p."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, stack_module_state, vmap
+
+from birdmml.errors import TrainingError
+from birdmml.evalsets import xor
+from birdmml.xor.network import Network, signs
+from birdmml.xor.plan import Run, Settings, network
+
+_BATCHES = 1  # Keeps the stream of batches apart from other uses of a seed.
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """K = seeds x p trained models: `weights` [K, ...] by name, the last losses [K]; seeds vary slowest."""
+
+    template: Network
+    weights: dict[str, Tensor]
+    losses: Tensor
+    seconds: float
+
+    def models(self) -> Iterator[Network]:
+        """One model after the other, ready to be scored: the template with its weights."""
+        self.template.eval()
+        for k in range(len(self.losses)):
+            self.template.load_state_dict({name: w[k] for name, w in self.weights.items()})
+            yield self.template
+
+
+def fit(run: Run, chosen: Settings) -> Fitted:
+    """Train one model a seed and p, all at once, with AdamW and a cosine to 0; deterministic.
+
+    A seed fixes a model's initial weights and its samples. What a loss draws at random (Symile's shuffle, ConFu's
+    dropout) is drawn once a step for all models: a model ends the same whatever others are trained beside it, up
+    to rounding. Raises TrainingError with the step, p and seed where a loss is not finite.
+    """
+    started = time.perf_counter()
+    with torch.random.fork_rng(devices=[]):
+        template, weights = _initial(run, chosen)
+        optimiser = torch.optim.AdamW(_groups(template, weights, chosen))
+        rates = [group["lr"] for group in optimiser.param_groups]
+        losses = vmap(lambda w, x: functional_call(template, w, (x,)), randomness="same")
+        torch.manual_seed(0)
+        for step, x in enumerate(batches(chosen)):
+            for group, rate in zip(optimiser.param_groups, rates, strict=True):
+                group["lr"] = rate * (1 + math.cos(math.pi * step / chosen.steps)) / 2
+            optimiser.zero_grad()
+            found = losses(weights, x)
+            _check(found, step, run, chosen)
+            found.sum().backward()  # No weight is shared: each model gets its own gradient.
+            optimiser.step()
+    done = {name: w.detach() for name, w in weights.items()}
+    return Fitted(template, done, found.detach(), time.perf_counter() - started)
+
+
+def batches(chosen: Settings) -> Iterator[dict[str, Tensor]]:
+    """`steps` batches: signs [K, batch, 5] a variable. A seed's samples depend on nothing but the seed."""
+    p = np.asarray(chosen.p)
+    rngs = [np.random.default_rng(np.random.SeedSequence([seed, _BATCHES])) for seed in chosen.seeds]
+    for _ in range(chosen.steps):
+        drawn = [xor.draw(p, chosen.batch_size, chosen.modalities, rng) for rng in rngs]
+        yield {name: signs(np.concatenate([codes[name] for codes in drawn])) for name in chosen.names}
+
+
+def _initial(run: Run, chosen: Settings) -> tuple[Network, dict[str, Tensor]]:
+    models: list[nn.Module] = []
+    for seed in chosen.seeds:
+        torch.manual_seed(seed)
+        models += [network(run, chosen)] * len(chosen.p)
+    stacked, _ = stack_module_state(models)
+    template = network(run, chosen)
+    return template, {name: w.detach().clone().requires_grad_() for name, w in stacked.items()}
+
+
+def _groups(template: Network, weights: dict[str, Tensor], chosen: Settings) -> list[dict[str, object]]:
+    """The method's own groups (Symile's l has its own rate), and all other trainable weights."""
+    names = {id(w): name for name, w in template.named_parameters() if w.requires_grad}
+    groups: list[dict[str, object]] = []
+    for group in getattr(template.head, "parameter_groups", list)():
+        own = [names.pop(id(w)) for w in group["params"]]
+        groups.append({**group, "params": [weights[name] for name in own]})
+    groups.append({"params": [weights[name] for name in names.values()]})
+    plain = {"lr": chosen.learning_rate, "weight_decay": chosen.weight_decay}
+    return [plain | group for group in groups]
+
+
+def _check(losses: Tensor, step: int, run: Run, chosen: Settings) -> None:
+    bad = torch.nonzero(~losses.isfinite()).flatten().tolist()
+    if bad:
+        seed, p = divmod(bad[0], len(chosen.p))
+        raise TrainingError(
+            f"{run.name}: the loss at step {step} is {losses[bad[0]]:g} with p = {chosen.p[p]:g}, seed"
+            f" {chosen.seeds[seed]}: choose a smaller --learning-rate"
+        )

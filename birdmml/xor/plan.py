@@ -1,0 +1,162 @@
+"""What an XOR run trains: settings that are the same for every method, and which method with which anchor."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from birdmml import discover, settings
+from birdmml.errors import UnknownName, UsageError
+from birdmml.evalsets import xor
+from birdmml.nn.geometric import ALL
+from birdmml.nn.scores import fused_name
+from birdmml.xor.network import Network
+
+MAX_SEEDS, MAX_SHARES, MAX_DIM, MAX_STEPS = 100, 101, 4096, 1_000_000
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One recipe for all methods, chosen on how fast ConFu and Symile arrive, before any other was looked at.
+
+    `p` are the shares of samples with i = 1, `width` the encoders' outputs h_m (a linear map of 5 bits has rank 5,
+    wider says no more), `dim` the embeddings. AdamW with a cosine to 0; fresh samples every step.
+    """
+
+    p: tuple[float, ...] = tuple(i / 10 for i in range(11))
+    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    modalities: int = 3
+    dim: int = 16
+    width: int = 16
+    steps: int = 800
+    batch_size: int = 128
+    learning_rate: float = 1e-2
+    weight_decay: float = 1e-4
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The variables."""
+        return xor.names(self.modalities)
+
+    @property
+    def query(self) -> str:
+        """All variables but b: "a+c" or "a+c+d"."""
+        return fused_name(*(name for name in self.names if name != xor.TARGET))
+
+
+@dataclass(frozen=True)
+class Run:
+    """One method with one anchor (None: it has none) and its configuration."""
+
+    method: str
+    anchor: str | None
+    config: Any
+
+    @property
+    def name(self) -> str:
+        """ "gram, anchor a": in tables and messages."""
+        method = discover.label(self.method)
+        return method if self.anchor is None else f"{method}, anchor {self.anchor}"
+
+    @property
+    def folder(self) -> str:
+        """ "gram-anchor-a"."""
+        return self.name.removesuffix(".py").replace(".py,", ",").replace(", ", "-").replace(" ", "-")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The runs of one figure; `left_out` says which methods are not defined for so many variables."""
+
+    settings: Settings
+    runs: tuple[Run, ...]
+    left_out: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The folder of the figure: readable, and different for different settings or methods."""
+        key = [settings.to_dict(self.settings), [[r.name, settings.to_dict(r.config)] for r in self.runs]]
+        return f"xor-{self.settings.modalities}x{xor.BITS}-d{self.settings.dim}-{settings.digest(key)[:8]}"
+
+
+def plan(methods: Sequence[str] = (), chosen: Settings | None = None) -> Plan:
+    """Every method, or those named, each with every anchor that it knows and that lets it name b from the others.
+
+    Raises UnknownName with the nearest names, or UsageError where a method named cannot do the task.
+    """
+    chosen = chosen or Settings()
+    runs: list[Run] = []
+    left_out: list[str] = []
+    for name in dict.fromkeys(discover.canonical("method", m) for m in methods or discover.names("method")):
+        try:
+            runs += _runs(name, chosen)
+        except UsageError as e:
+            if methods:
+                raise
+            left_out.append(str(e))
+    return Plan(chosen, tuple(runs), tuple(left_out))
+
+
+def network(run: Run, chosen: Settings) -> Network:
+    """The model of one run, with weights from torch's global generator."""
+    return Network(discover.load("method", run.method), run.config, chosen.names, chosen.width)
+
+
+def _runs(method: str, chosen: Settings) -> list[Run]:
+    config = _config(discover.load("method", method).Config(), chosen)
+    anchors: tuple[str | None, ...] = (None,)
+    if hasattr(config, "anchor"):
+        anchors = (*chosen.names, ALL)
+    runs = [
+        Run(method, anchor, dataclasses.replace(config, anchor=anchor) if anchor else config)
+        for anchor in anchors
+    ]
+    able = [run for run in runs if _able(run, chosen)]
+    if not able:
+        raise UsageError(
+            f"{discover.label(method)} defines no score {chosen.query}->{xor.TARGET}: XOR cannot be asked of it"
+        )
+    return able
+
+
+def _config(config: Any, chosen: Settings) -> Any:
+    """The method's own defaults, at the embeddings' size and with all other variables fused."""
+    fields = {f.name for f in dataclasses.fields(config)}
+    wanted = {"dim": chosen.dim, "order": chosen.modalities - 1}
+    return dataclasses.replace(config, **{k: v for k, v in wanted.items() if k in fields})
+
+
+def _able(run: Run, chosen: Settings) -> bool:
+    try:
+        with torch.device("meta"):
+            head = network(run, chosen).head
+    except UnknownName:
+        return False  # An anchor that the method does not offer.
+    return (chosen.query, xor.TARGET) in head.pairs()
+
+
+def _check(s: Settings) -> None:
+    xor.names(s.modalities)
+    if not 1 <= len(s.seeds) <= MAX_SEEDS or min(s.seeds) < 0 or len(set(s.seeds)) != len(s.seeds):
+        raise UsageError(f"{len(s.seeds)} seeds: give 1 to {MAX_SEEDS}, from 0 up, each once")
+    if not 1 <= len(s.p) <= MAX_SHARES:
+        raise UsageError(f"--p holds {len(s.p)} values: give 1 to {MAX_SHARES}, for example 0,0.5,1")
+    if bad := [p for p in s.p if not 0 <= p <= 1]:
+        raise UsageError(f"--p {bad[0]:g}: it is a share of samples and must lie in 0 to 1")
+    if len(set(s.p)) != len(s.p):
+        raise UsageError(f"--p names {next(p for p in s.p if s.p.count(p) > 1):g} twice: leave one out")
+    for name, value, most in (("dim", s.dim, MAX_DIM), ("steps", s.steps, MAX_STEPS)):
+        if not 1 <= value <= most:
+            raise UsageError(f"--{name} {value}: it must lie in 1 to {most:,}")
+    if s.batch_size < 2 or s.width < 1 or not 0 < s.learning_rate < math.inf or s.weight_decay < 0:
+        raise UsageError(
+            f"batch {s.batch_size}, width {s.width}, learning rate {s.learning_rate:g}: they make no sense"
+        )

@@ -1,0 +1,163 @@
+"""The table and the picture of an XOR run, beside the authors' values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from birdmml.evalsets import xor
+from birdmml.files import atomic_write
+from birdmml.xor.plan import Plan
+from birdmml.xor.run import Done
+
+INK = "#1f2933"
+COLOURS = {
+    "confu": "#c0480f",
+    "symile": "#1f6f8b",
+    "gram": "#7a4fa3",
+    "triangle": "#4b8b3b",
+    "clip": "#1f2933",
+    "tri_clip": "#8a8f98",
+    "hub": "#c9a227",
+    "siglip": "#d1749b",
+}
+OTHERS = ("#0b7a75", "#7d5a50", "#5c6bc0")
+STYLES = {None: "-", "a": "--", "b": "-", "c": ":", "d": (0, (6, 2, 1, 2)), "all": "-."}
+MARKS = {None: "o", "a": "<", "b": "o", "c": ">", "d": "^", "all": "s"}
+
+
+def table(plan: Plan, done: Sequence[Done], seconds: float, workers: int) -> str:
+    """Markdown: exact accuracies, the test set's with their intervals, the recipe and the times."""
+    s = plan.settings
+    free = ", ".join(name for name in s.names if name != "c")
+    mixed = " xor ".join(name for name in s.names if name != "c")
+    lines = [
+        f"# XOR: {xor.TARGET} from {s.query}, {s.modalities} x {xor.BITS} bits, {s.dim}-d",
+        "",
+        f"{free}: {xor.BITS} fair bits each, i ~ Bernoulli(p) a sample, c = {mixed} where i = 1, else a. Chance is"
+        f" 1/{xor.CLASSES} = {100 / xor.CLASSES:.1f} %. Percent, mean of {len(s.seeds)} seeds.",
+        "",
+        f"All methods: {s.steps:,} steps of {s.batch_size} fresh samples, AdamW, learning rate {s.learning_rate:g}"
+        f" (cosine to 0), weight decay {s.weight_decay:g}, a linear encoder a variable; the method's own defaults"
+        " otherwise.",
+        "",
+        "## Exact",
+        "",
+        f"Over all ({free}, i), each with its probability: no sampling of test items; ± is the standard deviation over"
+        " seeds. The last columns: the largest distance of the mean from the ceiling, and of any one model.",
+        "",
+        _line(["method", *(f"p = {p:g}" for p in s.p), "off by", "worst"]),
+        _line(["---"] * (len(s.p) + 3)),
+        _line(["*ceiling*", *(f"{100 * xor.ceiling(p):.1f}" for p in s.p), "", ""]),
+    ]
+    lines += [_line([d.run.name, *_exact(d, s.p)]) for d in done]
+    lines += _paper_rows(plan)
+    lines += [
+        "",
+        "## Test set",
+        "",
+        f"{done[0].result.figures[0].n:,} items a p, the same for all methods and seeds,",
+    ]
+    lines += ["with bootstrap 95 % intervals over items; these figures follow from the predictions kept.", ""]
+    lines += [_line(["method", *(f"p = {p:g}" for p in s.p)]), _line(["---"] * (len(s.p) + 1))]
+    lines += [_line([d.run.name, *map(_interval, d.result.figures)]) for d in done]
+    lines += ["", "## Time", ""]
+    hardware = done[0].result.provenance["hardware"]
+    lines += [f"{seconds:.0f} s in all with {workers} worker(s) of one thread, {hardware['cpu']},"]
+    lines += [f"{hardware['cores']} cores. Seconds of each: " + ", ".join(_spent(d) for d in done) + ".", ""]
+    lines += [f"Left out: {why}." for why in plan.left_out]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def draw(plan: Plan, done: Sequence[Done], path: Path) -> None:
+    """Write a PNG: measured accuracy over p with 95 % intervals, and the authors' figure at the same scale."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure as Canvas
+
+    s = plan.settings
+    canvas = Canvas(figsize=(11, 5.4), layout="constrained")
+    FigureCanvasAgg(canvas)
+    told = s.modalities == 3
+    axes = canvas.subplots(1, 2 if told else 1, sharey=True, squeeze=False)[0]
+    colours = _colours([d.result.method for d in done])
+    for d in done:
+        _measured(axes[0], d, s.p, colours[d.result.method])
+    title = f"measured: {s.dim}-d, {len(s.seeds)} seeds, 95 % intervals"
+    _frame(axes[0], title)
+    if told:
+        for name, values in xor.paper().items():
+            axes[1].plot(*_xy(values), color=COLOURS[name], marker="o", ms=4, lw=1.4, label=name)
+        _frame(axes[1], "the authors' (read off their figure, ±0.005)")
+    axes[0].set_ylabel(f"accuracy: {xor.TARGET} from {s.query.replace('+', ', ')}", color=INK)
+    handles = {label: h for h, label in zip(*axes[0].get_legend_handles_labels(), strict=True)}
+    canvas.legend(
+        handles.values(), handles.keys(), loc="outside lower center", ncols=6, frameon=False, fontsize=8
+    )
+    canvas.suptitle(f"XOR, {s.modalities} x {xor.BITS} bits", x=0.01, ha="left", color=INK)
+    with atomic_write(path) as f:
+        canvas.savefig(f, format="png", dpi=120, metadata={"Software": None})
+
+
+def _measured(axis: Any, done: Done, p: Sequence[float], colour: str) -> None:
+    figures = [f for _, f in sorted(zip(p, done.result.figures, strict=True), key=lambda pair: pair[0])]
+    value, at = np.array([f.value for f in figures]), sorted(p)
+    spread = np.abs(np.array([[f.low, f.high] for f in figures]).T - value)
+    anchor = done.run.anchor
+    axis.errorbar(
+        at, value, yerr=spread, color=colour, ls=STYLES.get(anchor, "-"), marker=MARKS.get(anchor, "o"),
+        ms=4, lw=1.4, elinewidth=0.8, capsize=1.5, label=done.run.name,
+    )  # fmt: skip
+
+
+def _frame(axis: Any, title: str) -> None:
+    axis.plot([0, 1], [xor.ceiling(0), 1], color=INK, lw=5, alpha=0.13, label="ceiling", zorder=0)
+    axis.axhline(1 / xor.CLASSES, color=INK, lw=0.8, ls=(0, (1, 3)), label="chance")
+    axis.set_title(title, loc="left", fontsize=10, color=INK)
+    axis.set_xlabel("p: share of samples with i = 1", color=INK)
+    axis.set_xlim(-0.02, 1.02)
+    axis.set_ylim(0, 1.03)
+    axis.spines[["top", "right"]].set_visible(False)
+
+
+def _colours(methods: Sequence[str]) -> dict[str, str]:
+    spare = cycle(OTHERS)
+    return {name: COLOURS.get(name) or next(spare) for name in dict.fromkeys(methods)}
+
+
+def _xy(values: Mapping[float, float]) -> tuple[list[float], list[float]]:
+    return list(values), list(values.values())
+
+
+def _exact(done: Done, p: Sequence[float]) -> list[str]:
+    best = np.array([xor.ceiling(share) for share in p])
+    mean, spread = done.exact.mean(axis=0), done.exact.std(axis=0, ddof=1) if len(done.exact) > 1 else None
+    cells = [f"{100 * m:.1f}" for m in mean]
+    if spread is not None:
+        cells = [f"{cell} ± {100 * sd:.1f}" for cell, sd in zip(cells, spread, strict=True)]
+    return [*cells, f"{100 * np.abs(mean - best).max():.1f}", f"{100 * np.abs(done.exact - best).max():.1f}"]
+
+
+def _paper_rows(plan: Plan) -> list[str]:
+    if plan.settings.modalities != 3:
+        return []
+    asked = plan.settings.p
+    return [
+        _line([f"*{name}, authors*", *(f"{100 * v[p]:.1f}" if p in v else "-" for p in asked), "", ""])
+        for name, v in xor.paper().items()
+    ]
+
+
+def _interval(figure: Any) -> str:
+    return f"{100 * figure.value:.1f} ({100 * figure.low:.1f}-{100 * figure.high:.1f})"
+
+
+def _spent(done: Done) -> str:
+    return f"{done.run.name} {done.result.seconds['total']:.0f}"
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"

@@ -1,0 +1,175 @@
+"""A whole XOR figure: train and score each run, one Result a run, a table and a picture of all."""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from birdmml import discover, files, provenance, results, settings
+from birdmml.errors import TrainingError
+from birdmml.evalsets import xor
+from birdmml.metrics import summarise
+from birdmml.schema import RESULT_SCHEMA_VERSION, Figure, Result
+from birdmml.xor.fit import fit
+from birdmml.xor.plan import Plan, Run, Settings
+from birdmml.xor.score import Answers, answers, exact
+
+METRIC = "accuracy"
+
+
+@dataclass(frozen=True)
+class Done:
+    """One run: its result, and the exact accuracies [seeds, P] over all that can happen."""
+
+    run: Run
+    result: Result
+    exact: NDArray[np.float64]
+
+
+def run(
+    plan: Plan, out: Path, workers: int = 1, told: Callable[[Done], None] | None = None
+) -> tuple[tuple[Done, ...], Path]:
+    """Train and score everything below `out`/<name>; returns the runs in the plan's order, and the folder.
+
+    Each run trains on one thread, `workers` of them side by side; their number changes no figure. Raises
+    TrainingError where one diverges or a worker dies. The table and the picture come last.
+    """
+    from birdmml.xor import report
+
+    started = time.perf_counter()
+    folder = out / plan.name
+    finished: dict[Run, Done] = {}
+    for done in _all(plan, folder, workers):
+        finished[done.run] = done
+        if told is not None:
+            told(done)
+    ordered = tuple(finished[r] for r in plan.runs)
+    seconds = time.perf_counter() - started
+    files.write_text(folder / "xor.md", report.table(plan, ordered, seconds, workers))
+    report.draw(plan, ordered, folder / "xor.png")
+    return ordered, folder
+
+
+def one(chosen: Settings, job: Run, folder: Path) -> Done:
+    """Train, score and write one run; result.json comes last."""
+    started = time.perf_counter()
+    place = folder / job.folder
+    (place / results.FILE).unlink(missing_ok=True)
+    with _one_thread():
+        fitted = fit(job, chosen)
+        found = answers(fitted, chosen)
+    at = time.perf_counter()
+    known = exact(found, chosen)
+    figures = tuple(_figure(chosen, job, i, found, known[:, i], place) for i in range(len(chosen.p)))
+    now = time.perf_counter()
+    seconds = {"train": fitted.seconds, "score": at - started - fitted.seconds, "write": now - at}
+    result = _result(chosen, job, figures, seconds | {"total": now - started})
+    results.write_result(place, result)
+    return Done(job, result, known)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    # Small products: a second thread waits more than it works, and far more where cores are shared.
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _all(plan: Plan, folder: Path, workers: int) -> Iterator[Done]:
+    if workers == 1 or len(plan.runs) == 1:
+        yield from (one(plan.settings, job, folder) for job in plan.runs)
+        return
+    # Processes, not threads: torch's generator is global. Spawned, since a fork copies the locks of its threads.
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        waiting = [pool.submit(one, plan.settings, job, folder) for job in plan.runs]
+        try:
+            yield from (future.result() for future in as_completed(waiting))
+        except BrokenProcessPool as e:
+            raise TrainingError("a worker died, most likely for want of memory: use --workers 1") from e
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _figure(
+    chosen: Settings, job: Run, at: int, found: Answers, known: NDArray[np.float64], folder: Path
+) -> Figure:
+    p = chosen.p[at]
+    items = outcomes(chosen, at, found)
+    file = f"predictions/xor.p-{p:g}.parquet"
+    results.write_predictions(folder / file, items)
+    extension = getattr(discover.load("method", job.method), "EXTENSIONS", "")
+    words = f"{100 * known.mean():.2f} % exactly, over all ({', '.join(_sources(chosen))}, i)"
+    return Figure(
+        suite="xor",
+        evalset="xor",
+        task=f"{chosen.query}->{xor.TARGET} p={p:g}",
+        metric=METRIC,
+        **vars(summarise(METRIC, items.greater, items.ties, items.candidates)),
+        ceiling=xor.ceiling(p),
+        note="; ".join(filter(None, (words, extension))),
+        predictions=file,
+    )
+
+
+def outcomes(chosen: Settings, at: int, found: Answers) -> results.Predictions:
+    """What each seed's model at the `at`-th p answers on the test set: the same items for every seed and method."""
+    codes, switch = xor.cells(chosen.modalities)
+    picked = xor.test_cells(chosen.p[at], chosen.modalities)
+    names = np.array(xor.class_names())
+    models = np.arange(len(chosen.seeds)) * len(chosen.p) + at
+    sources = [names[codes[name][picked]] for name in _sources(chosen)]
+    ids = tuple(
+        f"{n}:{'-'.join(row[:-1])}-{row[-1]}"
+        for n, row in enumerate(zip(*sources, switch[picked].astype(int).astype(str), strict=True))
+    )
+    return results.Predictions(
+        seeds=chosen.seeds,
+        candidates=xor.CLASSES,
+        ids=ids,
+        targets=tuple(names[codes[xor.TARGET][picked]].tolist()),
+        predictions=tuple(tuple(names[best].tolist()) for best in found.best[models][:, picked]),
+        greater=found.greater[models][:, picked],
+        ties=found.ties[models][:, picked],
+    )
+
+
+def _sources(chosen: Settings) -> list[str]:
+    return [name for name in chosen.names if name != "c"]
+
+
+def _result(chosen: Settings, job: Run, figures: tuple[Figure, ...], seconds: Mapping[str, float]) -> Result:
+    origin = discover.origin(discover.load("method", job.method))
+    own = {} if origin is None else {"method_file": origin | {"path": discover.label(origin["path"])}}
+    values: dict[str, Any] = {"xor": settings.to_dict(chosen), "method": settings.to_dict(job.config), **own}
+    tests = [xor.test_cells(p, chosen.modalities).tolist() for p in chosen.p]
+    return Result(
+        schema_version=RESULT_SCHEMA_VERSION,
+        demo=False,
+        method=discover.label(job.method),
+        preset=f"{chosen.dim}-d" + (f", anchor {job.anchor}" if job.anchor else ""),
+        seeds=chosen.seeds,
+        settings=values,
+        dataset={
+            "name": f"xor of {chosen.modalities} x {xor.BITS} bits",
+            "digest": files.digest(tests),
+            "trained_on": "fresh samples",
+        },
+        provenance=provenance.collect(),
+        figures=figures,
+        seconds={name: round(value, 2) for name, value in seconds.items()},
+    )
