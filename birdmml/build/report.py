@@ -17,6 +17,7 @@ from markupsafe import Markup
 
 from birdmml import files, taxonomy
 from birdmml.build import report_draw, report_read
+from birdmml.build.pool import Pool
 from birdmml.build.report_text import RELATIONS, TEMPLATES, printable, templates, web_address
 from birdmml.errors import DatasetError, MediaError
 from birdmml.media import audio, image
@@ -27,6 +28,8 @@ MAX_SPECIES = 150
 MAX_LISTED = 200
 MAX_ABSENT = 50
 PHOTO_SIDE = 480
+_AT_ONCE = 16
+Progress = Callable[[int, int], None]
 MUST_NOT_LEAK = tuple(key for key, _ in RELATIONS[:5])
 
 
@@ -45,7 +48,8 @@ def write_report(
     root: Path,
     manifest: Mapping[str, Any],
     validation: Mapping[str, Any],
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
+    pool: Pool | None = None,
 ) -> None:
     """Write `root`/report/index.html and report/media/ from the shards of `root`; same dataset, same bytes.
 
@@ -60,7 +64,8 @@ def write_report(
         for label in labels
         for n, e in enumerate(survey.examples[label], 1)
     }
-    _write_media(root, shown, names, int(manifest["settings"]["rate_hz"]), progress)
+    rate_hz = int(manifest["settings"]["rate_hz"])
+    _write_media(root, [(names[e], e) for e in shown], rate_hz, pool or Pool(1), progress)
     page = _template().render(
         manifest=manifest,
         validation=validation,
@@ -87,28 +92,55 @@ def write_report(
 
 def _write_media(
     root: Path,
-    shown: list[report_read.Example],
-    names: Mapping[report_read.Example, str],
+    named: list[tuple[str, report_read.Example]],
     rate_hz: int,
-    progress: Callable[[int, int], None] | None,
+    pool: Pool,
+    progress: Progress | None,
 ) -> None:
     folder = root / "report" / "media"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    for done, (example, photo, clip) in enumerate(report_read.media(root, shown), 1):
+    # Neighbours lie in one row group, which is read once for each task.
+    named = sorted(named, key=lambda entry: (entry[1].shard, entry[1].index))
+    tasks = [
+        _MediaTask(root, tuple(named[i : i + _AT_ONCE]), rate_hz) for i in range(0, len(named), _AT_ONCE)
+    ]
+    drawn = 0
+
+    def done(index: int, count: int) -> None:
+        nonlocal drawn
+        drawn += count
+        if progress is not None:
+            progress(drawn, len(named))
+
+    pool.feed(_draw, tasks, done)
+
+
+@dataclass(frozen=True)
+class _MediaTask:
+    root: Path
+    named: tuple[tuple[str, report_read.Example], ...]
+    rate_hz: int
+
+
+def _draw(task: _MediaTask) -> int:
+    """Write photo, sound and spectrogram of some rows; how many."""
+    names = {example: name for name, example in task.named}
+    for example, photo, clip in report_read.media(task.root, [e for _, e in task.named]):
         try:
             small = image.ready_image(photo, PHOTO_SIDE).data
-            samples = audio.decode_clip(clip, rate_hz)
+            samples = audio.decode_clip(clip, task.rate_hz)
         except MediaError as e:
             raise DatasetError(
-                f"row {example.values['id']!r} in {root / example.shard}: {e}; build the dataset again"
+                f"row {example.values['id']!r} in {task.root / example.shard}: {e}; build the dataset again"
             ) from e
-        spectrogram = report_draw.spectrogram_png(samples, rate_hz, example.values["audio_valid_seconds"])
+        spectrogram = report_draw.spectrogram_png(
+            samples, task.rate_hz, example.values["audio_valid_seconds"]
+        )
         for suffix, data in ((".jpg", small), (".flac", clip), (".png", spectrogram)):
             # No sync for each: the build renames its whole folder when all is done.
-            (folder / (names[example] + suffix)).write_bytes(data)
-        if progress is not None:
-            progress(done, len(shown))
+            (task.root / "report" / "media" / (names[example] + suffix)).write_bytes(data)
+    return len(names)
 
 
 def _section(

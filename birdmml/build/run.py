@@ -135,7 +135,7 @@ class _Build:
                 "splits": leaks,
                 "captions": leaking.of_captions(place.dataset, manifest, named),
             }
-            self._write_words(catalog, manifest, validation)
+            self._write_words(catalog, pool, manifest, validation)
             unfinished = session.unfinished()
         files.write_json(place.dataset / MANIFEST, manifest)
         place.commit(keep_work=bool(unfinished))
@@ -226,7 +226,7 @@ class _Build:
         return {p.relative_to(root).as_posix(): files.sha256_file(p) for p in found}
 
     def _write_words(
-        self, catalog: Catalog, manifest: Mapping[str, Any], validation: Mapping[str, Any]
+        self, catalog: Catalog, pool: Pool, manifest: Mapping[str, Any], validation: Mapping[str, Any]
     ) -> None:
         """The card and the report: for people, from the same manifest."""
         root = self.place.dataset
@@ -234,7 +234,7 @@ class _Build:
         files.write_text(root / "README.md", render_card(manifest, validation))
         files.write_json(root / "report" / "validation.json", validation)
         write_listings(root / "report", catalog)
-        write_report(root, manifest, validation)
+        write_report(root, manifest, validation, pool=pool)
         self.tell("report", 1, 1)
 
 
