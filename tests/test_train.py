@@ -136,3 +136,19 @@ def test_threads_are_given_back() -> None:
     with cpu_threads(0):
         assert torch.get_num_threads() == before
     assert torch.get_num_threads() == before
+
+
+@pytest.mark.drill
+def test_compiled_encoders_learn_the_same_and_keep_their_names(
+    rows: RowSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Dynamo's part of torch.compile without its C++: minutes less, the same graph.
+    compile_ = torch.nn.Module.compile
+    monkeypatch.setattr(
+        torch.nn.Module, "compile", lambda self, **kwargs: compile_(self, backend="eager", **kwargs)
+    )
+    plain = trained(rows).network.state_dict()
+    compiled = trained(rows, settings.override(SMALLEST, ["training.compile=true"])).network.state_dict()
+    assert plain.keys() == compiled.keys()
+    for name, value in plain.items():
+        torch.testing.assert_close(compiled[name], value, atol=1e-4, rtol=1e-4)
