@@ -60,7 +60,7 @@ def test_one_seed_gives_the_same_weights_to_the_last_bit_and_another_does_not(ro
 
 def test_keeping_features_in_memory_changes_no_weight_and_every_epoch_sees_every_row(rows: RowSource) -> None:
     watched = Watched(rows)
-    kept = trained(rows)
+    kept = trained(Watched(rows))
     fresh = trained(watched, settings.override(SMALLEST, ["training.cache_gib=0"]))
     a, b = kept.network.state_dict(), fresh.network.state_dict()
     assert all(torch.equal(a[k], b[k]) for k in a)
@@ -68,6 +68,15 @@ def test_keeping_features_in_memory_changes_no_weight_and_every_epoch_sees_every
     epochs = [watched.asked[:n], watched.asked[n:]]
     assert [sorted(e) for e in epochs] == [list(range(n))] * 2
     assert epochs[0] != epochs[1]
+
+
+def test_streaming_from_the_parquet_changes_no_weight_whatever_the_workers(rows: RowSource) -> None:
+    kept = trained(rows).network.state_dict()
+    for workers in (0, 3):
+        fresh = trained(
+            rows, settings.override(SMALLEST, ["training.cache_gib=0", f"training.workers={workers}"])
+        )
+        assert all(torch.equal(value, fresh.network.state_dict()[name]) for name, value in kept.items())
 
 
 @pytest.mark.parametrize("method", discover.names("method"))
