@@ -7,6 +7,7 @@ import io
 import json
 import os
 import tarfile
+import zipfile
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
+import pytest
 import soundfile
+from helpers import tree
 from PIL import Image
 
 from birdmml.build.ingest import Limits
@@ -52,6 +55,13 @@ class Whole:
         return found
 
 
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No power will fail here, and nobody looks at the report."""
+    monkeypatch.setattr(os, "fsync", lambda fd: None)
+    monkeypatch.setattr("birdmml.build.run.write_report", lambda *a, **k: None)
+
+
 def whole(root: Path, seed: int, **knobs: Any) -> Whole:
     """Write a miniature below `root`, complete unless `missing` is given."""
     truth = write(root, seed, **({"missing": ()} | knobs))
@@ -62,10 +72,14 @@ def regular(root: Path) -> Iterator[tuple[str, bytes]]:
     """Regular members of both archives, withheld parts included."""
     for stem in ("photos", "audio"):
         parts = [p for folder in ("files", "withheld") for p in (root / folder).glob(f"{stem}*")]
+        if [p.suffix for p in parts] == [".zip"]:
+            with zipfile.ZipFile(parts[0]) as archive:
+                yield from ((name, archive.read(name)) for name in archive.namelist())
+            continue
         packed = b"".join(p.read_bytes() for p in sorted(parts, key=lambda p: p.name))
-        with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
-            for member in archive:
-                file = archive.extractfile(member) if member.isreg() else None
+        with tarfile.open(fileobj=io.BytesIO(packed)) as tar:
+            for member in tar:
+                file = tar.extractfile(member) if member.isreg() else None
                 if file is not None:
                     yield member.name, file.read()
 
@@ -98,6 +112,11 @@ def settings(
 def make(root: Path | str, out: Path, max_rejects: float = 0.5, **how: Any) -> Built:
     """Build in this process."""
     return build(settings(root), out, max_rejects=max_rejects, **how)
+
+
+def told(out: Path) -> dict[str, str]:
+    """The files of a dataset by their hashes, but for the pages that `quick` leaves out."""
+    return {k: v for k, v in tree(out).items() if k != "report/index.html" and "/media/" not in k}
 
 
 def rows(out: Path) -> list[dict[str, Any]]:

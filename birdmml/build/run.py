@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import itertools
 import shutil
+import sqlite3
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -90,6 +91,9 @@ def build(
             return _Build(source, settings, place, effort, tell).run()
         except OSError as e:
             raise BuildError(_disk_words(e, place)) from e
+        except sqlite3.OperationalError as e:
+            # What SQLite calls an error of the disk is mostly a full one.
+            raise BuildError(_disk_words(OSError(errno.ENOSPC, str(e)), place)) from e
 
 
 def session_of(

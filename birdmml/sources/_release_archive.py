@@ -194,6 +194,14 @@ class Archives:
             }
         )
 
+    def unverified(self, kind: str) -> int:
+        """Members that no checksum covers: neither the MD5 of their parts nor, because of a hole, the archive's."""
+        return sum(
+            self._streams[kind][archive.name].report().unverified
+            for archive in self._of[kind]
+            if archive.name in self._streams[kind] and any(f.md5 is None for f in archive.files)
+        )
+
     def uncertain(self, kind: str) -> int:
         """Bytes behind holes that could not be decided, and were not used."""
         return sum(s.report().uncertain_bytes for s in self._streams[kind].values())

@@ -52,9 +52,9 @@ class Index:
             self._db.executescript(f"PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; {_TABLES}")
             self._db.execute("BEGIN")
         except sqlite3.DatabaseError as e:
-            raise SourceError(
-                f"{path} cannot be used ({e}): delete {path.parent.parent} to start over"
-            ) from e
+            full = isinstance(e, sqlite3.OperationalError)  # Else the file itself is at fault.
+            how = "free some space, or mend what it says" if full else f"delete {path.parent.parent}"
+            raise SourceError(f"{path} cannot be used ({e}): {how}, and run the same command again") from e
 
     def close(self) -> None:
         """Let go; what was not committed is forgotten."""

@@ -76,6 +76,10 @@ class Folder:
             raise SourceError(f"--from {root} holds no file: put bird-mml.csv and the archives there")
         return replace(record, files=(*record.files, *more))
 
+    def lacking(self) -> list[str]:
+        """Names of files that the record lists and that are not here."""
+        return [f.key for f in every(self.release) if f.key not in self._here]
+
     def path(self, file: File) -> Path | None:
         """The file if it is there with the MD5 that the record states; without a record it is taken as it is."""
         found = self._here.get(file.key)

@@ -88,15 +88,17 @@ def public_settings(settings: Settings) -> dict[str, Any]:
 
 def plan(settings: Settings, out: Path) -> list[str]:
     """What would be read, in lines: files, sizes, what is missing, and the room on the disk."""
+    lacking: list[str] = []
     if settings.root:
-        release = Folder(Path(settings.root).expanduser()).release
+        folder_of = Folder(Path(settings.root).expanduser())
+        release, lacking = folder_of.release, folder_of.lacking()
     else:
         with tempfile.TemporaryDirectory() as folder:
             release = look(settings.zenodo, settings.record, Path(folder))
-    return [*_listed(release), *_room(settings, release, out)]
+    return [*_listed(release, lacking), *_room(settings, release, out)]
 
 
-def _listed(release: Release) -> Iterator[str]:
+def _listed(release: Release, lacking: Sequence[str]) -> Iterator[str]:
     yield f"table   {release.csv.key} ({files.human_bytes(release.csv.size)})"
     for kind, archives in (("photos", release.photos), ("audio", release.audio)):
         for archive in archives:
@@ -104,8 +106,8 @@ def _listed(release: Release) -> Iterator[str]:
             parts = f", {len(archive.files)} parts" if archive.split else ""
             unsure = sum(f.md5 is None for f in archive.files)
             yield f"{kind:<7} {archive.name} ({size}{parts}{f', {unsure} without an MD5' if unsure else ''})"
-            if archive.missing:
-                yield f"        missing: {', '.join(archive.missing)}; what lay in them is lost, the rest is read"
+            if gone := sorted([*archive.missing, *(f.key for f in archive.files if f.key in lacking)]):
+                yield f"        missing: {', '.join(gone)}; what lay in them is lost, the rest is read"
 
 
 def _room(settings: Settings, release: Release, out: Path) -> Iterator[str]:
@@ -204,6 +206,7 @@ class Session:
             "not_there": {kind: self._archives.unavailable(kind) for kind in KINDS},
             "broken_inside": {kind: self._archives.broken(kind) for kind in KINDS},
             "uncertain_bytes": {kind: self._archives.uncertain(kind) for kind in KINDS},
+            "unverified": {kind: self._archives.unverified(kind) for kind in KINDS},
             "without_md5": sum(f.md5 is None for f in every(self._shelf.release)),
         }
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from helpers import Ran, tree
-from releases import PARTS, Whole, make, proven, settings, shelf, whole
+from releases import PARTS, Whole, make, proven, quick, settings, shelf, told, whole
 from servers import Act, Fast, Server
 
 from birdmml.build import ingest
@@ -19,6 +19,9 @@ from birdmml.sources import _release_shelf
 
 Cli = Callable[..., Ran]
 KNOBS: dict[str, Any] = {"species": 4, "rows": 6, "audio_parts": 8}
+
+quick = quick
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +34,7 @@ def calm(full: Whole, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str
     """The tree of a build from all the files."""
     out = tmp_path_factory.mktemp("calm") / "out"
     make(full.truth.root, out)
-    return tree(out)
+    return told(out)
 
 
 @pytest.fixture(autouse=True)
@@ -57,7 +60,7 @@ def test_a_download_ends_in_the_bytes_of_the_files_at_hand(
         built = download(server, tmp_path / "out")
         assert server.peak <= 2
         assert all(server.seen(name).requests == 1 for name in server.files)
-    assert tree(tmp_path / "out") == calm
+    assert told(tmp_path / "out") == calm
     assert built.unfinished == ""
     assert not (tmp_path / "out.partial").exists()
 
@@ -73,7 +76,7 @@ def test_a_server_that_misbehaves_costs_time_and_nothing_else(
     server.act(PARTS + "ac", Act(status=503, headers={"Retry-After": "7"}), Act(status=500))
     server.act(PARTS + "ad", Act(no_length=True), then=Act(extra=b"more"))
     download(server, tmp_path / "out")
-    assert tree(tmp_path / "out") == calm
+    assert told(tmp_path / "out") == calm
     assert server.peak <= 2
     assert server.seen(PARTS + "ab").requests == 2
     assert server.seen(PARTS + "aa").ranges == ["", "bytes=100000-"]
@@ -118,7 +121,7 @@ def test_a_part_that_cannot_be_had_is_a_hole_and_comes_later(
     assert not set(decoded) & first
     again = {name for name in server.files if server.seen(name).requests > asked[name]}
     assert PARTS + "ae" in again <= {PARTS + "ad", PARTS + "ae", PARTS + "af"}
-    assert tree(tmp_path / "out") == calm
+    assert told(tmp_path / "out") == calm
 
 
 def test_the_disk_holds_one_part_of_the_archive(
@@ -150,7 +153,7 @@ def test_a_table_that_cannot_be_had_ends_the_build_with_a_clear_word(
     assert not (tmp_path / "out").exists()
     server.act("bird-mml.csv")
     download(server, tmp_path / "out", retry_failed=True)
-    assert tree(tmp_path / "out") == calm
+    assert told(tmp_path / "out") == calm
 
 
 def test_unknown_records_and_dead_servers_are_one_line(server: Server, tmp_path: Path, cli: Cli) -> None:

@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 from helpers import tree
-from releases import PARTS, Whole, make, proven, shelf, whole
+from releases import PARTS, Whole, make, proven, quick, shelf, whole
 
 from birdmml.build import ingest
 from birdmml.errors import UsageError
+
+quick = quick
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +35,11 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return seen
 
 
-@pytest.mark.parametrize("order", [("ad", "ah", "al"), ("al", "ad", "ah"), ("ah", "al", "ad")], ids="-".join)
+OTHERS = (("ad", "ah", "al"), ("al", "ad", "ah"))
+ORDERS = [("ah", "ad", "al"), *(pytest.param(o, marks=pytest.mark.drill) for o in OTHERS)]
+
+
+@pytest.mark.parametrize("order", ORDERS, ids="-".join)
 def test_holes_that_close_one_by_one_end_in_the_bytes_of_a_build_without_them(
     full: Whole, tmp_path: Path, decoded: list[str], order: tuple[str, ...]
 ) -> None:
