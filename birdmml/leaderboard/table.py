@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from birdmml.errors import ResultError
@@ -83,7 +83,14 @@ def _table(results: Sequence[Result], suite: str, evalset: str, dataset: str) ->
 def _row(result: Result, figures: Sequence[Figure | None]) -> list[str]:
     marks = " **demo**" if result.demo else ""
     marks += " **limited**" if result.settings.get("limit") else ""
-    return [result.method + marks, result.preset, str(len(result.seeds)), *map(_cell, figures)]
+    return [_name(result) + marks, result.preset, str(len(result.seeds)), *map(_cell, figures)]
+
+
+def _name(result: Result) -> str:
+    """The method, with its variant unless that is the paper's."""
+    method = result.settings.get("method")
+    variant = method.get("variant", "paper") if isinstance(method, Mapping) else "paper"
+    return result.method if variant == "paper" else f"{result.method} ({variant})"
 
 
 def _cell(figure: Figure | None) -> str:

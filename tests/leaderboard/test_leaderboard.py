@@ -196,3 +196,15 @@ def test_one_false_result_stops_the_table(cli: Cli, tmp_path: Path) -> None:
     assert (ran.code, ran.out) == (1, "")
     assert "its items give" in ran.err
     assert cli("leaderboard", "table", tmp_path / "nothing").code == 1
+
+
+def test_a_variant_other_than_the_papers_is_named(cli: Cli, tmp_path: Path) -> None:
+    for variant in ("paper", "reference"):
+        folder = make(tmp_path / variant)
+        value = json.loads((folder / "result.json").read_text())
+        value["settings"]["method"] = {"variant": variant}
+        (folder / "result.json").write_text(json.dumps(value))
+    ran = cli("leaderboard", "table", tmp_path)
+    assert ran.code == 0, ran.err
+    assert ran.out.count("| confu |") == 1
+    assert ran.out.count("| confu (reference) |") == 1
