@@ -79,7 +79,13 @@ class Spools:
         return max((int(p.name[:6]) for p in self.folder.glob("??????.*")), default=-1) + 1
 
     def left(self) -> Iterator[tuple[int, tuple[Item, ...], str]]:
-        """(number, items, path of the data) of spools that an interrupted build has sealed and not worked off."""
+        """(number, items, path of the data) of spools that an interrupted build has sealed and not worked off.
+
+        Those that it was still filling are deleted: their records come again.
+        """
+        for path in self.folder.glob("??????.bin"):
+            if not path.with_suffix(".json").exists():
+                path.unlink()
         for path in sorted(self.folder.glob("??????.json")):
             data = path.with_suffix(".bin")
             yield int(path.stem), tuple(_items(path)), str(data) if data.exists() else ""
