@@ -57,7 +57,7 @@ def assign(
     for start, end in zip(starts, [*starts[1:], len(media)], strict=True):
         name = taxonomy.by_label(int(media.label[start])).scientific_name
         dealer.deal_species(np.arange(start, end), generator(seed, "split", name))
-    return np.array([dealer.chosen[c] for c in component.tolist()], dtype=np.int8)
+    return np.array([dealer.chosen.get(c, 0) for c in component.tolist()], dtype=np.int8)
 
 
 def row_wise(media: Media, fractions: Fractions, seed: int) -> Sides:
@@ -104,6 +104,9 @@ class _Dealer:
 
     def deal_species(self, mine: NDArray[np.int64], rng: np.random.Generator) -> None:
         """Deal out the components of one species' media [K] that no earlier species has dealt."""
+        mine = mine[self._usable(mine)]
+        if not len(mine):
+            return
         kinds, sizes = self._survey(mine)
         sides = min(sum(kind in have for have in kinds.values()) for kind in (IMAGE, AUDIO))
         usable = usable_splits(sides, self.fractions)
@@ -112,6 +115,15 @@ class _Dealer:
             if kind == {IMAGE}:
                 self._follow(paired)
             self._deal([c for c in kinds if c not in self.chosen and kinds[c] == kind], sizes, usable, rng)
+
+    def _usable(self, mine: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which media [K] a row may show: not those whose row lacks its other half, if the source shows pairs."""
+        photo, partner = self.media.kind[mine] == IMAGE, self.media.partner[mine]
+        if not (photo & (partner != -2)).any():
+            return np.ones(len(mine), dtype=np.bool_)
+        shown = np.isin(mine, partner[partner >= 0])
+        bound = self.media.pair[mine] != 0
+        return np.asarray((photo & (partner != -1)) | (~photo & shown) | bound, dtype=np.bool_)
 
     def _survey(self, mine: NDArray[np.int64]) -> tuple[dict[int, set[int]], dict[int, int]]:
         """Kinds and weight of each component; a clip weighs as many rows as it is shown in, at least one."""
