@@ -203,9 +203,7 @@ class Rows:
             found.append((meta.num_rows, size))
         return found
 
-    def cells(
-        self, rows: Sequence[int], columns: Sequence[str] = ("image", "audio")
-    ) -> list[dict[str, Any]]:
+    def cells(self, rows: Sequence[int], columns: Sequence[str] = ("image", "audio")) -> list[dict[str, Any]]:
         """Media of the given rows as they are stored, {"image": {"bytes", "path"}, ...}, in the order given."""
         found = dict(self._cells(sorted(set(map(int, rows))), list(columns)))
         return [found[int(r)] for r in rows]

@@ -167,7 +167,9 @@ def _skipped(rows: Rows, media: Mapping[str, Measured], said: told.Told, setting
         out.append(Skipped("licences", "no column of licences"))
     if said.demo:
         out.append(
-            Skipped("look-alikes as a fault", "drawings in one pose look alike; the table of leaks counts them")
+            Skipped(
+                "look-alikes as a fault", "drawings in one pose look alike; the table of leaks counts them"
+            )
         )
     if said.state == told.NONE:
         out.append(

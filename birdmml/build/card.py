@@ -52,6 +52,7 @@ def render_card(manifest: Mapping[str, Any], validation: Mapping[str, Any]) -> s
         leaks=validation["leakage"]["splits"],
         captions=validation["leakage"]["captions"],
         relations=RELATIONS,
+        unverified=sum(manifest["source"].get("facts", {}).get("unverified", {}).values()),
         paper=manifest["source"].get("facts", {}).get("paper"),
         table=manifest["source"].get("facts", {}).get("table"),
         origins=validation["captions_by_origin"],

@@ -80,6 +80,7 @@ def write_report(
         shard_bytes=sum(s["bytes"] for split in manifest["splits"].values() for s in split["shards"]),
         max_listed=MAX_LISTED,
         max_absent=MAX_ABSENT,
+        unverified=sum(manifest["source"].get("facts", {}).get("unverified", {}).values()),
         partly=any(s["recovered"] or s["lost"] for s in validation.get("by_species", ())),
         leaks=validation["leakage"]["splits"],
         captions=validation["leakage"]["captions"],

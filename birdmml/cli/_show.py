@@ -73,6 +73,11 @@ def dataset_lines(root: Path, manifest: Mapping[str, Any], validation: Mapping[s
     if gone := sum(validation.get("absent_by_reason", {}).values()):
         reasons = ", ".join(f"{n:,} {reason}" for reason, n in validation["absent_by_reason"].items())
         lines.append(f"  not there   {gone:,}: {reasons}; each in report/absent.csv")
+    if unsure := sum(manifest["source"]["facts"].get("unverified", {}).values()):
+        lines.append(
+            f"  unverified  {unsure:,} files that no checksum covers: put the record's JSON beside the archives as "
+            "record.json"
+        )
     if validation.get("recovered_rows"):
         lines.append(f"  recovered   {validation['recovered_rows']:,} rows from behind a hole in the archive")
     lines += _unused(validation)

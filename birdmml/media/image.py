@@ -102,7 +102,8 @@ def ready_image(
 def phash(image: Image.Image | NDArray[np.uint8]) -> str:
     """64-bit perceptual hash, 16 hex digits: signs of the lowest 8 x 8 DCT-II terms about their median.
 
-    Large pictures are averaged down to four times the hash's 32 x 32 grid first, which is quicker and as good. Zauner, "Implementation and benchmarking of perceptual image hash functions" (2010).
+    Large pictures are averaged down to four times the hash's 32 x 32 grid first, which is quicker and as good. Zauner,
+    "Implementation and benchmarking of perceptual image hash functions" (2010).
     """
     picture = image if isinstance(image, Image.Image) else Image.fromarray(image)
     small = picture.convert("L").resize((32, 32), Image.Resampling.LANCZOS, reducing_gap=4.0)

@@ -329,3 +329,10 @@ def test_a_released_split_says_that_it_leaks(tmp_path):
     text = _tree(_write(tmp_path / "d", rows, validation(leakage=leaky("released")), settings=settings)).text
     assert "No observation and no recording spans" not in text
     assert "Split row by row" in text
+
+
+def test_files_that_no_checksum_covers_are_told(tmp_path):
+    rows = small()
+    source = {"name": "release", "facts": {"unverified": {"photo": 0, "audio": 7}}}
+    text = _tree(_write(tmp_path / "d", rows, source=source)).text
+    assert "7 files that no checksum covers" in text
