@@ -47,6 +47,11 @@ class Settings:
         return xor.names(self.modalities)
 
     @property
+    def sources(self) -> tuple[str, ...]:
+        """The variables that are drawn: all but c, which follows."""
+        return tuple(name for name in self.names if name != "c")
+
+    @property
     def query(self) -> str:
         """All variables but b: "a+c" or "a+c+d"."""
         return fused_name(*(name for name in self.names if name != xor.TARGET))

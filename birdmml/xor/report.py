@@ -31,46 +31,71 @@ MARKS = {None: "o", "a": "<", "b": "o", "c": ">", "d": "^", "all": "s"}
 
 
 def table(plan: Plan, done: Sequence[Done], seconds: float, workers: int) -> str:
-    """Markdown: exact accuracies, the test set's with their intervals, the recipe and the times."""
+    """Markdown: the recipe, exact accuracies, the test set's with their intervals, and the times."""
+    sections = (
+        _recipe(plan),
+        _exact_section(plan, done),
+        _test_section(plan, done),
+        _time_section(done, seconds, workers),
+        [f"Left out: {why}." for why in plan.left_out],
+    )
+    return "\n\n".join("\n".join(lines) for lines in sections if lines) + "\n"
+
+
+def _recipe(plan: Plan) -> list[str]:
     s = plan.settings
-    free = ", ".join(name for name in s.names if name != "c")
-    mixed = " xor ".join(name for name in s.names if name != "c")
-    lines = [
+    free = s.sources
+    return [
         f"# XOR: {xor.TARGET} from {s.query}, {s.modalities} x {xor.BITS} bits, {s.dim}-d",
         "",
-        f"{free}: {xor.BITS} fair bits each, i ~ Bernoulli(p) a sample, c = {mixed} where i = 1, else a. Chance is"
-        f" 1/{xor.CLASSES} = {100 / xor.CLASSES:.1f} %. Percent, mean of {len(s.seeds)} seeds.",
+        f"{', '.join(free)}: {xor.BITS} fair bits each, i ~ Bernoulli(p) a sample, c = {' xor '.join(free)} where"
+        f" i = 1, else a. Chance is 1/{xor.CLASSES} = {100 / xor.CLASSES:.1f} %. Percent, mean of"
+        f" {_many(len(s.seeds), 'seed')}.",
         "",
         f"All methods: {s.steps:,} steps of {s.batch_size} fresh samples, AdamW, learning rate {s.learning_rate:g}"
         f" (cosine to 0), weight decay {s.weight_decay:g}, a linear encoder a variable; the method's own defaults"
-        " otherwise.",
-        "",
+        " otherwise (Symile's l has its own rate).",
+    ]
+
+
+def _exact_section(plan: Plan, done: Sequence[Done]) -> list[str]:
+    s = plan.settings
+    return [
         "## Exact",
         "",
-        f"Over all ({free}, i), each with its probability: no sampling of test items; ± is the standard deviation over"
-        " seeds. The last columns: the largest distance of the mean from the ceiling, and of any one model.",
+        f"Over all ({', '.join(s.sources)}, i), each with its probability: no sampling of test items; ± is the"
+        " standard deviation over seeds. The last columns: the largest distance of the mean from the ceiling, and of"
+        " any one model.",
         "",
-        _line(["method", *(f"p = {p:g}" for p in s.p), "off by", "worst"]),
-        _line(["---"] * (len(s.p) + 3)),
+        *_head([*(f"p = {p:g}" for p in s.p), "off by", "worst"]),
         _line(["*ceiling*", *(f"{100 * xor.ceiling(p):.1f}" for p in s.p), "", ""]),
+        *(_line([d.run.name, *_exact(d, s.p)]) for d in done),
+        *_paper_rows(plan),
     ]
-    lines += [_line([d.run.name, *_exact(d, s.p)]) for d in done]
-    lines += _paper_rows(plan)
-    lines += [
-        "",
+
+
+def _test_section(plan: Plan, done: Sequence[Done]) -> list[str]:
+    return [
         "## Test set",
         "",
-        f"{done[0].result.figures[0].n:,} items a p, the same for all methods and seeds,",
+        f"{done[0].result.figures[0].n:,} items a p, the same for all methods and seeds, with bootstrap 95 %"
+        " intervals over items; these figures follow from the predictions that were written.",
+        "",
+        *_head([f"p = {p:g}" for p in plan.settings.p]),
+        *(_line([d.run.name, *map(_interval, d.result.figures)]) for d in done),
     ]
-    lines += ["with bootstrap 95 % intervals over items; these figures follow from the predictions kept.", ""]
-    lines += [_line(["method", *(f"p = {p:g}" for p in s.p)]), _line(["---"] * (len(s.p) + 1))]
-    lines += [_line([d.run.name, *map(_interval, d.result.figures)]) for d in done]
-    lines += ["", "## Time", ""]
+
+
+def _time_section(done: Sequence[Done], seconds: float, workers: int) -> list[str]:
     hardware = done[0].result.provenance["hardware"]
-    lines += [f"{seconds:.0f} s in all with {workers} worker(s) of one thread, {hardware['cpu']},"]
-    lines += [f"{hardware['cores']} cores. Seconds of each: " + ", ".join(_spent(d) for d in done) + ".", ""]
-    lines += [f"Left out: {why}." for why in plan.left_out]
-    return "\n".join(lines).rstrip() + "\n"
+    cpu = sum(d.result.seconds["cpu"] for d in done)
+    each = ", ".join(f"{d.run.name} {d.result.seconds['cpu']:.0f}" for d in done)
+    return [
+        "## Time",
+        "",
+        f"{seconds:.0f} s in all with {_many(workers, 'process')} of one thread ({hardware['cpu']},"
+        f" {_many(hardware['cores'], 'core')}), {cpu:.0f} s of CPU time: {each}.",
+    ]
 
 
 def draw(plan: Plan, done: Sequence[Done], path: Path) -> None:
@@ -86,7 +111,7 @@ def draw(plan: Plan, done: Sequence[Done], path: Path) -> None:
     colours = _colours([d.result.method for d in done])
     for d in done:
         _measured(axes[0], d, s.p, colours[d.result.method])
-    title = f"measured: {s.dim}-d, {len(s.seeds)} seeds, 95 % intervals"
+    title = f"measured: {s.dim}-d, {_many(len(s.seeds), 'seed')}, 95 % intervals"
     _frame(axes[0], title)
     if told:
         for name, values in xor.paper().items():
@@ -155,8 +180,12 @@ def _interval(figure: Any) -> str:
     return f"{100 * figure.value:.1f} ({100 * figure.low:.1f}-{100 * figure.high:.1f})"
 
 
-def _spent(done: Done) -> str:
-    return f"{done.run.name} {done.result.seconds['total']:.0f}"
+def _many(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}{'es' if what.endswith('s') else 's'}"
+
+
+def _head(columns: Sequence[str]) -> list[str]:
+    return [_line(["method", *columns]), _line(["---"] * (len(columns) + 1))]
 
 
 def _line(cells: Sequence[str]) -> str:

@@ -63,7 +63,7 @@ def run(
 
 def one(chosen: Settings, job: Run, folder: Path) -> Done:
     """Train, score and write one run; result.json comes last."""
-    started = time.perf_counter()
+    started, worked = time.perf_counter(), time.process_time()
     place = folder / job.folder
     (place / results.FILE).unlink(missing_ok=True)
     with _one_thread():
@@ -74,7 +74,9 @@ def one(chosen: Settings, job: Run, folder: Path) -> Done:
     figures = tuple(_figure(chosen, job, i, found, known[:, i], place) for i in range(len(chosen.p)))
     now = time.perf_counter()
     seconds = {"train": fitted.seconds, "score": at - started - fitted.seconds, "write": now - at}
-    result = _result(chosen, job, figures, seconds | {"total": now - started})
+    result = _result(
+        chosen, job, figures, seconds | {"total": now - started, "cpu": time.process_time() - worked}
+    )
     results.write_result(place, result)
     return Done(job, result, known)
 
@@ -113,7 +115,7 @@ def _figure(
     file = f"predictions/xor.p-{p:g}.parquet"
     results.write_predictions(folder / file, items)
     extension = getattr(discover.load("method", job.method), "EXTENSIONS", "")
-    words = f"{100 * known.mean():.2f} % exactly, over all ({', '.join(_sources(chosen))}, i)"
+    words = f"{100 * known.mean():.2f} % exactly, over all ({', '.join(chosen.sources)}, i)"
     return Figure(
         suite="xor",
         evalset="xor",
@@ -132,10 +134,10 @@ def outcomes(chosen: Settings, at: int, found: Answers) -> results.Predictions:
     picked = xor.test_cells(chosen.p[at], chosen.modalities)
     names = np.array(xor.class_names())
     models = np.arange(len(chosen.seeds)) * len(chosen.p) + at
-    sources = [names[codes[name][picked]] for name in _sources(chosen)]
+    values = [names[codes[name][picked]] for name in chosen.sources]
     ids = tuple(
         f"{n}:{'-'.join(row[:-1])}-{row[-1]}"
-        for n, row in enumerate(zip(*sources, switch[picked].astype(int).astype(str), strict=True))
+        for n, row in enumerate(zip(*values, switch[picked].astype(int).astype(str), strict=True))
     )
     return results.Predictions(
         seeds=chosen.seeds,
@@ -146,10 +148,6 @@ def outcomes(chosen: Settings, at: int, found: Answers) -> results.Predictions:
         greater=found.greater[models][:, picked],
         ties=found.ties[models][:, picked],
     )
-
-
-def _sources(chosen: Settings) -> list[str]:
-    return [name for name in chosen.names if name != "c"]
 
 
 def _result(chosen: Settings, job: Run, figures: tuple[Figure, ...], seconds: Mapping[str, float]) -> Result:
