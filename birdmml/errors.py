@@ -11,6 +11,7 @@ BirdmmlError                 exit 1
 ├── CheckpointError          a checkpoint is missing, damaged or of another model
 ├── TrainingError            training cannot start or diverged
 ├── ResultError              a result cannot be read, or its figures do not follow from its items
+├── HubError                 a hub cannot be reached, or does not take what is sent
 └── Interrupted              exit 130: Ctrl-C or SIGTERM; what was there is left as it was
 """
 
@@ -80,6 +81,10 @@ class TrainingError(BirdmmlError):
 
 class ResultError(BirdmmlError):
     """A result cannot be read, or its figures do not follow from its items."""
+
+
+class HubError(BirdmmlError):
+    """A hub cannot be reached, or does not take what is sent."""
 
 
 class Interrupted(BirdmmlError):

@@ -21,7 +21,7 @@ FLOORS = {
     **dict.fromkeys(GROUND.split(), 0),
     **dict.fromkeys(FIRST.split(), 1),
     **dict.fromkeys("nn methods checkpoint train training embed materials picture evaluate xor".split(), 2),
-    "leaderboard": 3,
+    **dict.fromkeys(("leaderboard", "hub"), 3),
     **dict.fromkeys(("cli", "__main__"), 4),
 }
 # Stages keep to themselves; `cli`, `evaluate` and `materials` join them.
