@@ -20,7 +20,7 @@ from birdmml.schema import RESULT_SCHEMA_VERSION, Figure, Result
 FILE = "result.json"
 MAX_JSON_BYTES = 64 * 2**20
 MAX_PREDICTION_ROWS = 100_000_000
-_COLUMNS = pa.schema(
+COLUMNS = pa.schema(
     [
         ("seed", pa.int64()),
         ("id", pa.string()),
@@ -88,7 +88,7 @@ def write_predictions(path: Path, predictions: Predictions) -> None:
             "ties": p.ties.reshape(-1),
             "outcome": hit(p.greater, p.ties, 1).reshape(-1),
         },
-        schema=_COLUMNS.with_metadata({"candidates": str(p.candidates), "demo": str(p.demo).lower()}),
+        schema=COLUMNS.with_metadata({"candidates": str(p.candidates), "demo": str(p.demo).lower()}),
     )
     with atomic_write(path) as f:
         pq.write_table(table, f, compression="zstd")
@@ -101,7 +101,7 @@ def read_predictions(folder: Path, name: str) -> Predictions:
         file = pq.ParquetFile(path)
         if file.metadata.num_rows > MAX_PREDICTION_ROWS:
             raise ResultError(f"{path} has {file.metadata.num_rows} rows: that is no test set")
-        table = file.read(columns=_COLUMNS.names).cast(_COLUMNS)
+        table = file.read(columns=COLUMNS.names).cast(COLUMNS)
     except (OSError, ValueError, KeyError, pa.ArrowException) as e:
         raise ResultError(f"{path} is not a predictions file ({e}): score again") from e
     known = file.schema_arrow.metadata or {}

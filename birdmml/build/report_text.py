@@ -56,10 +56,10 @@ def web_address(text: str) -> str | None:
     return text if plain and host and parts.scheme in ("http", "https") else None
 
 
-def templates(clean: Callable[[str], str]) -> jinja2.Environment:
-    """The package's templates, escaping on; every plain string that one prints goes through `clean`."""
+def templates(clean: Callable[[str], str], *folders: Path) -> jinja2.Environment:
+    """The templates of `folders` and of this one, escaping on; plain strings that they print go through `clean`."""
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
+        loader=jinja2.FileSystemLoader([*folders, TEMPLATES]),
         autoescape=True,
         finalize=lambda v: clean(v) if isinstance(v, str) and not isinstance(v, Markup) else v,
         undefined=jinja2.StrictUndefined,
