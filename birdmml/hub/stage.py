@@ -1,0 +1,233 @@
+"""The folder that goes to the hub: exactly the files of a model, its card and its results; nothing else."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from birdmml import checkpoint as checkpoints
+from birdmml import manifest as manifests
+from birdmml.checkpoint import Checkpoint
+from birdmml.errors import CheckpointError, DatasetError, ResultError, UsageError
+from birdmml.files import sha256_file, write_json, write_text
+from birdmml.hub import card
+from birdmml.hub.card import About, Shelf
+from birdmml.hub.compare import Scored, scored
+from birdmml.leaderboard.table import find
+from birdmml.results import COLUMNS, FILE
+from birdmml.schema import UNKNOWN_LICENSE, Result
+from birdmml.training.state import resolve
+
+CARD = "README.md"
+RESULTS = "results"
+_PART = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,94}[A-Za-z0-9_])?")
+_LICENSE = re.compile(r"[a-z0-9][a-z0-9.+-]{0,63}")
+_FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_ITEMS = re.compile(r"([A-Za-z0-9][A-Za-z0-9_.+-]*/){0,4}[A-Za-z0-9][A-Za-z0-9_.+-]*\.parquet")
+# The start of a path that means something on one machine only, and tells its owner's name.
+_LOCAL = re.compile(r"/|~|\.{1,2}[/\\]|[A-Za-z]:[/\\]|\\\\|file:")
+
+
+@dataclass(frozen=True)
+class File:
+    """One file to upload: its path in the repository, bytes and hash."""
+
+    path: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """A staged model: `files` are all files below `folder`, sorted."""
+
+    repo: str
+    folder: Path
+    files: tuple[File, ...]
+    demo: bool
+    results: tuple[Scored, ...]
+    notes: tuple[str, ...]
+
+
+def check_names(repo: str, license_id: str, dataset: str) -> None:
+    """Raise UsageError for a repository, licence or dataset name that the Hub would not take."""
+    for option, name in (("--repo", repo), ("--dataset", dataset)):
+        if (name or option == "--repo") and not _is_repo(name):
+            raise UsageError(f"{option} {name!r} is no repository: give USER/NAME, of letters, digits, - _ .")
+    if not _LICENSE.fullmatch(license_id):
+        raise UsageError(f"--license {license_id!r} is no id of the Hub: give for example cc-by-nc-4.0")
+
+
+def stage(
+    checkpoint: Path,
+    results: Sequence[Path],
+    about: About,
+    folder: Path,
+    method: str | None = None,
+    data: Path | None = None,
+) -> Parcel:
+    """Check a model and its results and put what would be uploaded into `folder`.
+
+    `folder` may hold nothing but such files. `data` is the built dataset of the training, for its licences;
+    `method` the user's own method file. Raises CheckpointError, ResultError, DatasetError or UsageError.
+    """
+    source = resolve(checkpoint)
+    names = (checkpoints.WEIGHTS, checkpoints.META, checkpoints.TOKENIZER)
+    for name in names:
+        _inside(source, name, CheckpointError)
+    ready = checkpoints.load(source, method)
+    weights = str(_object(source / checkpoints.META)["weights_sha256"])
+    if data is not None:
+        about = _with_licenses(about, ready, data)
+    shelves = _shelves([scored(f, ready, weights) for f in find(results)] if results else [])
+    wanted = {CARD: Path(), **{name: source / name for name in names}, **dict(_result_files(shelves))}
+    _only(folder, wanted)
+    for path, origin in wanted.items():
+        if origin.name:
+            _copy(origin, folder / path)
+    write_text(folder / CARD, card.render(ready, weights, shelves, about))
+    files = tuple(_file(folder, path) for path in sorted(wanted))
+    if weights not in {f.sha256 for f in files}:
+        raise CheckpointError(f"{source} was changed while it was read: run the same command again")
+    found = tuple(s.scored for s in shelves)
+    notes = tuple(_notes(ready, found, about))
+    return Parcel(
+        about.repo, folder, files, card.is_demo(ready) or any(s.result.demo for s in found), found, notes
+    )
+
+
+def _is_repo(name: str) -> bool:
+    """The Hub's rules for USER/NAME: at most 96 characters a part, no "--", no "..", no end in ".git"."""
+    whole = all(_PART.fullmatch(part) for part in name.split("/")) and name.count("/") == 1
+    return whole and "--" not in name and ".." not in name and not name.endswith(".git")
+
+
+def _with_licenses(about: About, ready: Checkpoint, data: Path) -> About:
+    manifest = manifests.read(data)
+    if manifest.get("digest") != ready.dataset.get("digest"):
+        raise DatasetError(
+            f"{data} has digest {str(manifest.get('digest'))[:12]}, the model was trained on"
+            f" {str(ready.dataset.get('digest'))[:12]}: give --data the dataset of its training"
+        )
+    return About(about.repo, about.license, about.dataset, manifest["licenses"])
+
+
+def _shelves(found: Sequence[Scored]) -> list[Shelf]:
+    """A folder below results/ for each result: its own name where that is plain and not taken."""
+    shelves: list[Shelf] = []
+    taken: set[str] = set()
+    for number, item in enumerate(found, start=1):
+        name = item.folder.resolve().name
+        if not _FOLDER.fullmatch(name) or name.casefold() in taken:
+            name = f"result-{number}"
+        taken.add(name.casefold())
+        shelves.append(Shelf(f"{RESULTS}/{name}", item))
+    return shelves
+
+
+def _result_files(shelves: Sequence[Shelf]) -> Iterator[tuple[str, Path]]:
+    """(path in the repository, file here) of each result.json and of the items that its figures name."""
+    for shelf in shelves:
+        source = shelf.scored.folder
+        for name in dict.fromkeys([FILE, *(f.predictions for f in shelf.scored.result.figures)]):
+            _inside(source, name, ResultError)
+            if name != FILE:
+                _check_items(source, name)
+            yield f"{shelf.folder}/{name}", source / name
+
+
+def _check_items(source: Path, name: str) -> None:
+    if not _ITEMS.fullmatch(name):
+        raise ResultError(f"{source}: predictions file {name!r} has an odd name: score again")
+    if more := set(pq.read_schema(source / name).names) - set(COLUMNS.names):
+        raise ResultError(f"{source / name} has columns of its own ({min(more)}): score again")
+
+
+def _inside(folder: Path, name: str, error: type[CheckpointError | ResultError]) -> None:
+    """Raise where a link leads out of its folder: what it leads to was not meant to be published."""
+    path = folder / name
+    if path.exists() and not path.resolve().is_relative_to(folder.resolve()):
+        raise error(f"{path} is a link out of its folder: put a copy of the file in its place")
+
+
+def _only(folder: Path, wanted: Mapping[str, Path]) -> None:
+    """Make `folder`; raise UsageError where it holds anything that is not to be uploaded."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in sorted(folder.rglob("*")):
+            name = path.relative_to(folder).as_posix()
+            if path.is_symlink() or (not path.is_dir() and name not in wanted):
+                raise UsageError(
+                    f"--out {folder} holds {name}, which is not part of this model: choose an empty folder"
+                )
+    except OSError as e:
+        raise UsageError(f"--out {folder} cannot be used ({e.strerror or e}): choose another folder") from e
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy a file; JSON without the folders of this machine that its settings may name."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if source.suffix == ".json" and source.name != checkpoints.TOKENIZER:
+        values = _object(source)
+        clean = without_folders(values)
+        if clean != values:
+            write_json(target, clean)
+            return
+    shutil.copyfile(source, target)
+
+
+def without_folders(value: Any) -> Any:
+    """JSON values with each local path cut to its last name, also in texts that hold JSON themselves."""
+    if isinstance(value, dict):
+        return {key: without_folders(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [without_folders(item) for item in value]
+    if not isinstance(value, str):
+        return value
+    if value.startswith("{"):
+        try:
+            inner = json.loads(value)
+        except (ValueError, RecursionError):
+            return value
+        clean = without_folders(inner)
+        return value if clean == inner else json.dumps(clean, sort_keys=True)
+    if _LOCAL.match(value):
+        return PureWindowsPath(PurePosixPath(value).name).name
+    return value
+
+
+def _object(path: Path) -> dict[str, Any]:
+    return dict(json.loads(path.read_bytes()))
+
+
+def _file(folder: Path, path: str) -> File:
+    return File(path, (folder / path).stat().st_size, sha256_file(folder / path))
+
+
+def _notes(ready: Checkpoint, found: Sequence[Scored], about: About) -> Iterator[str]:
+    """What a publisher should know before they push."""
+    if not found:
+        yield "the card has no results: add --results with a folder that `birdmml bench --checkpoint` wrote"
+    for item in found:
+        if item.unknown:
+            yield f"{item.folder}: cannot be compared with the checkpoint: {', '.join(item.unknown)}"
+        if _dirty(item.result):
+            yield f"{item.folder}: was scored with uncommitted changes to birdmml"
+    if about.licenses is None:
+        yield "the licences of the training data are not on the card: add --data with the dataset of the training"
+    if about.license == UNKNOWN_LICENSE:
+        yield "the weights have no licence: add --license with one of the Hub's ids"
+    if ready.network.method_file is not None:
+        yield "the method's own file is not uploaded: publish it yourself, nobody can load the model without it"
+
+
+def _dirty(result: Result) -> bool:
+    code = result.provenance.get("code")
+    return isinstance(code, Mapping) and bool(code.get("dirty"))
