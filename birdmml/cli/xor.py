@@ -56,9 +56,12 @@ def xor(
     ),
     modalities: Annotated[int, typer.Option(help="3, or 4: c then depends on three.")] = 3,
     dim: Annotated[int, typer.Option(help="Width of the embeddings.")] = 16,
-    steps: Annotated[int, typer.Option(help="Optimiser steps, the same for every method.")] = 800,
+    steps: Annotated[int, typer.Option(help="Optimiser steps, the same for every method.")] = 1000,
     batch_size: Annotated[int, typer.Option(help="Samples a step.")] = 128,
-    learning_rate: Annotated[float, typer.Option(help="The same for every method.")] = 1e-2,
+    learning_rate: Annotated[float, typer.Option(help="The same for every method.")] = 5e-3,
+    joint_anchor: Annotated[
+        bool, typer.Option("--joint-anchor", help="GRAM and TRIANGLE with all anchors at once, too.")
+    ] = False,
     workers: Annotated[
         int | None, typer.Option(help="Processes of one thread each. [default: a core each]")
     ] = None,
@@ -86,7 +89,7 @@ def xor(
         _shares(p), tuple(range(seed, seed + seeds)), modalities, dim,
         steps=steps, batch_size=batch_size, learning_rate=learning_rate,
     )  # fmt: skip
-    made = plan(method or (), chosen)
+    made = plan(method or (), chosen, joint_anchor)
     hands = min(workers or _cores(), len(made.runs))
     if dry_run:
         about = _about(made, hands)

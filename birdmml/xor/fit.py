@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -38,7 +37,7 @@ class Fitted:
 
 
 def fit(run: Run, chosen: Settings) -> Fitted:
-    """Train one model a seed and p, all at once, with AdamW and a cosine to 0; deterministic.
+    """Train one model a seed and p, all at once, with AdamW; deterministic.
 
     A seed fixes a model's initial weights and its samples. What a loss draws at random (Symile's shuffle, ConFu's
     dropout) is drawn once a step for all models: a model ends the same whatever others are trained beside it, up
@@ -53,7 +52,7 @@ def fit(run: Run, chosen: Settings) -> Fitted:
         torch.manual_seed(0)
         for step, x in enumerate(batches(chosen)):
             for group, rate in zip(optimiser.param_groups, rates, strict=True):
-                group["lr"] = rate * (1 + math.cos(math.pi * step / chosen.steps)) / 2
+                group["lr"] = rate * min(1.0, (1 - step / chosen.steps) / chosen.decay)
             optimiser.zero_grad()
             found = losses(weights, x)
             _check(found, step, run, chosen)

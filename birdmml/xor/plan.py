@@ -25,7 +25,8 @@ class Settings:
     """One recipe for all methods, chosen on how fast ConFu and Symile arrive, before any other was looked at.
 
     `p` are the shares of samples with i = 1, `width` the encoders' outputs h_m (a linear map of 5 bits has rank 5,
-    wider says no more), `dim` the embeddings. AdamW with a cosine to 0; fresh samples every step.
+    wider says no more), `dim` the embeddings. AdamW at one rate that falls to 0 over the last `decay` of the steps
+    (with a cosine from the start ConFu needs twice the steps at p = 0.1); fresh samples every step.
     """
 
     p: tuple[float, ...] = tuple(i / 10 for i in range(11))
@@ -33,9 +34,10 @@ class Settings:
     modalities: int = 3
     dim: int = 16
     width: int = 16
-    steps: int = 800
+    steps: int = 1000
     batch_size: int = 128
-    learning_rate: float = 1e-2
+    learning_rate: float = 5e-3
+    decay: float = 0.25
     weight_decay: float = 1e-4
 
     def __post_init__(self) -> None:
@@ -92,9 +94,10 @@ class Plan:
         return f"xor-{self.settings.modalities}x{xor.BITS}-d{self.settings.dim}-{settings.digest(key)[:8]}"
 
 
-def plan(methods: Sequence[str] = (), chosen: Settings | None = None) -> Plan:
+def plan(methods: Sequence[str] = (), chosen: Settings | None = None, joint_anchor: bool = False) -> Plan:
     """Every method, or those named, each with every anchor that it knows and that lets it name b from the others.
 
+    `joint_anchor` adds GRAM and TRIANGLE with every variable as the anchor in turn, three losses a step.
     Raises UnknownName with the nearest names, or UsageError where a method named cannot do the task.
     """
     chosen = chosen or Settings()
@@ -102,7 +105,7 @@ def plan(methods: Sequence[str] = (), chosen: Settings | None = None) -> Plan:
     left_out: list[str] = []
     for name in dict.fromkeys(discover.canonical("method", m) for m in methods or discover.names("method")):
         try:
-            runs += _runs(name, chosen)
+            runs += _runs(name, chosen, joint_anchor)
         except UsageError as e:
             if methods:
                 raise
@@ -115,11 +118,11 @@ def network(run: Run, chosen: Settings) -> Network:
     return Network(discover.load("method", run.method), run.config, chosen.names, chosen.width)
 
 
-def _runs(method: str, chosen: Settings) -> list[Run]:
+def _runs(method: str, chosen: Settings, joint_anchor: bool) -> list[Run]:
     config = _config(discover.load("method", method).Config(), chosen)
     anchors: tuple[str | None, ...] = (None,)
     if hasattr(config, "anchor"):
-        anchors = (*chosen.names, ALL)
+        anchors = (*chosen.names, ALL) if joint_anchor else chosen.names
     runs = [
         Run(method, anchor, dataclasses.replace(config, anchor=anchor) if anchor else config)
         for anchor in anchors
@@ -161,7 +164,14 @@ def _check(s: Settings) -> None:
     for name, value, most in (("dim", s.dim, MAX_DIM), ("steps", s.steps, MAX_STEPS)):
         if not 1 <= value <= most:
             raise UsageError(f"--{name} {value}: it must lie in 1 to {most:,}")
-    if s.batch_size < 2 or s.width < 1 or not 0 < s.learning_rate < math.inf or s.weight_decay < 0:
+    if (
+        not 0 < s.decay <= 1
+        or s.batch_size < 2
+        or s.width < 1
+        or not 0 < s.learning_rate < math.inf
+        or s.weight_decay < 0
+    ):
         raise UsageError(
-            f"batch {s.batch_size}, width {s.width}, learning rate {s.learning_rate:g}: they make no sense"
+            f"batch {s.batch_size}, width {s.width}, learning rate {s.learning_rate:g}, decay {s.decay:g}, weight decay"
+            f" {s.weight_decay:g}: they make no sense"
         )

@@ -53,8 +53,8 @@ def _recipe(plan: Plan) -> list[str]:
         f" {_many(len(s.seeds), 'seed')}.",
         "",
         f"All methods: {s.steps:,} steps of {s.batch_size} fresh samples, AdamW, learning rate {s.learning_rate:g}"
-        f" (cosine to 0), weight decay {s.weight_decay:g}, a linear encoder a variable; the method's own defaults"
-        " otherwise (Symile's l has its own rate).",
+        f" (to 0 over the last {100 * s.decay:g} % of the steps), weight decay {s.weight_decay:g}, a linear encoder a"
+        " variable; the method's own defaults otherwise (Symile's l has its own rate).",
     ]
 
 
