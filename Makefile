@@ -37,7 +37,7 @@ types: $(STAMP)
 	$(BIN)/mypy
 
 test: lint types
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 drill: $(STAMP)
 	$(BIN)/python -m pytest -m drill

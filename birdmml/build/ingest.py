@@ -16,7 +16,7 @@ from birdmml.errors import MediaError
 from birdmml.media import audio, image
 from birdmml.schema import RATE_HZ, Medium, Photo, Recording, Reject
 
-CHUNK_RECORDS = 64
+CHUNK_RECORDS = 32
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import importlib
 import itertools
 import shutil
 import sqlite3
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +15,7 @@ from types import ModuleType
 from typing import Any
 
 from birdmml import __version__, discover, files
-from birdmml.build import account, assemble, ingest, leaking, split, staging, write
+from birdmml.build import account, assemble, ingest, split, staging, write
 from birdmml.build.card import render_card
 from birdmml.build.catalog import Catalog, Media
 from birdmml.build.deliver import Chunks, Keys, Listing, Session, opened
@@ -119,6 +121,9 @@ class _Build:
     def run(self) -> Built:
         place, effort = self.place, self.effort
         self._prepare()
+        # What measures leaks takes seconds to import: meanwhile, while the workers decode.
+        warm = threading.Thread(target=_leaking)
+        warm.start()
         with (
             opened(
                 session_of(self.source, self.settings, place.source, self.tell, effort.retry_failed)
@@ -137,7 +142,7 @@ class _Build:
             named = account.names_in_captions(shards)
             validation["leakage"] = {
                 "splits": leaks,
-                "captions": leaking.of_captions(place.dataset, manifest, named),
+                "captions": _leaking().of_captions(place.dataset, manifest, named),
             }
             self._write_words(catalog, pool, manifest, validation)
             unfinished = session.unfinished()
@@ -192,8 +197,8 @@ class _Build:
         if rules.mode == "released" and len(media) and not (media.row >= 0).any():
             raise UsageError(f"--split released: the {settings.source} source has no row order; use grouped")
         self.tell("split and pair", 0, 1)
-        near = leaking.near_duplicates(media, rules.near_radius)
-        held_out = leaking.held_out(media, settings.evalsets, rules.near_radius)
+        near = _leaking().near_duplicates(media, rules.near_radius)
+        held_out = _leaking().held_out(media, settings.evalsets, rules.near_radius)
         sides = split.assign(media, rules, settings.seed, near, held_out)
         rows = assemble.Assembler(media, sides, catalog.ids, settings.seed, settings.passes, rules.mode)
         catalog.add_rows(rows)
@@ -202,7 +207,7 @@ class _Build:
         report = self.place.work / "validation.json"
         files.write_json(report, validation)
         _refuse(validation, report, catalog)
-        leaks = leaking.of_splits(media, catalog.light(), rules, settings.seed, near)
+        leaks = _leaking().of_splits(media, catalog.light(), rules, settings.seed, near)
         if held_out is not None:
             leaks["evaluation_sets"] = {"photos_held_out_in_test": int(held_out.sum())}
         self.tell("split and pair", 1, 1)
@@ -240,6 +245,10 @@ class _Build:
         write_listings(root / "report", catalog)
         write_report(root, manifest, validation, pool=pool)
         self.tell("report", 1, 1)
+
+
+def _leaking() -> ModuleType:
+    return importlib.import_module("birdmml.build.leaking")
 
 
 def _refuse(validation: Mapping[str, Any], report: Path, catalog: Catalog) -> None:
