@@ -20,7 +20,7 @@ from birdmml.evalsets import xor
 from birdmml.leaderboard.verify import verify
 from birdmml.xor.fit import batches, fit
 from birdmml.xor.plan import Run, Settings, network, plan
-from birdmml.xor.run import one, outcomes
+from birdmml.xor.run import one, outcomes, run
 from birdmml.xor.score import answers, exact
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -90,11 +90,11 @@ def test_the_test_set_is_even_and_holds_the_share_asked_for() -> None:
 
 @pytest.mark.parametrize("method", discover.names("method"))
 def test_the_batched_trainer_trains_what_single_models_would(method: str) -> None:
-    run = run_of(method, SHORT)
-    fitted = fit(run, SHORT)
+    job = run_of(method, SHORT)
+    fitted = fit(job, SHORT)
     for k, (seed, _) in enumerate(product(SHORT.seeds, SHORT.p)):
         torch.manual_seed(seed)
-        model = network(run, SHORT)
+        model = network(job, SHORT)
         own = model.head.parameter_groups() if hasattr(model.head, "parameter_groups") else []
         mine = {id(w) for group in own for w in group["params"]}
         rest = [w for w in model.parameters() if id(w) not in mine]
@@ -127,8 +127,8 @@ def test_a_model_does_not_depend_on_its_company() -> None:
 @pytest.mark.parametrize(("method", "anchor"), [("symile", None), ("gram", "a"), ("clip", "b")])
 def test_the_exact_accuracy_is_that_of_brute_force(method: str, anchor: str | None) -> None:
     settings = Settings(p=(0.3, 1.0), seeds=(1,), steps=30, batch_size=64)
-    run = run_of(method, settings, anchor)
-    fitted = fit(run, settings)
+    job = run_of(method, settings, anchor)
+    fitted = fit(job, settings)
     found = exact(answers(fitted, settings), settings)
     for k, (p, model) in enumerate(zip(settings.p, fitted.models(), strict=True)):
         right = 0.0
@@ -146,7 +146,7 @@ def test_the_exact_accuracy_is_that_of_brute_force(method: str, anchor: str | No
 
 def test_a_short_run_separates_what_sees_three_variables_from_what_sees_two(tmp_path: Path) -> None:
     settings = Settings(p=(1.0,), seeds=(0,), steps=120, batch_size=64)
-    found = {m: one(settings, run_of(m, settings), tmp_path) for m in ("confu", "symile", "clip", "tri_clip")}
+    found = {m: one(settings, tmp_path, run_of(m, settings)) for m in ("confu", "symile", "clip", "tri_clip")}
     assert found["confu"].exact[0, 0] > 0.6
     assert found["symile"].exact[0, 0] > 0.95
     assert found["clip"].exact[0, 0] < 0.1
@@ -155,6 +155,16 @@ def test_a_short_run_separates_what_sees_three_variables_from_what_sees_two(tmp_
         figure = verify(tmp_path / done.run.folder).figures[0]
         assert (figure.n, figure.chance, figure.ceiling) == (2048, 1 / 32, 1.0)
         assert figure.value == pytest.approx(done.exact.mean(), abs=1e-9), name
+
+
+def test_the_number_of_workers_changes_no_figure(tmp_path: Path) -> None:
+    made = plan(["symile", "tri_clip"], SHORT)
+    alone, _ = run(made, tmp_path / "one", workers=1)
+    heard: list[str] = []
+    side_by_side, _ = run(made, tmp_path / "two", workers=2, told=lambda done: heard.append(done.run.name))
+    assert [d.result.figures for d in alone] == [d.result.figures for d in side_by_side]
+    assert [d.run.method for d in side_by_side] == ["symile", "tri_clip"]
+    assert sorted(heard) == ["symile", "tri_clip"]
 
 
 def test_items_are_the_same_for_every_seed_and_say_what_was_asked() -> None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from birdmml import discover, files, provenance, results, settings
-from birdmml.errors import TrainingError
+from birdmml.build.pool import Pool
 from birdmml.evalsets import xor
 from birdmml.metrics import summarise
 from birdmml.schema import RESULT_SCHEMA_VERSION, Figure, Result
@@ -43,25 +41,28 @@ def run(
     """Train and score everything below `out`/<name>; returns the runs in the plan's order, and the folder.
 
     Each run trains on one thread, `workers` of them side by side; their number changes no figure. Raises
-    TrainingError where one diverges or a worker dies. The table and the picture come last.
+    TrainingError where one diverges, BuildError where workers keep dying. The table and the picture come last.
     """
     from birdmml.xor import report
 
     started = time.perf_counter()
     folder = out / plan.name
-    finished: dict[Run, Done] = {}
-    for done in _all(plan, folder, workers):
-        finished[done.run] = done
-        if told is not None:
-            told(done)
-    ordered = tuple(finished[r] for r in plan.runs)
+    # Processes, not threads: torch's generator is global.
+    with Pool(min(workers, len(plan.runs))) as pool:
+        ordered = tuple(
+            pool.run(
+                partial(one, plan.settings, folder),
+                plan.runs,
+                lambda _, done: None if told is None else told(done),
+            )
+        )
     seconds = time.perf_counter() - started
     files.write_text(folder / "xor.md", report.table(plan, ordered, seconds, workers))
     report.draw(plan, ordered, folder / "xor.png")
     return ordered, folder
 
 
-def one(chosen: Settings, job: Run, folder: Path) -> Done:
+def one(chosen: Settings, folder: Path, job: Run) -> Done:
     """Train, score and write one run; result.json comes last."""
     started, worked = time.perf_counter(), time.process_time()
     place = folder / job.folder
@@ -90,21 +91,6 @@ def _one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def _all(plan: Plan, folder: Path, workers: int) -> Iterator[Done]:
-    if workers == 1 or len(plan.runs) == 1:
-        yield from (one(plan.settings, job, folder) for job in plan.runs)
-        return
-    # Processes, not threads: torch's generator is global. Spawned, since a fork copies the locks of its threads.
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-        waiting = [pool.submit(one, plan.settings, job, folder) for job in plan.runs]
-        try:
-            yield from (future.result() for future in as_completed(waiting))
-        except BrokenProcessPool as e:
-            raise TrainingError("a worker died, most likely for want of memory: use --workers 1") from e
-        finally:
-            pool.shutdown(cancel_futures=True)
 
 
 def _figure(
