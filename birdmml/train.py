@@ -149,9 +149,10 @@ def train(
     torch.manual_seed(seed)
     preset = resolved(preset)
     tokenizer = tokenizer_for(rows, preset)
-    network = Network(preset, discover.load("method", method), config, tokenizer.get_vocab_size())
-    load_weights(network.encoders, preset.encoders)
-    network.to(accelerator.device)
+    with _room_for_the_model(accelerator.device):
+        network = Network(preset, discover.load("method", method), config, tokenizer.get_vocab_size())
+        load_weights(network.encoders, preset.encoders)
+        network.to(accelerator.device)
     about = ({}, {}) if saving is None else (saving.dataset, saving.provenance)
     run = _Run(
         Checkpoint(method, config, preset, seed, network, tokenizer, about[0], {}, about[1]),
@@ -257,17 +258,38 @@ def _step(
 
 
 @contextmanager
+def _room_for_the_model(device: torch.device) -> Iterator[None]:
+    """Lack of memory before the first row becomes a TrainingError."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as e:
+        if not _lacks_memory(e):
+            raise
+        raise TrainingError(
+            f"out of memory on {device} while the model was made: choose smaller encoders or a smaller --preset"
+        ) from e
+
+
+def _lacks_memory(error: Exception) -> bool:
+    # torch's CPU allocator has no error class of its own, only its name in the message.
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or NO_MEMORY in str(error)
+
+
+@contextmanager
 def _memory_told(run: _Run) -> Iterator[None]:
     """Lack of memory inside becomes a TrainingError that says how many rows would fit."""
     try:
         yield
     except (MemoryError, RuntimeError) as e:
-        # torch's CPU allocator has no error class of its own, only its name in the message.
-        if not isinstance(e, MemoryError | torch.OutOfMemoryError) and NO_MEMORY not in str(e):
+        if not _lacks_memory(e):
             raise
         c = run.ready
         words, device = c.tokenizer.get_vocab_size(), run.learner.device
-        raise TrainingError(too_large(c.preset, c.method, c.config, words, device)) from e
+        try:
+            said = too_large(c.preset, c.method, c.config, words, device)
+        except (MemoryError, RuntimeError):  # Too little is left even to count with.
+            said = f"out of memory on {device}: lower training.batch_size, or set --chunk-size"
+        raise TrainingError(said) from e
 
 
 def _clipped(learned: Sequence[Tensor], most: float) -> Tensor:
