@@ -105,7 +105,7 @@ def _load_file(path: Path) -> ModuleType:
         try:
             _run(content, module, path)
             _check(module, path)
-        except BaseException:
+        except BaseException:  # Whatever stops it, a half-made module must not stay; raised again.
             del sys.modules[name]
             raise
     return sys.modules[name]
