@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 import re
 import shutil
 import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -20,20 +18,18 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from helpers import Ran, tree
+from hub_server import REPO, TOKEN, Hub
 from huggingface_hub import ModelCard
-from huggingface_hub.utils import validate_repo_id
 from report_data import HOSTILE
 from small import OPTIONS
 
 from birdmml import checkpoint as checkpoints
 from birdmml.errors import CheckpointError, DatasetError, ResultError, UsageError
 from birdmml.hub.card import About, render
-from birdmml.hub.stage import check_names, stage, without_folders
+from birdmml.hub.stage import stage
 from birdmml.results import read_result
 
 Cli = Callable[..., Ran]
-REPO = "someone/birds"
-TOKEN = "hf_a_secret_of_this_test"
 
 
 @pytest.fixture(scope="module")
@@ -283,25 +279,6 @@ def test_the_dataset_of_the_licences_must_be_that_of_the_training(
         stage(model, [], About(REPO), tmp_path / "out", data=small_demo)
 
 
-@pytest.mark.parametrize(
-    ("local", "told"),
-    [("/home/me/models/minilm", "minilm"), ("~/minilm", "minilm"), ("C:\\Users\\me\\minilm", "minilm"),
-     ("../../me/minilm/", "minilm"), ("google/vit", "google/vit"), ("retrieval", "retrieval")],
-)  # fmt: skip
-def test_folders_of_this_machine_stay_here(local: str, told: str) -> None:
-    values = {
-        "a": [{"name": local, "config": json.dumps({"_name_or_path": local, "n": 1})}],
-        "n": 1.5,
-        "b": None,
-    }
-    expected = {
-        "a": [{"name": told, "config": json.dumps({"_name_or_path": told, "n": 1})}],
-        "n": 1.5,
-        "b": None,
-    }
-    assert without_folders(values) == expected
-
-
 def test_a_local_encoder_is_published_by_its_last_name(model: Path, result: Path, tmp_path: Path) -> None:
     secret = "/home/somebody/models/minilm"
     edit(model / checkpoints.META, lambda m: m["provenance"].update(encoder=secret))
@@ -342,28 +319,6 @@ def test_a_folder_with_other_things_is_left_alone(model: Path, tmp_path: Path) -
     assert tree(tmp_path / "mine").keys() == {"diary.txt"}
 
 
-@pytest.mark.parametrize(
-    "repo",
-    ["", "birds", "a/b/c", "a/b c", "a/../b", "-a/b", "a/b.git", "a/b--c", "https://x/y", "a/" + "b" * 97],
-)
-def test_a_name_that_is_no_repository_is_refused(cli: Cli, repo: str) -> None:
-    found = cli("push-model", "nowhere", f"--repo={repo}")
-    assert (found.code, found.out, found.err.count("\n")) == (2, "", 1)
-    assert "USER/NAME" in found.err
-
-
-@pytest.mark.parametrize("repo", ["a/b", "Some-one/birds_2.1", "a/" + "b" * 94])
-def test_a_plain_repository_is_accepted_as_the_hub_accepts_it(repo: str) -> None:
-    validate_repo_id(repo)
-    check_names(repo, "mit", repo)
-
-
-@pytest.mark.parametrize(("license_id", "dataset"), [("my own: free", ""), ("", ""), ("mit", "songs")])
-def test_a_licence_or_dataset_that_the_hub_would_not_take_is_refused(license_id: str, dataset: str) -> None:
-    with pytest.raises(UsageError, match="--license|--dataset"):
-        check_names("a/b", license_id, dataset)
-
-
 @pytest.mark.parametrize("broken", ["nothing", "truncated"])
 def test_a_missing_or_broken_checkpoint_gives_one_line(
     cli: Cli, model: Path, tmp_path: Path, broken: str
@@ -372,69 +327,6 @@ def test_a_missing_or_broken_checkpoint_gives_one_line(
     weights.write_bytes(weights.read_bytes()[:1000])
     found = cli("push-model", model if broken == "truncated" else tmp_path / "no", "--repo", REPO, "--push")
     assert (found.code, found.out, found.err.count("\n")) == (1, "", 1)
-
-
-class Hub:
-    """As much of the Hub's interface as an upload needs; remembers what came in."""
-
-    def __init__(self, status: int = 200) -> None:
-        self.files: dict[str, bytes] = {}
-        self.tokens: set[str] = set()
-        self.status, self.private = status, False
-        hub = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def log_message(self, *_: object) -> None:
-                """Quiet."""
-
-            def do_GET(self) -> None:
-                self.answer(
-                    {
-                        "id": REPO,
-                        "_id": "1",
-                        "private": hub.private,
-                        "sha": "0" * 40,
-                        "siblings": [],
-                        "tags": [],
-                    }
-                )
-
-            def do_POST(self) -> None:
-                sent = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-                hub.tokens.add(self.headers.get("Authorization", ""))
-                self.answer(hub.answer(self.path, sent))
-
-            def answer(self, value: dict[str, Any]) -> None:
-                content = json.dumps(value).encode()
-                self.send_response(hub.status)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(content)))
-                self.end_headers()
-                self.wfile.write(content)
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
-
-    def answer(self, path: str, sent: bytes) -> dict[str, Any]:
-        if self.status != 200:
-            return {"error": f"no entry with {TOKEN}"}
-        if path.endswith("/repos/create"):
-            return {"url": f"{self.url}/{REPO}", "id": REPO, "name": REPO}
-        if "/preupload/" in path:
-            asked = json.loads(sent)["files"]
-            return {
-                "files": [{"path": f["path"], "uploadMode": "regular", "shouldIgnore": False} for f in asked]
-            }
-        if "/commit/" in path:
-            for line in map(json.loads, sent.splitlines()):
-                if line["key"] == "file":
-                    self.files[line["value"]["path"]] = base64.b64decode(line["value"]["content"])
-            return {
-                "success": True,
-                "commitOid": "0" * 40,
-                "commitUrl": f"{self.url}/{REPO}/commit/{'0' * 40}",
-            }
-        return {"errors": [], "warnings": []}
 
 
 @pytest.fixture
