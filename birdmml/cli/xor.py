@@ -113,7 +113,9 @@ def _carry_out(plan: Plan, out: Path, workers: int, as_json: bool) -> None:
     try:
         done, folder = run(plan, out, workers, told)
     except KeyboardInterrupt as e:
-        raise Interrupted(f"interrupted: what was finished is in {out / plan.name}; run it again") from e
+        raise Interrupted(
+            f"interrupted: finished runs are in {out / plan.name}; the same command starts anew"
+        ) from e
     except OSError as e:
         raise ResultError(
             f"{out}: the result cannot be written ({e.strerror or e}): free space, or choose another --out"

@@ -22,7 +22,7 @@ MAX_SEEDS, MAX_SHARES, MAX_DIM, MAX_STEPS = 100, 101, 4096, 1_000_000
 
 @dataclass(frozen=True)
 class Settings:
-    """One recipe for all methods, chosen on how fast ConFu and Symile arrive, before any other was looked at.
+    """One recipe for all methods, picked for ConFu at p = 0.1 and 0.2 (benchmarks/XOR.md says how).
 
     `p` are the shares of samples with i = 1, `width` the encoders' outputs h_m (a linear map of 5 bits has rank 5,
     wider says no more), `dim` the embeddings. AdamW at one rate that falls to 0 over the last `decay` of the steps
