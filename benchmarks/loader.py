@@ -156,11 +156,11 @@ def passes(
 def main() -> None:
     """Measure and print."""
     words = argparse.ArgumentParser(description="Rows a second of the feed and of a per-sample pipeline.")
-    for name, default in (("rows", 192), ("side", 1024), ("seconds", 10), ("threads", 2), ("size", 224)):
+    for name, default in (("rows", 192), ("side", 1024), ("seconds", 10), ("threads", 2), ("size", 224), ("cpu-threads", 1)):
         words.add_argument(f"--{name}", type=int, default=default)
     words.add_argument("--model", default="light", choices=("none", "light", "tiny", "small", "paper"))
     given = words.parse_args()
-    torch.set_num_threads(1)
+    torch.set_num_threads(given.cpu_threads)
     front = FrontEnd(image_size=given.size)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "train.parquet"

@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from birdmml.nn.presets import FrontEnd
 
 POWER_FLOOR = 1e-10
-# How many items go together: memory of the float copies, and for sound on a CPU what its cache holds.
-CHUNK, CPU_CLIPS = 64, 4
+# How many items go together: memory of the float copies. On a CPU one clip: two no longer fit its cache.
+CHUNK, CPU_CLIPS = 64, 1
+BANDS_TOGETHER = 16
 LARGE_PIXELS = 2**14
 
 
@@ -39,6 +40,7 @@ class Preprocessor(nn.Module):
         bank = mel_filterbank(s.bands, s.n_fft, s.rate_hz, s.low_hz, s.high_hz)
         self._constant("window", torch.hann_window(s.n_fft, periodic=True))
         self._constant("filterbank", bank)
+        self.spans = [_span(part) for part in bank.split(BANDS_TOGETHER)]
         self._constant("pixel_mean", torch.tensor(s.pixel_mean).view(3, 1, 1))
         self._constant("pixel_deviation", torch.tensor(s.pixel_deviation).view(3, 1, 1))
 
@@ -66,21 +68,31 @@ class Preprocessor(nn.Module):
 
         Centred, reflect-padded Hann frames. The mel is cut or padded with zero power (-100 dB) at its end.
         """
+        spectrum = torch.fft.rfft(self._frames(waves.float()) * self.window)
+        power = spectrum.real.square() + spectrum.imag.square()
+        mel = self._bands(power).clamp_min_(POWER_FLOOR).log10_().mul_(10.0).mT
+        missing = self.settings.frames - mel.shape[-1]
+        return F.pad(mel, (0, missing), value=10.0 * math.log10(POWER_FLOOR)).contiguous()
+
+    def _frames(self, waves: Tensor) -> Tensor:
+        """[B, T] -> [B, frames at most, n_fft], a view: centred, mirrored at the ends, no more than is wanted."""
         s = self.settings
-        if waves.shape[-1] <= s.n_fft // 2:  # too short to reflect
+        waves = waves[:, : s.hop * (s.frames - 1) + s.n_fft]
+        if waves.shape[-1] <= s.n_fft // 2:  # too short to mirror
             waves = F.pad(waves, (0, s.n_fft - waves.shape[-1]))
-        spectrum = torch.stft(
-            waves.float(),
-            s.n_fft,
-            s.hop,
-            window=self.window,
-            center=True,
-            pad_mode="reflect",
-            return_complex=True,
+        whole = F.pad(waves[:, None], (s.n_fft // 2, s.n_fft // 2), mode="reflect")[:, 0]
+        return whole.unfold(-1, s.n_fft, s.hop)[:, : s.frames]
+
+    def _bands(self, power: Tensor) -> Tensor:
+        """[B, frames, bins] -> [B, frames, bands]. A few triangles at a time: most of the filterbank is zero."""
+        parts = self.filterbank.split(BANDS_TOGETHER)
+        return torch.cat(
+            [
+                power[..., low:high] @ part[:, low:high].T
+                for part, (low, high) in zip(parts, self.spans, strict=True)
+            ],
+            dim=-1,
         )
-        mel = self.filterbank @ (spectrum.real.square() + spectrum.imag.square())
-        mel = F.pad(mel, (0, s.frames - mel.shape[-1]))  # a negative pad cuts
-        return 10.0 * mel.clamp_min(POWER_FLOOR).log10()
 
     def finish_image(self, compact: Tensor) -> Tensor:
         """uint8 [B, 3, S, S] -> float32 in [0, 1], with mean and deviation taken out if set so.
@@ -136,6 +148,12 @@ def mel_filterbank(bands: int, n_fft: int, rate_hz: int, low_hz: float, high_hz:
     rising = (frequencies - left) / (middle - left)
     falling = (right - frequencies) / (right - middle)
     return torch.minimum(rising, falling).clamp_min(0.0)
+
+
+def _span(bank: Tensor) -> tuple[int, int]:
+    """The first and the last bin (exclusive) that any of the triangles [n, bins] reads."""
+    used = torch.nonzero(bank.any(dim=0)).flatten()
+    return (int(used[0]), int(used[-1]) + 1) if len(used) else (0, 1)
 
 
 def _by_shape(arrays: Sequence[NDArray[np.generic]], most: int) -> list[list[int]]:
