@@ -28,7 +28,10 @@ MAX_JSON_BYTES = 64 * 2**20
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A network with what is needed to use it and to say where it comes from."""
+    """A network with what is needed to use it and to say where it comes from.
+
+    `weights_sha256` is that of its file, "" where it has none yet.
+    """
 
     method: str
     config: Any
@@ -39,12 +42,14 @@ class Checkpoint:
     dataset: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    weights_sha256: str = ""
 
 
-def save(folder: Path, checkpoint: Checkpoint) -> None:
+def save(folder: Path, checkpoint: Checkpoint) -> str:
     """Write the checkpoint beside `folder`, then put it in its place: there is a whole one at all times.
 
-    Raises CheckpointError where it cannot be written; what was there before stays.
+    Returns the SHA-256 of its weights. Raises CheckpointError where it cannot be written; what was there before
+    stays.
     """
     part = folder.with_name(folder.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
@@ -53,9 +58,11 @@ def save(folder: Path, checkpoint: Checkpoint) -> None:
         state = {k: v.detach().cpu().contiguous() for k, v in checkpoint.network.state_dict().items()}
         save_file(state, part / WEIGHTS)
         write_text(part / TOKENIZER, checkpoint.tokenizer.to_str(pretty=False))
-        write_json(part / META, _meta(checkpoint, part))
+        meta = _meta(checkpoint, part)
+        write_json(part / META, meta)
         sync_folder(part)
         _replace(part, folder)
+        return str(meta["weights_sha256"])
     except (OSError, SafetensorError) as e:
         raise CheckpointError(f"{folder} cannot be written ({e}): free space, or choose another --out") from e
     finally:
@@ -100,7 +107,13 @@ def load(folder: Path, method: str | None = None, device: str | torch.device = "
         meta["dataset"],
         meta["training"],
         meta["provenance"],
+        meta["weights_sha256"],
     )
+
+
+def read_meta(folder: Path) -> dict[str, Any]:
+    """checkpoint.json, checked; raises CheckpointError."""
+    return _read_meta(folder)
 
 
 def _meta(c: Checkpoint, folder: Path) -> dict[str, Any]:

@@ -49,7 +49,8 @@ class Embedder:
     def __init__(self, checkpoint: Checkpoint, device: torch.device) -> None:
         self.network = checkpoint.network.to(device).eval()
         self.tokenizer, self.device = checkpoint.tokenizer, device
-        self.max_tokens = checkpoint.preset.front_end.max_tokens
+        self.front_end = checkpoint.preset.front_end
+        self.weights_sha256 = checkpoint.weights_sha256
 
     @torch.inference_mode()
     def rows(self, rows: RowSource, progress: Callable[[int], object] | None = None) -> Embeddings:
@@ -68,7 +69,7 @@ class Embedder:
     @torch.inference_mode()
     def texts(self, texts: Sequence[str]) -> Arrays:
         """{"text": [N, D]} of any texts, prompts for example."""
-        ids = tokenise(self.tokenizer, texts, self.max_tokens)
+        ids = tokenise(self.tokenizer, texts, self.front_end.max_tokens)
         parts = [trimmed(ids[i : i + BATCH]).to(self.device) for i in range(0, len(ids), BATCH)]
         return _joined([_numpy(self.network.embed({"text": part})) for part in parts])
 

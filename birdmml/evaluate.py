@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -11,56 +10,67 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import numpy as np
 import torch
 
 from birdmml import checkpoint as checkpoints
-from birdmml import discover, materials, provenance, results, settings
+from birdmml import discover, embedded, materials, models, provenance, results, settings
 from birdmml.checkpoint import Checkpoint
 from birdmml.embed import Embedder
+from birdmml.embedded import Shelf
 from birdmml.errors import UsageError
+from birdmml.figures import figures_of
 from birdmml.files import human_bytes
 from birdmml.load import Built
-from birdmml.metrics import summarise
+from birdmml.materials import Provider
+from birdmml.models import Recipe
 from birdmml.nn.feed import steps_per_epoch
 from birdmml.nn.network import Network
-from birdmml.nn.presets import Preset, preset
+from birdmml.nn.presets import preset
 from birdmml.nn.scores import JOINT
 from birdmml.nn.text import train_tokenizer
 from birdmml.picture import draw
 from birdmml.schema import RESULT_SCHEMA_VERSION, Figure, Result
-from birdmml.suites._material import Material, Request, Scored
-from birdmml.train import cpu_threads, pick_device, train
+from birdmml.suites._material import Material, Outcome, Request
+from birdmml.train import cpu_threads, pick_device
+from birdmml.training.plan import configured
 
 MAX_SEEDS = 100
+SUITES = ("retrieval", "zero-shot")
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that decides a run, checked; made by `plan`."""
+    """Everything that decides a run, checked; made by `plan`. `options` has each suite's, by name."""
 
-    built: Built
-    method: str
+    recipe: Recipe
     suites: tuple[str, ...]
-    preset_name: str
-    preset: Preset
-    config: Any
+    options: Mapping[str, Any]
     seeds: tuple[int, ...]
     device: str = "auto"
-    limit: int | None = None
     checkpoint: Checkpoint | None = None
-    evalsets: tuple[str, ...] = field(default=())
-    method_file: Mapping[str, str] | None = None
+    providers: tuple[Provider, ...] = field(default=())
+
+    @property
+    def built(self) -> Built:
+        """The dataset."""
+        return self.recipe.built
+
+    @property
+    def method(self) -> str:
+        """The method's name, or the path of the user's own."""
+        return self.recipe.method
 
     def values(self) -> dict[str, Any]:
         """The settings that a result records, as JSON values."""
+        r = self.recipe
         return {
-            "preset": settings.to_dict(self.preset),
-            "method": settings.to_dict(self.config),
-            **({} if self.method_file is None else {"method_file": dict(self.method_file)}),
-            "weights": self.preset.encoders.weights,
-            "suites": list(self.suites),
-            "limit": self.limit,
+            "preset": settings.to_dict(r.preset),
+            "method": settings.to_dict(r.config),
+            **({} if r.method_file is None else {"method_file": dict(r.method_file)}),
+            "weights": r.preset.encoders.weights,
+            "suites": {name: settings.to_dict(self.options[name]) for name in self.suites},
+            "evalsets": {p.subject.name: p.digest for p in self.providers},
+            "limit": r.limit,
             "trained_here": self.checkpoint is None,
         }
 
@@ -71,17 +81,13 @@ class Plan:
         key = settings.digest(
             [self.values(), discover.label(self.method), list(self.seeds), self.built.digest]
         )[:8]
-        marks = ["demo"] if self.built.demo else []
-        marks += ["limited"] if self.limit else []
-        marks += ["reference"] if getattr(self.config, "variant", "") == "reference" else []
-        method = Path(self.method).stem if discover.is_file("method", self.method) else self.method
-        return "-".join([method.replace("_", "-"), self.preset_name, *marks, key])
+        return "-".join([*models.name_parts(self.recipe), key])
 
 
 def plan(
     data: Path,
     method: str,
-    suites: Sequence[str] = ("retrieval", "zero-shot"),
+    suites: Sequence[str] = SUITES,
     preset_name: str = "tiny",
     overrides: Sequence[str] = (),
     seeds: int = 1,
@@ -92,11 +98,11 @@ def plan(
 ) -> Plan:
     """Check the options of a run before anything is read or trained.
 
-    `overrides` are "training.epochs=3", "method.temperature=0.1". Raises UsageError, UnknownName,
-    DatasetError or CheckpointError, each with the next step.
+    `overrides` are "training.epochs=3", "method.temperature=0.1", "zero-shot.split=all". Raises UsageError,
+    UnknownName, DatasetError or CheckpointError, each with the next step.
     """
     name = discover.canonical("method", method)
-    chosen = tuple(discover.canonical("suite", s) for s in suites if s.strip())
+    chosen = tuple(dict.fromkeys(discover.canonical("suite", s) for s in suites if s.strip()))
     if not chosen:
         raise UsageError(f"no suite given: choose from {', '.join(discover.names('suite'))}")
     if not 1 <= seeds <= MAX_SEEDS or first_seed < 0:
@@ -106,43 +112,65 @@ def plan(
     pick_device(device)
     sizes = preset(preset_name)
     built = Built.open(data)
-    loaded = None if checkpoint is None else _loaded(checkpoint, name, overrides, seeds)
-    numbers: tuple[int, ...]
+    options, rest = suite_options(overrides)
+    numbers = tuple(range(first_seed, first_seed + seeds))
+    loaded = None if checkpoint is None else _loaded(checkpoint, name, rest, seeds)
     if loaded is not None:
         config, sizes, numbers = loaded.config, loaded.preset, (loaded.seed,)
     else:
-        config, sizes = _configured(discover.load("method", name), sizes, overrides)
-        numbers = tuple(range(first_seed, first_seed + seeds))
-    there = tuple(e for e in discover.names("evaluation set") if (built.root / "evalsets" / e).is_dir())
-    return Plan(
-        built, name, tuple(dict.fromkeys(chosen)), preset_name.strip().casefold(), sizes, config, numbers,
-        device, limit, loaded, there, _own_file(discover.load("method", name)),
-    )  # fmt: skip
+        config, sizes = configured(discover.load("method", name), sizes, rest)
+    own = _own_file(discover.load("method", name))
+    recipe = Recipe(built, name, config, preset_name.strip().casefold(), sizes, limit, own)
+    labels = tuple(suite.replace("_", "-") for suite in chosen)
+    return Plan(recipe, labels, options, numbers, device, loaded, materials.providers(built))
 
 
-def run(plan: Plan, out: Path, quiet: bool = False) -> tuple[Result, Path]:
-    """Train (unless a checkpoint was given), embed, score, and write everything below `out`/<name>.
+def suite_options(overrides: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+    """Each suite's Options by name, with "zero-shot.split=all" applied; and the overrides that are no suite's."""
+    rest: list[str] = []
+    mine: dict[str, list[str]] = {name: [] for name in discover.names("suite")}
+    for word in overrides:
+        head, dot, tail = word.partition(".")
+        key = head.strip().casefold().replace("-", "_")
+        if dot and key in mine:
+            mine[key].append(tail)
+        else:
+            rest.append(word)
+    options = {
+        name.replace("_", "-"): settings.override(
+            discover.load("suite", name).Options(), words, f"{name.replace('_', '-')}."
+        )
+        for name, words in mine.items()
+    }
+    return options, rest
 
-    result.json comes last: a folder without one is an unfinished run.
+
+def run(plan: Plan, out: Path, quiet: bool = False, shelf: Shelf | None = None) -> tuple[Result, Path]:
+    """Train what is not there yet (unless a checkpoint was given), embed, score, and write all below `out`/<name>.
+
+    result.json comes last: a folder without one is an unfinished run. Models are kept in `out`/models.
     """
     started = time.perf_counter()
     folder = out / plan.name
     folder.mkdir(parents=True, exist_ok=True)
     (folder / results.FILE).unlink(missing_ok=True)
+    shelf = Shelf(embedded.default_folder()) if shelf is None else shelf
     device = pick_device(plan.device)
     source = provenance.collect(device.type, _accelerator_name(device))
     seconds = {"train": 0.0, "embed_and_score": 0.0}
-    per_seed: list[dict[tuple[str, str], tuple[Scored, ...]]] = []
+    per_seed: list[dict[tuple[str, str], tuple[Outcome, ...]]] = []
+    scored_models: list[dict[str, Any]] = []
     for seed in plan.seeds:
         at = time.perf_counter()
-        ready = plan.checkpoint or _trained(
-            plan, seed, folder / "checkpoints" / f"seed-{seed}", source, quiet
-        )
-        seconds["train"] += time.perf_counter() - at
+        ready, known = plan.checkpoint, True
+        if ready is None:
+            ready, known = models.obtain(plan.recipe, seed, out, source, plan.device, quiet)
+        seconds["train"] += 0.0 if known else time.perf_counter() - at
         at = time.perf_counter()
-        with cpu_threads(plan.preset.training.cpu_threads):
-            per_seed.append(_scored(plan, ready, device, quiet))
+        with cpu_threads(plan.recipe.preset.training.cpu_threads):
+            per_seed.append(_scored(plan, ready, device, shelf, quiet))
         seconds["embed_and_score"] += time.perf_counter() - at
+        scored_models.append(_about_model(ready, seed))
     shutil.rmtree(folder / "predictions", ignore_errors=True)
     figures = _figures(plan, per_seed, folder)
     if not figures:
@@ -154,13 +182,14 @@ def run(plan: Plan, out: Path, quiet: bool = False) -> tuple[Result, Path]:
         schema_version=RESULT_SCHEMA_VERSION,
         demo=plan.built.demo,
         method=discover.label(plan.method),
-        preset=plan.preset_name,
+        preset=plan.recipe.preset_name,
         seeds=plan.seeds,
         settings=plan.values(),
-        dataset=_about(plan.built) | {"trained_on": _trained_on(plan)},
+        dataset=materials.about(plan.built) | {"trained_on": _trained_on(plan)},
         provenance=source,
         figures=figures,
         seconds={k: round(v, 2) for k, v in seconds.items()},
+        models=tuple(scored_models),
     )
     draw(result, folder / "figures" / "overview.png")
     results.write_result(folder, result)
@@ -169,20 +198,21 @@ def run(plan: Plan, out: Path, quiet: bool = False) -> tuple[Result, Path]:
 
 def describe(plan: Plan) -> dict[str, Any]:
     """What `run` would do, in numbers; reads captions, trains nothing."""
-    sizes, training = plan.preset, plan.preset.training
-    rows = materials.rows_of(plan.built, "train", plan.limit)
+    recipe = plan.recipe
+    sizes, training = recipe.preset, recipe.preset.training
+    rows = materials.rows_of(plan.built, "train", recipe.limit)
     tokens = train_tokenizer(rows.column("caption"), sizes.encoders.text.vocabulary).get_vocab_size()
     with torch.device("meta"):
-        network = Network(sizes, discover.load("method", plan.method), plan.config, tokens)
+        network = Network(sizes, discover.load("method", plan.method), recipe.config, tokens)
     cache = len(rows) * network.preprocessor.bytes_per_row()
     steps = steps_per_epoch(len(rows), training.batch_size)
     return {
         "method": plan.method,
-        "preset": plan.preset_name,
+        "preset": recipe.preset_name,
         "weights": f"{sizes.encoders.weights}: random, nothing is downloaded",
         "data": f"{plan.built.root}{' (demo)' if plan.built.demo else ''}",
         "train rows": len(rows),
-        "test rows": len(materials.rows_of(plan.built, "test", plan.limit)),
+        "test rows": len(materials.rows_of(plan.built, "test", recipe.limit)),
         "parameters": ", ".join(f"{k} {n:,}" for k, n in network.parameters_by_part().items()),
         "image": f"{sizes.front_end.image_size} px",
         "audio": f"{sizes.front_end.bands} bands x {sizes.front_end.frames} frames",
@@ -193,8 +223,8 @@ def describe(plan: Plan) -> dict[str, Any]:
         "device": str(pick_device(plan.device)),
         "features": f"{human_bytes(cache)}, "
         + ("kept in memory" if cache <= training.cache_gib * 2**30 else "decoded for every batch"),
-        "suites": ", ".join(s.replace("_", "-") for s in plan.suites),
-        "evaluation sets": ", ".join(("test split", *plan.evalsets)),
+        "suites": ", ".join(plan.suites),
+        "evaluation sets": ", ".join(p.subject.name for p in plan.providers),
         "result": plan.name,
     }
 
@@ -205,15 +235,6 @@ def _own_file(module: ModuleType) -> Mapping[str, str] | None:
     return None if origin is None else origin | {"path": discover.label(origin["path"])}
 
 
-def _configured(module: ModuleType, sizes: Preset, overrides: Sequence[str]) -> tuple[Any, Preset]:
-    mine = [o.removeprefix("method.") for o in overrides if o.startswith("method.")]
-    sizes = settings.override(sizes, [o for o in overrides if not o.startswith("method.")])
-    config = module.Config()
-    if any(f.name == "dim" for f in dataclasses.fields(config)):
-        config = dataclasses.replace(config, dim=sizes.dim)
-    return settings.override(config, mine, "method."), sizes
-
-
 def _loaded(folder: Path, method: str, overrides: Sequence[str], seeds: int) -> Checkpoint:
     if overrides or seeds != 1:
         raise UsageError(
@@ -222,99 +243,54 @@ def _loaded(folder: Path, method: str, overrides: Sequence[str], seeds: int) -> 
     return checkpoints.load(folder, method)
 
 
-def _trained(plan: Plan, seed: int, folder: Path, source: Mapping[str, Any], quiet: bool) -> Checkpoint:
-    rows = materials.rows_of(plan.built, "train", plan.limit)
-    done = train(rows, plan.method, plan.config, plan.preset, seed, plan.device, quiet)
-    used, planned = done.network.method_file, plan.method_file
-    if planned is not None and (used is None or used["sha256"] != planned["sha256"]):
-        raise UsageError(f"{plan.method} was changed while it was used: run the same command again")
-    training = {
-        "seconds": round(done.seconds, 2),
-        "rows_per_second": round(done.rows_per_second, 1),
-        "history": [{k: round(v, 6) for k, v in epoch.items()} for epoch in done.history],
-    }
-    ready = Checkpoint(
-        plan.method,
-        plan.config,
-        plan.preset,
-        seed,
-        done.network,
-        done.tokenizer,
-        _about(plan.built) | {"limit": plan.limit},
-        training,
-        source,
-    )
-    checkpoints.save(folder, ready)
-    return ready
-
-
 def _scored(
-    plan: Plan, ready: Checkpoint, device: torch.device, quiet: bool
-) -> dict[tuple[str, str], tuple[Scored, ...]]:
-    """(suite, evaluation set) -> its tasks, for one model; each request is embedded once."""
+    plan: Plan, ready: Checkpoint, device: torch.device, shelf: Shelf, quiet: bool
+) -> dict[tuple[str, str], tuple[Outcome, ...]]:
+    """(suite, label of the items) -> its tasks, for one model; each request is embedded once."""
     embedder = Embedder(ready, device)
     scorer = materials.scorer(embedder)
-    embedded: dict[Request, Material] = {}
-    found: dict[tuple[str, str], tuple[Scored, ...]] = {}
+    held: dict[Request, Material] = {}
+    found: dict[tuple[str, str], tuple[Outcome, ...]] = {}
     for name in plan.suites:
-        suite = discover.load("suite", name)
-        for request in suite.requests(plan.evalsets):
-            if request not in embedded:
-                embedded[request] = materials.material(plan.built, request, embedder, plan.limit, quiet)
-            material = embedded[request]
-            found[name.replace("_", "-"), material.evalset] = suite.score(material, scorer)
+        suite, options = discover.load("suite", name), plan.options[name]
+        for provider in plan.providers:
+            asked = suite.requests(provider.subject, options)
+            for request in asked:
+                if request not in held:
+                    held[request] = materials.material(
+                        provider, request, embedder, shelf, plan.recipe.limit, quiet
+                    )
+            if asked:
+                tasks = suite.score([held[request] for request in asked], scorer, options)
+                found[name, held[asked[0]].evalset] = tuple(tasks)
+            # Clean embeddings serve the next suite; the many corrupted ones would fill the memory.
+            held = {request: material for request, material in held.items() if not request.corruption}
     return found
 
 
 def _figures(
-    plan: Plan, per_seed: Sequence[Mapping[tuple[str, str], tuple[Scored, ...]]], folder: Path
+    plan: Plan, per_seed: Sequence[Mapping[tuple[str, str], tuple[Outcome, ...]]], folder: Path
 ) -> tuple[Figure, ...]:
     figures: list[Figure] = []
+    extension = getattr(discover.load("method", plan.method), "EXTENSIONS", "")
     for (suite, evalset), tasks in per_seed[0].items():
         for i, task in enumerate(tasks):
             runs = [seed[suite, evalset][i] for seed in per_seed]
-            name = f"predictions/{suite}.{evalset}.{task.task.replace('->', '-to-')}.parquet"
-            outcomes = _predictions(plan, runs)
-            results.write_predictions(folder / name, outcomes)
-            figures += _task_figures(plan, suite, evalset, task, outcomes, name)
+            figures += figures_of(
+                suite,
+                evalset,
+                runs,
+                plan.seeds,
+                plan.built.demo,
+                folder,
+                _ceiling(plan.built, suite, task.query),
+                extension if JOINT in task.query else "",
+            )
     return tuple(figures)
 
 
-def _task_figures(
-    plan: Plan, suite: str, evalset: str, task: Scored, outcomes: results.Predictions, file: str
-) -> list[Figure]:
-    extensions = getattr(discover.load("method", plan.method), "EXTENSIONS", "")
-    notes = [extensions] if JOINT in task.query else []
-    notes += [f"{task.left_out} items lack a modality"] if task.left_out else []
-    figures = []
-    for metric in discover.load("suite", suite).METRICS:
-        s = summarise(metric, outcomes.greater, outcomes.ties, outcomes.candidates)
-        figures.append(
-            Figure(
-                suite=suite,
-                evalset=evalset,
-                task=task.task,
-                metric=metric,
-                **vars(s),
-                ceiling=_ceiling(plan.built, suite, task.query),
-                note="; ".join(filter(None, notes)),
-                predictions=file,
-            )
-        )
-    return figures
-
-
-def _predictions(plan: Plan, runs: Sequence[Scored]) -> results.Predictions:
-    return results.Predictions(
-        plan.seeds,
-        runs[0].candidates,
-        runs[0].ids,
-        runs[0].targets,
-        tuple(r.predictions for r in runs),
-        np.stack([r.greater for r in runs]),
-        np.stack([r.ties for r in runs]),
-        plan.built.demo,
-    )
+def _about_model(ready: Checkpoint, seed: int) -> dict[str, Any]:
+    return {"seed": seed, "weights_sha256": ready.weights_sha256}
 
 
 def _ceiling(built: Built, suite: str, query: str) -> float | None:
@@ -323,17 +299,8 @@ def _ceiling(built: Built, suite: str, query: str) -> float | None:
     return float(known[query]) if suite == "zero-shot" and query in known else None
 
 
-def _about(built: Built) -> dict[str, Any]:
-    return {
-        "name": built.manifest.get("name", ""),
-        "digest": built.digest,
-        "demo": built.demo,
-        "rows": {name: value["rows"] for name, value in built.manifest["splits"].items()},
-    }
-
-
 def _trained_on(plan: Plan) -> str:
-    made_from = plan.checkpoint.dataset if plan.checkpoint is not None else _about(plan.built)
+    made_from = plan.checkpoint.dataset if plan.checkpoint is not None else materials.about(plan.built)
     return str(made_from.get("digest", ""))
 
 

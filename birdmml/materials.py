@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -15,14 +15,16 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from birdmml import checkpoint as checkpoints
-from birdmml import discover
+from birdmml import discover, settings
 from birdmml.embed import Embedder, Embeddings
+from birdmml.embedded import Shelf
 from birdmml.errors import EvalsetError
 from birdmml.files import atomic_write
 from birdmml.load import Built, Rows
 from birdmml.media.video import decode_video
 from birdmml.nn.feed import RowSource
-from birdmml.suites._material import Arrays, Material, Request, Scorer
+from birdmml.schema import MODALITIES
+from birdmml.suites._material import Arrays, Material, Request, Scorer, Subject
 from birdmml.train import pick_device
 from birdmml.training.state import resolve
 
@@ -69,20 +71,124 @@ def rows_of(built: Built, split: str, limit: int | None = None) -> RowSource:
     return rows if limit is None else Subset(rows, limit)
 
 
-def material(built: Built, request: Request, embedder: Embedder, limit: int | None, quiet: bool) -> Material:
-    """Embed what a suite asks for. Raises EvalsetError or MediaError where a part of it cannot be used."""
-    if request.evalset == "dataset":
-        return _own(built, request, embedder, limit, quiet)
-    root = built.root / "evalsets" / request.evalset
-    module = discover.load("evaluation set", request.evalset)
-    names = tuple(module.class_names(root))
-    items = module.items(root, request.split)
-    items = [items[i] for i in sample(len(items), limit)]
-    with _bar(f"embedding {request.evalset}", len(items), quiet) as bar:
-        found = embedder.videos([i.id for i in items], [i.path for i in items], decode_video, bar.update)
-    labels = np.asarray([item.label for item in items], dtype=np.int64)
-    prompts = embedder.texts([module.PROMPT.format(common_name=name) for name in names])
-    return _joined(f"{request.evalset}-videos", found, labels, names, prompts)
+class Provider(Protocol):
+    """One subject, and how its items are embedded."""
+
+    subject: Subject
+    digest: str
+
+    def embed(self, request: Request, embedder: Embedder, limit: int | None, quiet: bool) -> Embeddings:
+        """Every item of the split asked for."""
+
+    def classes(
+        self, request: Request, limit: int | None
+    ) -> tuple[NDArray[np.int64] | None, tuple[str, ...]]:
+        """The labels [N] of the same items, and the classes' names."""
+
+
+def providers(built: Built) -> tuple[Provider, ...]:
+    """The dataset itself, and every evaluation set that lies in it."""
+    there = [e for e in discover.names("evaluation set") if (built.root / "evalsets" / e).is_dir()]
+    return (OwnRows(built), *(Films(built, name) for name in there))
+
+
+def material(
+    provider: Provider, request: Request, embedder: Embedder, shelf: Shelf, limit: int | None, quiet: bool
+) -> Material:
+    """Embed what a suite asks for, or take it from the shelf.
+
+    Raises EvalsetError or MediaError where a part of it cannot be used.
+    """
+    key = {
+        "weights": embedder.weights_sha256,
+        "front_end": settings.to_dict(embedder.front_end),
+        "data": provider.digest,
+        "limit": limit,
+        **settings.to_dict(request),
+    }
+    key.pop("templates")
+    found = shelf.get(key, lambda: provider.embed(request, embedder, limit, quiet))
+    labels, names = provider.classes(request, limit)
+    prompts = class_prompts(embedder, names, request.templates) if request.templates else {}
+    subject = provider.subject
+    return Material(subject.label_of(request), found.ids, found.arrays, found.present, labels, names, prompts)
+
+
+def class_prompts(embedder: Embedder, names: Sequence[str], templates: Sequence[str]) -> Arrays:
+    """{"text": [C, D]} of unit vectors: the mean over templates of each class's prompts, renormalised."""
+    found = [embedder.texts([t.format(common_name=name) for name in names]) for t in templates]
+    if len(found) == 1:
+        return found[0]
+    out = {}
+    for name in found[0]:
+        mean = np.mean([f[name] for f in found], axis=0)
+        out[name] = mean / np.maximum(np.linalg.norm(mean, axis=1, keepdims=True), 1e-6)
+    return out
+
+
+class OwnRows:
+    """The rows of a built dataset; its classes are the species of the whole dataset, in label order."""
+
+    def __init__(self, built: Built) -> None:
+        self.built, self.digest = built, built.digest
+        self._classes = _classes(built)
+        splits = tuple(name for name, s in built.manifest["splits"].items() if s["rows"])
+        self.subject = Subject(
+            "dataset", "{split}-split", "rows", splits, MODALITIES, len(self._classes), captions=True
+        )
+
+    def embed(self, request: Request, embedder: Embedder, limit: int | None, quiet: bool) -> Embeddings:
+        """Image, audio, text and what is fused of them. Raises EvalsetError for a split without rows."""
+        rows = rows_of(self.built, request.split, limit)
+        if len(rows) == 0:
+            raise EvalsetError(
+                f"{self.built.root} has no {request.split} rows: build with a larger {request.split} share"
+            )
+        with bar(f"embedding {request.split}", len(rows), quiet) as told:
+            return embedder.rows(rows, told.update)
+
+    def classes(self, request: Request, limit: int | None) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+        """The rows' species."""
+        place = {label: i for i, label in enumerate(self._classes)}
+        labels = rows_of(self.built, request.split, limit).column("label")
+        return np.asarray([place[label] for label in labels], dtype=np.int64), tuple(self._classes.values())
+
+
+class Films:
+    """An evaluation set of video files that lies in a built dataset, as the demo's does."""
+
+    def __init__(self, built: Built, name: str) -> None:
+        self.root, self.digest, self._name = built.root / "evalsets" / name, built.digest, name
+        self._module = discover.load("evaluation set", name)
+        self._names = tuple(self._module.class_names(self.root))
+        self.subject = Subject(
+            name, f"{name}-videos", "videos", self._module.SPLITS, ("image", "audio"), len(self._names)
+        )
+
+    def embed(self, request: Request, embedder: Embedder, limit: int | None, quiet: bool) -> Embeddings:
+        """Image, audio and what is fused of them, for every film."""
+        items = self._items(request, limit)
+        with bar(f"embedding {self._name}", len(items), quiet) as told:
+            return embedder.videos([i.id for i in items], [i.path for i in items], decode_video, told.update)
+
+    def classes(self, request: Request, limit: int | None) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+        """The films' species."""
+        labels = [item.label for item in self._items(request, limit)]
+        return np.asarray(labels, dtype=np.int64), self._names
+
+    def _items(self, request: Request, limit: int | None) -> list[Any]:
+        items = self._module.items(self.root, request.split)
+        return [items[i] for i in sample(len(items), limit)]
+
+
+def about(built: Built) -> dict[str, Any]:
+    """What a result or a checkpoint says of the data."""
+    return {
+        "name": built.manifest.get("name", ""),
+        "digest": built.digest,
+        "demo": built.demo,
+        "rows": {name: value["rows"] for name, value in built.manifest["splits"].items()},
+    }
 
 
 def embed_to_file(
@@ -98,8 +204,8 @@ def embed_to_file(
     rows = rows_of(built, split, limit)
     if len(rows) == 0:
         raise EvalsetError(f"{built.root} has no {split} rows: choose another --split")
-    with _bar(f"embedding {split}", len(rows), quiet=False) as bar:
-        found = Embedder(ready, chosen).rows(rows, bar.update)
+    with bar(f"embedding {split}", len(rows), quiet=False) as told:
+        found = Embedder(ready, chosen).rows(rows, told.update)
     columns: dict[str, Any] = {name: rows.column(name) for name in ("id", "label", "species")}
     for name, values in found.arrays.items():
         flat = pa.array(np.ascontiguousarray(values).ravel())
@@ -130,24 +236,6 @@ def scorer(embedder: Embedder) -> Scorer:
     return Scorer(score, model.pairs())
 
 
-def _own(built: Built, request: Request, embedder: Embedder, limit: int | None, quiet: bool) -> Material:
-    """The dataset's own split; its classes are the species of the whole dataset, in label order."""
-    rows = rows_of(built, request.split, limit)
-    if len(rows) == 0:
-        raise EvalsetError(
-            f"{built.root} has no {request.split} rows: build with a larger {request.split} share"
-        )
-    with _bar(f"embedding {request.split}", len(rows), quiet) as bar:
-        found = embedder.rows(rows, bar.update)
-    if not request.prompts:
-        return _joined(f"{request.split}-split", found, None, (), {})
-    classes = _classes(built)
-    place = {label: i for i, label in enumerate(classes)}
-    labels = np.asarray([place[label] for label in rows.column("label")], dtype=np.int64)
-    names = tuple(classes.values())
-    return _joined(f"{request.split}-split", found, labels, names, embedder.texts(names))
-
-
 def _classes(built: Built) -> dict[int, str]:
     """label -> common name of every species in any split, in label order."""
     pairs: set[tuple[int, str]] = set()
@@ -157,19 +245,10 @@ def _classes(built: Built) -> dict[int, str]:
     return dict(sorted(pairs))
 
 
-def _joined(
-    evalset: str,
-    found: Embeddings,
-    labels: NDArray[np.int64] | None,
-    names: tuple[str, ...],
-    prompts: Arrays,
-) -> Material:
-    return Material(evalset, found.ids, found.arrays, found.present, labels, names, prompts)
-
-
 def _tensors(arrays: Arrays, device: torch.device) -> dict[str, torch.Tensor]:
     return {name: torch.from_numpy(array).to(device) for name, array in arrays.items()}
 
 
-def _bar(what: str, total: int, quiet: bool) -> tqdm[Any]:
+def bar(what: str, total: int, quiet: bool) -> tqdm[Any]:
+    """A progress bar on a terminal."""
     return tqdm(desc=what, total=total, disable=quiet or None, leave=False)

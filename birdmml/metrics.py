@@ -6,6 +6,7 @@ broken at random *in expectation*, so a score that says nothing gives exactly ch
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ Ints = NDArray[np.int64]
 
 BLOCK_ELEMENTS = 2**24
 BOOTSTRAP_SAMPLES = 2000
-MEDIAN_RANK = "median rank"
+MEDIAN_RANK, MEAN_AP, CLASS_MEAN = "median rank", "mAP", "class-mean accuracy"
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,11 @@ class Summary:
     chance: float
     per_seed: tuple[float, ...]
     sd: float | None
+
+    def mapped(self, function: Callable[[float], float]) -> Summary:
+        """A rising function of the figure: value, interval and chance go through it."""
+        per_seed = tuple(map(function, self.per_seed))
+        return _summary(per_seed, function(self.low), function(self.high), self.n, function(self.chance))
 
 
 def rank(
@@ -85,30 +91,143 @@ def outcome(metric: str, greater: Ints, ties: Ints) -> NDArray[np.float64]:
     return hit(greater, ties, _k(metric))
 
 
-def chance(metric: str, candidates: int) -> float:
-    """What a score that says nothing gives among C candidates: min(k, C) / C, or the middle rank (C + 1) / 2."""
+def chance(metric: str, candidates: int, relevant: Ints | None = None) -> float:
+    """What a score that says nothing gives among C candidates: min(k, C) / C, or the middle rank (C + 1) / 2.
+
+    With `relevant` [N] right candidates an item: the mean over items of 1 - C(C - R, k) / C(C, k), the middle of the
+    best of R, or the expected average precision.
+    """
+    if relevant is None:
+        if metric == MEDIAN_RANK:
+            return (candidates + 1) / 2.0
+        return min(_k(metric), candidates) / candidates
+    counts, times = np.unique(relevant, return_counts=True)
+    each = [_chance(metric, candidates, int(r)) for r in counts]
+    return float(np.average(each, weights=times))
+
+
+def _chance(metric: str, candidates: int, right: int) -> float:
+    c, r = candidates, right
     if metric == MEDIAN_RANK:
-        return (candidates + 1) / 2.0
-    return min(_k(metric), candidates) / candidates
+        return (c + 1) / (r + 1)  # The expected lowest of R ranks drawn from C.
+    if metric == MEAN_AP:
+        # A rank i holds a right one with probability R / C, and (i - 1)(R - 1) / (C - 1) right ones before it.
+        harmonic = float((1.0 / np.arange(1, c + 1)).sum())
+        return harmonic / c + (0.0 if c == 1 else (r - 1) / (c - 1) * (c - harmonic) / c)
+    k = min(_k(metric), c)
+    if k > c - r:
+        return 1.0
+    return -math.expm1(sum(math.log1p(-r / (c - i)) for i in range(k)))
 
 
-def summarise(metric: str, greater: Ints, ties: Ints, candidates: int) -> Summary:
+def summarise(
+    metric: str,
+    greater: Ints,
+    ties: Ints,
+    candidates: int,
+    *,
+    clusters: Ints | None = None,
+    classes: Ints | None = None,
+    relevant: Ints | None = None,
+    average_precision: NDArray[np.float64] | None = None,
+) -> Summary:
     """One metric from `greater` and `ties` [S, N] of S seeds on the same N items.
 
-    The value is the mean over seeds; `sd` is their sample standard deviation (None with one seed).
+    The value is the mean over seeds; `sd` is their sample standard deviation (None with one seed). `clusters` [N]
+    are outcomes that are resampled together (the draws of one item); `classes` [N] the items' classes, for the
+    mean over classes; `relevant` [N] and `average_precision` [S, N] where several candidates are right.
     Raises ResultError where there are no items or the counts are impossible.
     """
     if greater.ndim != 2 or greater.shape != ties.shape or greater.size == 0:
         raise ResultError(f"{metric} needs counts [seeds, items] of at least one item, got {greater.shape}")
     if greater.min() < 0 or ties.min() < 0 or (greater + ties).max() >= candidates:
         raise ResultError(f"{metric}: an item counts more than {candidates} candidates, or fewer than none")
-    values = outcome(metric, greater, ties)
+    if metric == CLASS_MEAN:
+        return _class_mean(hit(greater, ties, 1), classes, clusters, candidates)
+    if metric == MEAN_AP:
+        if average_precision is None or relevant is None:
+            raise ResultError(f"{metric} needs the average precision of every item")
+        values = average_precision
+    else:
+        values = outcome(metric, greater, ties)
+    luck = chance(metric, candidates, relevant)
+    if clusters is not None and metric != MEDIAN_RANK:
+        return summarise_weighted(values, np.ones_like(values), luck, clusters)
     centre = np.median if metric == MEDIAN_RANK else np.mean
     per_seed = tuple(float(centre(v)) for v in values)
     low, high = bootstrap(values, median=metric == MEDIAN_RANK)
+    return _summary(per_seed, low, high, values.shape[1], luck)
+
+
+def summarise_weighted(
+    values: NDArray[np.float64], weights: NDArray[np.float64], luck: float, clusters: Ints
+) -> Summary:
+    """sum(values) / sum(weights) over items [S, N], the mean over seeds; clusters [N] are resampled whole.
+
+    `n` counts clusters. Raises ResultError where a seed's weights are all zero.
+    """
+    if values.shape != weights.shape or values.ndim != 2 or values.size == 0:
+        raise ResultError(
+            f"values {values.shape} and weights {weights.shape} must be [seeds, items], not empty"
+        )
+    if not (weights.sum(axis=1) > 0).all():
+        raise ResultError("all weights of a seed are zero: there is nothing to average")
+    groups = int(clusters.max()) + 1
+    sums, totals = (np.stack([_totals(clusters, row, groups) for row in part]) for part in (values, weights))
+    per_seed = tuple((sums.sum(axis=1) / totals.sum(axis=1)).tolist())
+    low, high = _interval(bootstrap_ratio(sums, totals))
+    return _summary(per_seed, low, high, groups, luck)
+
+
+def _class_mean(
+    hits: NDArray[np.float64], classes: Ints | None, clusters: Ints | None, candidates: int
+) -> Summary:
+    """The mean over classes of their accuracy; items are resampled within their class."""
+    if classes is None:
+        raise ResultError(f"{CLASS_MEAN} needs the class of every item")
+    clusters = np.arange(hits.shape[1]) if clusters is None else clusters
+    parts, spread = [], []
+    for name in range(int(classes.max()) + 1):
+        mine = np.flatnonzero(classes == name)
+        _, own = np.unique(clusters[mine], return_inverse=True)
+        many = int(own.max()) + 1
+        sums = np.stack([_totals(own, row, many) for row in hits[:, mine]])
+        totals = np.tile(_totals(own, np.ones(len(own)), many), (len(hits), 1))
+        parts.append(sums.sum(axis=1) / totals.sum(axis=1))
+        spread.append(bootstrap_ratio(sums, totals, seed=name))
+    low, high = _interval(np.mean(spread, axis=0))
+    per_seed = tuple(np.mean(parts, axis=0).tolist())
+    return _summary(per_seed, low, high, len(np.unique(clusters)), 1.0 / candidates)
+
+
+def _totals(groups: Ints, values: NDArray[np.float64], many: int) -> NDArray[np.float64]:
+    return np.bincount(groups, values, many).astype(np.float64)
+
+
+def _summary(per_seed: tuple[float, ...], low: float, high: float, n: int, luck: float) -> Summary:
     sd = float(np.std(per_seed, ddof=1)) if len(per_seed) > 1 else None
-    value = float(np.mean(per_seed))
-    return Summary(value, low, high, values.shape[1], chance(metric, candidates), per_seed, sd)
+    return Summary(float(np.mean(per_seed)), low, high, n, luck, per_seed, sd)
+
+
+def bootstrap_ratio(
+    sums: NDArray[np.float64], totals: NDArray[np.float64], samples: int = BOOTSTRAP_SAMPLES, seed: int = 0
+) -> NDArray[np.float64]:
+    """Resampled sum(sums) / sum(totals) [samples] of G groups [S, G], each the mean over the S seeds.
+
+    Groups are drawn with replacement, the same draw for every seed; a draw whose totals are all 0 is left out.
+    """
+    generator = np.random.default_rng(seed)
+    groups = sums.shape[1]
+    step = max(1, BLOCK_ELEMENTS // 4 // groups)
+    found = []
+    for start in range(0, samples, step):
+        rows = min(step, samples - start)
+        drawn = generator.integers(0, groups, size=(rows, groups)) + groups * np.arange(rows)[:, None]
+        times = np.bincount(drawn.ravel(), minlength=rows * groups).reshape(rows, groups).astype(np.float64)
+        above, below = times @ sums.T, times @ totals.T
+        whole = (below > 0).all(axis=1)
+        found.append((above[whole] / below[whole]).mean(axis=1))
+    return np.concatenate(found)
 
 
 def bootstrap(
@@ -131,14 +250,21 @@ def bootstrap(
         picked = values[:, drawn]
         centre = np.median(picked, axis=-1) if median else picked.mean(axis=-1)
         found.append(centre.mean(axis=0))
+    return _interval(np.concatenate(found), level)
+
+
+def _interval(found: NDArray[np.float64], level: float = 0.95) -> tuple[float, float]:
+    """The middle `level` of resampled values."""
     edge = (1.0 - level) / 2.0
-    low, high = np.quantile(np.concatenate(found), [edge, 1.0 - edge])
+    low, high = np.quantile(found, [edge, 1.0 - edge])
     return float(low), float(high)
 
 
 def _k(metric: str) -> int:
     if metric == "accuracy":
         return 1
+    if found := re.fullmatch(r"top-([1-9]\d{0,8}) accuracy", metric):
+        return int(found[1])
     if found := re.fullmatch(r"recall@([1-9]\d{0,8})", metric):
         return int(found[1])
     raise UnknownName("metric", metric, ("accuracy", "recall@1", "recall@5", "recall@10", MEDIAN_RANK))

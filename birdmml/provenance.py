@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import os
 import platform
 import subprocess
@@ -19,11 +21,16 @@ def collect(device: str = "cpu", accelerator: str | None = None) -> dict[str, An
     return {
         "birdmml": version("birdmml"),
         "python": platform.python_version(),
-        "packages": {name: version(name) for name in PACKAGES},
+        "packages": packages(),
         "code": commit(),
         "hardware": hardware() | {"device": device, "accelerator": accelerator},
         "created_utc": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def packages() -> dict[str, str | None]:
+    """The versions that figures may depend on."""
+    return {name: version(name) for name in PACKAGES}
 
 
 def version(package: str) -> str | None:
@@ -32,6 +39,15 @@ def version(package: str) -> str | None:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return None
+
+
+@functools.cache
+def code_digest() -> str:
+    """Hex SHA-256 of birdmml's own source files: equal digests mean equal code, committed or not."""
+    root, found = Path(__file__).parent, hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        found.update(f"{path.relative_to(root).as_posix()}\0".encode() + path.read_bytes() + b"\0")
+    return found.hexdigest()
 
 
 def commit(folder: Path | None = None) -> dict[str, Any]:

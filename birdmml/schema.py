@@ -14,6 +14,8 @@ UNKNOWN_LICENSE = "unknown"
 RATE_HZ = 22_050
 DATASET_SCHEMA_VERSION = 1
 RESULT_SCHEMA_VERSION = 1
+# Figures that are plain numbers; all others are shares, shown in percent.
+PLAIN_METRICS = ("median rank", "effective rank")
 
 
 @dataclass(frozen=True)
@@ -196,7 +198,10 @@ class Figure:
 
 @dataclass(frozen=True)
 class Result:
-    """One method scored on one dataset: the figures and everything that says how they came to be."""
+    """One method scored on one dataset: the figures and everything that says how they came to be.
+
+    `models` has {"seed", "weights_sha256"} of each model that was scored.
+    """
 
     schema_version: int
     demo: bool
@@ -208,3 +213,4 @@ class Result:
     provenance: Mapping[str, Any]
     figures: tuple[Figure, ...]
     seconds: Mapping[str, float] = field(default_factory=dict)
+    models: tuple[Mapping[str, Any], ...] = ()

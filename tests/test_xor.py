@@ -14,7 +14,7 @@ import pytest
 import torch
 from helpers import Ran
 
-from birdmml import discover, results
+from birdmml import discover
 from birdmml.errors import TrainingError, UnknownName, UsageError
 from birdmml.evalsets import xor
 from birdmml.leaderboard.verify import verify
@@ -263,9 +263,7 @@ def test_the_command_writes_results_a_table_and_a_picture(cli: Callable[..., Ran
     for written in found:
         result = verify(Path(written["folder"]))
         assert [f.task for f in result.figures] == ["a+c->b p=0", "a+c->b p=1"]
-    items = {
-        m: results.read_predictions(folder / m, "predictions/xor.p-1.parquet") for m in ("symile", "tri_clip")
-    }
+    items = {m: outcomes.read(folder / m, "predictions/xor.p-1.parquet") for m in ("symile", "tri_clip")}
     assert items["symile"].ids == items["tri_clip"].ids
     assert cli("leaderboard", "table", tmp_path).code == 0
 

@@ -10,6 +10,7 @@ import typer
 
 from birdmml.cli.xor import OrXor
 from birdmml.errors import DatasetError, Interrupted, ResultError, UsageError
+from birdmml.schema import PLAIN_METRICS
 
 if TYPE_CHECKING:
     from birdmml.evaluate import Plan
@@ -121,9 +122,11 @@ def _opening(plan: Plan) -> list[str]:
     lines = [DEMO_BANNER] if plan.built.demo else []
     work = "scoring a checkpoint of" if plan.checkpoint else "training and scoring"
     seeds = ", ".join(map(str, plan.seeds))
-    lines.append(f"{work} {plan.method}, preset {plan.preset_name}, seed {seeds}, on {plan.built.root}")
-    if plan.limit:
-        lines.append(f"LIMITED to {plan.limit} rows a split: these figures compare with nothing else")
+    lines.append(
+        f"{work} {plan.method}, preset {plan.recipe.preset_name}, seed {seeds}, on {plan.built.root}"
+    )
+    if plan.recipe.limit:
+        lines.append(f"LIMITED to {plan.recipe.limit} rows a split: these figures compare with nothing else")
     return lines
 
 
@@ -172,7 +175,7 @@ def _row(figure: Figure, ceilings: bool, spread: bool) -> list[str]:
     def number(value: float | None) -> str:
         if value is None:
             return "-"
-        return f"{value:.1f}" if figure.metric == "median rank" else f"{100 * value:.1f} %"
+        return f"{value:.1f}" if figure.metric in PLAIN_METRICS else f"{100 * value:.1f} %"
 
     cells = [figure.task, figure.metric, number(figure.value)]
     cells += [number(figure.sd)] if spread else []

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from birdmml import checkpoint as checkpoints
 from birdmml import discover, settings
 from birdmml.checkpoint import Checkpoint
 from birdmml.errors import ResultError, UsageError
@@ -46,7 +44,7 @@ def scored(folder: Path, ready: Checkpoint, weights_sha256: str) -> Scored:
             raise _other(folder, what, theirs, ours)
     if ready.seed not in result.seeds:
         raise _other(folder, "seed", ", ".join(map(str, result.seeds)), ready.seed)
-    kept = _kept_weights(folder, ready.seed)
+    kept = _kept_weights(result, ready.seed)
     if kept is None:
         unknown.append(WEIGHTS)
     elif kept != weights_sha256:
@@ -100,15 +98,13 @@ def _sha256(file: Any) -> str:
     return str(file.get("sha256")) if isinstance(file, Mapping) else "none"
 
 
-def _kept_weights(folder: Path, seed: int) -> str | None:
-    """The digest of the weights of `seed` that `birdmml bench` kept beside the result, if it did."""
-    path = folder / "checkpoints" / f"seed-{seed}" / checkpoints.META
-    try:
-        found = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return None  # Nothing to compare with is told, not guessed.
-    value = found.get("weights_sha256") if isinstance(found, dict) else None
-    return value if isinstance(value, str) else None
+def _kept_weights(result: Result, seed: int) -> str | None:
+    """The digest of the weights of `seed` that the result was scored with, if it says."""
+    for model in result.models:
+        value = model.get("weights_sha256") if isinstance(model, Mapping) else None
+        if model.get("seed") == seed and isinstance(value, str) and value:
+            return value
+    return None  # Nothing to compare with is told, not guessed.
 
 
 def _other(folder: Path, what: str, theirs: Any, ours: Any) -> ResultError:

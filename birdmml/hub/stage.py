@@ -21,7 +21,8 @@ from birdmml.hub import card
 from birdmml.hub.card import About, Shelf
 from birdmml.hub.compare import Scored, scored
 from birdmml.leaderboard.table import find
-from birdmml.results import COLUMNS, FILE
+from birdmml.outcomes import COLUMNS
+from birdmml.results import FILE
 from birdmml.schema import UNKNOWN_LICENSE, Result
 from birdmml.training.state import resolve
 
@@ -146,7 +147,7 @@ def _result_files(shelves: Sequence[Shelf]) -> Iterator[tuple[str, Path]]:
 def _check_items(source: Path, name: str) -> None:
     if not _ITEMS.fullmatch(name):
         raise ResultError(f"{source}: predictions file {name!r} has an odd name: score again")
-    if more := set(pq.read_schema(source / name).names) - set(COLUMNS.names):
+    if more := set(pq.read_schema(source / name).names) - COLUMNS:
         raise ResultError(f"{source / name} has columns of its own ({min(more)}): score again")
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from birdmml.errors import ResultError
 from birdmml.leaderboard.verify import verify
 from birdmml.results import FILE
-from birdmml.schema import Figure, Result
+from birdmml.schema import PLAIN_METRICS, Figure, Result
 
 HEADLINE = {"zero-shot": ("accuracy",), "retrieval": ("recall@10",)}
 DEMO_NOTE = (
@@ -101,7 +101,7 @@ def _cell(figure: Figure | None) -> str:
 
 
 def _number(figure: Figure, value: float) -> str:
-    return f"{value:.1f}" if figure.metric == "median rank" else f"{100 * value:.1f}"
+    return f"{value:.1f}" if figure.metric in PLAIN_METRICS else f"{100 * value:.1f}"
 
 
 def _line(cells: Sequence[str]) -> str:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from birdmml import results
+from birdmml import outcomes, results
 from birdmml.errors import ResultError
-from birdmml.metrics import Summary, summarise
+from birdmml.metrics import Summary
 from birdmml.schema import Figure, Result
 
 TOLERANCE = 1e-6
@@ -22,15 +22,15 @@ def verify(path: Path) -> Result:
     folder = path if path.is_dir() else path.parent
     if not result.figures:
         raise ResultError(f"{path} holds no figure: score again")
-    cache: dict[str, results.Predictions] = {}
+    cache: dict[str, outcomes.Outcomes] = {}
     for figure in result.figures:
         if figure.predictions not in cache:
-            cache[figure.predictions] = results.read_predictions(folder, figure.predictions)
+            cache[figure.predictions] = outcomes.read(folder, figure.predictions)
         _compare(path, result, figure, cache[figure.predictions])
     return result
 
 
-def _compare(path: Path, result: Result, figure: Figure, items: results.Predictions) -> None:
+def _compare(path: Path, result: Result, figure: Figure, items: outcomes.Outcomes) -> None:
     name = results.figure_key(figure)
     if items.seeds != tuple(result.seeds):
         raise ResultError(
@@ -38,7 +38,7 @@ def _compare(path: Path, result: Result, figure: Figure, items: results.Predicti
         )
     if items.demo != result.demo:
         raise ResultError(f"{path}: {name}: the result and its items do not agree on being the demo")
-    found = summarise(figure.metric, items.greater, items.ties, items.candidates)
+    found = items.summary(figure.metric)
     for field, claimed, counted in _values(figure, found):
         if not _same(claimed, counted):
             raise ResultError(

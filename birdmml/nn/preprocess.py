@@ -40,7 +40,7 @@ class Preprocessor(nn.Module):
         bank = mel_filterbank(s.bands, s.n_fft, s.rate_hz, s.low_hz, s.high_hz)
         self._constant("window", torch.hann_window(s.n_fft, periodic=True))
         self._constant("filterbank", bank)
-        self.spans = [_span(part) for part in bank.split(BANDS_TOGETHER)]
+        self.spans = [_span(part) for part in torch.split(bank, BANDS_TOGETHER)]
         self._constant("pixel_mean", torch.tensor(s.pixel_mean).view(3, 1, 1))
         self._constant("pixel_deviation", torch.tensor(s.pixel_deviation).view(3, 1, 1))
 
@@ -85,7 +85,7 @@ class Preprocessor(nn.Module):
 
     def _bands(self, power: Tensor) -> Tensor:
         """[B, frames, bins] -> [B, frames, bands]. A few triangles at a time: most of the filterbank is zero."""
-        parts = self.filterbank.split(BANDS_TOGETHER)
+        parts = torch.split(self.filterbank, BANDS_TOGETHER)
         return torch.cat(
             [
                 power[..., low:high] @ part[:, low:high].T

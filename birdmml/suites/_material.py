@@ -1,4 +1,12 @@
-"""What goes into a suite and what comes out: named arrays in, per-item outcomes out. numpy only."""
+"""What goes into a suite and what comes out: named arrays in, per-item outcomes out. numpy only.
+
+A suite is one file with `CARD`, and
+
+- `Options`, a frozen dataclass whose fields all have defaults (`--set few-shot.draws=3`);
+- `requests(subject, options) -> tuple[Request, ...]`: what to embed of one subject; none: the suite has nothing to
+  say of it;
+- `score(found, scorer, options) -> tuple[Outcome, ...]` from the materials of those requests, in the same order.
+"""
 
 from __future__ import annotations
 
@@ -19,12 +27,40 @@ LEVEL = 1e-6
 
 
 @dataclass(frozen=True)
+class Subject:
+    """What can be scored: the dataset itself ("dataset"), or an evaluation set by its name.
+
+    `label` names it in results ("test-split", "demo-videos") and `kind` says what an item is: "rows" (photo, sound
+    and caption), "videos", "images", "audio" or "arrays" (features or spectrograms, with all modalities).
+    """
+
+    name: str
+    label: str
+    kind: str
+    splits: tuple[str, ...]
+    modalities: tuple[str, ...]
+    classes: int = 0
+    captions: bool = False
+
+    def label_of(self, request: Request) -> str:
+        """What results call the items of a request: "test-split", "demo-videos", "ssw60-videos-all"."""
+        label = self.label.format(split=request.split)
+        return label if label != self.label or request.split == "test" else f"{label}-{request.split}"
+
+
+@dataclass(frozen=True)
 class Request:
-    """What a suite wants embedded: a split of "dataset" or of an evaluation set, with its class prompts or not."""
+    """What a suite wants embedded: a split of "dataset" or of an evaluation set.
+
+    `templates` are the class prompts' ("{common_name}"), several are averaged; none: no prompts. `frames` of videos:
+    "mean" of the 8 middles, or single ones at "0.5", "1.0", ... s. `corruption` is what `birdmml.corrupt` parses.
+    """
 
     evalset: str
     split: str
-    prompts: bool = False
+    templates: tuple[str, ...] = ()
+    frames: str = "mean"
+    corruption: str = ""
 
 
 @dataclass(frozen=True)
@@ -62,11 +98,13 @@ class Material:
 class Scored:
     """One task: each item's target and prediction, and how many candidates beat or equal the target.
 
-    `query` names the modalities asked with; `left_out` items lacked one of them.
+    `query` names the modalities asked with; `left_out` items lacked one of them. `metrics` are the figures to be
+    made of it. `draws`, `relevant`, `average_precision`: as in `birdmml.outcomes.Predictions`.
     """
 
     task: str
     query: str
+    metrics: tuple[str, ...]
     candidates: int
     ids: tuple[str, ...]
     targets: tuple[str, ...]
@@ -74,6 +112,32 @@ class Scored:
     greater: NDArray[np.int64]
     ties: NDArray[np.int64]
     left_out: int = 0
+    note: str = ""
+    draws: NDArray[np.int64] | None = None
+    relevant: NDArray[np.int64] | None = None
+    average_precision: NDArray[np.float64] | None = None
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One figure that is a weighted mean over items, or its exponential: `values`, `weights` [N].
+
+    `chance` is what it would be if nothing was there to be found.
+    """
+
+    task: str
+    query: str
+    metric: str
+    ids: tuple[str, ...]
+    values: NDArray[np.float64]
+    weights: NDArray[np.float64] | None = None
+    chance: float = 0.0
+    exponential: bool = False
+    left_out: int = 0
+    note: str = ""
+
+
+Outcome = Scored | Measured
 
 
 def place(
@@ -90,6 +154,7 @@ def place(
 def scored(
     task: str,
     query: str,
+    metrics: tuple[str, ...],
     ids: tuple[str, ...],
     names: tuple[str, ...],
     targets: NDArray[np.int64],
@@ -100,6 +165,7 @@ def scored(
     return Scored(
         task,
         query,
+        metrics,
         len(names),
         ids,
         tuple(names[i] for i in targets),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from birdmml.errors import EvalsetError
 from birdmml.schema import Card
-from birdmml.suites._material import Material, Request, Scored, Scorer, place, scored
+from birdmml.suites._material import Material, Request, Scored, Scorer, Subject, place, scored
 
 CARD = Card(
     summary="recall@1, 5, 10 and median rank of each row's own match, for every pair that the method scores",
@@ -19,19 +20,26 @@ CARD = Card(
 METRICS = ("recall@1", "recall@5", "recall@10", "median rank")
 
 
-def requests(evalsets: Sequence[str]) -> tuple[Request, ...]:
-    """The dataset's own test split; evaluation sets of videos have no captions to retrieve."""
-    del evalsets
-    return (Request("dataset", "test"),)
+@dataclass(frozen=True)
+class Options:
+    """`split` is what is ranked."""
+
+    split: str = "test"
 
 
-def score(material: Material, scorer: Scorer) -> tuple[Scored, ...]:
+def requests(subject: Subject, options: Options) -> tuple[Request, ...]:
+    """The split of a subject with captions; evaluation sets of videos have none to retrieve."""
+    return (Request(subject.name, options.split),) if subject.captions else ()
+
+
+def score(found: Sequence[Material], scorer: Scorer, options: Options) -> tuple[Scored, ...]:
     """One task a (query, target) pair, named "image->text" or "image+audio->text".
 
     Items without one of the three modalities are left out of query and gallery. Raises EvalsetError
     where fewer than two remain.
     """
-    return tuple(_pair(material, scorer, query, target) for query, target in scorer.pairs)
+    del options
+    return tuple(_pair(found[0], scorer, query, target) for query, target in scorer.pairs)
 
 
 def _pair(material: Material, scorer: Scorer, query: str, target: str) -> Scored:
@@ -44,4 +52,4 @@ def _pair(material: Material, scorer: Scorer, query: str, target: str) -> Scored
     ids = tuple(material.ids[i] for i in rows)
     own = np.arange(len(rows))
     ranks = place(scorer, query, target, arrays, arrays, own)
-    return scored(f"{query}->{target}", query, ids, ids, own, ranks, len(material.ids) - len(rows))
+    return scored(f"{query}->{target}", query, METRICS, ids, ids, own, ranks, len(material.ids) - len(rows))

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from birdmml import discover, files, provenance, results, settings
+from birdmml import discover, files, outcomes, provenance, results, settings
 from birdmml.build.pool import Pool
 from birdmml.evalsets import xor
 from birdmml.metrics import summarise
@@ -97,9 +97,9 @@ def _figure(
     chosen: Settings, job: Run, at: int, found: Answers, known: NDArray[np.float64], folder: Path
 ) -> Figure:
     p = chosen.p[at]
-    items = outcomes(chosen, at, found)
+    items = answered(chosen, at, found)
     file = f"predictions/xor.p-{p:g}.parquet"
-    results.write_predictions(folder / file, items)
+    outcomes.write(folder / file, items)
     extension = getattr(discover.load("method", job.method), "EXTENSIONS", "")
     words = f"{100 * known.mean():.2f} % exactly, over all ({', '.join(chosen.sources)}, i)"
     return Figure(
@@ -114,7 +114,7 @@ def _figure(
     )
 
 
-def outcomes(chosen: Settings, at: int, found: Answers) -> results.Predictions:
+def answered(chosen: Settings, at: int, found: Answers) -> outcomes.Predictions:
     """What each seed's model at the `at`-th p answers on the test set: the same items for every seed and method."""
     codes, switch = xor.cells(chosen.modalities)
     picked = xor.test_cells(chosen.p[at], chosen.modalities)
@@ -125,7 +125,7 @@ def outcomes(chosen: Settings, at: int, found: Answers) -> results.Predictions:
         f"{n}:{'-'.join(row[:-1])}-{row[-1]}"
         for n, row in enumerate(zip(*values, switch[picked].astype(int).astype(str), strict=True))
     )
-    return results.Predictions(
+    return outcomes.Predictions(
         seeds=chosen.seeds,
         candidates=xor.CLASSES,
         ids=ids,

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from helpers import Ran
 
-from birdmml import results
+from birdmml import outcomes, results
 from birdmml.errors import ResultError
 from birdmml.leaderboard.verify import verify
 from birdmml.metrics import summarise
@@ -34,7 +34,7 @@ def make(folder: Path, demo: bool = False, method: str = "confu", seed: int = 0)
         tuple(t if g == 0 else names[(i + 1) % 4] for i, (t, g) in enumerate(zip(targets, row, strict=True)))
         for row in greater
     )
-    items = results.Predictions(
+    items = outcomes.Predictions(
         (0, 1),
         4,
         tuple(f"i{k}" for k in range(n)),
@@ -44,7 +44,7 @@ def make(folder: Path, demo: bool = False, method: str = "confu", seed: int = 0)
         np.zeros((2, n), dtype=np.int64),
         demo,
     )
-    results.write_predictions(folder / ITEMS, items)
+    outcomes.write(folder / ITEMS, items)
     s = summarise("accuracy", items.greater, items.ties, 4)
     figure = Figure("zero-shot", "test-split", "A", "accuracy", **vars(s), ceiling=None, predictions=ITEMS)
     about = {"name": "birdmml-demo" if demo else "birds", "digest": "0123456789"}

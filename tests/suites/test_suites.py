@@ -9,10 +9,12 @@ from numpy.typing import NDArray
 from birdmml import discover
 from birdmml.errors import EvalsetError, ResultError
 from birdmml.metrics import summarise
+from birdmml.schema import MODALITIES
 from birdmml.suites import retrieval, zero_shot
-from birdmml.suites._material import Arrays, Material, Scored, Scorer
+from birdmml.suites._material import Arrays, Material, Scored, Scorer, Subject
 
 SINGLE = tuple((a, b) for a in ("image", "audio", "text") for b in ("image", "audio", "text") if a != b)
+RETRIEVAL, ZERO_SHOT = retrieval.Options(), zero_shot.Options()
 JOINT = (("image+audio", "text"), ("image+text", "audio"), ("audio+text", "image"))
 
 
@@ -39,14 +41,14 @@ def accuracy(task: Scored) -> float:
 
 
 def test_retrieval_has_all_nine_directions_named_by_query_and_target() -> None:
-    tasks = retrieval.score(material(), Scorer(dot, SINGLE + JOINT))
+    tasks = retrieval.score([material()], Scorer(dot, SINGLE + JOINT), RETRIEVAL)
     assert [t.task for t in tasks] == [f"{q}->{t}" for q, t in SINGLE + JOINT]
 
 
 @pytest.mark.parametrize(("query", "target"), SINGLE + JOINT)
 def test_retrieval_ranks_each_items_own_match_as_a_sort_does(query: str, target: str) -> None:
     made = material()
-    (task,) = retrieval.score(made, Scorer(dot, ((query, target),)))
+    (task,) = retrieval.score([made], Scorer(dot, ((query, target),)), RETRIEVAL)
     for i in range(12):
         scores = [
             sum(float(made.arrays[m][i] @ made.arrays[target][j]) for m in query.split("+"))
@@ -60,25 +62,27 @@ def test_retrieval_ranks_each_items_own_match_as_a_sort_does(query: str, target:
 
 def test_swapping_query_and_target_is_another_task() -> None:
     made = material()
-    there, back = retrieval.score(made, Scorer(dot, (("image", "text"), ("text", "image"))))
+    there, back = retrieval.score([made], Scorer(dot, (("image", "text"), ("text", "image"))), RETRIEVAL)
     assert not np.array_equal(there.greater, back.greater)
 
 
 def test_an_item_without_sound_leaves_the_tasks_that_need_sound_and_their_gallery() -> None:
     made = material(missing_audio=(1, 5))
-    tasks = {t.task: t for t in retrieval.score(made, Scorer(dot, SINGLE + JOINT))}
+    tasks = {t.task: t for t in retrieval.score([made], Scorer(dot, SINGLE + JOINT), RETRIEVAL)}
     assert (tasks["image->text"].candidates, tasks["image->text"].left_out) == (12, 0)
     for name in ("image->audio", "image+audio->text", "image+text->audio"):
         assert (tasks[name].candidates, tasks[name].left_out) == (10, 2)
         assert not {"i1", "i5"} & set(tasks[name].ids)
-    named = {t.task: t for t in zero_shot.score(made, Scorer(dot, SINGLE + JOINT))}
+    named = {t.task: t for t in zero_shot.score([made], Scorer(dot, SINGLE + JOINT), ZERO_SHOT)}
     assert [len(named[t].ids) for t in ("A", "V", "A+V")] == [10, 12, 10]
 
 
 def test_zero_shot_predicts_the_nearest_prompt() -> None:
     made = material()
     for task, query in zero_shot.TASKS.items():
-        (found,) = (t for t in zero_shot.score(made, Scorer(dot, SINGLE + JOINT)) if t.task == task)
+        (found,) = (
+            t for t in zero_shot.score([made], Scorer(dot, SINGLE + JOINT), ZERO_SHOT) if t.task == task
+        )
         right = 0
         for i in range(12):
             scores = [
@@ -92,14 +96,16 @@ def test_zero_shot_predicts_the_nearest_prompt() -> None:
 
 
 def test_a_method_without_a_pair_has_no_such_task() -> None:
-    tasks = zero_shot.score(material(), Scorer(dot, (("image", "text"),)))
+    tasks = zero_shot.score([material()], Scorer(dot, (("image", "text"),)), ZERO_SHOT)
     assert [t.task for t in tasks] == ["V"]
 
 
 def test_a_method_without_one_to_one_scores_has_the_two_to_one_tasks_and_no_others() -> None:
     scorer = Scorer(dot, JOINT)
-    assert [t.task for t in zero_shot.score(material(), scorer)] == ["A+V"]
-    assert [t.task for t in retrieval.score(material(), scorer)] == [f"{q}->{t}" for q, t in JOINT]
+    assert [t.task for t in zero_shot.score([material()], scorer, ZERO_SHOT)] == ["A+V"]
+    assert [t.task for t in retrieval.score([material()], scorer, RETRIEVAL)] == [
+        f"{q}->{t}" for q, t in JOINT
+    ]
 
 
 def test_a_score_that_says_nothing_gives_chance() -> None:
@@ -115,7 +121,7 @@ def test_a_score_that_says_nothing_gives_chance() -> None:
 def test_the_same_caption_twice_is_a_tie_not_a_win() -> None:
     made = material()
     made.arrays["text"][1] = made.arrays["text"][0]
-    (task,) = retrieval.score(made, Scorer(dot, (("image", "text"),)))
+    (task,) = retrieval.score([made], Scorer(dot, (("image", "text"),)), RETRIEVAL)
     assert task.ties[0] == task.ties[1] == 1
 
 
@@ -123,19 +129,22 @@ def test_broken_embeddings_one_class_or_nothing_to_score_raise() -> None:
     broken = material()
     broken.arrays["image"][3, 2] = np.nan
     with pytest.raises(ResultError, match="not finite"):
-        retrieval.score(broken, Scorer(dot, SINGLE))
+        retrieval.score([broken], Scorer(dot, SINGLE), RETRIEVAL)
     one = Material("x", ("i",), {}, {}, np.zeros(1, dtype=np.int64), ("a",))
     with pytest.raises(EvalsetError, match="needs two"):
-        zero_shot.score(one, Scorer(dot, SINGLE))
+        zero_shot.score([one], Scorer(dot, SINGLE), ZERO_SHOT)
     with pytest.raises(EvalsetError, match="no labelled item"):
-        zero_shot.score(material(2, missing_audio=(0, 1)), Scorer(dot, (("audio", "text"),)))
+        zero_shot.score([material(2, missing_audio=(0, 1))], Scorer(dot, (("audio", "text"),)), ZERO_SHOT)
     with pytest.raises(EvalsetError, match="needs two at least"):
-        retrieval.score(material(2, missing_audio=(0,)), Scorer(dot, (("audio", "text"),)))
+        retrieval.score([material(2, missing_audio=(0,))], Scorer(dot, (("audio", "text"),)), RETRIEVAL)
 
 
 @pytest.mark.parametrize("name", discover.names("suite"))
 def test_a_suite_says_what_to_embed_before_anything_is(name: str) -> None:
     suite = discover.load("suite", name)
-    asked = suite.requests(("demo",))
-    assert ("dataset", "test") in {(r.evalset, r.split) for r in asked}
-    assert suite.METRICS
+    options = suite.Options()
+    own = Subject("dataset", "{split}-split", "rows", ("train", "test"), MODALITIES, 3, captions=True)
+    films = Subject("demo", "demo-videos", "videos", ("test", "all"), ("image", "audio"), 3)
+    asked = {s.name: suite.requests(s, options) for s in (own, films)}
+    assert any(asked.values()) or name == "xor"
+    assert all(r.evalset == subject for subject, requests in asked.items() for r in requests)

@@ -1,0 +1,113 @@
+"""Trained models by what decided them: trained once, found again by another suite or another run."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from birdmml import checkpoint as checkpoints
+from birdmml import discover, files, provenance, settings
+from birdmml.checkpoint import Checkpoint
+from birdmml.errors import CheckpointError, UsageError
+from birdmml.load import Built
+from birdmml.materials import about, rows_of
+from birdmml.nn.presets import Preset
+from birdmml.train import train
+
+FOLDER = "models"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What decides a trained model, but for its seed."""
+
+    built: Built
+    method: str
+    config: Any
+    preset_name: str
+    preset: Preset
+    limit: int | None = None
+    method_file: Mapping[str, str] | None = None
+
+    def key(self, seed: int) -> str:
+        """Equal keys: the same training. The code and the packages belong to it."""
+        return files.digest(
+            [
+                *(provenance.code_digest(), provenance.packages()),
+                *(discover.label(self.method), dict(self.method_file or {}), settings.to_dict(self.config)),
+                *(settings.to_dict(self.preset), self.built.digest, self.limit, seed),
+            ]
+        )
+
+    @property
+    def name(self) -> str:
+        """The folder of its seeds: readable, and another one for other settings, data or code."""
+        return "-".join([*name_parts(self), self.key(-1)[:8]])
+
+
+def name_parts(recipe: Recipe) -> list[str]:
+    """["confu", "tiny", "demo"]: what names a model or a result, before its digest."""
+    marks = ["demo"] if recipe.built.demo else []
+    marks += ["limited"] if recipe.limit else []
+    marks += ["reference"] if getattr(recipe.config, "variant", "") == "reference" else []
+    stem = Path(recipe.method).stem if discover.is_file("method", recipe.method) else recipe.method
+    return [stem.replace("_", "-"), recipe.preset_name, *marks]
+
+
+def folder_of(recipe: Recipe, out: Path, seed: int) -> Path:
+    """Where `obtain` keeps a model."""
+    return out / FOLDER / recipe.name / f"seed-{seed}"
+
+
+def obtain(
+    recipe: Recipe, seed: int, out: Path, source: Mapping[str, Any], device: str = "auto", quiet: bool = False
+) -> tuple[Checkpoint, bool]:
+    """The model of a seed, and whether it was there already; else it is trained and kept below `out`."""
+    folder = folder_of(recipe, out, seed)
+    found = _found(recipe, seed, folder)
+    return (
+        (found, True) if found is not None else (_trained(recipe, seed, folder, source, device, quiet), False)
+    )
+
+
+def _found(recipe: Recipe, seed: int, folder: Path) -> Checkpoint | None:
+    """A whole checkpoint of exactly this training, or None."""
+    if not (folder / checkpoints.META).is_file():
+        return None
+    try:
+        if checkpoints.read_meta(folder)["training"].get("key") != recipe.key(seed):
+            return None
+        return checkpoints.load(folder, recipe.method)
+    except CheckpointError:
+        return None  # Damaged: trained again, and replaced.
+
+
+def _trained(
+    recipe: Recipe, seed: int, folder: Path, source: Mapping[str, Any], device: str, quiet: bool
+) -> Checkpoint:
+    rows = rows_of(recipe.built, "train", recipe.limit)
+    done = train(rows, recipe.method, recipe.config, recipe.preset, seed, device, quiet)
+    used, planned = done.network.method_file, recipe.method_file
+    if planned is not None and (used is None or used["sha256"] != planned["sha256"]):
+        raise UsageError(f"{recipe.method} was changed while it was used: run the same command again")
+    training = {
+        "key": recipe.key(seed),
+        "seconds": round(done.seconds, 2),
+        "rows_per_second": round(done.rows_per_second, 1),
+        "history": [{k: round(v, 6) for k, v in epoch.items()} for epoch in done.history],
+    }
+    ready = Checkpoint(
+        recipe.method,
+        recipe.config,
+        recipe.preset,
+        seed,
+        done.network,
+        done.tokenizer,
+        about(recipe.built) | {"limit": recipe.limit},
+        training,
+        source,
+    )
+    return dataclasses.replace(ready, weights_sha256=checkpoints.save(folder, ready))
