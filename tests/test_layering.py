@@ -16,11 +16,11 @@ PACKAGE = Path(birdmml.__file__).parent
 GROUND = (
     "__init__ _hook errors schema columns taxonomy licenses discover files manifest state settings provenance"
 )
-FIRST = "media demo fetch sources build audit load evalsets metrics suites results salvage"
+FIRST = "media demo fetch sources build audit load evalsets metrics suites results outcomes salvage"
 FLOORS = {
     **dict.fromkeys(GROUND.split(), 0),
     **dict.fromkeys(FIRST.split(), 1),
-    **dict.fromkeys("nn methods checkpoint train training embed materials picture evaluate xor".split(), 2),
+    **dict.fromkeys("nn methods checkpoint train training embed embedded materials models figures picture evaluate xor".split(), 2),
     **dict.fromkeys(("leaderboard", "hub"), 3),
     **dict.fromkeys(("cli", "__main__"), 4),
 }

@@ -20,7 +20,7 @@ from birdmml.evalsets import xor
 from birdmml.leaderboard.verify import verify
 from birdmml.xor.fit import batches, fit
 from birdmml.xor.plan import Run, Settings, network, plan
-from birdmml.xor.run import one, outcomes, run
+from birdmml.xor.run import answered, one, run
 from birdmml.xor.score import answers, exact
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -170,7 +170,7 @@ def test_the_number_of_workers_changes_no_figure(tmp_path: Path) -> None:
 def test_items_are_the_same_for_every_seed_and_say_what_was_asked() -> None:
     settings = Settings(p=(0.25,), seeds=(0, 1), steps=1, batch_size=8)
     found = answers(fit(run_of("symile", settings), settings), settings)
-    items = outcomes(settings, 0, found)
+    items = answered(settings, 0, found)
     for item, target in zip(items.ids, items.targets, strict=True):
         assert item.split(":")[1].split("-")[1] == target
     assert sum(item.endswith("-1") for item in items.ids) == 512

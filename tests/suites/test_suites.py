@@ -112,9 +112,9 @@ def test_a_score_that_says_nothing_gives_chance() -> None:
     def constant(query: str, target: str, queries: Arrays, candidates: Arrays) -> NDArray[np.floating]:
         return np.zeros((len(queries["image"]), len(candidates[target])))
 
-    for task in zero_shot.score(material(), Scorer(constant, SINGLE + JOINT)):
+    for task in zero_shot.score([material()], Scorer(constant, SINGLE + JOINT), ZERO_SHOT):
         assert accuracy(task) == pytest.approx(1 / 3)
-    for task in retrieval.score(material(), Scorer(constant, SINGLE + JOINT)):
+    for task in retrieval.score([material()], Scorer(constant, SINGLE + JOINT), RETRIEVAL):
         assert accuracy(task) == pytest.approx(1 / 12)
 
 
