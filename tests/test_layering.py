@@ -15,8 +15,9 @@ PACKAGE = Path(birdmml.__file__).parent
 # The floors of the house, lowest first; a module may import its own floor and those below.
 GROUND = (
     "__init__ _hook errors schema columns taxonomy licenses discover files manifest state settings provenance"
+    " shipped"
 )
-FIRST = "media demo fetch sources build audit load evalsets metrics suites results salvage"
+FIRST = "media demo fetch sources build audit load evalsets metrics suites results salvage paper protocols"
 FLOORS = {
     **dict.fromkeys(GROUND.split(), 0),
     **dict.fromkeys(FIRST.split(), 1),
