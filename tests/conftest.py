@@ -20,6 +20,7 @@ def own_state(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
     """No test sees or changes what the user's own builds have left."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
     monkeypatch.delenv("BIRDMML_DATA", raising=False)
+    monkeypatch.setenv("BIRDMML_CACHE", "")  # Nothing is kept, but where a test says so.
 
 
 @pytest.fixture

@@ -32,11 +32,20 @@ def done(small_demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run(made, tmp_path_factory.mktemp("out"), quiet=True)[1]
 
 
+def models_of(folder: Path) -> Path:
+    """Where the models beside a result lie."""
+    (found,) = (folder.parent / "models").iterdir()
+    return found
+
+
 def test_a_run_leaves_a_result_its_items_a_picture_and_one_model_a_seed(done: Path) -> None:
     result = verify(done)
     assert (result.method, result.preset, result.seeds, result.demo) == ("confu", "tiny", (3, 4), True)
     assert "demo" in done.name
-    assert sorted(p.name for p in (done / "checkpoints").iterdir()) == ["seed-3", "seed-4"]
+    kept = {model["seed"]: model["weights_sha256"] for model in result.models}
+    for seed in (3, 4):
+        meta = json.loads((models_of(done) / f"seed-{seed}" / "checkpoint.json").read_text())
+        assert meta["weights_sha256"] == kept[seed]
     assert (done / "figures" / "overview.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     assert {f.predictions for f in result.figures} == {
         p.relative_to(done).as_posix() for p in (done / "predictions").iterdir()
@@ -93,11 +102,10 @@ def test_the_same_command_gives_the_same_figures_and_a_checkpoint_gives_its_seed
     first = json.loads((done / "result.json").read_text())
     assert again["figures"] == first["figures"]
     assert Path(again["folder"]).name == done.name
-    scored = json.loads(cli(*common, "--checkpoint", done / "checkpoints" / "seed-4").out)
+    scored = json.loads(cli(*common, "--checkpoint", models_of(done) / "seed-4").out)
     assert [f["value"] for f in scored["figures"]] == [f["per_seed"][1] for f in first["figures"]]
     assert scored["seeds"] == [4]
     assert scored["settings"]["trained_here"] is False
-    assert not (Path(scored["folder"]) / "checkpoints").exists()
 
 
 def test_the_table_shows_measured_beside_chance_and_the_best_possible(
@@ -118,7 +126,7 @@ def test_the_table_shows_measured_beside_chance_and_the_best_possible(
         "result.json",
     ):
         assert word in ran.out
-    (folder,) = tmp_path.iterdir()
+    (folder,) = (p.parent for p in tmp_path.glob("*/result.json"))
     assert "limited" in folder.name
     assert read_result(folder).settings["limit"] == 12
     assert verify(folder).figures[0].n <= 12
@@ -186,7 +194,7 @@ def test_no_dataset_says_how_to_build_one(cli: Cli, tmp_path: Path, monkeypatch:
 def test_a_checkpoint_goes_with_no_training_options(
     done: Path, small_demo: Path, cli: Cli, tmp_path: Path
 ) -> None:
-    model = done / "checkpoints" / "seed-3"
+    model = models_of(done) / "seed-3"
     ran = cli("bench", "--data", small_demo, "--checkpoint", model, "--epochs", 3, "--out", tmp_path)
     assert (ran.code, "leave out" in ran.err) == (2, True)
     ran = cli("bench", "--data", small_demo, "--checkpoint", model, "--method", "tri_clip", "--out", tmp_path)
@@ -269,7 +277,7 @@ def test_ctrl_c_gives_one_line_and_no_result(
     def stopped(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("birdmml.evaluate.train", stopped)
+    monkeypatch.setattr("birdmml.models.train", stopped)
     ran = cli("bench", "--data", small_demo, "--out", tmp_path)
     assert ran.code == 130
     assert "interrupted: no result was written" in ran.err

@@ -51,7 +51,8 @@ def result(ran: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def model(result: Path) -> Path:
-    return result / "checkpoints" / "seed-4"
+    (models,) = (result.parent / "models").iterdir()
+    return models / "seed-4"
 
 
 @pytest.fixture

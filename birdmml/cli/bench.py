@@ -144,8 +144,8 @@ def _closing(result: Result, folder: Path, every_metric: bool) -> list[str]:
         f"items     {folder / 'predictions'}",
         f"picture   {folder / 'figures' / 'overview.png'}",
     ]
-    models = folder / "checkpoints"
-    return [*lines, f"models    {models}"] if models.is_dir() else lines
+    models = folder.parent / "models"
+    return [*lines, f"models    {models}"] if result.settings.get("trained_here") else lines
 
 
 def _table(result: Result, every_metric: bool) -> str:

@@ -7,14 +7,13 @@ methods can only guess. The task is to name b from all the others, among all 32 
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from birdmml.errors import UsageError
+from birdmml.paper import reported
 from birdmml.schema import Card
 
 CARD = Card(
@@ -103,11 +102,8 @@ def weights(p: float, switch: NDArray[np.bool_]) -> NDArray[np.float64]:
 
 
 def paper() -> dict[str, dict[float, float]]:
-    """What the authors' figure shows: method -> p -> accuracy; xor_paper.csv says how it was read."""
-    text = (Path(__file__).parent / "xor_paper.csv").read_text(encoding="utf-8")
-    rows = list(csv.DictReader(line for line in text.splitlines() if not line.startswith("#")))
-    return {
-        name: {float(row["p"]): float(row[name]) for row in rows if row[name]}
-        for name in rows[0]
-        if name != "p"
-    }
+    """What the authors' figure shows: method -> p -> accuracy; benchmarks/paper/xor.csv says how it was read."""
+    found: dict[str, dict[float, float]] = {}
+    for row in reported(suite="xor"):
+        found.setdefault(row.method, {})[float(row.conditions["p"])] = row.value
+    return found
