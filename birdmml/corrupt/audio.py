@@ -35,8 +35,8 @@ def apply_audio(
     """float32 [T] at `rate_hz` -> float32 [T], a copy, neither clipped nor normalised.
 
     The first `valid` samples (default: all) are the recording; the SNR holds over them, and padding behind them stays
-    as it is. It is exact to 1e-6 dB before the sum is rounded to float32, which moves a clip of a second by less than
-    that up to 40 dB. `others` float32 [T2], at the same rate and without padding, is what kind "song" mixes in:
+    as it is. It is exact to 1e-6 dB; rounding the sum to float32 keeps it there for a second of sound up to 40 dB.
+    `others` float32 [T2], at the same rate and without padding, is what kind "song" mixes in:
     repeated from its start if shorter, cut at a seeded place if longer.
 
     Raises MediaError for a silent recording (or silent `others`) and for samples that are not finite, UsageError for
@@ -62,6 +62,8 @@ def _noise(
     if corruption.kind == "song":
         if others is None:
             raise UsageError(f"{corruption.name} needs another recording to mix in: pass others=")
+        if others.ndim != 1:
+            raise ValueError(f"need others [T2], got {others.shape}")
         return _excerpt(_checked(others, "the recording to mix in"), rng, length)
     white = rng.standard_normal(length)
     if corruption.kind == "pink":

