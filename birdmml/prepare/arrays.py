@@ -12,8 +12,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-import birdmml
-from birdmml import files, settings
+from birdmml import __version__, files, settings
 from birdmml.arrays import KIND, Field, Gathered, Part, Progress, digest, schema, table
 from birdmml.arrayset import SCHEMA_VERSION, read_manifest
 from birdmml.errors import EvalsetError
@@ -134,7 +133,7 @@ def _describe(module: ModuleType, name: str, gathered: Gathered, splits: Mapping
     published = dict(module.PUBLISHED)
     chosen = dict(gathered.settings)
     return {
-        "birdmml_version": birdmml.__version__,
+        "birdmml_version": __version__,
         "kind": "evaluation set",
         "schema_version": SCHEMA_VERSION,
         "name": name,

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from birdmml.errors import EvalsetError
-from birdmml.unpickle import OPCODES, Limits, load
+from birdmml.unpickle import Limits, load
+from birdmml.unpickle.scan import OPCODES
 
 RAN: list[str] = []
 
@@ -121,6 +122,7 @@ def test_a_hostile_object_inside_an_array_of_objects_is_refused(tmp_path: Path) 
         # BUILD on a name: would set attributes of a function that is shared.
         (b"\x80\x02c_codecs\nencode\n}b.", "state of a name"),
         (b"\x80\x02cnumpy\nndarray\n)R.", "never writes"),
+        (b"\x80\x04\x8c\x02os\x8c\x08sy\x1b[2J\ns\x93.", "os.sy?[2J?s"),
         (b"\x80\x02cbuiltins\nbytes\nJ\x00\x00\x00\x7f\x85R.", "makes bytes"),
         (b"\x80\x02cnumpy\nndarray\n.", "no array, container"),
         (b"\x80\x02N}b.", "cannot be loaded"),
