@@ -24,7 +24,8 @@ def choose(labels: Ints, pool: Ints, size: int, limit: int, seed: Sequence[int],
     `size` 0 asks for the whole pool, `limit` 0 for no limit; a size of the whole pool takes it as it is, a smaller
     one every digit equally often. Raises UsageError where a digit has too few rows.
     """
-    wanted = min(size or len(pool), limit or len(pool))
+    wanted = size or len(pool)
+    wanted = min(wanted, limit or wanted)
     if wanted == len(pool):
         return pool
     drawn = []

@@ -126,7 +126,9 @@ def plan(
     kept, lost, altered = [], list[Change](), list[Change]()
     for i, name in enumerate(ids):
         text = arrays["text"][i]
-        if text.sum() == 0:
+        with np.errstate(all="ignore"):  # Infinities in a sum are listed below, not warned of.
+            total = text.sum()
+        if total == 0:
             how = "all its rows are zero" if not text.any() else "its rows cancel out"
             lost.append(Change(split, name, "empty_text", f"the text sums to 0: {how}"))
             continue
@@ -193,7 +195,7 @@ def _splits(content: Any, layout: Layout, path: Path) -> tuple[list[_Split], lis
         keys = content[given].keys() if isinstance(content[given], dict) else ()
         if lacking := [k for k in KEYS if k not in keys]:
             raise EvalsetError(f"{path}: {given} lacks {', '.join(lacking)}: get {layout.file} again")
-        notes += [f"the key {given}.{key} is not used" for key in keys if key not in KEYS]
+        notes += [f"the key {key!r} of {given} is not used" for key in keys if key not in KEYS]
     return [_split(given, name, content[given], layout, path) for given, name in SPLITS.items()], notes
 
 
@@ -217,7 +219,7 @@ def _split(given: str, name: str, content: Mapping[str, Any], layout: Layout, pa
 def _labels(found: Any, n: int, layout: Layout, where: str) -> NDArray[np.int64]:
     try:
         values = np.asarray(found, dtype=np.float64)
-    except (TypeError, ValueError) as e:
+    except (TypeError, ValueError, OverflowError) as e:
         raise EvalsetError(f"{where}.labels are no numbers ({e}): get {layout.file} again") from e
     if values.size != n or values.shape[:1] != (n,):
         raise EvalsetError(

@@ -1,4 +1,9 @@
-"""Evaluation sets of numbers to Parquet: streamed in blocks, counted against what is published, manifest last."""
+"""Evaluation sets of numbers to Parquet: streamed in blocks, counted against what is published, manifest last.
+
+A module with KIND = "arrays" brings `Options`, a frozen dataclass of what users may set; `gather(source, options,
+progress) -> Gathered`, which reads and checks the provider's files; PUBLISHED, the provider's counts; DOWNLOAD; and
+`fake(root, seed)`, the provider's layout in kilobytes.
+"""
 
 from __future__ import annotations
 
@@ -52,9 +57,10 @@ def prepare(
     _check_out(out, name)
     gathered: Gathered = module.gather(source, chosen, tell)
     _check_complete(gathered, name)
-    (out / "manifest.json").unlink(missing_ok=True)
     folder = out / "data" / COLLECTION
-    _clear(folder)
+    old = _shards(folder)
+    for path in (out / "manifest.json", *old):
+        path.unlink(missing_ok=True)
     splits = {split: _write(part, gathered, folder, split, tell) for split, part in gathered.splits.items()}
     manifest = _describe(module, name, gathered, splits)
     report.write(out / "report", manifest, gathered)
@@ -86,11 +92,13 @@ def _check_complete(gathered: Gathered, name: str) -> None:
             raise EvalsetError(f"{name}: no sample of {split} is left: see the publisher's files")
 
 
-def _clear(folder: Path) -> None:
-    for path in folder.glob("*") if folder.is_dir() else ():
+def _shards(folder: Path) -> list[Path]:
+    """What earlier runs left in `folder`; raises EvalsetError for a file that no run has written."""
+    found = sorted(folder.glob("*")) if folder.is_dir() else []
+    for path in found:
         if not _SHARD.fullmatch(path.name):
             raise EvalsetError(f"{path} is no part of a set: move it, or name another folder with --out")
-        path.unlink()
+    return found
 
 
 def _write(part: Part, gathered: Gathered, folder: Path, split: str, tell: Progress) -> dict[str, Any]:
