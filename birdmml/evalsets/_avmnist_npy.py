@@ -126,30 +126,29 @@ def _field(
     tell: Progress,
 ) -> Field:
     """uint8 where that is exact in every sample that is used, else float32; notes values beyond 0 to 255."""
-    exact, low, high = True, np.inf, -np.inf
+    exact, low, high = True, 0.0, 255.0
     for split, (side, _) in pools.items():
-        array = arrays[side][name]
-        if array.dtype == np.uint8:
-            continue
-        for done, rows in _blocks(chosen[split]):
-            block = array[rows]
-            if not np.isfinite(block).all():
-                bad = rows[~np.isfinite(block.reshape(len(rows), -1)).all(axis=1)]
-                raise EvalsetError(
-                    f"{source / name}: {side} holds NaN or infinity in row {bad[0]}: get the file again"
-                )
+        for rows in () if arrays[side][name].dtype == np.uint8 else _blocks(chosen[split]):
+            block = arrays[side][name][rows]
+            _check_finite(block, rows, source / name / f"{side}_data.npy")
             low, high = min(low, float(block.min())), max(high, float(block.max()))
             exact = exact and bool((block == np.rint(block)).all())
-            tell(f"check {name}", done, len(chosen[split]))
-    if low < 0 or high > 255:
+        tell(f"check {name}", len(chosen[split]), len(chosen[split]))
+    if (low, high) != (0.0, 255.0):
         exact = False
         notes.append(f"{name} has values from {low:g} to {high:g}, expected 0 to 255")
     return Field(name, SHAPES[name], "uint8" if exact else "float32", divisor=255)
 
 
-def _blocks(rows: Ints) -> Iterator[tuple[int, Ints]]:
+def _check_finite(block: Array, rows: Ints, path: Path) -> None:
+    finite = np.isfinite(block).reshape(len(rows), -1).all(axis=1)
+    if not finite.all():
+        raise EvalsetError(f"{path} holds NaN or infinity in row {rows[~finite][0]}: get the file again")
+
+
+def _blocks(rows: Ints) -> Iterator[Ints]:
     for start in range(0, len(rows), _BLOCK):
-        yield min(start + _BLOCK, len(rows)), rows[start : start + _BLOCK]
+        yield rows[start : start + _BLOCK]
 
 
 def _part(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from birdmml import unpickle
 from birdmml.arrays import Change, Field, Gathered, Part, Progress, Rows
-from birdmml.errors import EvalsetError
+from birdmml.errors import EvalsetError, UsageError
 from birdmml.evalsets._download import Download, is_fake, mark
 
 MODALITIES = ("vision", "audio", "text")
@@ -38,9 +38,13 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Options:
-    """`not_finite`: what to do with samples that hold NaN or infinity: refuse the file, or leave them out, listed."""
+    """`not_finite`: what to do with samples that hold NaN or infinity: refuse the file, or leave them out, listed.
+
+    `limit` takes the first samples of each split, for a trial; 0 takes all.
+    """
 
     not_finite: Literal["refuse", "drop"] = "refuse"
+    limit: int = 0
 
 
 @dataclass(frozen=True)
@@ -90,6 +94,8 @@ class _Split:
 
 def gather(layout: Layout, source: Path, options: Options, tell: Progress) -> Gathered:
     """The set in a pickle, or in a folder that holds it; raises EvalsetError for what is not as described above."""
+    if options.limit < 0:
+        raise UsageError(f"limit={options.limit} is below zero: give a number of samples, or 0")
     path = source / layout.file if source.is_dir() else source
     if not path.is_file():
         raise EvalsetError(f"{path} is missing: {layout.download().words()}")
@@ -101,16 +107,24 @@ def gather(layout: Layout, source: Path, options: Options, tell: Progress) -> Ga
     parts, rejects, changes = {}, list[Change](), list[Change]()
     for split in splits:
         kept, lost, altered = plan(split.name, split.arrays, split.labels, split.ids)
-        parts[split.name] = _part(split, kept)
+        parts[split.name] = _part(split, kept[: options.limit or None])
         rejects, changes = rejects + lost, changes + altered
         tell("check", len(parts), len(splits))
     _refuse_not_finite(rejects, options, path)
     samples = {s.name: len(s.ids) for s in splits}
+    if options.limit:
+        notes.append(f"only the first {options.limit:,} samples of each split are taken (limit): a trial")
     return Gathered(
         class_names=layout.classes,
         fields=tuple(Field(m, (STEPS, features[m]), steps=True) for m in MODALITIES),
         splits=parts,
-        settings={"origin": "multibench", "rules": RULES, "steps": STEPS, "not_finite": options.not_finite},
+        settings={
+            "origin": "multibench",
+            "rules": RULES,
+            "steps": STEPS,
+            "not_finite": options.not_finite,
+            "limit": options.limit,
+        },
         found={"samples": samples, "total": sum(samples.values()), "features": features},
         notes=tuple(notes),
         rejects=tuple(rejects),

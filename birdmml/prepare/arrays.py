@@ -7,7 +7,6 @@ progress) -> Gathered`, which reads and checks the provider's files; PUBLISHED, 
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,14 +19,14 @@ import pyarrow.parquet as pq
 from birdmml import __version__, files, settings
 from birdmml.arrays import KIND, Field, Gathered, Part, Progress, digest, schema, table
 from birdmml.arrayset import SCHEMA_VERSION, read_manifest
-from birdmml.errors import EvalsetError
+from birdmml.build.place import Place
+from birdmml.errors import BuildError, EvalsetError
+from birdmml.manifest import MANIFEST
 from birdmml.prepare import _arrays_report as report
 
 COLLECTION = "samples"
 SHARD_BYTES = 256 << 20
 GROUP_BYTES = 16 << 20
-_OURS = {"data", "report", "manifest.json"}
-_SHARD = re.compile(r"[a-z]+-\d{5}-of-\d{5}\.parquet(\.part)?")
 
 
 @dataclass(frozen=True)
@@ -47,43 +46,41 @@ def prepare(
 ) -> Prepared:
     """Write the set that `module` finds in `source` to the folder `out`.
 
-    `options` override the fields of the module's `Options`. The same files and options give the same bytes. A run
-    that is cut short leaves no manifest; the next one begins anew. Raises UsageError for an option that does
-    not exist, EvalsetError for files that are not the provider's and for an `out` that holds something else.
+    `options` override the fields of the module's `Options`. The same files and options give the same bytes. `out` is
+    as it was until the new set is complete. Raises UsageError for an option that does not exist, EvalsetError for
+    files that are not the provider's, BuildError where `out` cannot be written or holds something else.
     """
     tell: Progress = progress or (lambda stage, done, total: None)
     chosen = settings.override(module.Options(), [f"{k}={v}" for k, v in options.items()])
     name = module.__name__.rpartition(".")[2]
-    _check_out(out, name)
+    with Place(out, lambda folder: _name_of(folder) == name) as place:
+        try:
+            return _prepare(module, name, source, place, chosen, tell)
+        except OSError as e:
+            raise BuildError(place.disk_words(e)) from e
+
+
+def _prepare(
+    module: ModuleType, name: str, source: Path, place: Place, chosen: Any, tell: Progress
+) -> Prepared:
     gathered: Gathered = module.gather(source, chosen, tell)
     _check_complete(gathered, name)
-    folder = out / "data" / COLLECTION
-    old = _shards(folder)
-    for path in (out / "manifest.json", *old):
-        path.unlink(missing_ok=True)
-    splits = {split: _write(part, gathered, folder, split, tell) for split, part in gathered.splits.items()}
+    place.prepare("")  # Made anew each time: it takes minutes at most.
+    root = place.dataset
+    splits = {split: _write(part, gathered, root, split, tell) for split, part in gathered.splits.items()}
     manifest = _describe(module, name, gathered, splits)
-    report.write(out / "report", manifest, gathered)
-    files.write_json(out / "manifest.json", manifest)
-    return Prepared(out, manifest)
+    report.write(root / "report", manifest, gathered)
+    files.write_json(root / MANIFEST, manifest)
+    place.commit()
+    return Prepared(place.out, manifest)
 
 
-def _check_out(out: Path, name: str) -> None:
-    """Only nothing, or an earlier or unfinished `name`, may be written over."""
-    if out.exists() and not out.is_dir():
-        raise EvalsetError(f"--out {out} is a file: name a folder")
-    there = {p.name for p in out.iterdir() if not p.name.startswith(".")} if out.is_dir() else set()
-    if foreign := sorted(there - _OURS):
-        raise EvalsetError(f"--out {out} holds {foreign[0]}, which is no part of a set: name another folder")
-    if "manifest.json" in there and (found := _name_of(out)) != name:
-        raise EvalsetError(f"--out {out} holds {found}, not {name}: name another folder, or delete this one")
-
-
-def _name_of(out: Path) -> str:
+def _name_of(folder: Path) -> str:
+    """Which prepared set a folder holds; "" if none."""
     try:
-        return str(read_manifest(out).get("name"))
+        return str(read_manifest(folder).get("name"))
     except EvalsetError:
-        return "the manifest.json of something else"
+        return ""
 
 
 def _check_complete(gathered: Gathered, name: str) -> None:
@@ -92,20 +89,12 @@ def _check_complete(gathered: Gathered, name: str) -> None:
             raise EvalsetError(f"{name}: no sample of {split} is left: see the publisher's files")
 
 
-def _shards(folder: Path) -> list[Path]:
-    """What earlier runs left in `folder`; raises EvalsetError for a file that no run has written."""
-    found = sorted(folder.glob("*")) if folder.is_dir() else []
-    for path in found:
-        if not _SHARD.fullmatch(path.name):
-            raise EvalsetError(f"{path} is no part of a set: move it, or name another folder with --out")
-    return found
-
-
-def _write(part: Part, gathered: Gathered, folder: Path, split: str, tell: Progress) -> dict[str, Any]:
+def _write(part: Part, gathered: Gathered, root: Path, split: str, tell: Progress) -> dict[str, Any]:
     """The shards of one split, each whole or absent."""
     per_row = sum(f.bytes for f in gathered.fields)
     step = max(1, SHARD_BYTES // per_row)
     starts = range(0, part.rows, step)
+    folder = root / "data" / COLLECTION
     shards = []
     for number, start in enumerate(starts):
         path = folder / f"{split}-{number:05d}-of-{len(starts):05d}.parquet"
@@ -113,7 +102,7 @@ def _write(part: Part, gathered: Gathered, folder: Path, split: str, tell: Progr
         with files.atomic_write(path, sync_name=False) as f:
             hashed = files.HashingWriter(f)
             _write_groups(hashed, part, gathered, start, stop)
-        place = path.relative_to(folder.parent.parent).as_posix()
+        place = path.relative_to(root).as_posix()
         shards.append(
             {"path": place, "rows": stop - start, "bytes": hashed.size, "sha256": hashed.hexdigest()}
         )

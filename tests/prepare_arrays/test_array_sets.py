@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 import subprocess
@@ -18,7 +19,7 @@ from helpers import tree
 from birdmml import discover, files
 from birdmml.arrays import Field, Rows, fields_of, joined, schema, table
 from birdmml.arrayset import ArraySet
-from birdmml.errors import EvalsetError, UsageError
+from birdmml.errors import BuildError, EvalsetError, UsageError
 from birdmml.prepare import arrays as writer
 
 NAMES = [
@@ -118,53 +119,59 @@ def test_other_engines_read_them(engine: str, root: Path) -> None:
     if engine == "polars":
         values = library.read_parquet(path)["audio"][0].to_list()
     else:
-        values = library.sql(f"select audio from '{path}' limit 1").fetchone()[0]
+        values = library.sql(f"select audio from '{path}' limit 1").fetchall()[0][0]
     np.testing.assert_array_equal(np.float32(values), ArraySet.open(root).arrays("test")["audio"][0].ravel())
 
 
-def test_a_run_that_is_cut_short_leaves_no_manifest_and_the_next_one_mends_it(
-    monkeypatch: pytest.MonkeyPatch, root: Path
-) -> None:
+def test_a_run_that_is_cut_short_leaves_what_was_there(root: Path, tmp_path: Path) -> None:
     module = discover.load("evaluation set", "mosi")
-    source = module.fake(root.parent / "fake", 1)
+    source = module.fake(tmp_path / "fake", 2)
     before = tree(root)
 
     def stop(stage: str, done: int, total: int) -> None:
         if stage == "write validation":
             raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
-        writer.prepare(module, source, root, {}, stop)
-    assert not (root / "manifest.json").exists()
-    with pytest.raises(EvalsetError, match="no manifest.json"):
-        ArraySet.open(root)
-    (root / "data/samples/test-00007-of-00009.parquet").write_bytes(b"of an earlier run")
-    (root / "data/samples/test-00008-of-00009.parquet.part").write_bytes(b"of an earlier run")
-    writer.prepare(module, source, root, {})
+    for out in (root, tmp_path / "new"):
+        with pytest.raises(KeyboardInterrupt):
+            writer.prepare(module, source, out, {}, stop)
     assert tree(root) == before
+    assert not (tmp_path / "new").exists()
+    assert not list(tmp_path.glob("*.partial"))
+    writer.prepare(module, source, root, {})
+    ArraySet.open(root).validate()
+    assert tree(root).keys() == before.keys()
+    assert tree(root) != before
 
 
 def test_what_is_not_ours_is_not_written_over(root: Path, tmp_path: Path) -> None:
     mosi, mustard = (discover.load("evaluation set", n) for n in ("mosi", "mustard"))
-    source = mosi.fake(tmp_path / "fake", 1)
     before = tree(root)
-    with pytest.raises(EvalsetError, match="holds mosi, not mustard"):
-        writer.prepare(mustard, source, root, {})
-    (root / "thesis.doc").write_text("years of work")
-    with pytest.raises(EvalsetError, match=r"holds thesis.doc"):
-        writer.prepare(mosi, source, root, {})
-    (root / "thesis.doc").rename(root / "data/samples/thesis.doc")
-    with pytest.raises(EvalsetError, match=r"thesis.doc is no part"):
-        writer.prepare(mosi, source, root, {})
-    (root / "data/samples/thesis.doc").unlink()
+    with pytest.raises(BuildError, match="nothing was changed"):
+        writer.prepare(mustard, mustard.fake(tmp_path / "mustard", 1), root, {})
+    assert tree(root) == before
+    source = mosi.fake(tmp_path / "fake", 1)
     (root / "manifest.json").write_text("{}")
-    with pytest.raises(EvalsetError, match="something else"):
+    with pytest.raises(BuildError, match="nothing was changed"):
         writer.prepare(mosi, source, root, {})
-    with pytest.raises(EvalsetError, match="is a file"):
+    with pytest.raises(BuildError, match="is a file"):
         writer.prepare(mosi, source, root / "manifest.json", {})
-    assert {k: v for k, v in tree(root).items() if k != "manifest.json"} == {
-        k: v for k, v in before.items() if k != "manifest.json"
-    }
+    assert tree(root).keys() == before.keys()
+
+
+def test_a_disk_that_does_not_take_it_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, root: Path, tmp_path: Path
+) -> None:
+    mosi = discover.load("evaluation set", "mosi")
+    before = tree(root)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(writer, "_write_groups", full)
+    with pytest.raises(BuildError, match="the disk is full"):
+        writer.prepare(mosi, mosi.fake(tmp_path / "fake", 1), root, {})
+    assert tree(root) == before
 
 
 def test_validate_names_what_is_wrong(root: Path) -> None:
@@ -289,7 +296,7 @@ def test_counts_that_differ_are_told() -> None:
 
 @pytest.mark.drill
 @pytest.mark.parametrize("after", ("write train", "write test"))
-def test_a_kill_leaves_no_manifest(after: str, root: Path, tmp_path: Path) -> None:
+def test_a_kill_leaves_what_was_there(after: str, root: Path, tmp_path: Path) -> None:
     module = discover.load("evaluation set", "mosi")
     source = module.fake(tmp_path / "fake", 1)
     before = tree(root)
@@ -300,6 +307,6 @@ def test_a_kill_leaves_no_manifest(after: str, root: Path, tmp_path: Path) -> No
         "prepare(mosi, Path(sys.argv[1]), Path(sys.argv[2]), {}, kill)\n"
     )
     assert subprocess.run([sys.executable, "-c", code, str(source), str(root)]).returncode == -9
-    assert not (root / "manifest.json").exists()
+    assert tree(root) == before
     writer.prepare(module, source, root, {})
     assert tree(root) == before

@@ -152,6 +152,18 @@ def test_ids_of_any_kind_stay_unique_and_printable(tmp_path: Path) -> None:
     assert found.ids("train") == ("train-00000-same", "train-00001-same", "train-00002-same")
 
 
+def test_a_limit_takes_the_first_samples_and_says_so(tmp_path: Path) -> None:
+    data = content()
+    data["test"]["text"][0] = 0
+    found = ready(data, tmp_path, limit="2")
+    assert found.ids("test") == ("test-00001-v1", "test-00002-v2")
+    assert found.rows("train") == 2
+    assert found.manifest["found"]["samples"]["train"] == 3
+    assert any("only the first 2 samples" in d for d in found.manifest["differences"])
+    with pytest.raises(UsageError, match="limit=-1"):
+        ready(data, tmp_path, limit="-1")
+
+
 def test_other_keys_are_noted(tmp_path: Path) -> None:
     data = content()
     data["mean"] = {}
