@@ -1,1 +1,1 @@
-"""Evaluation sets from the user's own copies: read, checked against what is published, written as Parquet."""
+"""A user's own copy of an evaluation set -> one folder of parquet, made once and read by `birdmml.prepared`."""
