@@ -19,7 +19,7 @@ GROUND = (
 )
 FIRST = """
     media demo fetch sources build audit load evalsets metrics suites results outcomes salvage paper protocols
-    prepare prepared arrays unpickle corrupt gallery compare
+    prepare prepared arrays arrayset unpickle corrupt gallery compare
 """
 SECOND = "nn methods checkpoint train training embed embedded materials models figures picture evaluate xor"
 FLOORS = {

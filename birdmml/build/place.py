@@ -7,8 +7,10 @@ data.old/        the old dataset, for the instant between two renames
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -22,9 +24,13 @@ _MARK = ".birdmml-build"
 
 
 class Place:
-    """Owns `out` for the time of one build; raises BuildError if it may not or cannot."""
+    """Owns `out` for the time of one build; raises BuildError if it may not or cannot.
 
-    def __init__(self, out: Path) -> None:
+    `owned` says of a folder that is in the way whether it holds what may be replaced.
+    """
+
+    def __init__(self, out: Path, owned: Callable[[Path], bool] = is_dataset) -> None:
+        self._owned = owned
         self.out = out.expanduser().resolve()
         self.work = self.out.with_name(self.out.name + ".partial")
         self.old = self.work / "old"
@@ -81,6 +87,16 @@ class Place:
         else:
             shutil.rmtree(self.work, ignore_errors=True)
 
+    def disk_words(self, error: OSError) -> str:
+        """One line about what the disk would not do, with the next step."""
+        where = error.filename or self.work
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            return (
+                f"the disk is full at {where}: {self.out} is as it was; free some space and run the same command "
+                "again (finished work is kept), or choose another --out"
+            )
+        return f"{where}: {error.strerror or error}; {self.out} is as it was; mend it and run the same command again"
+
     def _check_out(self) -> None:
         if not self.out.name:
             raise BuildError(f"--out {self.out} is the root of a file system: name a folder of its own")
@@ -90,7 +106,7 @@ class Place:
             occupied = self.out.is_dir() and any(self.out.iterdir())
         except OSError as e:
             raise BuildError(f"--out {self.out} cannot be read ({e.strerror}): choose another folder") from e
-        if occupied and not is_dataset(self.out):
+        if occupied and not self._owned(self.out):
             raise BuildError(
                 f"--out {self.out} exists and is not a birdmml dataset: nothing was changed; name a new folder, "
                 "or empty this one yourself"

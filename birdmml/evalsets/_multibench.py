@@ -1,0 +1,299 @@
+"""MultiBench's pickles of affect: vision, audio and text of one speaker, step by step; their loading rules.
+
+{"train", "valid", "test"} -> {"vision", "audio", "text", "labels", "id"}; the arrays are [N, T, F]. The rules are
+those of the authors' loaders: a sample whose text sums to 0 is left out; -inf in audio becomes 0; the rows before
+the first row of text that is not zero go, in all three; 50 steps stay; fewer are filled up with zeros at the end.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from birdmml import unpickle
+from birdmml.arrays import Change, Field, Gathered, Part, Progress, Rows
+from birdmml.errors import EvalsetError, UsageError
+from birdmml.evalsets._download import Download, is_fake, mark
+
+MODALITIES = ("vision", "audio", "text")
+KEYS = (*MODALITIES, "labels", "id")
+SPLITS = {"train": "train", "valid": "validation", "test": "test"}
+STEPS = 50
+RULES = (
+    "samples whose text sums to 0 left out; audio -inf -> 0; rows before the first row of text that is not zero"
+    " left out in all three; cut to 50 steps; zeros at the end; float32"
+)
+URL = "https://github.com/pliang279/MultiBench"
+_LONGEST_ID = 80
+
+Array = NDArray[Any]
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Options:
+    """`not_finite`: what to do with samples that hold NaN or infinity: refuse the file, or leave them out, listed.
+
+    `limit` takes the first samples of each split, for a trial; 0 takes all.
+    """
+
+    not_finite: Literal["refuse", "drop"] = "refuse"
+    limit: int = 0
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One pickle: its name, its features by modality, its classes, and the class of a label as written.
+
+    `label` gives None for a value that the provider never writes.
+    """
+
+    file: str
+    features: Mapping[str, int]
+    classes: tuple[str, ...]
+    label: Callable[[float], int | None]
+
+    def download(self) -> Download:
+        """What the user gets; the publisher states neither size nor hash."""
+        return Download(self.file, "size not published", "", URL, "for research, see the dataset's own terms")
+
+
+def two_classes(value: float) -> int | None:
+    """UR-FUNNY's and MUStARD's labels: -1 is written where 0 is meant."""
+    return {-1.0: 0, 0.0: 0, 1.0: 1}.get(value)
+
+
+def sentiment(value: float) -> int | None:
+    """MOSI's labels, -3 to 3: 0 below zero, else 1."""
+    return int(value >= 0) if np.isfinite(value) else None
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Where a kept sample lies in its split, and its first row that is used."""
+
+    index: int
+    id: str
+    start: int
+    label: int
+
+
+@dataclass(frozen=True)
+class _Split:
+    name: str
+    arrays: Mapping[str, Array]
+    labels: NDArray[np.int64]
+    ids: tuple[str, ...]
+
+
+def gather(layout: Layout, source: Path, options: Options, tell: Progress) -> Gathered:
+    """The set in a pickle, or in a folder that holds it; raises EvalsetError for what is not as described above."""
+    if options.limit < 0:
+        raise UsageError(f"limit={options.limit} is below zero: give a number of samples, or 0")
+    path = source / layout.file if source.is_dir() else source
+    if not path.is_file():
+        raise EvalsetError(f"{path} is missing: {layout.download().words()}")
+    tell("read", 0, 1)
+    content = unpickle.load(path)
+    tell("read", 1, 1)
+    splits, notes = _splits(content, layout, path)
+    features = _features(splits, path)
+    parts, rejects, changes = {}, list[Change](), list[Change]()
+    for split in splits:
+        kept, lost, altered = plan(split.name, split.arrays, split.labels, split.ids)
+        parts[split.name] = _part(split, kept[: options.limit or None])
+        rejects, changes = rejects + lost, changes + altered
+        tell("check", len(parts), len(splits))
+    _refuse_not_finite(rejects, options, path)
+    samples = {s.name: len(s.ids) for s in splits}
+    if options.limit:
+        notes.append(f"only the first {options.limit:,} samples of each split are taken (limit): a trial")
+    return Gathered(
+        class_names=layout.classes,
+        fields=tuple(Field(m, (STEPS, features[m]), steps=True) for m in MODALITIES),
+        splits=parts,
+        settings={"origin": "multibench", "rules": RULES, "steps": STEPS, **asdict(options)},
+        found={"samples": samples, "total": sum(samples.values()), "features": features},
+        notes=tuple(notes),
+        rejects=tuple(rejects),
+        changes=tuple(changes),
+        demo=is_fake(path),
+    )
+
+
+def plan(
+    split: str, arrays: Mapping[str, Array], labels: NDArray[np.int64], ids: tuple[str, ...]
+) -> tuple[list[Sample], list[Change], list[Change]]:
+    """(samples kept, samples left out, what is changed) of one split."""
+    kept, lost, altered = [], list[Change](), list[Change]()
+    for i, name in enumerate(ids):
+        text = arrays["text"][i]
+        with np.errstate(all="ignore"):  # Infinities in a sum are listed below, not warned of.
+            total = text.sum()
+        if total == 0:
+            how = "all its rows are zero" if not text.any() else "its rows cancel out"
+            lost.append(Change(split, name, "empty_text", f"the text sums to 0: {how}"))
+            continue
+        sample = Sample(i, name, int(text.any(axis=1).argmax()), int(labels[i]))
+        if bad := [m for m in MODALITIES if not np.isfinite(steps(arrays[m][i], m, sample.start)).all()]:
+            lost.append(Change(split, name, "not_finite", f"NaN or infinity in {', '.join(bad)}"))
+            continue
+        altered += [Change(split, name, *what) for what in _changes(arrays, sample)]
+        kept.append(sample)
+    return kept, lost, altered
+
+
+def steps(array: Array, modality: str, start: int) -> Floats:
+    """Rows [T, F] of one sample as they are stored [50, F]: from `start` on, cut or filled with zeros."""
+    out = np.zeros((STEPS, array.shape[1]), dtype=np.float32)
+    rows = array[start : start + STEPS]
+    with np.errstate(over="ignore"):  # What float32 cannot hold becomes infinity, and is listed as such.
+        out[: len(rows)] = rows
+    if modality == "audio":
+        out[: len(rows)][np.isneginf(rows)] = 0.0
+    return out
+
+
+def real_steps(array: Floats) -> int:
+    """How many steps of [T, F] come before the zeros at its end: what anyone can see in this modality alone."""
+    real = np.flatnonzero(np.any(array, axis=1))
+    return int(real[-1]) + 1 if len(real) else 0
+
+
+def _changes(arrays: Mapping[str, Array], sample: Sample) -> Iterator[tuple[str, str]]:
+    total = arrays["text"].shape[1]
+    if sample.start:
+        yield "leading_rows", f"{sample.start} of {total} rows come before the text"
+    if (over := total - sample.start - STEPS) > 0:
+        yield "cut", f"{over} rows beyond {STEPS} steps"
+    rows = arrays["audio"][sample.index][sample.start : sample.start + STEPS]
+    if infinite := int(np.isneginf(rows).sum()):
+        yield "audio_minus_infinity", f"{infinite} values became 0"
+
+
+def _part(split: _Split, kept: list[Sample]) -> Part:
+    def read(start: int, stop: int) -> Rows:
+        chosen = kept[start:stop]
+        made = {
+            m: np.stack([steps(split.arrays[m][s.index], m, s.start) for s in chosen]) for m in MODALITIES
+        }
+        lengths = {m: np.array([real_steps(x) for x in array], np.int32) for m, array in made.items()}
+        labels = np.array([s.label for s in chosen], dtype=np.int64)
+        return Rows(tuple(s.id for s in chosen), labels, made, lengths)
+
+    return Part(len(kept), read)
+
+
+def _splits(content: Any, layout: Layout, path: Path) -> tuple[list[_Split], list[str]]:
+    """The three splits with checked shapes, and notes on what else the file holds."""
+    if not isinstance(content, dict) or (missing := set(SPLITS) - set(content)):
+        have = sorted(map(str, content)) if isinstance(content, dict) else type(content).__name__
+        lacks = f"lacks {', '.join(sorted(missing))}" if isinstance(content, dict) else "is no dictionary"
+        raise EvalsetError(
+            f"{path} {lacks} (found: {have}): expected train, valid and test; get {layout.file}"
+        )
+    notes = [f"the key {key!r} is not used" for key in content if key not in SPLITS]
+    for given in SPLITS:
+        keys = content[given].keys() if isinstance(content[given], dict) else ()
+        if lacking := [k for k in KEYS if k not in keys]:
+            raise EvalsetError(f"{path}: {given} lacks {', '.join(lacking)}: get {layout.file} again")
+        notes += [f"the key {key!r} of {given} is not used" for key in keys if key not in KEYS]
+    return [_split(given, name, content[given], layout, path) for given, name in SPLITS.items()], notes
+
+
+def _split(given: str, name: str, content: Mapping[str, Any], layout: Layout, path: Path) -> _Split:
+    where = f"{path}: {given}"
+    arrays = {m: content[m] for m in MODALITIES}
+    for m, array in arrays.items():
+        if not isinstance(array, np.ndarray) or array.ndim != 3 or array.dtype.kind not in "fiu":
+            found = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
+            raise EvalsetError(f"{where}.{m} is {found}, expected numbers [N, T, F]: get {layout.file} again")
+    if len(shapes := {array.shape[:2] for array in arrays.values()}) != 1:
+        listed = ", ".join(f"{m} {array.shape}" for m, array in arrays.items())
+        raise EvalsetError(f"{where} has unequal samples or steps ({listed}), {len(shapes)} kinds: "
+                           f"get the aligned {layout.file}")  # fmt: skip
+    n = len(arrays["text"])
+    return _Split(
+        name, arrays, _labels(content["labels"], n, layout, where), _ids(content["id"], n, name, where)
+    )
+
+
+def _labels(found: Any, n: int, layout: Layout, where: str) -> NDArray[np.int64]:
+    try:
+        values = np.asarray(found, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError) as e:
+        raise EvalsetError(f"{where}.labels are no numbers ({e}): get {layout.file} again") from e
+    if values.size != n or values.shape[:1] != (n,):
+        raise EvalsetError(
+            f"{where}.labels have the shape {values.shape} for {n} samples: get {layout.file} again"
+        )
+    out = [layout.label(float(v)) for v in values.reshape(-1)]
+    if None in out:
+        bad = out.index(None)
+        raise EvalsetError(f"{where}.labels[{bad}] is {values.reshape(-1)[bad]}: get {layout.file} again")
+    return np.array(out, dtype=np.int64)
+
+
+def _ids(found: Any, n: int, split: str, where: str) -> tuple[str, ...]:
+    """Unique ids: the split, the place in it, and what the file calls the sample."""
+    if not isinstance(found, np.ndarray | list | tuple) or len(found) != n:
+        have = len(found) if isinstance(found, np.ndarray | list | tuple) else type(found).__name__
+        raise EvalsetError(f"{where}.id has {have} entries for {n} samples: get the file again")
+    return tuple(f"{split}-{i:05d}-{_word(given)}" for i, given in enumerate(found))
+
+
+def _word(given: Any) -> str:
+    parts = (
+        given if isinstance(given, list | tuple) else np.atleast_1d(np.asarray(given, dtype=object)).ravel()
+    )
+    words = [p.decode("latin1") if isinstance(p, bytes) else str(p) for p in parts]
+    clean = "_".join(words)[:_LONGEST_ID]
+    return "".join(c if c.isprintable() else "?" for c in clean)
+
+
+def _features(splits: list[_Split], path: Path) -> dict[str, int]:
+    found = {m: {s.arrays[m].shape[2] for s in splits} for m in MODALITIES}
+    for m, sizes in found.items():
+        if len(sizes) != 1 or 0 in sizes:
+            raise EvalsetError(f"{path}: {m} has {sorted(sizes)} features in its splits: get the file again")
+    return {m: sizes.pop() for m, sizes in found.items()}
+
+
+def _refuse_not_finite(rejects: list[Change], options: Options, path: Path) -> None:
+    bad = [r for r in rejects if r.reason == "not_finite"]
+    if bad and options.not_finite == "refuse":
+        first = "; ".join(f"{r.id}: {r.detail}" for r in bad[:3])
+        raise EvalsetError(
+            f"{path}: {len(bad)} samples hold NaN or infinity ({first}{'; ...' if len(bad) > 3 else ''}): get the "
+            "file again, or leave them out, listed, with the option not_finite=drop"
+        )
+
+
+def fake(layout: Layout, root: Path, seed: int) -> Path:
+    """The true layout in kilobytes: 30 samples of up to 10 steps that share a topic; returns `root`.
+
+    One sample of train has no text, one of test has -inf in its audio, and the text starts late in most.
+    """
+    rng = np.random.default_rng([seed, *layout.file.encode()])
+    mixing = {m: rng.standard_normal((4, size)) for m, size in layout.features.items()}
+    content = {}
+    for given, n in zip(SPLITS, (16, 6, 8), strict=True):
+        topic = rng.standard_normal((n, 10, 4)) * 0.2 + rng.standard_normal((n, 1, 4))
+        late = rng.integers(0, 6, n)
+        for i, start in enumerate(late):
+            topic[i, :start] = 0
+        data: dict[str, Any] = {m: (topic @ mix).astype(np.float32) for m, mix in mixing.items()}
+        data["labels"] = np.where(topic.sum(axis=(1, 2)) > 0, 1.0, -1.0)[:, None]
+        data["id"] = np.array([f"fake{seed}_{given}_{i}" for i in range(n)])
+        content[given] = data
+    content["train"]["text"][1] = 0
+    content["test"]["audio"][2, -1, 0] = -np.inf
+    mark(root)
+    (root / layout.file).write_bytes(pickle.dumps(content, protocol=4))
+    return root

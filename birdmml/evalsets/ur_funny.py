@@ -1,0 +1,40 @@
+"""UR-FUNNY: vision, audio and text of punchlines, for retrieval (MultiBench's pickle; the user's own copy)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from birdmml.arrays import Gathered, Progress
+from birdmml.evalsets import _multibench as multibench
+from birdmml.schema import Card
+
+CARD = Card(
+    summary="16,514 punchlines of talks, and lines that are none, as features of vision, audio and text.",
+    license="research only, no redistribution",
+    citation="Hasan et al., UR-FUNNY, EMNLP 2019 (arXiv 1904.06618), as packed by Liang et al., MultiBench,"
+    " NeurIPS 2021 (arXiv 2107.07502)",
+    url=multibench.URL,
+    modalities=multibench.MODALITIES,
+)
+KIND = "arrays"
+PROMPT = "{common_name}"
+LAYOUT = multibench.Layout(
+    "humor.pkl",
+    {"vision": 371, "audio": 81, "text": 300},
+    ("not humorous", "humorous"),
+    multibench.two_classes,
+)
+DOWNLOAD = LAYOUT.download()
+# MultiBench's paper gives the total, not the splits.
+PUBLISHED = {"total": 16514, "features": dict(LAYOUT.features)}
+Options = multibench.Options
+
+
+def gather(source: Path, options: multibench.Options, tell: Progress) -> Gathered:
+    """The set in `humor.pkl`, or in a folder that holds it."""
+    return multibench.gather(LAYOUT, source, options, tell)
+
+
+def fake(root: Path, seed: int) -> Path:
+    """The true layout in kilobytes; returns `root`."""
+    return multibench.fake(LAYOUT, root, seed)

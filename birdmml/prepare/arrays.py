@@ -1,0 +1,167 @@
+"""Evaluation sets of numbers to Parquet: streamed in blocks, counted against what is published, manifest last.
+
+A module with KIND = "arrays" brings `Options`, a frozen dataclass of what users may set; `gather(source, options,
+progress) -> Gathered`, which reads and checks the provider's files; PUBLISHED, the provider's counts; DOWNLOAD; and
+`fake(root, seed)`, the provider's layout in kilobytes.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from birdmml import __version__, files, settings
+from birdmml.arrays import KIND, Field, Gathered, Part, Progress, digest, schema, table
+from birdmml.arrayset import SCHEMA_VERSION, read_manifest
+from birdmml.build.place import Place
+from birdmml.errors import BuildError, EvalsetError
+from birdmml.manifest import MANIFEST
+from birdmml.prepare import _arrays_report as report
+
+COLLECTION = "samples"
+SHARD_BYTES = 256 << 20
+GROUP_BYTES = 16 << 20
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A finished set: its folder and its manifest."""
+
+    root: Path
+    manifest: Mapping[str, Any]
+
+
+def prepare(
+    module: ModuleType,
+    source: Path,
+    out: Path,
+    options: Mapping[str, str],
+    progress: Progress | None = None,
+) -> Prepared:
+    """Write the set that `module` finds in `source` to the folder `out`.
+
+    `options` override the fields of the module's `Options`. The same files and options give the same bytes. `out` is
+    as it was until the new set is complete. Raises UsageError for an option that does not exist, EvalsetError for
+    files that are not the provider's, BuildError where `out` cannot be written or holds something else.
+    """
+    tell: Progress = progress or (lambda stage, done, total: None)
+    chosen = settings.override(module.Options(), [f"{k}={v}" for k, v in options.items()])
+    name = module.__name__.rpartition(".")[2]
+    with Place(out, lambda folder: _name_of(folder) == name) as place:
+        try:
+            return _prepare(module, name, source, place, chosen, tell)
+        except OSError as e:
+            raise BuildError(place.disk_words(e)) from e
+
+
+def _prepare(
+    module: ModuleType, name: str, source: Path, place: Place, chosen: Any, tell: Progress
+) -> Prepared:
+    gathered: Gathered = module.gather(source, chosen, tell)
+    _check_complete(gathered, name)
+    place.prepare("")  # Made anew each time: it takes minutes at most.
+    root = place.dataset
+    splits = {split: _write(part, gathered, root, split, tell) for split, part in gathered.splits.items()}
+    manifest = _describe(module, name, gathered, splits)
+    report.write(root / "report", manifest, gathered)
+    files.write_json(root / MANIFEST, manifest)
+    place.commit()
+    return Prepared(place.out, manifest)
+
+
+def _name_of(folder: Path) -> str:
+    """Which prepared set a folder holds; "" if none."""
+    try:
+        return str(read_manifest(folder).get("name"))
+    except EvalsetError:
+        return ""
+
+
+def _check_complete(gathered: Gathered, name: str) -> None:
+    for split, part in gathered.splits.items():
+        if part.rows == 0:
+            raise EvalsetError(f"{name}: no sample of {split} is left: see the publisher's files")
+
+
+def _write(part: Part, gathered: Gathered, root: Path, split: str, tell: Progress) -> dict[str, Any]:
+    """The shards of one split, each whole or absent."""
+    per_row = sum(f.bytes for f in gathered.fields)
+    step = max(1, SHARD_BYTES // per_row)
+    starts = range(0, part.rows, step)
+    folder = root / "data" / COLLECTION
+    shards = []
+    for number, start in enumerate(starts):
+        path = folder / f"{split}-{number:05d}-of-{len(starts):05d}.parquet"
+        stop = min(start + step, part.rows)
+        with files.atomic_write(path, sync_name=False) as f:
+            hashed = files.HashingWriter(f)
+            _write_groups(hashed, part, gathered, start, stop)
+        place = path.relative_to(root).as_posix()
+        shards.append(
+            {"path": place, "rows": stop - start, "bytes": hashed.size, "sha256": hashed.hexdigest()}
+        )
+        tell(f"write {split}", stop, part.rows)
+    files.sync_folder(folder)
+    return {"rows": part.rows, "shards": shards}
+
+
+def _write_groups(f: Any, part: Part, gathered: Gathered, start: int, stop: int) -> None:
+    step = max(1, GROUP_BYTES // sum(x.bytes for x in gathered.fields))
+    with _writer(f, gathered.fields) as writer:
+        for at in range(start, stop, step):
+            rows = part.read(at, min(at + step, stop))
+            writer.write_table(table(rows, gathered.fields, gathered.class_names), row_group_size=step)
+
+
+def _writer(f: Any, fields: Sequence[Field]) -> pq.ParquetWriter:
+    return pq.ParquetWriter(
+        f, schema(fields), compression="zstd", use_dictionary=["class_name"], write_page_index=True
+    )
+
+
+def _describe(module: ModuleType, name: str, gathered: Gathered, splits: Mapping[str, Any]) -> dict[str, Any]:
+    collections = {COLLECTION: {"kind": KIND, "splits": dict(splits)}}
+    published = dict(module.PUBLISHED)
+    chosen = dict(gathered.settings)
+    return {
+        "birdmml_version": __version__,
+        "kind": "evaluation set",
+        "schema_version": SCHEMA_VERSION,
+        "name": name,
+        "demo": gathered.demo,
+        "classes": list(gathered.class_names),
+        "collections": collections,
+        "published": published,
+        "found": dict(gathered.found),
+        "differences": [*differences(published, gathered.found), *gathered.notes],
+        "left_out": dict(Counter(c.reason for c in gathered.rejects)),
+        "changed": dict(Counter(c.reason for c in gathered.changes)),
+        "settings": chosen,
+        "digest": digest(gathered.class_names, chosen, collections),
+    }
+
+
+def differences(published: Mapping[str, Any], found: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """One line for each published count that was not found: "samples.test: 686 published, 685 found"."""
+    return list(_differences(published, found, prefix))
+
+
+def _differences(published: Mapping[str, Any], found: Mapping[str, Any], prefix: str) -> Iterator[str]:
+    for key, value in published.items():
+        here = found.get(key)
+        if isinstance(value, Mapping):
+            yield from _differences(value, here if isinstance(here, Mapping) else {}, f"{prefix}{key}.")
+        elif here != value:
+            yield f"{prefix}{key}: {_words(value)} published, {_words(here)} found"
+
+
+def _words(value: Any) -> str:
+    if value is None:
+        return "none"
+    return f"{value:,}" if isinstance(value, int) else str(value)
