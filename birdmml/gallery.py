@@ -196,7 +196,7 @@ def _matches(block: Callable[[slice, slice], Floats], n: int, rows: int) -> Floa
     for part in _slices(n, rows):
         scores = block(part, part)
         check_scores(scores, part.stop - part.start, part.stop - part.start)
-        found.append(np.diagonal(scores))
+        found.append(np.diagonal(scores).copy())
     return np.concatenate(found[1:] or found)
 
 

@@ -101,6 +101,22 @@ def test_a_block_stored_by_columns_is_counted_the_same() -> None:
     assert same(plain[0], turned[0]) and same(plain[1], turned[1])
 
 
+def test_a_block_may_reuse_its_buffer() -> None:
+    a, b = unit(50, 8, 5), unit(50, 8, 6)
+    buffer, labels = np.empty(7 * 20, dtype=np.float32), np.arange(50) % 4
+
+    def block(q: slice, t: slice) -> np.ndarray:
+        rows, columns = q.stop - q.start, t.stop - t.start
+        return np.matmul(a[q], b[t].T, out=buffer[: rows * columns].reshape(rows, columns))
+
+    found, plain = rank_both(block, 50, LEVEL, rows=7, columns=20), both(a @ b.T, LEVEL)
+    assert same(found[0], plain[0]) and same(found[1], plain[1])
+    rows = np.empty((10, 50), dtype=np.float32)
+    again = ranks_of_species(lambda q: np.matmul(a[q], b.T, out=rows), labels, labels, LEVEL, rows=10)
+    once = species(a @ b.T, list(labels), list(labels), tolerance=LEVEL)
+    assert again.average_precision == pytest.approx(once.average_precision)
+
+
 def test_the_match_is_never_its_own_rival_though_blocks_round_it_differently() -> None:
     scores = np.eye(6)
 
