@@ -5,8 +5,8 @@
 
 Embeddings are random unit vectors and noisy copies of them, float32. Both ways place every match, query -> target and
 target -> query, and include their matrix products; the argsort is asked in blocks of 1,000 rows, which is kinder to it
-than one of all rows. Every round runs each once; the best round counts, in CPU seconds of the process: the machine may be
-shared. "product" is one matrix product alone.
+than one of all rows. Every round runs each once; the best round counts, in CPU seconds of the process, for the machine
+may be shared. "product" is one matrix product alone.
 """
 
 from __future__ import annotations
