@@ -18,9 +18,9 @@ from birdmml.metrics import BLOCK_ELEMENTS, Floats, Ints, Ranks, check_scores
 
 Doubles = NDArray[np.float64]
 
-# A block of 240 x 8,192 float32 scores is 8 MB: it is counted while it is still in the cache. Counts of columns
+# A block of 240 x 2,000 float32 scores is 2 MB: it is counted while it is still in the cache. Counts of columns
 # add up in bytes, so a block never has more than 255 rows.
-ROWS, COLUMNS, MOST_ROWS = 240, 8192, 255
+ROWS, COLUMNS, MOST_ROWS = 240, 2000, 255
 
 
 @dataclass(frozen=True)
