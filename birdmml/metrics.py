@@ -70,7 +70,7 @@ def rank(
     for start in range(0, n, step):
         part = slice(start, min(start + step, n))
         scores = block(part)
-        _check_scores(scores, part.stop - part.start, candidates)
+        check_scores(scores, part.stop - part.start, candidates)
         own = np.take_along_axis(scores, targets[part, None], axis=1)
         above = (scores > own + tolerance).sum(axis=1)
         out.greater[part] = above
@@ -260,6 +260,7 @@ def _interval(found: NDArray[np.float64], level: float = 0.95) -> tuple[float, f
     return float(low), float(high)
 
 
+<<<<<<< HEAD
 def _k(metric: str) -> int:
     if metric == "accuracy":
         return 1
@@ -271,6 +272,10 @@ def _k(metric: str) -> int:
 
 
 def _check_scores(scores: Floats, rows: int, candidates: int) -> None:
+=======
+def check_scores(scores: Floats, rows: int, candidates: int) -> None:
+    """Raise ResultError for a block that is not [rows, candidates], or holds a score that is not finite."""
+>>>>>>> wt-gallery
     if scores.shape != (rows, candidates):
         raise ResultError(f"a score block has shape {scores.shape}, expected {(rows, candidates)}")
     bad = ~np.isfinite(scores)
@@ -279,3 +284,11 @@ def _check_scores(scores: Floats, rows: int, candidates: int) -> None:
         raise ResultError(
             f"{count} of {scores.size} scores are not finite: the embeddings or the model are broken"
         )
+
+
+def _k(metric: str) -> int:
+    if metric == "accuracy":
+        return 1
+    if found := re.fullmatch(r"recall@([1-9]\d{0,8})", metric):
+        return int(found[1])
+    raise UnknownName("metric", metric, ("accuracy", "recall@1", "recall@5", "recall@10", MEDIAN_RANK))
