@@ -10,14 +10,14 @@ import numpy as np
 
 from birdmml import outcomes
 from birdmml.errors import ResultError
-from birdmml.outcomes import EXP_MEAN, MEAN, Measures, Outcomes, Predictions
+from birdmml.outcomes import EXP_MEAN, MEAN, Measures, Outcomes, Predictions, SpeciesHits
 from birdmml.schema import Figure
-from birdmml.suites._material import Measured, Outcome, Scored
+from birdmml.suites._material import Measured, Outcome, Scored, SpeciesScored
 
 
 def file_name(suite: str, evalset: str, outcome: Outcome) -> str:
     """ "predictions/zero-shot.test-split.A+V.parquet": letters that every file system takes."""
-    task = outcome.task if isinstance(outcome, Scored) else f"{outcome.task}.{outcome.metric}"
+    task = f"{outcome.task}.{outcome.metric}" if isinstance(outcome, Measured) else outcome.task
     plain = re.sub(r"[^A-Za-z0-9+.=-]+", "_", task.replace("->", "-to-"))
     return f"predictions/{suite}.{evalset}.{plain}.parquet"
 
@@ -39,8 +39,9 @@ def joined(runs: Sequence[Outcome], seeds: tuple[int, ...], demo: bool) -> Outco
             EXP_MEAN if first.exponential else MEAN,
             demo,
         )
+    if isinstance(first, SpeciesScored):
+        return _species([run for run in runs if isinstance(run, SpeciesScored)], seeds, demo)
     scored = [run for run in runs if isinstance(run, Scored)]
-    precision = [r.average_precision for r in scored if r.average_precision is not None]
     return Predictions(
         seeds,
         first.candidates,
@@ -51,8 +52,23 @@ def joined(runs: Sequence[Outcome], seeds: tuple[int, ...], demo: bool) -> Outco
         np.stack([r.ties for r in scored]),
         demo,
         first.draws,
-        first.relevant,
-        np.stack(precision) if precision else None,
+    )
+
+
+def _species(runs: Sequence[SpeciesScored], seeds: tuple[int, ...], demo: bool) -> SpeciesHits:
+    first = runs[0]
+    return SpeciesHits(
+        seeds,
+        first.ids,
+        first.targets,
+        tuple(run.predictions for run in runs),
+        np.stack([run.ranks.greater for run in runs]),
+        np.stack([run.ranks.ties for run in runs]),
+        np.stack([run.ranks.level for run in runs]),
+        np.stack([run.ranks.average_precision for run in runs]),
+        first.ranks.relevant,
+        first.ranks.candidates,
+        demo,
     )
 
 

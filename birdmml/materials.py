@@ -111,7 +111,16 @@ def material(
     labels, names = provider.classes(request, limit)
     prompts = class_prompts(embedder, names, request.templates) if request.templates else {}
     subject = provider.subject
-    return Material(subject.label_of(request), found.ids, found.arrays, found.present, labels, names, prompts)
+    return Material(
+        subject.label_of(request),
+        found.ids,
+        found.arrays,
+        found.present,
+        labels,
+        names,
+        prompts,
+        request.frames,
+    )
 
 
 def class_prompts(embedder: Embedder, names: Sequence[str], templates: Sequence[str]) -> Arrays:

@@ -6,7 +6,6 @@ broken at random *in expectation*, so a score that says nothing gives exactly ch
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ Ints = NDArray[np.int64]
 
 BLOCK_ELEMENTS = 2**24
 BOOTSTRAP_SAMPLES = 2000
-MEDIAN_RANK, MEAN_AP, CLASS_MEAN = "median rank", "mAP", "class-mean accuracy"
+MEDIAN_RANK, CLASS_MEAN = "median rank", "class-mean accuracy"
 
 
 @dataclass(frozen=True)
@@ -88,36 +87,14 @@ def outcome(metric: str, greater: Ints, ties: Ints) -> NDArray[np.float64]:
     """Per-item outcomes [...] of "accuracy", "recall@k" or "median rank" (then: ranks, ties at their middle)."""
     if metric == MEDIAN_RANK:
         return 1.0 + greater + ties / 2.0
-    return hit(greater, ties, _k(metric))
+    return hit(greater, ties, cutoff(metric))
 
 
-def chance(metric: str, candidates: int, relevant: Ints | None = None) -> float:
-    """What a score that says nothing gives among C candidates: min(k, C) / C, or the middle rank (C + 1) / 2.
-
-    With `relevant` [N] right candidates an item: the mean over items of 1 - C(C - R, k) / C(C, k), the middle of the
-    best of R, or the expected average precision.
-    """
-    if relevant is None:
-        if metric == MEDIAN_RANK:
-            return (candidates + 1) / 2.0
-        return min(_k(metric), candidates) / candidates
-    counts, times = np.unique(relevant, return_counts=True)
-    each = [_chance(metric, candidates, int(r)) for r in counts]
-    return float(np.average(each, weights=times))
-
-
-def _chance(metric: str, candidates: int, right: int) -> float:
-    c, r = candidates, right
+def chance(metric: str, candidates: int) -> float:
+    """What a score that says nothing gives among C candidates: min(k, C) / C, or the middle rank (C + 1) / 2."""
     if metric == MEDIAN_RANK:
-        return (c + 1) / (r + 1)  # The expected lowest of R ranks drawn from C.
-    if metric == MEAN_AP:
-        # A rank i holds a right one with probability R / C, and (i - 1)(R - 1) / (C - 1) right ones before it.
-        harmonic = float((1.0 / np.arange(1, c + 1)).sum())
-        return harmonic / c + (0.0 if c == 1 else (r - 1) / (c - 1) * (c - harmonic) / c)
-    k = min(_k(metric), c)
-    if k > c - r:
-        return 1.0
-    return -math.expm1(sum(math.log1p(-r / (c - i)) for i in range(k)))
+        return (candidates + 1) / 2.0
+    return min(cutoff(metric), candidates) / candidates
 
 
 def summarise(
@@ -128,14 +105,12 @@ def summarise(
     *,
     clusters: Ints | None = None,
     classes: Ints | None = None,
-    relevant: Ints | None = None,
-    average_precision: NDArray[np.float64] | None = None,
 ) -> Summary:
     """One metric from `greater` and `ties` [S, N] of S seeds on the same N items.
 
     The value is the mean over seeds; `sd` is their sample standard deviation (None with one seed). `clusters` [N]
     are outcomes that are resampled together (the draws of one item); `classes` [N] the items' classes, for the
-    mean over classes; `relevant` [N] and `average_precision` [S, N] where several candidates are right.
+    mean over classes.
     Raises ResultError where there are no items or the counts are impossible.
     """
     if greater.ndim != 2 or greater.shape != ties.shape or greater.size == 0:
@@ -144,18 +119,18 @@ def summarise(
         raise ResultError(f"{metric}: an item counts more than {candidates} candidates, or fewer than none")
     if metric == CLASS_MEAN:
         return _class_mean(hit(greater, ties, 1), classes, clusters, candidates)
-    if metric == MEAN_AP:
-        if average_precision is None or relevant is None:
-            raise ResultError(f"{metric} needs the average precision of every item")
-        values = average_precision
-    else:
-        values = outcome(metric, greater, ties)
-    luck = chance(metric, candidates, relevant)
+    values = outcome(metric, greater, ties)
+    luck = chance(metric, candidates)
     if clusters is not None and metric != MEDIAN_RANK:
         return summarise_weighted(values, np.ones_like(values), luck, clusters)
-    centre = np.median if metric == MEDIAN_RANK else np.mean
+    return summarise_values(values, luck, median=metric == MEDIAN_RANK)
+
+
+def summarise_values(values: NDArray[np.float64], luck: float, median: bool = False) -> Summary:
+    """The mean (or median) over items of `values` [S, N], the mean over seeds."""
+    centre = np.median if median else np.mean
     per_seed = tuple(float(centre(v)) for v in values)
-    low, high = bootstrap(values, median=metric == MEDIAN_RANK)
+    low, high = bootstrap(values, median=median)
     return _summary(per_seed, low, high, values.shape[1], luck)
 
 
@@ -260,8 +235,8 @@ def _interval(found: NDArray[np.float64], level: float = 0.95) -> tuple[float, f
     return float(low), float(high)
 
 
-<<<<<<< HEAD
-def _k(metric: str) -> int:
+def cutoff(metric: str) -> int:
+    """The k of "recall@k", "top-k accuracy" or "accuracy" (1); raises UnknownName."""
     if metric == "accuracy":
         return 1
     if found := re.fullmatch(r"top-([1-9]\d{0,8}) accuracy", metric):
@@ -271,11 +246,8 @@ def _k(metric: str) -> int:
     raise UnknownName("metric", metric, ("accuracy", "recall@1", "recall@5", "recall@10", MEDIAN_RANK))
 
 
-def _check_scores(scores: Floats, rows: int, candidates: int) -> None:
-=======
 def check_scores(scores: Floats, rows: int, candidates: int) -> None:
     """Raise ResultError for a block that is not [rows, candidates], or holds a score that is not finite."""
->>>>>>> wt-gallery
     if scores.shape != (rows, candidates):
         raise ResultError(f"a score block has shape {scores.shape}, expected {(rows, candidates)}")
     bad = ~np.isfinite(scores)
@@ -284,11 +256,3 @@ def check_scores(scores: Floats, rows: int, candidates: int) -> None:
         raise ResultError(
             f"{count} of {scores.size} scores are not finite: the embeddings or the model are broken"
         )
-
-
-def _k(metric: str) -> int:
-    if metric == "accuracy":
-        return 1
-    if found := re.fullmatch(r"recall@([1-9]\d{0,8})", metric):
-        return int(found[1])
-    raise UnknownName("metric", metric, ("accuracy", "recall@1", "recall@5", "recall@10", MEDIAN_RANK))

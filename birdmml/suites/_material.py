@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from birdmml.gallery import SpeciesRanks, rank_both
 from birdmml.metrics import Ranks, rank
 
 Arrays = Mapping[str, NDArray[np.float32]]
@@ -32,6 +33,7 @@ class Subject:
 
     `label` names it in results ("test-split", "demo-videos") and `kind` says what an item is: "rows" (photo, sound
     and caption), "videos", "images", "audio" or "arrays" (features or spectrograms, with all modalities).
+    `sweep` are the times at which videos have a single frame each, in s ("0.5").
     """
 
     name: str
@@ -41,6 +43,7 @@ class Subject:
     modalities: tuple[str, ...]
     classes: int = 0
     captions: bool = False
+    sweep: tuple[str, ...] = ()
 
     def label_of(self, request: Request) -> str:
         """What results call the items of a request: "test-split", "demo-videos", "ssw60-videos-all"."""
@@ -85,6 +88,7 @@ class Material:
     labels: NDArray[np.int64] | None = None
     class_names: tuple[str, ...] = ()
     prompts: Arrays = field(default_factory=dict)
+    frames: str = "mean"
 
     def having(self, *names: str) -> NDArray[np.int64]:
         """The items that have every modality of the names ("image", "image+audio")."""
@@ -99,7 +103,7 @@ class Scored:
     """One task: each item's target and prediction, and how many candidates beat or equal the target.
 
     `query` names the modalities asked with; `left_out` items lacked one of them. `metrics` are the figures to be
-    made of it. `draws`, `relevant`, `average_precision`: as in `birdmml.outcomes.Predictions`.
+    made of it. `draws` [N]: as in `birdmml.outcomes.Predictions`.
     """
 
     task: str
@@ -114,8 +118,21 @@ class Scored:
     left_out: int = 0
     note: str = ""
     draws: NDArray[np.int64] | None = None
-    relevant: NDArray[np.int64] | None = None
-    average_precision: NDArray[np.float64] | None = None
+
+
+@dataclass(frozen=True)
+class SpeciesScored:
+    """One task in which every candidate of the item's species is right; `targets`, `predictions` name species."""
+
+    task: str
+    query: str
+    metrics: tuple[str, ...]
+    ids: tuple[str, ...]
+    targets: tuple[str, ...]
+    predictions: tuple[str, ...]
+    ranks: SpeciesRanks
+    left_out: int = 0
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -137,7 +154,7 @@ class Measured:
     note: str = ""
 
 
-Outcome = Scored | Measured
+Outcome = Scored | SpeciesScored | Measured
 
 
 def place(
@@ -149,6 +166,18 @@ def place(
         return scorer.score(query, target, {k: v[part] for k, v in queries.items()}, candidates)
 
     return rank(block, targets, len(candidates[target]), LEVEL)
+
+
+def place_both(scorer: Scorer, one: str, other: str, arrays: Arrays) -> tuple[Ranks, Ranks]:
+    """Both directions between two modalities of the same items, from one pass over the scores.
+
+    For scores that mean the same both ways, as all 1->1 scores here do.
+    """
+
+    def block(q: slice, t: slice) -> NDArray[np.floating]:
+        return scorer.score(one, other, {one: arrays[one][q]}, {other: arrays[other][t]})
+
+    return rank_both(block, len(arrays[one]), LEVEL)
 
 
 def scored(

@@ -2,29 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from birdmml.errors import EvalsetError
+from birdmml.errors import EvalsetError, UsageError
+from birdmml.gallery import answerable, ranks_of_species
+from birdmml.metrics import Ranks
 from birdmml.schema import Card
-from birdmml.suites._material import Material, Request, Scored, Scorer, Subject, place, scored
+from birdmml.suites._material import (
+    LEVEL,
+    Arrays,
+    Material,
+    Outcome,
+    Request,
+    Scorer,
+    SpeciesScored,
+    Subject,
+    place,
+    place_both,
+    scored,
+)
 
 CARD = Card(
-    summary="recall@1, 5, 10 and median rank of each row's own match, for every pair that the method scores",
+    summary="recall@1, 5, 10 and median rank of each row's own match, and of its species (with mAP), for every pair",
     license="protocol, no licence",
     citation="Protocol of Koutoupis et al., CVPR 2026 (arXiv 2511.21331), here on Bird-MML's own test split",
     url="https://arxiv.org/abs/2511.21331",
 )
 METRICS = ("recall@1", "recall@5", "recall@10", "median rank")
+SPECIES_METRICS = (*METRICS, "mAP")
+INSTANCE, SPECIES = "instance", "species"
+SAMPLE = 16
 
 
 @dataclass(frozen=True)
 class Options:
-    """`split` is what is ranked."""
+    """`split` is what is ranked. `by` "instance": the row's own match is right; "species": any row of its species."""
 
     split: str = "test"
+    by: tuple[str, ...] = (INSTANCE, SPECIES)
+
+    def __post_init__(self) -> None:
+        if not self.by or set(self.by) - {INSTANCE, SPECIES}:
+            raise UsageError(f"retrieval.by is {list(self.by)}: give instance, species, or both")
 
 
 def requests(subject: Subject, options: Options) -> tuple[Request, ...]:
@@ -32,24 +55,81 @@ def requests(subject: Subject, options: Options) -> tuple[Request, ...]:
     return (Request(subject.name, options.split),) if subject.captions else ()
 
 
-def score(found: Sequence[Material], scorer: Scorer, options: Options) -> tuple[Scored, ...]:
-    """One task a (query, target) pair, named "image->text" or "image+audio->text".
+def score(found: Sequence[Material], scorer: Scorer, options: Options) -> tuple[Outcome, ...]:
+    """One task a (query, target) pair, named "image->text" or "image+audio->text", and "... by species".
 
-    Items without one of the three modalities are left out of query and gallery. Raises EvalsetError
-    where fewer than two remain.
+    Items without one of the modalities are left out of query and gallery. Raises EvalsetError where fewer than two
+    remain.
     """
-    del options
-    return tuple(_pair(found[0], scorer, query, target) for query, target in scorer.pairs)
+    material, done = found[0], list[Outcome]()
+    if INSTANCE in options.by:
+        done += _instances(material, scorer)
+    if SPECIES in options.by and material.labels is not None:
+        done += [task for pair in scorer.pairs for task in _species(material, scorer, *pair)]
+    return tuple(done)
 
 
-def _pair(material: Material, scorer: Scorer, query: str, target: str) -> Scored:
+def _instances(material: Material, scorer: Scorer) -> Iterator[Outcome]:
+    """Every pair; the way back of a 1->1 pair comes with the way there."""
+    known: dict[tuple[str, str], Ranks] = {}
+    for query, target in scorer.pairs:
+        rows, arrays = _rows(material, query, target)
+        if (query, target) not in known:
+            if (target, query) in scorer.pairs and _symmetric(scorer, query, target, arrays):
+                known[query, target], known[target, query] = place_both(scorer, query, target, arrays)
+            else:
+                known[query, target] = place(scorer, query, target, arrays, arrays, np.arange(len(rows)))
+        ids = tuple(material.ids[i] for i in rows)
+        left_out = len(material.ids) - len(rows)
+        task = f"{query}->{target}"
+        own = np.arange(len(rows))
+        yield scored(task, query, METRICS, ids, ids, own, known[query, target], left_out)
+
+
+def _species(material: Material, scorer: Scorer, query: str, target: str) -> Iterator[SpeciesScored]:
+    """Every row of the query's species is right, but its own: that is the other task.
+
+    Rows that are alone of their species are left out.
+    """
+    rows, arrays = _rows(material, query, target)
+    labels = np.asarray(material.labels)[rows]
+    own = np.arange(len(rows))
+    able = np.flatnonzero(answerable(labels, labels, own))
+    if len(able) == 0:
+        return
+    queries = {name: array[able] for name, array in arrays.items()}
+
+    def block(part: slice) -> NDArray[np.floating]:
+        return scorer.score(query, target, {k: v[part] for k, v in queries.items()}, arrays)
+
+    ranks = ranks_of_species(block, labels[able], labels, LEVEL, leave_out=able)
+    names = material.class_names
+    yield SpeciesScored(
+        f"{query}->{target} by species",
+        query,
+        SPECIES_METRICS,
+        tuple(material.ids[i] for i in rows[able]),
+        tuple(names[i] for i in labels[able]),
+        tuple(names[i] for i in labels[ranks.best]),
+        ranks,
+        len(material.ids) - len(able),
+    )
+
+
+def _rows(material: Material, query: str, target: str) -> tuple[NDArray[np.int64], Arrays]:
     rows = material.having(query, target)
     if len(rows) < 2:
         raise EvalsetError(
             f"{material.evalset} has {len(rows)} items with {query} and {target}: retrieval needs two at least"
         )
-    arrays = {name: array[rows] for name, array in material.arrays.items()}
-    ids = tuple(material.ids[i] for i in rows)
-    own = np.arange(len(rows))
-    ranks = place(scorer, query, target, arrays, arrays, own)
-    return scored(f"{query}->{target}", query, METRICS, ids, ids, own, ranks, len(material.ids) - len(rows))
+    if len(rows) == len(material.ids):
+        return rows, material.arrays  # No copy: a large gallery is held once.
+    wanted = {query, target, *query.split("+"), *target.split("+")} & set(material.arrays)
+    return rows, {name: material.arrays[name][rows] for name in wanted}
+
+
+def _symmetric(scorer: Scorer, query: str, target: str, arrays: Arrays) -> bool:
+    """Whether both directions have the same scores, by a few of them; a method of the user's own may differ."""
+    few = {name: array[:SAMPLE] for name, array in arrays.items()}
+    there, back = scorer.score(query, target, few, few), scorer.score(target, query, few, few)
+    return there.shape == back.T.shape and bool(np.allclose(there, back.T, rtol=0.0, atol=LEVEL))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from birdmml.errors import EvalsetError
+from birdmml.errors import EvalsetError, UsageError
 from birdmml.schema import Card
 from birdmml.suites._material import Material, Request, Scored, Scorer, Subject, place, scored
 
@@ -15,40 +15,54 @@ CARD = Card(
     citation="Protocol of Koutoupis et al., CVPR 2026 (arXiv 2511.21331)",
     url="https://arxiv.org/abs/2511.21331",
 )
-METRICS = ("accuracy",)
+METRICS = ("accuracy", "top-5 accuracy", "class-mean accuracy")
 TASKS = {"A": "audio", "V": "image", "A+V": "image+audio"}
+MEAN = "mean"
 
 
 @dataclass(frozen=True)
 class Options:
-    """`templates` of the class prompts (several: an ensemble), and the split."""
+    """`templates` of the class prompts (several: an ensemble) and the split ("all": as the paper scores).
+
+    `sweep` adds the single frames of videos, one task a frame's time.
+    """
 
     templates: tuple[str, ...] = ("{common_name}",)
     split: str = "test"
+    sweep: bool = False
+
+    def __post_init__(self) -> None:
+        if bad := [t for t in self.templates if not _fits(t)]:
+            raise UsageError(f"template {bad[0]!r}: write it with {{common_name}}, and no other braces")
+        if not self.templates:
+            raise UsageError("zero-shot.templates is empty: give one, for example {common_name}")
 
 
 def requests(subject: Subject, options: Options) -> tuple[Request, ...]:
     """The split of every subject that has classes and a picture or a sound."""
     if subject.classes < 2 or not {"image", "audio"} & set(subject.modalities):
         return ()
-    return (Request(subject.name, options.split, options.templates),)
+    frames = (MEAN, *subject.sweep) if options.sweep else (MEAN,)
+    return tuple(Request(subject.name, options.split, options.templates, frames=f) for f in frames)
 
 
 def score(found: Sequence[Material], scorer: Scorer, options: Options) -> tuple[Scored, ...]:
-    """One task for each of A, V, A+V that the method scores against text.
+    """One task for each of A, V, A+V that the method scores against text, and for each single frame ("V at 0.5 s").
 
     Items without a needed modality are left out of that task. Raises EvalsetError for fewer than two
     classes, or for no item at all.
     """
     del options
-    material = found[0]
-    if len(material.class_names) < 2:
-        raise EvalsetError(f"{material.evalset} has {len(material.class_names)} classes: zero-shot needs two")
-    return tuple(
-        _task(material, scorer, task, query)
-        for task, query in TASKS.items()
-        if (query, "text") in scorer.pairs
-    )
+    if len(found[0].class_names) < 2:
+        raise EvalsetError(f"{found[0].evalset} has {len(found[0].class_names)} classes: zero-shot needs two")
+    return tuple(task for material in found for task in _tasks(material, scorer))
+
+
+def _tasks(material: Material, scorer: Scorer) -> Iterator[Scored]:
+    single = material.frames != MEAN
+    for task, query in TASKS.items():
+        if (query, "text") in scorer.pairs and not (single and task == "A"):
+            yield _task(material, scorer, f"{task} at {material.frames} s" if single else task, query)
 
 
 def _task(material: Material, scorer: Scorer, task: str, query: str) -> Scored:
@@ -59,6 +73,13 @@ def _task(material: Material, scorer: Scorer, task: str, query: str) -> Scored:
     arrays = {name: array[rows] for name, array in material.arrays.items()}
     ranks = place(scorer, query, "text", arrays, material.prompts, labels)
     ids = tuple(material.ids[i] for i in rows)
-    return scored(
-        task, query, METRICS, ids, material.class_names, labels, ranks, len(material.ids) - len(rows)
-    )
+    metrics = tuple(m for m in METRICS if m != "top-5 accuracy" or len(material.class_names) > 5)
+    left_out = len(material.ids) - len(rows)
+    return scored(task, query, metrics, ids, material.class_names, labels, ranks, left_out)
+
+
+def _fits(template: str) -> bool:
+    try:
+        return template.format(common_name="A") != template.format(common_name="B")
+    except (KeyError, IndexError, ValueError):
+        return False

@@ -1,0 +1,64 @@
+"""Per-item outcomes: what each figure is computed from, and computed from again. One Parquet file a task."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from birdmml.errors import ResultError
+from birdmml.files import atomic_write
+from birdmml.outcomes import measured, placed, species
+from birdmml.outcomes.columns import inside
+from birdmml.outcomes.measured import EXP_MEAN, MEAN, Measures
+from birdmml.outcomes.placed import Predictions
+from birdmml.outcomes.species import SpeciesHits
+
+__all__ = [
+    "COLUMNS",
+    "EXP_MEAN",
+    "MEAN",
+    "Measures",
+    "Outcomes",
+    "Predictions",
+    "SpeciesHits",
+    "read",
+    "write",
+]
+
+MAX_ROWS = 100_000_000
+Outcomes = Predictions | SpeciesHits | Measures
+_KINDS = {"placed": placed, "species": species, "measured": measured}
+COLUMNS = {name for kind in _KINDS.values() for name in kind.COLUMNS} | {"draw"}
+
+
+def write(path: Path, outcomes: Outcomes) -> None:
+    """Write one row an item and seed. The schema's metadata says what else is needed."""
+    if isinstance(outcomes, Predictions):
+        table = placed.table(outcomes)
+    else:
+        table = measured.table(outcomes) if isinstance(outcomes, Measures) else species.table(outcomes)
+    with atomic_write(path) as f:
+        pq.write_table(table, f, compression="zstd")
+
+
+def read(folder: Path, name: str) -> Outcomes:
+    """The outcomes in `folder`/`name`; raises ResultError unless they are whole and consistent."""
+    path = inside(folder, name)
+    try:
+        file = pq.ParquetFile(path)
+        if file.metadata.num_rows > MAX_ROWS:
+            raise ResultError(f"{path} has {file.metadata.num_rows} rows: that is no test set")
+        known = {k.decode(): v.decode() for k, v in (file.schema_arrow.metadata or {}).items()}
+        kind = _KINDS.get(known.get("kind", "placed"), placed)
+        wanted = pa.schema(list(kind.COLUMNS.items()))
+        if kind is placed and "draw" in file.schema_arrow.names:
+            wanted = wanted.append(pa.field("draw", pa.int64()))
+        table = file.read(columns=wanted.names).cast(wanted)
+    except (OSError, ValueError, KeyError, pa.ArrowException) as e:
+        raise ResultError(f"{path} is not a predictions file ({e}): score again") from e
+    if table.num_rows == 0 or any(c.null_count for c in table.columns):
+        raise ResultError(f"{path} is empty or has gaps: score again")
+    found: Outcomes = kind.read(table, known, path)
+    return found
