@@ -16,7 +16,7 @@ PACKAGE = Path(birdmml.__file__).parent
 GROUND = (
     "__init__ _hook errors schema columns taxonomy licenses discover files manifest state settings provenance"
 )
-FIRST = "media demo fetch sources build audit load evalsets metrics suites results salvage"
+FIRST = "media demo fetch sources build audit load evalsets metrics suites results salvage prepare prepared"
 FLOORS = {
     **dict.fromkeys(GROUND.split(), 0),
     **dict.fromkeys(FIRST.split(), 1),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -22,9 +23,13 @@ _MARK = ".birdmml-build"
 
 
 class Place:
-    """Owns `out` for the time of one build; raises BuildError if it may not or cannot."""
+    """Owns `out` for the time of one build; raises BuildError if it may not or cannot.
 
-    def __init__(self, out: Path) -> None:
+    `owned` says of a folder that is in the way whether it holds what may be replaced.
+    """
+
+    def __init__(self, out: Path, owned: Callable[[Path], bool] = is_dataset) -> None:
+        self._owned = owned
         self.out = out.expanduser().resolve()
         self.work = self.out.with_name(self.out.name + ".partial")
         self.old = self.work / "old"
@@ -90,7 +95,7 @@ class Place:
             occupied = self.out.is_dir() and any(self.out.iterdir())
         except OSError as e:
             raise BuildError(f"--out {self.out} cannot be read ({e.strerror}): choose another folder") from e
-        if occupied and not is_dataset(self.out):
+        if occupied and not self._owned(self.out):
             raise BuildError(
                 f"--out {self.out} exists and is not a birdmml dataset: nothing was changed; name a new folder, "
                 "or empty this one yourself"
