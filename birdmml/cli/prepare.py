@@ -143,10 +143,9 @@ def _plan(
     from collections import Counter
 
     from birdmml.prepare import account
-    from birdmml.prepare.run import layout, survey
-    from birdmml.prepare.shelf import Shelf
+    from birdmml.prepare.run import look
 
-    seen = survey(module, Shelf(source, layout(module), module.ARCHIVES), options, progress)
+    seen = look(module, source, options, progress)
     counts = {name: dict(Counter(e.split for e in listed)) for name, listed in seen.entries.items()}
     found = {"classes": len(seen.annotations.classes), **counts}
     rejects, unused = seen.annotations.rejects, account.strays(seen.listing, seen.annotations)

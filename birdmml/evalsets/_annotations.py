@@ -13,7 +13,6 @@ from typing import Any
 from birdmml.errors import EvalsetError
 from birdmml.schema import Reject
 
-FAKE_MARK = "birdmml-fake.txt"  # Lies in what `fake` writes, so that what is made of it says so.
 _LONGEST_FIELD = 1 << 20
 
 
@@ -27,24 +26,11 @@ class Collection:
 
 
 @dataclass(frozen=True)
-class Download:
-    """What to get, and from where; `size` in words, `md5` "" where none is published."""
-
-    file: str
-    size: str
-    md5: str
-    url: str
-    licence: str
-
-    def words(self) -> str:
-        """One line for who does not have it yet."""
-        md5 = f", md5 {self.md5}" if self.md5 else ""
-        return f"download {self.file} ({self.size}{md5}; {self.licence}) from {self.url}"
-
-
-@dataclass(frozen=True)
 class Claim:
-    """One row of a table before any check. `label` is None where it is no class; `file` is a path of the layout."""
+    """One row of a table before any check. `label` is None where it is no class; `file` is a path of the layout.
+
+    An id that could not be a file's name has no file.
+    """
 
     where: str
     id: str
@@ -172,7 +158,13 @@ def _fault(
     claim: Claim, differ: bool, again: bool, classes: int, splits: Many[str], files: Many[str]
 ) -> tuple[str, str]:
     """Reason and detail of what is wrong with one row; empty if nothing is."""
-    if not claim.id or "\0" in claim.id or ".." in claim.id.split("/") or claim.id.startswith("/"):
+    if (
+        not claim.id
+        or not claim.file
+        or "\0" in claim.id
+        or ".." in claim.id.split("/")
+        or claim.id.startswith("/")
+    ):
         return "bad_id", f"{claim.id!r} is not a plain name"
     if differ or again:
         how = "rows that differ" if differ else "the same row, which counts once"

@@ -12,17 +12,16 @@ import numpy as np
 from birdmml.errors import EvalsetError
 from birdmml.evalsets import _fake_media as media
 from birdmml.evalsets._annotations import (
-    FAKE_MARK,
     Annotations,
     Claim,
     Collection,
-    Download,
     count,
     lines,
     settle,
     text,
     whole,
 )  # fmt: skip
+from birdmml.evalsets._download import Download, mark
 from birdmml.schema import Card
 
 CARD = Card(
@@ -126,5 +125,5 @@ def fake(root: Path, seed: int) -> Path:
     media.write_lines(base / "image_class_labels.txt", labels)
     media.write_lines(base / "train_test_split.txt", sides)
     media.write_lines(base / "classes.txt", list(enumerate(classes, 1)))
-    (base / FAKE_MARK).write_text("written by birdmml for its tests: noise, not birds\n", encoding="utf-8")
+    mark(base)
     return root

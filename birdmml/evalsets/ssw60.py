@@ -12,16 +12,15 @@ from birdmml import taxonomy
 from birdmml.errors import EvalsetError
 from birdmml.evalsets import _fake_media as media
 from birdmml.evalsets._annotations import (
-    FAKE_MARK,
     Annotations,
     Claim,
     Collection,
-    Download,
     count,
     rows,
     settle,
     whole,
 )  # fmt: skip
+from birdmml.evalsets._download import Download, mark
 from birdmml.schema import Card, Reject
 
 CARD = Card(
@@ -91,21 +90,21 @@ def annotate(tables: Mapping[str, bytes], files: Many[str]) -> Annotations:
 def _claim(collection: Collection, table: str, number: int, row: Mapping[str, str]) -> Claim:
     name, label = row["asset_id"], row["label"]
     # A name with a folder in it could point outside the set.
-    plain = "" if "/" in name or "\\" in name else name
-    file = f"{collection.folder}/{plain}{_SUFFIX[collection.kind]}" if plain else ""
-    return Claim(f"{table}:{number}", plain, whole(label), label, row["split"], file)
+    plain = name and "/" not in name and "\\" not in name
+    file = f"{collection.folder}/{name}{_SUFFIX[collection.kind]}" if plain else ""
+    return Claim(f"{table}:{number}", name, whole(label), label, row["split"], file)
 
 
 def _taxa(tables: Mapping[str, bytes]) -> tuple[list[dict[str, str]], list[str]]:
     found, notes = rows("taxa.csv", tables, ("label", "common_name", "scientific_name"), _TAXA)
-    for number, row in enumerate(
-        sorted(found, key=lambda r: (whole(r["label"]) is None, len(r["label"]), r["label"]))
-    ):
-        if row["label"] != str(number) or not row["common_name"]:
-            raise EvalsetError(
-                f"taxa.csv: label {number} is expected, found {row['label']!r} ({row['common_name'] or 'no name'}): "
-                "labels count from 0 without gaps; get the table again"
-            )
+    labels, wanted = [row["label"] for row in found], [str(n) for n in range(len(found))]
+    if sorted(labels) != sorted(wanted):
+        strange = next(x for i, x in enumerate(labels) if x not in wanted or x in labels[:i])
+        raise EvalsetError(
+            f"taxa.csv: label {strange!r} is not one of 0 to {len(found) - 1}, each once: get the table again"
+        )
+    if nameless := [row["label"] for row in found if not row["common_name"]]:
+        raise EvalsetError(f"taxa.csv: class {nameless[0]} has no common_name: get the table again")
     found.sort(key=lambda row: int(row["label"]))
     for row in found:
         notes += _renamed(row)
@@ -151,5 +150,5 @@ def fake(root: Path, seed: int) -> Path:
         listed["images_inat"].append((asset, s.label, split, 30, 40, 3, "nobody", 1))
     for folder, lines in listed.items():
         media.write_csv(root / f"{folder}.csv", (*_NEEDED, *_COLUMNS[f"{folder}.csv"].split()), lines)
-    (root / FAKE_MARK).write_text("written by birdmml for its tests: noise, not birds\n", encoding="utf-8")
+    mark(root)
     return root

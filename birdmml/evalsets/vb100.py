@@ -13,16 +13,15 @@ from birdmml import taxonomy
 from birdmml.errors import UnknownName
 from birdmml.evalsets import _fake_media as media
 from birdmml.evalsets._annotations import (
-    FAKE_MARK,
     Annotations,
     Claim,
     Collection,
-    Download,
     count,
     lines,
     settle,
     whole,
 )  # fmt: skip
+from birdmml.evalsets._download import Download, mark
 from birdmml.schema import Card, Reject
 
 CARD = Card(
@@ -136,5 +135,5 @@ def fake(root: Path, seed: int) -> Path:
             lists[split].append((f"{folder}/{name}", 3 * label + 1))  # Raw labels have gaps.
     for split, listed in lists.items():
         media.write_lines(root / "vb100_annotations_v1" / f"{split}_video.txt", listed)
-    (root / FAKE_MARK).write_text("written by birdmml for its tests: noise, not birds\n", encoding="utf-8")
+    mark(root)
     return root

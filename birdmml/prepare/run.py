@@ -61,6 +61,16 @@ class Survey:
     entries: Entries
 
 
+def look(module: ModuleType, source: Path, options: Options, tell: Progress) -> Survey:
+    """What `prepare` would begin with; nothing is written. Raises EvalsetError as `survey` does."""
+    try:
+        return survey(module, Shelf(source, layout(module), module.ARCHIVES), options, tell)
+    except OSError as e:
+        raise EvalsetError(
+            f"{e.filename or source} cannot be read ({e.strerror or e}): check its permissions"
+        ) from e
+
+
 def survey(module: ModuleType, shelf: Shelf, options: Options, tell: Progress) -> Survey:
     """Look through the source. Raises EvalsetError if it is not this set, or holds none of its media."""
     total = shelf.total
@@ -154,9 +164,10 @@ class _Preparation:
 
     def _checksums(self) -> list[str]:
         """A note for an archive that bears the published one's name and not its MD5."""
-        told, notes = self.module.DOWNLOAD, []
+        told, notes = self.module.DOWNLOAD, list[str]()
         for archive in self.shelf.archives if told.md5 else []:
             if archive.name == told.file:
+                self.tell("compare MD5", 0, 1)
                 with archive.open("rb") as f:
                     found = hashlib.file_digest(f, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
                 if found != told.md5:

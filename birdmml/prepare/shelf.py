@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from birdmml.errors import EvalsetError, SourceError
-from birdmml.evalsets._annotations import FAKE_MARK
+from birdmml.evalsets._download import FAKE_MARK
 from birdmml.salvage import zipped
 from birdmml.salvage.hold import Event, Loss, Member, Refusal
 from birdmml.salvage.names import shown
