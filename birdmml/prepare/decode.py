@@ -16,12 +16,12 @@ from birdmml import files
 from birdmml.build import staging
 from birdmml.errors import MediaError
 from birdmml.media import audio, image, video
+from birdmml.prepare.shelf import MAX_FILE_BYTES
 from birdmml.schema import RATE_HZ
 
 FRAMES = 8
-SWEEP_S = tuple(k + 0.5 for k in range(10))
+SWEEP_S = tuple(k / 2 for k in range(1, 20))  # 0.5, 1.0, ... 9.5 s
 QUALITY = 95  # Stored with full colour resolution (4:4:4), so that a frame loses next to nothing.
-MAX_FILE_BYTES = 1 << 30
 
 Span = tuple[int, int]
 

@@ -62,15 +62,14 @@ def _counts(report: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
 
 def _thumbs(classes: list[str], rows: Rows, folder: Path) -> Iterator[tuple[str, str]]:
     """Class name and a small picture as a data URI, of the first row of each class that has one."""
-    seen: set[int] = set()
+    first: dict[int, bytes] = {}
     for splits in rows.values():
         for row in (row for part in splits.values() for row in part):
-            if row.label in seen or len(seen) >= MAX_THUMBS:
-                continue
-            if data := _first_picture(row, folder):
-                seen.add(row.label)
-                small = image.encode_jpeg(shrink(image.decode_image(data, at_least=THUMB_PX), THUMB_PX))
-                yield classes[row.label], f"data:image/jpeg;base64,{base64.b64encode(small).decode()}"
+            if row.label not in first and (data := _first_picture(row, folder)):
+                first[row.label] = data
+    for label, data in sorted(first.items())[:MAX_THUMBS]:
+        small = image.encode_jpeg(shrink(image.decode_image(data, at_least=THUMB_PX), THUMB_PX))
+        yield classes[label], f"data:image/jpeg;base64,{base64.b64encode(small).decode()}"
 
 
 def _first_picture(row: Row, folder: Path) -> bytes:

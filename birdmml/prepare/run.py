@@ -26,7 +26,8 @@ from birdmml.prepare.shelf import Layout, Listing, Shelf
 from birdmml.prepared import MANIFEST, is_prepared
 from birdmml.schema import Reject
 
-CHUNK_ITEMS = 16
+CHUNK_WORK = 128
+_WORK = {"videos": 8}  # A video takes as long as hundreds of photos; a chunk is what a kill can lose.
 CHUNK_BYTES = 64 << 20
 FRAME_PX = 256
 MAX_REJECTS = 0.01
@@ -155,7 +156,7 @@ class _Preparation:
         if resume and not self.place.has_work():
             raise UsageError(f"--resume: there is no unfinished work in {work}: leave --resume out to begin")
         # Decoded files are found again by their content, so neither the source's form nor --limit matters here.
-        key = files.digest([__version__, self.name, self.options.frame_px])
+        key = files.digest([__version__, self.name, account.settings(self.options.frame_px, None)])
         if not self.place.prepare(key) and resume:
             raise UsageError(
                 f"--resume: the work in {work} was made with other settings, and is gone now: begin anew"
@@ -205,11 +206,13 @@ class _Preparation:
         media = self.shelf.media(wanted)
         for index in itertools.count():
             spool = self.place.spool / f"{first + index:06d}.bin"
-            items, size = list[Item](), 0
-            for file, where in itertools.islice(media, CHUNK_ITEMS):
-                items.append(_item(file, wanted[file], self.kinds[file.split("/")[0]], where, spool))
+            items, size, work = list[Item](), 0, 0
+            for file, where in media:
+                kind = self.kinds[file.split("/")[0]]
+                items.append(_item(file, wanted[file], kind, where, spool))
                 size += len(where) if isinstance(where, bytes) else 0
-                if size >= CHUNK_BYTES:
+                work += _WORK.get(kind, 1)
+                if size >= CHUNK_BYTES or work >= CHUNK_WORK:
                     break
             if not items:
                 return

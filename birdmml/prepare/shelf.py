@@ -26,6 +26,7 @@ from birdmml.schema import Reject
 
 SUFFIXES = (".tar.gz", ".tgz", ".tar", ".zip")
 MAX_TABLE = 64 << 20
+MAX_FILE_BYTES = 512 << 20  # Of one medium: what may be in memory at once.
 MAX_WRAPPED = 2  # Folders around the set's own layout.
 Progress = Callable[[int], None]
 _JUNK = ("__MACOSX", "Thumbs.db", "desktop.ini")
@@ -67,7 +68,7 @@ class Shelf:
     def __init__(
         self, source: Path, layout: Layout, archives: Many[str], limits: Limits | None = None
     ) -> None:
-        self.layout, self.limits = layout, limits or Limits()
+        self.layout, self.limits = layout, limits or Limits(member_bytes=MAX_FILE_BYTES)
         self.root = source if source.is_dir() else None
         self.archives = _archives(source, archives) if source.is_dir() else [source]
         self.listing = Listing()

