@@ -164,6 +164,8 @@ def _pictures(
 
 
 def _check_caps(stream: av.VideoStream) -> None:
+    if stream.codec_context is None:
+        raise MediaError("video_damaged", "its pictures are of a kind that no decoder here knows")
     stream.thread_type = "NONE"
     if (stream.width or 0) * (stream.height or 0) > MAX_PIXELS:
         raise MediaError("video_too_large", f"{stream.width} x {stream.height} px is over the limit")
@@ -210,6 +212,8 @@ def _rgb(frame: av.VideoFrame) -> Picture:
 
 
 def _sound(box: av.container.InputContainer, rate_hz: int) -> NDArray[np.float32]:
+    if box.streams.audio[0].codec_context is None:
+        raise MediaError("audio_damaged", "the sound track is of a kind that no decoder here knows")
     resampler = AudioResampler(format="flt", layout="mono", rate=rate_hz)
     blocks: list[NDArray[np.float32]] = []
     for frame in box.decode(box.streams.audio[0]):

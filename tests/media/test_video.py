@@ -106,3 +106,11 @@ def test_a_film_that_stops_behind_its_index_is_truncated(tmp_path: Path) -> None
     moved.write_bytes(data[: len(data) * 3 // 4])
     with pytest.raises(MediaError, match="video_truncated"):
         video.decode_video(moved)
+
+
+def test_streams_that_no_decoder_knows_are_told_apart(tmp_path: Path) -> None:
+    data = film(tmp_path / "a.mp4").read_bytes()
+    for code, reason in ((b"avc1", "video_damaged"), (b"mp4a", "audio_damaged")):
+        (tmp_path / "b.mp4").write_bytes(data.replace(code, b"zzzz"))
+        with pytest.raises(MediaError, match=f"{reason}: .*no decoder here knows"):
+            video.decode_video(tmp_path / "b.mp4")
