@@ -7,6 +7,7 @@ data.old/        the old dataset, for the instant between two renames
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Callable
@@ -85,6 +86,16 @@ class Place:
             self.catalog.unlink(missing_ok=True)
         else:
             shutil.rmtree(self.work, ignore_errors=True)
+
+    def disk_words(self, error: OSError) -> str:
+        """One line about what the disk would not do, with the next step."""
+        where = error.filename or self.work
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            return (
+                f"the disk is full at {where}: {self.out} is as it was; free some space and run the same command "
+                "again (finished work is kept), or choose another --out"
+            )
+        return f"{where}: {error.strerror or error}; {self.out} is as it was; mend it and run the same command again"
 
     def _check_out(self) -> None:
         if not self.out.name:

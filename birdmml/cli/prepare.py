@@ -64,15 +64,14 @@ def prepare(
     birdmml prepare vb100 --from ~/vb100 --out ./evalsets/vb100
     """
     from birdmml import discover
-    from birdmml.cli._show import progress_bar
-    from birdmml.cli.build import _share
+    from birdmml.cli._show import progress_bar, reject_share
 
     key = discover.canonical("evaluation set", name)
     module = discover.load("evaluation set", key)
     if not hasattr(module, "KIND"):
         raise UsageError(f"{key} needs no preparation: birdmml makes it itself; see `birdmml list`")
     where = _source(module, key, source)
-    share = _share(max_rejects)
+    share = reject_share(max_rejects)
     target = out or Path("evalsets") / key
     # A polite kill is treated like Ctrl-C: workers end, finished work is kept.
     signal.signal(signal.SIGTERM, _raise_interrupt)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import itertools
 import shutil
@@ -83,7 +82,12 @@ def survey(module: ModuleType, shelf: Shelf, options: Options, tell: Progress) -
     entries = {name: _limited(listed, options.limit) for name, listed in found.entries.items()}
     if not any(entries.values()):
         first = f", first {found.rejects[0].path}: {found.rejects[0].reason}" if found.rejects else ""
-        raise EvalsetError(f"not one file that the tables name is there ({len(found.rejects):,} rows{first})")
+        told = [f"{r.path}: {r.detail}" for r in listing.strays[:1]] + listing.notes[:3]
+        raise EvalsetError(
+            "; ".join(
+                [f"not one file that the tables name is there ({len(found.rejects):,} rows{first})", *told]
+            )
+        )
     return Survey(listing, found, entries)
 
 
@@ -116,7 +120,7 @@ def prepare(
                 workers, max_rejects, resume
             )
         except OSError as e:
-            raise BuildError(_disk_words(e, place)) from e
+            raise BuildError(place.disk_words(e)) from e
 
 
 class _Preparation:
@@ -292,13 +296,3 @@ def _item(file: str, key: str, kind: str, where: bytes | Path, spool: Path) -> I
         offset = f.tell()
         f.write(where)
     return Item(file, key, kind, (offset, len(where)))
-
-
-def _disk_words(error: OSError, place: Place) -> str:
-    where = error.filename or place.work
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return (
-            f"the disk is full at {where}: {place.out} is as it was; free some space and run the same command "
-            "again (finished work is kept), or choose another --out"
-        )
-    return f"{where}: {error.strerror or error}; {place.out} is as it was; mend it and run the same command again"

@@ -88,7 +88,7 @@ class Shelf:
                 self.archives = []  # They are what the folder was unpacked from.
         done = 0
         for archive in self.archives:
-            self._archive(archive, lambda at, before=done: tell(before + at))  # type: ignore[misc]
+            self._archive(archive, done, tell)
             done += archive.stat().st_size
         return self.listing
 
@@ -125,6 +125,8 @@ class Shelf:
             if entry.is_dir(follow_symlinks=False):
                 if name.count("/") <= MAX_WRAPPED + 2:
                     self._tree(root, f"{name}/")
+            elif entry.is_symlink() and entry.name in self.layout.folders:
+                self._refuse(name, "a link: name the folder that it leads to, or one that holds all")
             elif place := self.layout.place(name):
                 if not entry.is_file(follow_symlinks=False):
                     self._refuse(name, "a link or a device")
@@ -152,10 +154,10 @@ class Shelf:
     def _refuse(self, name: str, reason: str) -> None:
         self.listing.strays.append(Reject(name, "refused_member", reason))
 
-    def _archive(self, archive: Path, tell: Progress) -> None:
+    def _archive(self, archive: Path, done: int, tell: Progress) -> None:
         mine = self._of.setdefault(archive, set())
         before = set(self.listing.files)
-        for event in self._events(archive, tell, self.listing):
+        for event in self._events(archive, lambda at: tell(done + at), self.listing):
             name = shown(event.name)
             if isinstance(event, Refusal):
                 self._refuse(f"{archive.name}: {name}", event.reason)

@@ -110,7 +110,8 @@ def test_a_film_that_stops_behind_its_index_is_truncated(tmp_path: Path) -> None
 
 def test_streams_that_no_decoder_knows_are_told_apart(tmp_path: Path) -> None:
     data = film(tmp_path / "a.mp4").read_bytes()
-    for code, reason in ((b"avc1", "video_damaged"), (b"mp4a", "audio_damaged")):
-        (tmp_path / "b.mp4").write_bytes(data.replace(code, b"zzzz"))
+    unseen, unheard = data.replace(b"avc1", b"zzzz"), data.replace(b"mp4a", b"zzzz").replace(b"esds", b"yyyy")
+    for broken, reason in ((unseen, "video_damaged"), (unheard, "audio_damaged")):
+        (tmp_path / "b.mp4").write_bytes(broken)
         with pytest.raises(MediaError, match=f"{reason}: .*no decoder here knows"):
             video.decode_video(tmp_path / "b.mp4")

@@ -277,6 +277,14 @@ def test_a_hostile_archive_writes_nothing_outside_and_loses_nothing_inside(
     assert {p.name for p in tmp_path.iterdir()} == {"cub200", "victim.jpg", "CUB.tar", "out"}
 
 
+def test_a_link_in_place_of_a_media_folder_is_told(cub200: Path, tmp_path: Path) -> None:
+    images = cub200 / "CUB_200_2011" / "images"
+    images.rename(tmp_path / "moved")
+    images.symlink_to(tmp_path / "moved")
+    with pytest.raises(EvalsetError, match="not one file .* is there .*a link: name the folder"):
+        prepared("cub200", cub200, tmp_path / "out")
+
+
 def test_nothing_of_the_set_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(EvalsetError, match="taxa.csv is missing"):
@@ -286,6 +294,17 @@ def test_nothing_of_the_set_is_one_line(tmp_path: Path) -> None:
 def test_a_folder_that_is_no_prepared_set_is_left_alone(cub200: Path, tmp_path: Path) -> None:
     with pytest.raises(BuildError, match="nothing was changed"):
         prepared("cub200", cub200, cub200)
+
+
+def test_a_full_disk_is_one_line_and_finished_work_is_kept(
+    cub200: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10, 9, 1))
+        with pytest.raises(BuildError, match="free some space and run the same command again"):
+            prepared("cub200", cub200, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    assert prepared("cub200", cub200, tmp_path / "out", resume=True).resumed == 12
 
 
 def test_resume_without_unfinished_work_is_refused(cub200: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The reader: what it refuses, and that it holds little at a time."""
+"""The reader: what it refuses, and what `validate` finds."""
 
 from __future__ import annotations
 
