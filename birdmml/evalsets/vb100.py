@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Collection as Many
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -46,30 +47,35 @@ TABLES = ("train_video.txt", "test_video.txt")
 def annotate(tables: Mapping[str, bytes], files: Many[str]) -> Annotations:
     """The set from its two lists and the paths that are there; raises EvalsetError for lists that are none.
 
-    A line's raw label becomes its place among all raw labels, sorted as numbers; a class is called as the folder
-    most of its lines name. A line of another folder is rejected, for its label or its folder must be wrong.
+    A line's raw label becomes its place among all raw labels, sorted as numbers; a class is called as its folder. A
+    line whose folder and label do not go together elsewhere is rejected, for one of them must be wrong.
     """
     read = [
-        (where, path.replace("\\", "/"), raw, whole(raw), table.partition("_")[0])
+        (where, _end(path), raw, whole(raw), table.partition("_")[0])
         for table in TABLES
         for where, path, raw in lines(table, tables)
     ]
-    order = {n: i for i, n in enumerate(sorted({n for *_, n, _ in read if n is not None}))}
-    folders = _folders([(order[n], path) for _, path, _, n, _ in read if n is not None])
+    folder_of = _folders([(n, end.rpartition("/")[0]) for _, end, _, n, _ in read if n is not None])
+    label_of = {raw: label for label, raw in enumerate(folder_of)}
     by_end = {_end(file): file for file in sorted(files)}
     claims, rejects = list[Claim](), list[Reject]()
-    for where, path, raw, number, split in read:
-        label = None if number is None else order[number]
-        end = _end(path)
+    for where, end, raw, number, split in read:
         file = by_end.get(end, f"{COLLECTIONS[0].folder}/{end}")
-        if label is not None and end.rpartition("/")[0] != folders[label]:
-            detail = f"{where}: label {raw} is {folders[label]} elsewhere, here the folder is another"
+        claim = Claim(
+            where,
+            end.rpartition(".")[0] or end,
+            None if number is None else label_of.get(number),
+            raw,
+            split,
+            file,
+        )
+        claims.append(claim)
+        if number is not None and folder_of.get(number) != end.rpartition("/")[0]:
+            detail = f"{where}: label {raw} and this folder do not go together in the other lines"
             rejects.append(Reject(file, "label_disagrees", detail))
-            claims.append(Claim(where, "", None, raw, split, file))
-        else:
-            claims.append(Claim(where, end.rpartition(".")[0] or end, label, raw, split, file))
-    entries, bad = settle([c for c in claims if c.id], len(folders), SPLITS, files)
-    names, taxa, notes = _names(folders)
+            claims[-1] = replace(claim, id="")
+    entries, bad = settle([c for c in claims if c.id], len(folder_of), SPLITS, files)
+    names, taxa, notes = _names(list(folder_of.values()))
     return Annotations(
         names, {"videos": entries}, (*rejects, *bad), notes, taxa, {"videos": count(claims)},
         frozenset(c.file for c in claims),
@@ -78,15 +84,24 @@ def annotate(tables: Mapping[str, bytes], files: Many[str]) -> Annotations:
 
 def _end(path: str) -> str:
     """Class folder and file: what lists and archives agree on, wherever the folders lay."""
-    return "/".join(path.split("/")[-2:])
+    return "/".join(path.replace("\\", "/").split("/")[-2:])
 
 
-def _folders(found: list[tuple[int, str]]) -> list[str]:
-    """The class folder of each label: the one that most lines name, the first in the alphabet of several."""
-    votes: defaultdict[int, Counter[str]] = defaultdict(Counter)
-    for label, path in found:
-        votes[label][_end(path).rpartition("/")[0]] += 1
-    return [min(votes[i], key=lambda name: (-votes[i][name], name)) for i in range(len(votes))]
+def _folders(found: list[tuple[int, str]]) -> dict[int, str]:
+    """Class folder by raw label, labels ascending.
+
+    A folder goes with the label that most of its lines have, and a label with the folder that has most such lines; of
+    equals the smaller label, the first folder in the alphabet. A label without a folder is a slip of the pen, no class.
+    """
+    votes: defaultdict[str, Counter[int]] = defaultdict(Counter)
+    for raw, folder in found:
+        votes[folder][raw] += 1
+    best: dict[int, tuple[int, str]] = {}
+    for folder in sorted(votes):
+        raw, lines_of_it = min(votes[folder].items(), key=lambda entry: (-entry[1], entry[0]))
+        if raw not in best or lines_of_it > best[raw][0]:
+            best[raw] = (lines_of_it, folder)
+    return {raw: best[raw][1] for raw in sorted(best)}
 
 
 def _names(folders: list[str]) -> tuple[tuple[str, ...], tuple[Mapping[str, object], ...], tuple[str, ...]]:

@@ -139,10 +139,13 @@ def test_class_folders_and_labels_of_vb100_that_disagree(vb100: Path, tmp_path: 
     media = vb100 / "vb100_all_videos"
     shutil.copytree(media / "Imaginary_Bird", media / "Second_Bird")
     table = vb100 / "vb100_annotations_v1" / "train_video.txt"
-    first, second = (x for x in table.read_text().splitlines()[:3:2])
+    first, _, second, _, third, *_ = table.read_text().splitlines()
+    # One has another class's label, one a label that no class has.
     edit(table, (first, f"{first.rsplit(' ', 1)[0]} {second.rsplit(' ', 1)[1]}"))
+    edit(table, (third, f"{third.rsplit(' ', 1)[0]} 999"))
     report = prepared("vb100", vb100, tmp_path / "out").report
-    assert report["rejects_by_reason"] == {"label_disagrees": 1}
+    assert report["rejects_by_reason"] == {"label_disagrees": 2}
+    assert report["found"]["classes"] == 4
     assert report["strays_by_reason"] == {"unknown_class_folder": 3}
     assert sum("Imaginary_Bird" in line and "unknown" in line for line in report["differences"]) == 1
 
