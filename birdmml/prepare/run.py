@@ -183,9 +183,8 @@ class _Preparation:
         """What became of every wanted file; files that an earlier run has decoded are taken as they are."""
         keys = seen.listing.files
         wanted = {e.file: keys[e.file] for listed in seen.entries.values() for e in listed}
-        done = {
-            d.file: d for part in receipts(self.place.staging) for d in part if wanted.get(d.file) == d.key
-        }
+        kept = (d for part in receipts(self.place.staging) for d in part if d.reason != "unreadable")
+        done = {d.file: d for d in kept if wanted.get(d.file) == d.key}
         known, total = len(done), len(wanted)
         left = {file: key for file, key in wanted.items() if file not in done}
         spools: dict[int, Path] = {}
