@@ -15,12 +15,17 @@ PACKAGE = Path(birdmml.__file__).parent
 # The floors of the house, lowest first; a module may import its own floor and those below.
 GROUND = (
     "__init__ _hook errors schema columns taxonomy licenses discover files manifest state settings provenance"
+    " shipped"
 )
-FIRST = "media demo fetch sources build audit load evalsets metrics suites results salvage prepare prepared"
+FIRST = """
+    media demo fetch sources build audit load evalsets metrics suites results outcomes salvage paper protocols
+    prepare prepared arrays arrayset unpickle corrupt gallery compare
+"""
+SECOND = "nn methods checkpoint train training embed embedded materials models figures picture evaluate xor"
 FLOORS = {
     **dict.fromkeys(GROUND.split(), 0),
     **dict.fromkeys(FIRST.split(), 1),
-    **dict.fromkeys("nn methods checkpoint train training embed materials picture evaluate xor".split(), 2),
+    **dict.fromkeys(SECOND.split(), 2),
     **dict.fromkeys(("leaderboard", "hub"), 3),
     **dict.fromkeys(("cli", "__main__"), 4),
 }
