@@ -24,6 +24,8 @@ FOLDERS = {
     "suite": "suites",
     "evaluation set": "evalsets",
 }
+# Other spellings in use: VB100 is "VE100" on the poster.
+ALIASES = {"evaluation set": {"ve100": "vb100"}}
 GUIDE = "see docs/method.md"
 _MODEL_PARTS = ("loss", "embed", "pairs", "score")
 
@@ -53,6 +55,7 @@ def canonical(kind: str, name: str) -> str:
     if is_file(kind, name):
         return _existing(Path(name.strip())).as_posix()
     key = name.strip().casefold().replace("-", "_")
+    key = ALIASES.get(kind, {}).get(key, key)
     if key not in names(kind):
         known = [n.replace("_", "-") if kind == "suite" else n for n in names(kind)]
         raise UnknownName(kind, name, known, hint="see `birdmml list`")

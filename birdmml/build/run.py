@@ -92,10 +92,10 @@ def build(
         try:
             return _Build(source, settings, place, effort, tell).run()
         except OSError as e:
-            raise BuildError(_disk_words(e, place)) from e
+            raise BuildError(place.disk_words(e)) from e
         except sqlite3.OperationalError as e:
             # What SQLite calls an error of the disk is mostly a full one.
-            raise BuildError(_disk_words(OSError(errno.ENOSPC, str(e)), place)) from e
+            raise BuildError(place.disk_words(OSError(errno.ENOSPC, str(e)))) from e
 
 
 def session_of(
@@ -308,16 +308,6 @@ def _nothing(source: str, catalog: Catalog) -> str:
     refused = sum(catalog.reasons(absent=False).values())
     why = f"; all {refused} entries were refused, first {_line(first)}" if first else ""
     return f"the {source} source has no photo and no recording to offer{why}"
-
-
-def _disk_words(error: OSError, place: Place) -> str:
-    where = error.filename or place.work
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return (
-            f"the disk is full at {where}: {place.out} is as it was; free some space and run the same command "
-            "again (finished work is kept), or choose another --out"
-        )
-    return f"{where}: {error.strerror or error}; {place.out} is as it was; mend it and run the same command again"
 
 
 def _line(reject: Reject) -> str:

@@ -1,4 +1,4 @@
-"""What several commands print: a progress bar, a dataset in a few lines."""
+"""What several commands share: a progress bar, a share as it is typed, a dataset in a few lines."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from birdmml.errors import UsageError
 
 if TYPE_CHECKING:
     from birdmml.build.run import Built
@@ -37,6 +39,17 @@ def progress_bar(quiet: bool = False) -> Iterator[Callable[[str, int, int], None
     finally:
         if current[1] is not None:
             current[1].close()
+
+
+def reject_share(text: str) -> float:
+    """--max-rejects as a share: "0.01" and "1%" are the same; raises UsageError."""
+    try:
+        value = float(text.rstrip("% ")) / (100 if "%" in text else 1)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise UsageError(f"--max-rejects {text!r} is not a share: give 0.01 or 1%")
+    return value
 
 
 def built_lines(out: Path, built: Built) -> list[str]:

@@ -102,7 +102,7 @@ def build(
     from birdmml.build.run import BuildSettings
     from birdmml.build.run import build as run
     from birdmml.build.split import Rules
-    from birdmml.cli._show import built_lines, progress_bar
+    from birdmml.cli._show import built_lines, progress_bar, reject_share
 
     module = discover.load("source", source)
     given = {
@@ -127,7 +127,7 @@ def build(
         limits,
         tuple(evalset or ()),
     )
-    share = _share(max_rejects)
+    share = reject_share(max_rejects)
     if dry_run:
         _print_plan(settings, out)
         return
@@ -193,16 +193,6 @@ def _fractions(text: str, option: str) -> tuple[float, float, float]:
         raise UsageError(f"{option} {text!r} is not three shares such as 80/10/10 with something to train on")
     train, validation, test = (p / sum(parts) for p in parts)
     return train, validation, test
-
-
-def _share(text: str) -> float:
-    try:
-        value = float(text.rstrip("% ")) / (100 if "%" in text else 1)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= 1:
-        raise UsageError(f"--max-rejects {text!r} is not a share: give 0.01 or 1%")
-    return value
 
 
 def _print_plan(settings: BuildSettings, out: Path) -> None:

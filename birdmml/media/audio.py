@@ -52,6 +52,22 @@ def decode_clip(data: bytes, rate_hz: int = RATE_HZ) -> Sound:
     return _resample(samples, rate, rate_hz)
 
 
+def decode_sound(source: Path | bytes, rate_hz: int = RATE_HZ, max_seconds: float = MAX_SECONDS) -> Sound:
+    """Decode a whole recording to mono float32 [T] at `rate_hz`.
+
+    Raises MediaError if the file is no sound, holds NaN, is longer than `max_seconds` or cut short.
+    """
+    head, size = _head(source)
+    _check_riff(head, size)
+    with _open(_handle(source)) as file:
+        promised = _promised_frames(file, head)
+        _check_length((promised or file.frames) / file.samplerate, None, max_seconds)
+        samples = _read(file, file.frames)
+        _check_complete(len(samples), promised, file.samplerate)
+        rate = file.samplerate
+    return _resample(samples, rate, rate_hz)
+
+
 def encode_flac(samples: Sound, rate_hz: int = RATE_HZ) -> bytes:
     """Encode float32 [T] in [-1, 1] as 16-bit mono FLAC; same samples, same bytes."""
     out = io.BytesIO()

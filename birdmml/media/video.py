@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import av
 import numpy as np
@@ -16,6 +19,11 @@ from birdmml.schema import RATE_HZ
 
 MAX_SECONDS = 600.0
 MAX_PIXELS = 3840 * 2160
+# An edit list may leave out a few frames that the header counts; a larger share missing is a cut file.
+_TRUNCATED = 0.98
+
+T = TypeVar("T")
+Picture = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -26,22 +34,53 @@ class Video:
     audio: NDArray[np.float32] | None
 
 
+@dataclass(frozen=True)
+class Film(Generic[T]):
+    """What one reading of a video gives: middles of equal segments, single frames at `sweep_s` (seconds), the sound.
+
+    Each frame is what `keep` made of uint8 [H, W, 3]. `audio` is mono float32 [T], None without a track.
+    """
+
+    frames: tuple[T, ...]
+    sweep: tuple[T, ...]
+    sweep_s: tuple[float, ...]
+    audio: NDArray[np.float32] | None
+    fps: float
+    duration_s: float
+
+
 def decode_video(path: Path, frames: int = 8, rate_hz: int = RATE_HZ) -> Video:
     """Decode the middle frame of each of `frames` equal segments, and the whole sound track.
 
     Raises MediaError if the file is no video, stops early, or is longer or larger than the caps.
     """
+    film = decode_film(path, lambda picture: picture, frames, (), rate_hz)
+    return Video(np.stack(film.frames), film.audio)
+
+
+def decode_film(
+    source: Path | bytes,
+    keep: Callable[[Picture], T],
+    frames: int = 8,
+    sweep_s: Sequence[float] = (),
+    rate_hz: int = RATE_HZ,
+) -> Film[T]:
+    """Decode the frames of `decode_video` and, in the same pass, the frame that is seen at each of `sweep_s`.
+
+    `sweep_s` is in seconds from the first frame, ascending; a time at which the video is over gives nothing. `keep`
+    is called once a frame, so that a smaller form of it can be held. Raises MediaError as `decode_video` does.
+    """
     try:
-        with av.open(str(path), metadata_errors="ignore") as box:
+        with _opened(source) as box:
             if not box.streams.video:
                 raise MediaError("video_without_pictures", "the file has no video stream")
-            pictures = _pictures(box, frames)
-        with av.open(str(path), metadata_errors="ignore") as box:
+            pictures = _pictures(box, keep, frames, sweep_s)
+        with _opened(source) as box:
             sound = _sound(box, rate_hz) if box.streams.audio else None
     except (av.FFmpegError, OSError, ValueError) as e:
         words = getattr(e, "strerror", None) or str(e)
         raise MediaError("video_damaged", f"the video cannot be decoded ({words})") from e
-    return Video(pictures, sound)
+    return Film(*pictures[:3], sound, *pictures[3:])
 
 
 def encode_video(
@@ -87,34 +126,94 @@ def _write_sound(
     box.mux(stream.encode(None))
 
 
-def _pictures(box: av.container.InputContainer, frames: int) -> NDArray[np.uint8]:
+def _opened(source: Path | bytes) -> av.container.InputContainer:
+    handle = io.BytesIO(source) if isinstance(source, bytes) else str(source)
+    return av.open(handle, "r", metadata_errors="ignore")
+
+
+def _pictures(
+    box: av.container.InputContainer, keep: Callable[[Picture], T], frames: int, sweep_s: Sequence[float]
+) -> tuple[tuple[T, ...], tuple[T, ...], tuple[float, ...], float, float]:
     """Two passes over the packets: count the frames by their headers, then keep only the wanted ones."""
     stream = box.streams.video[0]
+    _check_caps(stream)
+    total = _count(box, stream)
+    # Middle of segment i of n: floor((i + 1/2) * total / n).
+    wanted = [(2 * i + 1) * total // (2 * frames) for i in range(frames)]
+    box.seek(0, stream=stream)
+    middles: dict[int, T] = {}
+    swept: list[T] = []
+    before: av.VideoFrame | None = None
+    for index, (at_s, frame) in enumerate(_timed(box, stream)):
+        if index in wanted:
+            middles[index] = keep(_rgb(frame))
+        # The frame before is seen until this one comes.
+        while before is not None and len(swept) < len(sweep_s) and sweep_s[len(swept)] < at_s:
+            swept.append(keep(_rgb(before)))
+        if index >= wanted[-1] and len(swept) == len(sweep_s):
+            break
+        before, last_s = frame, at_s
+    else:
+        end_s = last_s + 1 / _rate(stream) if before is not None else Fraction(0)
+        while before is not None and len(swept) < len(sweep_s) and sweep_s[len(swept)] < end_s:
+            swept.append(keep(_rgb(before)))
+    if missing := [i for i in wanted if i not in middles]:
+        raise MediaError("video_truncated", f"frame {missing[0]} of {total} cannot be decoded")
+    fps = float(_rate(stream))
+    return tuple(middles[i] for i in wanted), tuple(swept), tuple(sweep_s[: len(swept)]), fps, total / fps
+
+
+def _check_caps(stream: av.VideoStream) -> None:
+    if stream.codec_context is None:
+        raise MediaError("video_damaged", "its pictures are of a kind that no decoder here knows")
     stream.thread_type = "NONE"
     if (stream.width or 0) * (stream.height or 0) > MAX_PIXELS:
         raise MediaError("video_too_large", f"{stream.width} x {stream.height} px is over the limit")
     seconds = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
     if seconds > MAX_SECONDS:
         raise MediaError("video_too_long", f"{seconds:.0f} s is over the limit of {MAX_SECONDS:.0f} s")
-    total = sum(1 for packet in box.demux(stream) if packet.size)
-    if total == 0:
+
+
+def _count(box: av.container.InputContainer, stream: av.VideoStream) -> int:
+    """How many frames the packets hold; raises MediaError if there are none, or clearly fewer than the header says."""
+    packets = [packet.is_discard for packet in box.demux(stream) if packet.size]
+    if len(packets) < (stream.frames or 0) * _TRUNCATED:
+        raise MediaError(
+            "video_truncated", f"the header promises {stream.frames} frames, {len(packets)} are there"
+        )
+    if (total := packets.count(False)) == 0:
         raise MediaError("video_damaged", "no frame in the video stream")
-    # Middle of segment i of n: floor((i + 1/2) * total / n).
-    wanted = [(2 * i + 1) * total // (2 * frames) for i in range(frames)]
-    box.seek(0, stream=stream)
-    kept: dict[int, NDArray[np.uint8]] = {}
+    return total
+
+
+def _rate(stream: av.VideoStream) -> Fraction:
+    rate = stream.average_rate or stream.guessed_rate or stream.base_rate
+    if not rate:
+        raise MediaError("video_damaged", "the video does not say how many frames it shows a second")
+    return Fraction(rate)
+
+
+def _timed(
+    box: av.container.InputContainer, stream: av.VideoStream
+) -> Iterator[tuple[Fraction, av.VideoFrame]]:
+    """Frames in order of showing, with their exact time in seconds from the first."""
+    first = None
     for index, frame in enumerate(box.decode(stream)):
-        if index in wanted:
-            kept[index] = np.asarray(frame.to_ndarray(format="rgb24"), dtype=np.uint8)
-        if index >= wanted[-1]:
-            break
-    missing = [i for i in wanted if i not in kept]
-    if missing:
-        raise MediaError("video_truncated", f"frame {missing[0]} of {total} cannot be decoded")
-    return np.stack([kept[i] for i in wanted])
+        if frame.pts is None or frame.time_base is None:
+            yield index / _rate(stream), frame
+            continue
+        at_s = frame.pts * Fraction(frame.time_base)
+        first = at_s if first is None else first
+        yield at_s - first, frame
+
+
+def _rgb(frame: av.VideoFrame) -> Picture:
+    return np.asarray(frame.to_ndarray(format="rgb24"), dtype=np.uint8)
 
 
 def _sound(box: av.container.InputContainer, rate_hz: int) -> NDArray[np.float32]:
+    if box.streams.audio[0].codec_context is None:
+        raise MediaError("audio_damaged", "the sound track is of a kind that no decoder here knows")
     resampler = AudioResampler(format="flt", layout="mono", rate=rate_hz)
     blocks: list[NDArray[np.float32]] = []
     for frame in box.decode(box.streams.audio[0]):

@@ -139,3 +139,24 @@ def test_damage_anywhere_raises_media_error_or_gives_finite_clips(junk: bytes, a
     except MediaError:
         return
     assert all(np.isfinite(c.samples).all() and len(c.samples) == round(0.2 * RATE) for c in clips)
+
+
+def test_a_whole_recording_is_what_soundfile_reads(tmp_path: Path) -> None:
+    samples = tone(1.3)
+    path = tmp_path / "a.wav"
+    path.write_bytes(wav(samples))
+    wanted, _ = soundfile.read(path, dtype="float32")
+    assert (audio.decode_sound(path) == wanted).all()
+    assert (audio.decode_sound(path.read_bytes()) == wanted).all()
+    both = np.stack([samples, -samples / 2], axis=1)
+    assert np.allclose(audio.decode_sound(wav(both)), samples / 4, atol=1e-4)
+    assert len(audio.decode_sound(wav(tone(1.0, 8000), 8000))) == RATE
+
+
+def test_a_whole_recording_that_is_cut_or_too_long_is_refused() -> None:
+    data = wav(tone(2.0))
+    for broken, why in ((data[:-20_000], "audio_truncated"), (b"no sound", "not_audio"), (b"", "empty_file")):
+        with pytest.raises(MediaError, match=why):
+            audio.decode_sound(broken)
+    with pytest.raises(MediaError, match="audio_too_long"):
+        audio.decode_sound(data, max_seconds=1.0)

@@ -1,0 +1,129 @@
+"""CUB-200-2011: 11,788 photos of 200 species, images only; the user's own copy, research only."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection as Many
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from birdmml.errors import EvalsetError
+from birdmml.evalsets import _fake_media as media
+from birdmml.evalsets._annotations import (
+    Annotations,
+    Claim,
+    Collection,
+    count,
+    lines,
+    settle,
+    text,
+    whole,
+)  # fmt: skip
+from birdmml.evalsets._download import Download, mark
+from birdmml.schema import Card
+
+CARD = Card(
+    summary="Photos of 200 bird species with the published split, for the few-shot suite.",
+    license="research only, no redistribution",
+    citation="Wah et al., The Caltech-UCSD Birds-200-2011 Dataset, Technical Report CNS-TR-2011-001, 2011",
+    url="https://data.caltech.edu/records/65de6-vp158",
+    modalities=("image",),
+)
+KIND = "media"
+PROMPT = "{common_name}"
+SPLITS = ("train", "test")
+DOWNLOAD = Download(
+    "CUB_200_2011.tgz", "1.1 GB", "97eceeb196236b17998738112f37df78", CARD.url, "for research only"
+)
+ARCHIVES = ("cub_200_2011", "cub200", "cub-200")
+PUBLISHED = {"classes": 200, "images": {"train": 5994, "test": 5794}}
+COLLECTIONS = (Collection("images", "images", "images"),)
+TABLES = ("images.txt", "image_class_labels.txt", "train_test_split.txt", "classes.txt")
+
+_CLASS = re.compile(r"([0-9]{3})\.")
+_DIGITS = re.compile(r"[0-9]+")
+
+
+def annotate(tables: Mapping[str, bytes], files: Many[str]) -> Annotations:
+    """The set from its tables and the paths that are there; raises EvalsetError for tables that do not fit together."""
+    classes = _classes(tables)
+    labels, sides = _by_id("image_class_labels.txt", tables), _by_id("train_test_split.txt", tables)
+    like = {key: file for file in sorted(files) if (key := _key(file))}
+    claims, respelt = [], 0
+    for where, number, name in _pairs("images.txt", tables):
+        file = f"images/{name}"
+        if file not in files and (other := like.get(_key(file))):
+            file, respelt = other, respelt + 1
+        raw, side = labels.get(number, ""), sides.get(number, "")
+        value = whole(raw)
+        split = {"1": "train", "0": "test"}.get(side, side)
+        claims.append(Claim(where, number, value - 1 if value else None, raw, split, file))
+    entries, rejects = settle(claims, len(classes), SPLITS, files)
+    notes = [f"{respelt:,} files lie under another spelling than images.txt has"] if respelt else []
+    return Annotations(
+        tuple(classes), {"images": entries}, rejects, tuple(notes), (), {"images": count(claims)},
+        frozenset(c.file for c in claims),
+    )  # fmt: skip
+
+
+def _classes(tables: Mapping[str, bytes]) -> list[str]:
+    names = []
+    for i, (where, number, name) in enumerate(_pairs("classes.txt", tables), 1):
+        if number != str(i) or not _CLASS.match(name):
+            raise EvalsetError(
+                f"{where}: `{i} {i:03d}.Name` is expected, found `{number} {name}`: get the table again"
+            )
+        names.append(name[4:].replace("_", " "))
+    return names
+
+
+def _pairs(table: str, tables: Mapping[str, bytes]) -> list[tuple[str, str, str]]:
+    """(where, number, rest) of a table whose lines begin with a number. Raises EvalsetError."""
+    text(table, tables)
+    found = [(where, first.strip(), second) for where, first, second in lines(table, tables)]
+    for where, number, _ in found:
+        if whole(number) is None:
+            raise EvalsetError(
+                f"{where}: a number is expected first, found {number[:40]!r}: get the table again"
+            )
+    return found
+
+
+def _by_id(table: str, tables: Mapping[str, bytes]) -> dict[str, str]:
+    """Value by image id; an id that stands twice with two values has none."""
+    found: dict[str, str] = {}
+    for _, number, value in _pairs(table, tables):
+        found[number] = value if found.get(number, value) == value else ""
+    return found
+
+
+def _key(file: str) -> str:
+    """Class number and the numbers in a file's name: the same in copies that spell the folders otherwise."""
+    parts = file.split("/")
+    numbered = _CLASS.match(parts[-2]) if len(parts) > 2 else None
+    digits = _DIGITS.findall(parts[-1])
+    return "/".join([numbered[1], *digits]) if numbered and digits else ""
+
+
+def fake(root: Path, seed: int) -> Path:
+    """The true layout with three classes in kilobytes, four photos each; returns `root`."""
+    rng = np.random.default_rng(seed)
+    base = root / "CUB_200_2011"
+    classes = ("001.Black_footed_Albatross", "002.Laysan_Albatross", "003.Sooty_Albatross")
+    images, labels, sides = list[tuple[int, str]](), list[tuple[int, int]](), list[tuple[int, int]]()
+    for label, folder in enumerate(classes, 1):
+        for number in range(4):
+            name = f"{folder}/{folder[4:]}_{number:04d}_{label * 1000 + number}.jpg"
+            media.photo(base / "images" / name, rng, label)
+            image = len(images) + 1
+            images.append((image, name))
+            labels.append((image, label))
+            sides.append((image, number % 2))
+    media.write_lines(base / "images.txt", images)
+    media.write_lines(base / "image_class_labels.txt", labels)
+    media.write_lines(base / "train_test_split.txt", sides)
+    media.write_lines(base / "classes.txt", list(enumerate(classes, 1)))
+    mark(base)
+    return root

@@ -1,0 +1,154 @@
+"""SSW60: 60 species in videos, recordings and photos (Sapsucker Woods); the user's own copy, research only."""
+
+from __future__ import annotations
+
+from collections.abc import Collection as Many
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from birdmml import taxonomy
+from birdmml.errors import EvalsetError
+from birdmml.evalsets import _fake_media as media
+from birdmml.evalsets._annotations import (
+    Annotations,
+    Claim,
+    Collection,
+    count,
+    rows,
+    settle,
+    whole,
+)  # fmt: skip
+from birdmml.evalsets._download import Download, mark
+from birdmml.schema import Card, Reject
+
+CARD = Card(
+    summary="5,400 videos, 3,861 recordings and 31,221 photos of 60 species, each with the provider's own split.",
+    license="research only, no redistribution",
+    citation="Van Horn et al., Exploring Fine-Grained Audiovisual Categorization with the SSW60 Dataset, ECCV 2022",
+    url="https://github.com/visipedia/ssw60",
+    modalities=("image", "audio"),
+)
+KIND = "media"
+PROMPT = "{common_name}"
+SPLITS = ("train", "test")
+DOWNLOAD = Download(
+    "ssw60.tar.gz", "31.1 GB", "af0a54ea1a897d130d91be8ffe0de81c", CARD.url, "for research only"
+)
+ARCHIVES = ("ssw60",)  # What its archives' names hold.
+PUBLISHED = {
+    "classes": 60,
+    "videos": {"train": 3462, "test": 1938},
+    "audio": {"train": 2597, "test": 1264},
+    "images_nabirds": {"train": 5050, "test": 5171},
+    "images_inat": {"train": 18000, "test": 3000},
+}
+COLLECTIONS = (
+    Collection("videos", "videos", "video_ml"),
+    Collection("audio", "audio", "audio_ml"),
+    Collection("images_nabirds", "images", "images_nabirds"),
+    Collection("images_inat", "images", "images_inat"),
+)
+TABLES = ("taxa.csv", "video_ml.csv", "audio_ml.csv", "images_nabirds.csv", "images_inat.csv")
+
+_SUFFIX = {"videos": ".mp4", "audio": ".wav", "images": ".jpg"}
+_NEEDED = ("asset_id", "label", "split")
+_TAXA = (
+    "label", "species_code", "inat_taxon_id", "inat2021_label", "nabirds_labels", "common_name",
+    "scientific_name", "family", "order",
+)  # fmt: skip
+# As the published tables spell them; "orginal" too.
+_COLUMNS = {
+    "video_ml.csv": "fps frame_count duration_seconds frame_height frame_width frame_channels "
+    "orginal_video_start_second original_video_end_second original_video_target_second target_second reliable_audio",
+    "audio_ml.csv": "samplerate channels samples duration_seconds",
+    "images_nabirds.csv": "height width channels photographer",
+    "images_inat.csv": "height width channels rights_holder license_id",
+}
+
+
+def annotate(tables: Mapping[str, bytes], files: Many[str]) -> Annotations:
+    """The set from its tables and the paths that are there; raises EvalsetError for tables that are not SSW60's."""
+    taxa, notes = _taxa(tables)
+    entries, claimed, named, rejects = {}, {}, set[str](), list[Reject]()
+    for collection in COLLECTIONS:
+        table = f"{collection.folder}.csv"
+        found, more = rows(table, tables, _NEEDED, _COLUMNS[table].split())
+        claims = [_claim(collection, table, n, row) for n, row in enumerate(found, 2)]
+        entries[collection.name], bad = settle(claims, len(taxa), SPLITS, files)
+        notes += more
+        rejects += bad
+        claimed[collection.name] = count(claims)
+        named |= {c.file for c in claims}
+    names = tuple(t["common_name"] for t in taxa)
+    return Annotations(
+        names, entries, tuple(rejects), tuple(notes), tuple(taxa), claimed, frozenset(named)
+    )  # fmt: skip
+
+
+def _claim(collection: Collection, table: str, number: int, row: Mapping[str, str]) -> Claim:
+    name, label = row["asset_id"], row["label"]
+    # A name with a folder in it could point outside the set.
+    plain = name and "/" not in name and "\\" not in name
+    file = f"{collection.folder}/{name}{_SUFFIX[collection.kind]}" if plain else ""
+    return Claim(f"{table}:{number}", name, whole(label), label, row["split"], file)
+
+
+def _taxa(tables: Mapping[str, bytes]) -> tuple[list[dict[str, str]], list[str]]:
+    found, notes = rows("taxa.csv", tables, ("label", "common_name", "scientific_name"), _TAXA)
+    labels, wanted = [row["label"] for row in found], [str(n) for n in range(len(found))]
+    if sorted(labels) != sorted(wanted):
+        strange = next(x for i, x in enumerate(labels) if x not in wanted or x in labels[:i])
+        raise EvalsetError(
+            f"taxa.csv: label {strange!r} is not one of 0 to {len(found) - 1}, each once: get the table again"
+        )
+    if nameless := [row["label"] for row in found if not row["common_name"]]:
+        raise EvalsetError(f"taxa.csv: class {nameless[0]} has no common_name: get the table again")
+    found.sort(key=lambda row: int(row["label"]))
+    for row in found:
+        notes += _renamed(row)
+    return found, notes
+
+
+def _renamed(row: Mapping[str, str]) -> list[str]:
+    """A note where the taxonomy has another species under the label, or calls it otherwise today."""
+    species = next((s for s in taxonomy.all_species() if s.ssw60_label == int(row["label"])), None)
+    if species is None or row["common_name"] == species.common_name:
+        return []
+    return [
+        f"class {row['label']} is {row['common_name']!r} in taxa.csv and {species.common_name!r} in the taxonomy; "
+        "the set's own name is kept"
+    ]
+
+
+def fake(root: Path, seed: int) -> Path:
+    """The true layout with four species in kilobytes: two train and two test items a species; returns `root`."""
+    rng = np.random.default_rng(seed)
+    species = taxonomy.all_species()[:4]
+    media.write_csv(root / "taxa.csv", _TAXA, [
+        (s.label, s.ebird_code, s.inat_taxon_id, s.label, s.label, s.common_name, s.scientific_name, s.family, s.order)
+        for s in species
+    ])  # fmt: skip
+    listed: dict[str, list[tuple[object, ...]]] = {c.folder: [] for c in COLLECTIONS}
+    for number, (s, split) in enumerate(
+        (s, split) for s in species for split in ("train", "train", "test", "test")
+    ):
+        asset = 100_000 + number
+        seconds, sound = 1.2 + 0.2 * (number % 3), number % 5 != 3
+        media.film(root / "video_ml" / f"{asset}.mp4", rng, s.label, seconds, sound)
+        frames = round(seconds * media.FPS)
+        listed["video_ml"].append(
+            (asset, s.label, split, media.FPS, frames, seconds, 32, 48, 3, 0, seconds, 0, 0, int(sound))
+        )
+        media.recording(root / "audio_ml" / f"{asset}.wav", rng, s.label, 0.5)
+        listed["audio_ml"].append((asset, s.label, split, 22050, 1, 11025, 0.5))
+        name = rng.bytes(8).hex()
+        media.photo(root / "images_nabirds" / f"{name}.jpg", rng, s.label)
+        listed["images_nabirds"].append((name, s.label, split, 30, 40, 3, "nobody"))
+        media.photo(root / "images_inat" / f"{asset}.jpg", rng, s.label)
+        listed["images_inat"].append((asset, s.label, split, 30, 40, 3, "nobody", 1))
+    for folder, lines in listed.items():
+        media.write_csv(root / f"{folder}.csv", (*_NEEDED, *_COLUMNS[f"{folder}.csv"].split()), lines)
+    mark(root)
+    return root

@@ -1,0 +1,154 @@
+"""VB100, also spelt VE100: about 1,416 video clips of 100 species; the user's own copy, research only."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Collection as Many
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from birdmml import taxonomy
+from birdmml.errors import UnknownName
+from birdmml.evalsets import _fake_media as media
+from birdmml.evalsets._annotations import (
+    Annotations,
+    Claim,
+    Collection,
+    count,
+    lines,
+    settle,
+    whole,
+)  # fmt: skip
+from birdmml.evalsets._download import Download, mark
+from birdmml.schema import Card, Reject
+
+CARD = Card(
+    summary="Video clips of 100 bird species in two sides, some without sound: zero-shot and few-shot.",
+    license="research only, no redistribution",
+    citation="Ge et al., Exploiting Temporal Information for DCNN-based Fine-Grained Object Classification, DICTA 2016",
+    url="https://arma.sourceforge.net/vb100/",
+    modalities=("image", "audio"),
+)
+KIND = "media"
+PROMPT = "{common_name}"
+SPLITS = ("train", "test")
+DOWNLOAD = Download(
+    "vb100_all_videos and vb100_annotations_v1", "about 1,416 clips", "", CARD.url, "for research only"
+)
+ARCHIVES = ("vb100", "ve100")
+PUBLISHED = {"classes": 100, "videos": {"all": 1416}}
+COLLECTIONS = (Collection("videos", "videos", "vb100_all_videos"),)
+TABLES = ("train_video.txt", "test_video.txt")
+
+
+def annotate(tables: Mapping[str, bytes], files: Many[str]) -> Annotations:
+    """The set from its two lists and the paths that are there; raises EvalsetError for lists that are none.
+
+    A line's raw label becomes its place among all raw labels, sorted as numbers; a class is called as its folder. A
+    line whose folder and label do not go together elsewhere is rejected, for one of them must be wrong.
+    """
+    read = [
+        (where, _end(path), raw, whole(raw), table.partition("_")[0])
+        for table in TABLES
+        for where, path, raw in lines(table, tables)
+    ]
+    folder_of = _folders([(n, end.rpartition("/")[0]) for _, end, _, n, _ in read if n is not None])
+    label_of = {raw: label for label, raw in enumerate(folder_of)}
+    by_end = {_end(file): file for file in sorted(files)}
+    claims, rejects = list[Claim](), list[Reject]()
+    for where, end, raw, number, split in read:
+        file = by_end.get(end, f"{COLLECTIONS[0].folder}/{end}")
+        claim = Claim(
+            where,
+            end.rpartition(".")[0] or end,
+            None if number is None else label_of.get(number),
+            raw,
+            split,
+            file,
+        )
+        claims.append(claim)
+        if number is not None and folder_of.get(number) != end.rpartition("/")[0]:
+            detail = f"{where}: label {raw} and this folder do not go together in the other lines"
+            rejects.append(Reject(file, "label_disagrees", detail))
+            claims[-1] = replace(claim, id="")
+    entries, bad = settle([c for c in claims if c.id], len(folder_of), SPLITS, files)
+    names, taxa, notes = _names(list(folder_of.values()))
+    return Annotations(
+        names, {"videos": entries}, (*rejects, *bad), notes, taxa, {"videos": count(claims)},
+        frozenset(c.file for c in claims),
+    )  # fmt: skip
+
+
+def _end(path: str) -> str:
+    """Class folder and file: what lists and archives agree on, wherever the folders lay."""
+    return "/".join(path.replace("\\", "/").split("/")[-2:])
+
+
+def _folders(found: list[tuple[int, str]]) -> dict[int, str]:
+    """Class folder by raw label, labels ascending.
+
+    A folder goes with the label that most of its lines have, and a label with the folder that has most such lines; of
+    equals the smaller label, the first folder in the alphabet. A label without a folder is a slip of the pen, no class.
+    """
+    votes: defaultdict[str, Counter[int]] = defaultdict(Counter)
+    for raw, folder in found:
+        votes[folder][raw] += 1
+    best: dict[int, tuple[int, str]] = {}
+    for folder in sorted(votes):
+        raw, lines_of_it = min(votes[folder].items(), key=lambda entry: (-entry[1], entry[0]))
+        if raw not in best or lines_of_it > best[raw][0]:
+            best[raw] = (lines_of_it, folder)
+    return {raw: best[raw][1] for raw in sorted(best)}
+
+
+def _names(folders: list[str]) -> tuple[tuple[str, ...], tuple[Mapping[str, object], ...], tuple[str, ...]]:
+    """Today's common names where the taxonomy knows the folder's, else the folder's own; and which those are."""
+    found = [_species(folder) for folder in folders]
+    twice = Counter(s.label for s in found if s is not None)
+    names, taxa, notes = list[str](), list[Mapping[str, object]](), list[str]()
+    for label, (folder, species) in enumerate(zip(folders, found, strict=True)):
+        known = species if species is not None and twice[species.label] == 1 else None
+        name = known.common_name if known else folder.replace("_", " ")
+        if known is None:
+            why = "is unknown to" if species is None else "shares its species with another class in"
+            notes.append(f"class {label}, folder {folder}, {why} the taxonomy: it is called {name!r}")
+        names.append(name)
+        taxa.append(
+            {
+                "label": label,
+                "class_folder": folder,
+                "scientific_name": known.scientific_name if known else "",
+            }
+        )
+    return tuple(names), tuple(taxa), tuple(notes)
+
+
+def _species(folder: str) -> taxonomy.Species | None:
+    for species in taxonomy.all_species():
+        if species.vb100_class == folder:
+            return species
+    try:
+        return taxonomy.resolve(folder)
+    except UnknownName:
+        return None
+
+
+def fake(root: Path, seed: int) -> Path:
+    """The true layout with four classes in kilobytes, one of them unknown to the taxonomy; returns `root`."""
+    rng = np.random.default_rng(seed)
+    known = [s.vb100_class for s in taxonomy.all_species() if s.vb100_class][:3]
+    folders = sorted([*map(str, known), "Imaginary_Bird"])
+    lists: dict[str, list[tuple[str, int]]] = {"train": [], "test": []}
+    for label, folder in enumerate(folders):
+        for number, split in enumerate(("train", "train", "test")):
+            name = f"{folder}_{number:05d}.mp4"
+            path = root / "vb100_all_videos" / folder / name
+            media.film(path, rng, label, 1.0 + 0.3 * number, sound=(label + number) % 3 != 1)
+            lists[split].append((f"{folder}/{name}", 3 * label + 1))  # Raw labels have gaps.
+    for split, listed in lists.items():
+        media.write_lines(root / "vb100_annotations_v1" / f"{split}_video.txt", listed)
+    mark(root)
+    return root

@@ -1,0 +1,297 @@
+"""One preparation from start to finish: list, decode in chunks, write shards, report, manifest last."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from birdmml import __version__, files
+from birdmml.build import staging
+from birdmml.build.place import Place
+from birdmml.build.pool import Pool
+from birdmml.errors import BuildError, EvalsetError, UsageError
+from birdmml.evalsets._annotations import Annotations, Entry
+from birdmml.prepare import account
+from birdmml.prepare.decode import Chunk, Done, Item, decode, receipts
+from birdmml.prepare.report import write_report
+from birdmml.prepare.shards import Row, Shard, ShardTask, plan, write_shard
+from birdmml.prepare.shelf import Layout, Listing, Shelf
+from birdmml.prepared import MANIFEST, is_prepared
+from birdmml.schema import Reject
+
+CHUNK_WORK = 128
+_WORK = {"videos": 8}  # A video takes as long as hundreds of photos; a chunk is what a kill can lose.
+CHUNK_BYTES = 64 << 20
+FRAME_PX = 256
+MAX_REJECTS = 0.01
+Progress = Callable[[str, int, int], None]
+Entries = dict[str, tuple[Entry, ...]]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What decides the bytes: the short side of stored frames in px (0 keeps it), at most so many rows a split."""
+
+    frame_px: int = FRAME_PX
+    limit: int | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A finished preparation. `resumed` counts files that an earlier one had decoded."""
+
+    root: Path
+    manifest: Mapping[str, Any]
+    report: Mapping[str, Any]
+    resumed: int = 0
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What a source holds, before anything is decoded. `entries` are those that are to become rows."""
+
+    listing: Listing
+    annotations: Annotations
+    entries: Entries
+
+
+def look(module: ModuleType, source: Path, options: Options, tell: Progress) -> Survey:
+    """What `prepare` would begin with; nothing is written. Raises EvalsetError as `survey` does."""
+    try:
+        return survey(module, Shelf(source, layout(module), module.ARCHIVES), options, tell)
+    except OSError as e:
+        raise EvalsetError(
+            f"{e.filename or source} cannot be read ({e.strerror or e}): check its permissions"
+        ) from e
+
+
+def survey(module: ModuleType, shelf: Shelf, options: Options, tell: Progress) -> Survey:
+    """Look through the source. Raises EvalsetError if it is not this set, or holds none of its media."""
+    total = shelf.total
+    listing = shelf.scan(lambda done: tell("look through", done, total))
+    try:
+        found: Annotations = module.annotate(listing.tables, frozenset(listing.files))
+    except EvalsetError as e:
+        raise EvalsetError("; ".join([str(e), *listing.notes[:3]])) from e
+    entries = {name: _limited(listed, options.limit) for name, listed in found.entries.items()}
+    if not any(entries.values()):
+        first = f", first {found.rejects[0].path}: {found.rejects[0].reason}" if found.rejects else ""
+        told = [f"{r.path}: {r.detail}" for r in listing.strays[:1]] + listing.notes[:3]
+        raise EvalsetError(
+            "; ".join(
+                [f"not one file that the tables name is there ({len(found.rejects):,} rows{first})", *told]
+            )
+        )
+    return Survey(listing, found, entries)
+
+
+def layout(module: ModuleType) -> Layout:
+    """Which files of an archive the set is made of."""
+    return Layout(module.TABLES, tuple(c.folder for c in module.COLLECTIONS))
+
+
+def prepare(
+    module: ModuleType,
+    name: str,
+    source: Path,
+    out: Path,
+    options: Options | None = None,
+    workers: int = 1,
+    max_rejects: float = MAX_REJECTS,
+    resume: bool = False,
+    progress: Progress | None = None,
+) -> Outcome:
+    """Convert the user's copy at `source` into `out`, which is replaced only by a complete set.
+
+    A set of which more than `max_rejects` (a share of the tables' rows) cannot be used is written too, and says so in
+    `report["accepted"]`; but it does not replace one that is there. Raises EvalsetError if the source is not this
+    set, BuildError if `out` cannot be written, UsageError for `resume` without unfinished work.
+    """
+    tell = progress or (lambda stage, done, total: None)
+    with Place(out, is_prepared) as place:
+        try:
+            return _Preparation(module, name, source, place, options or Options(), tell).run(
+                workers, max_rejects, resume
+            )
+        except OSError as e:
+            raise BuildError(place.disk_words(e)) from e
+
+
+class _Preparation:
+    """The stages of one preparation, in order."""
+
+    def __init__(
+        self, module: ModuleType, name: str, source: Path, place: Place, options: Options, tell: Progress
+    ) -> None:
+        self.module, self.name, self.place, self.options, self.tell = module, name, place, options, tell
+        self.shelf = Shelf(source, layout(module), module.ARCHIVES)
+        self.kinds = {c.folder: c.kind for c in module.COLLECTIONS}
+
+    def run(self, workers: int, max_rejects: float, resume: bool) -> Outcome:
+        self._prepare(resume)
+        seen = survey(self.module, self.shelf, self.options, self.tell)
+        seen.listing.notes += self._checksums()
+        with Pool(workers) as pool:
+            done, resumed = self._decode(seen, pool)
+            rows, rejects = self._rows(seen, done)
+            shards = self._write(seen, rows, pool)
+        told = account.settings(self.options.frame_px, self.options.limit)
+        manifest = account.manifest(
+            self.module, self.name, told, seen.listing, seen.annotations, rows, shards
+        )
+        considered = len(seen.annotations.rejects) + sum(map(len, seen.entries.values()))
+        report = account.report(
+            manifest, seen.annotations, seen.listing, rows, rejects, max_rejects, considered
+        )
+        write_report(self.place.dataset, report, manifest["classes"], rows, self.place.staging)
+        files.write_json(self.place.dataset / MANIFEST, manifest)
+        self._accept(report)
+        self.place.commit()
+        return Outcome(self.place.out, manifest, report, resumed)
+
+    def _prepare(self, resume: bool) -> None:
+        work = self.place.work
+        if resume and not self.place.has_work():
+            raise UsageError(f"--resume: there is no unfinished work in {work}: leave --resume out to begin")
+        # Decoded files are found again by their content, so neither the source's form nor --limit matters here.
+        key = files.digest([__version__, self.name, account.settings(self.options.frame_px, None)])
+        if not self.place.prepare(key) and resume:
+            raise UsageError(
+                f"--resume: the work in {work} was made with other settings, and is gone now: begin anew"
+            )
+        shutil.rmtree(self.place.spool, ignore_errors=True)
+
+    def _checksums(self) -> list[str]:
+        """A note for an archive that bears the published one's name and not its MD5."""
+        told, notes = self.module.DOWNLOAD, list[str]()
+        for archive in self.shelf.archives if told.md5 else []:
+            if archive.name == told.file:
+                self.tell("compare MD5", 0, 1)
+                with archive.open("rb") as f:
+                    found = hashlib.file_digest(f, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+                if found != told.md5:
+                    notes.append(f"{archive.name} has MD5 {found}, the published one has {told.md5}")
+        return notes
+
+    def _decode(self, seen: Survey, pool: Pool) -> tuple[dict[str, Done], int]:
+        """What became of every wanted file; files that an earlier run has decoded are taken as they are."""
+        keys = seen.listing.files
+        wanted = {e.file: keys[e.file] for listed in seen.entries.values() for e in listed}
+        kept = (d for part in receipts(self.place.staging) for d in part if d.reason != "unreadable")
+        done = {d.file: d for d in kept if wanted.get(d.file) == d.key}
+        known, total = len(done), len(wanted)
+        left = {file: key for file, key in wanted.items() if file not in done}
+        spools: dict[int, Path] = {}
+
+        def finish(index: int, part: list[Done]) -> None:
+            done.update((d.file, d) for d in part)
+            spools.pop(index).unlink(missing_ok=True)
+            self.tell("decode", len(done), total)
+
+        self.tell("decode", known, total)
+        pool.feed(decode, self._chunks(left, spools), finish)
+        if lost := [file for file in wanted if file not in done]:
+            raise EvalsetError(
+                f"{len(lost):,} files were there a moment ago and are not now, first {lost[0]}: do not change the "
+                "source while it is read, and run the same command again"
+            )
+        return done, known
+
+    def _chunks(self, wanted: Mapping[str, str], spools: dict[int, Path]) -> Iterator[Chunk]:
+        """Chunks as the source hands out its files; bytes from archives wait on disk until their chunk is done."""
+        first = staging.next_chunk(self.place.staging)
+        media = self.shelf.media(wanted)
+        for index in itertools.count():
+            spool = self.place.spool / f"{first + index:06d}.bin"
+            items, size, work = list[Item](), 0, 0
+            for file, where in media:
+                kind = self.kinds[file.split("/")[0]]
+                items.append(_item(file, wanted[file], kind, where, spool))
+                size += len(where) if isinstance(where, bytes) else 0
+                work += _WORK.get(kind, 1)
+                if size >= CHUNK_BYTES or work >= CHUNK_WORK:
+                    break
+            if not items:
+                return
+            spools[index] = spool
+            yield Chunk(
+                first + index, str(self.place.staging), tuple(items), self.options.frame_px, str(spool)
+            )
+
+    def _rows(self, seen: Survey, done: Mapping[str, Done]) -> tuple[account.Rows, list[Reject]]:
+        """Rows by collection and split in the tables' order, and everything that did not become one."""
+        rejects, rows = list(seen.annotations.rejects), dict[str, dict[str, list[Row]]]()
+        for name, listed in seen.entries.items():
+            rows[name] = {split: [] for split in self.module.SPLITS}
+            for entry in listed:
+                found = done[entry.file]
+                if found.reason:
+                    rejects.append(Reject(entry.file, found.reason, found.detail))
+                else:
+                    class_name = seen.annotations.classes[entry.label]
+                    rows[name][entry.split].append(Row(entry.id, entry.label, class_name, found))
+        return rows, rejects
+
+    def _write(self, seen: Survey, rows: account.Rows, pool: Pool) -> dict[str, dict[str, list[Shard]]]:
+        place, classes = self.place, seen.annotations.classes
+        kinds = {c.name: c.kind for c in self.module.COLLECTIONS}
+        tasks: list[tuple[str, str, ShardTask]] = [
+            (name, split, task)
+            for name, splits in rows.items()
+            for split, part in splits.items()
+            for task in plan(place.dataset, place.staging, name, kinds[name], classes, split, part)
+        ]
+        self._check_space(rows)
+        counter = itertools.count(1)
+        self.tell("write", 0, len(tasks))
+        written = pool.run(
+            write_shard, [t for *_, t in tasks], lambda i, s: self.tell("write", next(counter), len(tasks))
+        )
+        shards: dict[str, dict[str, list[Shard]]] = {n: {s: [] for s in splits} for n, splits in rows.items()}
+        for (name, split, _), shard in zip(tasks, written, strict=True):
+            shards[name][split].append(shard)
+        return shards
+
+    def _check_space(self, rows: account.Rows) -> None:
+        need = sum(row.done.bytes for splits in rows.values() for part in splits.values() for row in part)
+        free = shutil.disk_usage(self.place.work).free
+        if free < need:
+            raise BuildError(
+                f"the set needs {files.human_bytes(need)} and {self.place.work} has {files.human_bytes(free)} left: "
+                "free some space and run the same command again (finished work is kept), or choose another --out"
+            )
+
+    def _accept(self, report: Mapping[str, Any]) -> None:
+        if not report["accepted"] and is_prepared(self.place.out):
+            raise BuildError(
+                f"{report['rejected']:,} of {report['considered']:,} rows cannot be used, and {self.place.out} holds "
+                f"a finished set, which stays; this one's report is {self.place.dataset / 'report' / 'index.html'}: "
+                "name another --out, or allow more with --max-rejects"
+            )
+
+
+def _limited(entries: Sequence[Entry], limit: int | None) -> tuple[Entry, ...]:
+    """At most `limit` entries of each split, evenly spread over its table so that many classes are among them."""
+    if limit is None:
+        return tuple(entries)
+    chosen: set[int] = set()
+    for split in {e.split for e in entries}:
+        mine = [i for i, e in enumerate(entries) if e.split == split]
+        chosen |= {mine[k * len(mine) // min(limit, len(mine))] for k in range(min(limit, len(mine)))}
+    return tuple(e for i, e in enumerate(entries) if i in chosen)
+
+
+def _item(file: str, key: str, kind: str, where: bytes | Path, spool: Path) -> Item:
+    if isinstance(where, Path):
+        return Item(file, key, kind, str(where))
+    spool.parent.mkdir(exist_ok=True)
+    with spool.open("ab") as f:
+        offset = f.tell()
+        f.write(where)
+    return Item(file, key, kind, (offset, len(where)))
