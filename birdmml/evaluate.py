@@ -28,7 +28,7 @@ from birdmml.nn.network import Network
 from birdmml.nn.presets import preset
 from birdmml.nn.scores import JOINT
 from birdmml.nn.text import train_tokenizer
-from birdmml.picture import draw
+from birdmml.picture import draw_all
 from birdmml.schema import RESULT_SCHEMA_VERSION, Figure, Result
 from birdmml.suites._material import Material, Outcome, Request
 from birdmml.train import cpu_threads, pick_device
@@ -191,7 +191,7 @@ def run(plan: Plan, out: Path, quiet: bool = False, shelf: Shelf | None = None) 
         seconds={k: round(v, 2) for k, v in seconds.items()},
         models=tuple(scored_models),
     )
-    draw(result, folder / "figures" / "overview.png")
+    draw_all(result, folder / "figures")
     results.write_result(folder, result)
     return result, folder
 
