@@ -81,7 +81,8 @@ def _panel(axis: Any, title: str, figures: Sequence[Figure]) -> None:
     axis.spines[["top", "right"]].set_visible(False)
 
 
-def _title(result: Result) -> str:
+def caption(result: Result) -> str:
+    """What was measured on what, in one line or two; the demo is named as such."""
     seeds = f"{len(result.seeds)} seed{'s' if len(result.seeds) > 1 else ''}"
     first = f"{result.method}, {result.preset}, {result.dataset.get('name', '')}, {seeds}"
     if result.settings.get("limit"):

@@ -91,10 +91,10 @@ def score(found: Sequence[Material], scorer: Scorer, options: Options) -> tuple[
                     skipped.append(f"{task} {shots}-shot")
                 else:
                     done.append(_noted(outcome, *notes))
-    few = f"fewer than two classes have enough items for {', '.join(skipped)}" if skipped else ""
+    few = f"skipped, as fewer than two classes have enough items: {', '.join(skipped)}" if skipped else ""
     if not done:
         raise EvalsetError(
-            f"{found[0].evalset}: {few}: give smaller few-shot.shots, or another few-shot.support_split"
+            f"{found[0].evalset}: {few}; give smaller few-shot.shots, or a few-shot.support_split to draw them from"
         )
     return tuple(_noted(outcome, few) for outcome in done)
 
