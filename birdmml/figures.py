@@ -73,7 +73,7 @@ def figures_of(
     # What a suite notes may differ from model to model: each is kept once.
     notes = [
         note,
-        *dict.fromkeys(run.note for run in runs),
+        *dict.fromkeys(part for run in runs for part in run.note.split("; ")),
         f"{first.left_out} items lack a modality" if first.left_out else "",
     ]
     return [

@@ -33,6 +33,7 @@ CARD = Card(
     citation="Protocol of Koutoupis et al., CVPR 2026 (arXiv 2511.21331)",
     url="https://arxiv.org/abs/2511.21331",
 )
+OWN_CLASSIFIER = True  # the method's own score is not asked
 MOST = 1000
 
 

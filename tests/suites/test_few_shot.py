@@ -15,7 +15,7 @@ from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
 
 from birdmml.errors import EvalsetError, ResultError, UsageError
-from birdmml.evaluate import suite_options
+from birdmml.evaluate import _extension, suite_options
 from birdmml.figures import figures_of, joined
 from birdmml.metrics import summarise
 from birdmml.outcomes import Predictions, read
@@ -277,7 +277,16 @@ def test_notes_that_differ_between_models_are_all_kept(tmp_path: Path) -> None:
     one = linear_probe.score([material(seed=1), material()], NOTHING, linear_probe.Options(grid=(1.0,)))[0]
     two = linear_probe.score([material(seed=1), material()], NOTHING, linear_probe.Options(grid=(5.0,)))[0]
     note = figures_of("linear-probe", "set", [one, two, one], (0, 1, 2), False, tmp_path)[0].note
-    assert note.count("C = 1 ") == note.count("C = 5 ") == 1
+    assert note == (
+        "C = 1 chosen on a tenth of the training items (4); C = 5 chosen on a tenth of the training items (4)"
+    )
+
+
+def test_what_a_method_says_of_its_scores_is_not_said_of_a_probe() -> None:
+    assert "sums" in _extension("clip", "zero-shot", "image+audio")
+    assert _extension("clip", "zero-shot", "image") == _extension("confu", "zero-shot", "image+audio") == ""
+    assert _extension("clip", "few-shot", "image+audio") == ""
+    assert _extension("clip", "linear-probe", "image+audio") == ""
 
 
 @pytest.mark.parametrize(
