@@ -28,7 +28,7 @@ from birdmml.nn.network import Network
 from birdmml.nn.presets import preset
 from birdmml.nn.scores import JOINT
 from birdmml.nn.text import train_tokenizer
-from birdmml.picture import draw
+from birdmml.picture import draw_all
 from birdmml.schema import RESULT_SCHEMA_VERSION, Figure, Result
 from birdmml.suites._material import Material, Outcome, Request
 from birdmml.train import cpu_threads, pick_device
@@ -191,7 +191,7 @@ def run(plan: Plan, out: Path, quiet: bool = False, shelf: Shelf | None = None) 
         seconds={k: round(v, 2) for k, v in seconds.items()},
         models=tuple(scored_models),
     )
-    draw(result, folder / "figures" / "overview.png")
+    draw_all(result, folder / "figures")
     results.write_result(folder, result)
     return result, folder
 
@@ -272,7 +272,6 @@ def _figures(
     plan: Plan, per_seed: Sequence[Mapping[tuple[str, str], tuple[Outcome, ...]]], folder: Path
 ) -> tuple[Figure, ...]:
     figures: list[Figure] = []
-    extension = getattr(discover.load("method", plan.method), "EXTENSIONS", "")
     for (suite, evalset), tasks in per_seed[0].items():
         for i, task in enumerate(tasks):
             runs = [seed[suite, evalset][i] for seed in per_seed]
@@ -284,7 +283,7 @@ def _figures(
                 plan.built.demo,
                 folder,
                 _ceiling(plan.built, suite, task.query),
-                extension if JOINT in task.query else "",
+                _extension(plan.method, suite, task.query),
             )
     return tuple(figures)
 
@@ -297,6 +296,13 @@ def _ceiling(built: Built, suite: str, query: str) -> float | None:
     """The demo's known best accuracy; nothing is known of retrieval."""
     known = built.manifest.get("source", {}).get("facts", {}).get("ceilings", {})
     return float(known[query]) if suite == "zero-shot" and query in known else None
+
+
+def _extension(method: str, suite: str, query: str) -> str:
+    """What the method says of its 2->1 scores; nothing where the suite asks a classifier of its own instead."""
+    if JOINT not in query or getattr(discover.load("suite", suite), "OWN_CLASSIFIER", False):
+        return ""
+    return str(getattr(discover.load("method", method), "EXTENSIONS", ""))
 
 
 def _trained_on(plan: Plan) -> str:

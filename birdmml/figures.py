@@ -86,7 +86,12 @@ def figures_of(
     first = runs[0]
     items, file = joined(runs, seeds, demo), file_name(suite, evalset, first)
     outcomes.write(folder / file, items)
-    notes = [note, first.note, f"{first.left_out} items lack a modality" if first.left_out else ""]
+    # What a suite notes may differ from model to model: each is kept once.
+    notes = [
+        note,
+        *dict.fromkeys(part for run in runs for part in run.note.split("; ")),
+        f"{first.left_out} items lack a modality" if first.left_out else "",
+    ]
     return [
         Figure(
             suite=suite,

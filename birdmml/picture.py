@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from birdmml import pictures
 from birdmml.files import atomic_write
 from birdmml.schema import Figure, Result
 
 INK, BAR, BEST, CHANCE = "#1f2933", "#8cb8d0", "#c0480f", "#1f2933"
-HEADLINE = {"zero-shot": "accuracy", "retrieval": "recall@10"}
+HEADLINE = {
+    "zero-shot": "accuracy",
+    "few-shot": "accuracy",
+    "linear-probe": "accuracy",
+    "retrieval": "recall@10",
+}
+
+
+def draw_all(result: Result, folder: Path) -> None:
+    """Write overview.png, and one more for each suite that has a file in birdmml/pictures/: few-shot.png."""
+    draw(result, folder / "overview.png")
+    own = {module.name for module in pkgutil.iter_modules(pictures.__path__)}
+    for suite in dict.fromkeys(f.suite for f in result.figures):
+        if (name := suite.replace("-", "_")) in own:
+            importlib.import_module(f"birdmml.pictures.{name}").draw(result, folder / f"{suite}.png")
 
 
 def draw(result: Result, path: Path) -> None:
@@ -30,7 +47,7 @@ def draw(result: Result, path: Path) -> None:
     canvas.legend(
         handles.values(), handles.keys(), loc="outside lower right", ncols=3, frameon=False, fontsize=8
     )
-    canvas.suptitle(_title(result), x=0.01, ha="left", fontsize=10, color=INK)
+    canvas.suptitle(caption(result), x=0.01, ha="left", fontsize=10, color=INK)
     with atomic_write(path) as f:
         canvas.savefig(f, format="png", dpi=150, metadata={"Software": None})
 
@@ -64,7 +81,8 @@ def _panel(axis: Any, title: str, figures: Sequence[Figure]) -> None:
     axis.spines[["top", "right"]].set_visible(False)
 
 
-def _title(result: Result) -> str:
+def caption(result: Result) -> str:
+    """What was measured on what, in one line or two; the demo is named as such."""
     seeds = f"{len(result.seeds)} seed{'s' if len(result.seeds) > 1 else ''}"
     first = f"{result.method}, {result.preset}, {result.dataset.get('name', '')}, {seeds}"
     if result.settings.get("limit"):

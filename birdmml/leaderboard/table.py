@@ -10,7 +10,12 @@ from birdmml.leaderboard.verify import verify
 from birdmml.results import FILE
 from birdmml.schema import PLAIN_METRICS, Figure, Result
 
-HEADLINE = {"zero-shot": ("accuracy",), "retrieval": ("recall@10",)}
+HEADLINE = {
+    "zero-shot": ("accuracy",),
+    "few-shot": ("accuracy",),
+    "linear-probe": ("accuracy",),
+    "retrieval": ("recall@10",),
+}
 DEMO_NOTE = (
     "Rows marked **demo** were measured on procedurally generated data: they show that the software works, and"
     " say nothing about real birds."

@@ -19,6 +19,7 @@ FIELDS = ("common_name", "scientific_name", "class_name")
 TAKES = {
     "zero-shot": {"zero_shot"},
     "few-shot": {"few_shot"},
+    "linear-probe": set(),
     "noise": {"noise", "zero_shot"},
     "competition": {"zero_shot"},
     "retrieval": set(),
