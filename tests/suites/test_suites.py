@@ -11,10 +11,10 @@ from birdmml.errors import EvalsetError, ResultError
 from birdmml.metrics import summarise
 from birdmml.schema import MODALITIES
 from birdmml.suites import retrieval, zero_shot
-from birdmml.suites._material import Arrays, Material, Scored, Scorer, Subject
+from birdmml.suites._material import Arrays, Material, Scored, Scorer, SpeciesScored, Subject
 
 SINGLE = tuple((a, b) for a in ("image", "audio", "text") for b in ("image", "audio", "text") if a != b)
-RETRIEVAL, ZERO_SHOT = retrieval.Options(), zero_shot.Options()
+RETRIEVAL, ZERO_SHOT = retrieval.Options(by=("instance",)), zero_shot.Options()
 JOINT = (("image+audio", "text"), ("image+text", "audio"), ("audio+text", "image"))
 
 
@@ -148,3 +148,36 @@ def test_a_suite_says_what_to_embed_before_anything_is(name: str) -> None:
     asked = {s.name: suite.requests(s, options) for s in (own, films)}
     assert any(asked.values()) or name == "xor"
     assert all(r.evalset == subject for subject, requests in asked.items() for r in requests)
+
+
+def test_by_species_every_row_of_the_species_is_right_but_the_row_itself() -> None:
+    made = material()
+    scorer = Scorer(dot, (("image", "text"),))
+    (task,) = retrieval.score([made], scorer, retrieval.Options(by=("species",)))
+    assert isinstance(task, SpeciesScored)
+    assert task.task == "image->text by species"
+    assert made.labels is not None
+    for i in range(12):
+        scores = made.arrays["image"][i] @ made.arrays["text"].T
+        order = [j for j in np.argsort(-scores) if j != i]
+        right = [k for k, j in enumerate(order) if made.labels[j] == made.labels[i]]
+        assert task.ranks.greater[i] == right[0]
+        precision = [(n + 1) / (k + 1) for n, k in enumerate(right)]
+        assert task.ranks.average_precision[i] == pytest.approx(np.mean(precision))
+        assert task.predictions[i] == "abc"[made.labels[order[0]]]
+
+
+def test_a_score_that_differs_between_the_directions_is_ranked_in_each() -> None:
+    generator = np.random.default_rng(5)
+    skew = generator.normal(size=(6, 6)).astype(np.float32)
+
+    def own(query: str, target: str, queries: Arrays, candidates: Arrays) -> NDArray[np.floating]:
+        return np.asarray(queries[query] @ skew @ candidates[target].T)
+
+    made = material()
+    there, back = retrieval.score([made], Scorer(own, (("image", "text"), ("text", "image"))), RETRIEVAL)
+    assert isinstance(there, Scored)
+    assert isinstance(back, Scored)
+    for task, query, target in ((there, "image", "text"), (back, "text", "image")):
+        scores = made.arrays[query] @ skew @ made.arrays[target].T
+        assert task.greater.tolist() == [(row > row[i]).sum() for i, row in enumerate(scores)]
