@@ -70,7 +70,8 @@ def figures_of(
     first = runs[0]
     items, file = joined(runs, seeds, demo), file_name(suite, evalset, first)
     outcomes.write(folder / file, items)
-    notes = [note, first.note, f"{first.left_out} items lack a modality" if first.left_out else ""]
+    notes = [note, *dict.fromkeys(run.note for run in runs)]
+    notes += [f"{first.left_out} items lack a modality"] if first.left_out else []
     return [
         Figure(
             suite=suite,
