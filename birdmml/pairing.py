@@ -68,9 +68,8 @@ def _deranged(labels: Ints, rng: np.random.Generator) -> Ints:
         # Two alone would never leave a ring of three classes, each lending to the next.
         for ring in (drawn[:2], drawn):
             given = [found[i] for i in (*ring[1:], ring[0])]
-            if len(set(ring)) == len(ring) and all(
-                own[a] != own[b] for a, b in zip(ring, given, strict=True)
-            ):
+            fits = all(own[i] != own[lender] for i, lender in zip(ring, given, strict=True))
+            if fits and len(set(ring)) == len(ring):
                 for i, lender in zip(ring, given, strict=True):
                     found[i] = lender
     return np.asarray(found, dtype=np.int64)

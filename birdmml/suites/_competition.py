@@ -64,6 +64,7 @@ def rank_shares(vectors: Vectors) -> tuple[Floats, Floats]:
     lambda are the eigenvalues of their covariance: the effective rank of the covariance matrix (Roy & Vetterli,
     EUSIPCO 2007). v_i = -sum_d y_id^2 log p_d and w_i = sum_d y_id^2, y the centred vectors in the eigenbasis: then
     sum_i y_id^2 is N lambda_d. It lies between 1 and min(N - 1, D); vectors that differ by rounding alone have 1.
+    Resampling items keeps eigenvectors and p as they are.
     """
     found = np.asarray(vectors, dtype=np.float64)
     centred = found - found.mean(axis=0)

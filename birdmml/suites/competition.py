@@ -49,7 +49,8 @@ WORDS = {
     "removal drop": "accuracy lost when one medium is left out and the other asks alone; below 0, it did harm; it is"
     " small for a medium that the other one can replace, however much it tells",
     "Shapley value": "a medium's share of the accuracy over chance, the mean of what it adds to nothing and to the"
-    " other one; the two add up exactly; half of what both know goes to each, so a share is not what one alone knows",
+    " other one; the two shares add up to the whole; half of what both know goes to each, so a share is not what one"
+    " alone knows",
     "interaction": "what both together have over the sum of the single ones: above 0 synergy, below 0 redundancy"
     " or competition, which accuracy alone cannot tell apart",
     "fused gain": "accuracy over the better single medium; that one is picked on the same items, which flatters it, so"
@@ -59,7 +60,8 @@ WORDS = {
     "R2": "how much of the fused vector a linear map of the single ones gives, against naming its training mean:"
     " near 1, fusion adds nothing but a linear map",
     "effective rank": "how many directions the vectors use, by the entropy of the covariance's eigenvalues: 1 is"
-    " collapse, at most min(items - 1, width); many directions need not be useful ones",
+    " collapse, at most min(items - 1, width); many directions need not be useful ones, and the interval takes the"
+    " directions as given",
 }
 
 
