@@ -141,11 +141,12 @@ def score(found: Sequence[Material], scorer: Scorer, options: Options) -> tuple[
         return ()
     decision = _decide(found[0], scorer)
     swaps = _swaps(options)
+    fitted = 1 + len(swaps)
     return (
-        *_accuracies(decision, scorer, found[0]),
-        *_swapped(decision, dict(zip(swaps, found[1:], strict=False)), scorer),
+        *_accuracies(decision),
+        *_swapped(decision, dict(zip(swaps, found[1:fitted], strict=True)), scorer),
         *_without(decision),
-        *_held(decision, found[1 + len(swaps) :], options),
+        *_held(decision, found[fitted:], options),
     )
 
 
@@ -170,12 +171,12 @@ def _decide(material: Material, scorer: Scorer) -> _Decision:
     return _Decision(material, rows, ranks, {task: hit(r.greater, r.ties, 1) for task, r in ranks.items()})
 
 
-def _accuracies(decision: _Decision, scorer: Scorer, clean: Material) -> Iterator[Outcome]:
+def _accuracies(decision: _Decision) -> Iterator[Outcome]:
     """What the drops and shares are taken of, on the very same items; and what could not be measured."""
     lacking = []
     if not set(SINGLES) <= set(decision.hits):
         lacking.append("it does not score image and sound alone: no removal, Shapley value or fused gain")
-    if FUSED not in clean.arrays:
+    if FUSED not in decision.material.arrays:
         lacking.append("it has no fused vector: no conditional gain, R2 or effective rank of one")
     for task, ranks in decision.ranks.items():
         made = scored(
@@ -183,7 +184,7 @@ def _accuracies(decision: _Decision, scorer: Scorer, clean: Material) -> Iterato
             TASKS[task],
             ("accuracy",),
             decision.ids,
-            clean.class_names,
+            decision.material.class_names,
             decision.labels,
             ranks,
             decision.left_out,

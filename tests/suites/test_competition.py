@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from small import OPTIONS as SMALL
 
-from birdmml import figures
+from birdmml import evaluate, figures
 from birdmml.errors import EvalsetError, UsageError
+from birdmml.leaderboard.verify import verify
 from birdmml.pairing import lenders
 from birdmml.suites import competition
 from birdmml.suites._competition import explained, probe_hits, rank_shares
@@ -271,3 +274,25 @@ def test_effective_rank_counts_even_directions_and_a_collapse_is_one() -> None:
     line = run("image")["A", "effective rank"]
     assert value(line) == 1.0
     assert figures.joined([line], (0,), True).summary("effective rank").chance == 1.0
+
+
+def test_a_trained_model_is_measured_on_rows_and_films_and_every_figure_follows_from_its_items(
+    small_demo: Path, tmp_path: Path
+) -> None:
+    options = [*SMALL, "competition.draws=2", "training.epochs=1"]
+    plan = evaluate.plan(small_demo, "confu", ["competition"], "tiny", options)
+    result, folder = evaluate.run(plan, tmp_path, quiet=True)
+    verify(folder)
+    found = {(f.evalset, f.task, f.metric): f for f in result.figures}
+    assert {m for _, _, m in found} == set(WORDS)
+    for evalset in ("test-split", "demo-videos"):
+        clean = found[evalset, "A+V", "accuracy"]
+        shares = [found[evalset, task, "Shapley value"].value for task in ("A", "V")]
+        assert sum(shares) == pytest.approx(clean.value - clean.chance)
+        for task in ("A swapped", "V swapped"):
+            left, drop = (found[evalset, task, metric] for metric in ("accuracy", "swap drop"))
+            assert left.value + drop.value == pytest.approx(clean.value)
+            assert left.n == drop.n == clean.n
+    assert ("test-split", "A+V", "R2") in found
+    assert ("demo-videos", "A+V", "R2") not in found
+    assert "no training rows" in found["demo-videos", "A", "effective rank"].note
