@@ -59,7 +59,7 @@ class Embedder:
         parts: list[Arrays] = []
         for start in range(0, len(feed), BATCH):
             inputs = feed.batch(np.arange(start, min(start + BATCH, len(feed))))
-            parts.append(_numpy(self.network.embed(to_device(inputs, self.device))))
+            parts.append(_numpy(self._vectors(to_device(inputs, self.device))))
             if progress is not None:
                 progress(len(inputs["text"]))
         everywhere = np.ones(len(rows), dtype=bool)
@@ -99,12 +99,15 @@ class Embedder:
         present = {"image": np.ones(len(heard), dtype=bool), "audio": np.asarray(heard, dtype=bool)}
         return Embeddings(tuple(ids), _joined(parts), present)
 
+    def _vectors(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return self.network.embed(inputs)
+
     def _films(self, films: Sequence[Film]) -> Arrays:
         frames, model = len(films[0].frames), self.network.model
         pictures = self.network.preprocessor.images([frame for film in films for frame in film.frames])
         seen = self.network.features({"image": pictures})
         unit = getattr(model, "renormalise_frames", True)
-        averaged = {k: _frame_mean(v, frames, unit) for k, v in model.embed(seen).items()}
+        averaged = {k: frame_mean(v, frames, unit) for k, v in model.embed(seen).items()}
         clips = [film.audio for film in films if film.audio is not None]
         if not clips:
             return _numpy(averaged)
@@ -115,11 +118,11 @@ class Embedder:
         for name, value in model.embed(pairs).items():
             if name not in averaged:
                 averaged[name] = value.new_full((len(films), value.shape[-1]), torch.nan)
-                averaged[name][has_sound] = _frame_mean(value, frames, unit)
+                averaged[name][has_sound] = frame_mean(value, frames, unit)
         return _numpy(averaged)
 
 
-def _frame_mean(z: Tensor, frames: int, unit: bool) -> Tensor:
+def frame_mean(z: Tensor, frames: int, unit: bool) -> Tensor:
     """[V * F, D] -> [V, D]: the mean over F frames, to unit length again unless the method leaves it."""
     mean = z.reshape(-1, frames, z.shape[-1]).mean(dim=1)
     return normalise(mean) if unit else mean

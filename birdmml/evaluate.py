@@ -263,8 +263,8 @@ def _scored(
             if asked:
                 tasks = suite.score([held[request] for request in asked], scorer, options)
                 found[name, held[asked[0]].evalset] = tuple(tasks)
-            # Clean embeddings serve the next suite; the many corrupted ones would fill the memory.
-            held = {request: material for request, material in held.items() if not request.corruption}
+            # Clean embeddings serve the next suite; the many corrupted or swapped ones would fill the memory.
+            held = {r: material for r, material in held.items() if not (r.corruption or r.pairing)}
     return found
 
 

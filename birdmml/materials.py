@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from birdmml import checkpoint as checkpoints
-from birdmml import discover, settings
+from birdmml import discover, settings, swapped
 from birdmml.embed import Embedder, Embeddings
 from birdmml.embedded import Shelf
 from birdmml.errors import EvalsetError
@@ -107,8 +107,15 @@ def material(
         **settings.to_dict(request),
     }
     key.pop("templates")
-    found = shelf.get(key, lambda: provider.embed(request, embedder, limit, quiet))
     labels, names = provider.classes(request, limit)
+
+    def embed(chosen: Embedder) -> Embeddings:
+        return provider.embed(request, chosen, limit, quiet)
+
+    found = shelf.get(
+        key,
+        lambda: swapped.embed(embed, embedder, shelf, key, labels) if request.pairing else embed(embedder),
+    )
     prompts = class_prompts(embedder, names, request.templates) if request.templates else {}
     subject = provider.subject
     return Material(

@@ -10,7 +10,7 @@ from typing import Any
 
 from birdmml import pictures
 from birdmml.files import atomic_write
-from birdmml.schema import Figure, Result
+from birdmml.schema import PLAIN_METRICS, Figure, Result
 
 INK, BAR, BEST, CHANCE = "#1f2933", "#8cb8d0", "#c0480f", "#1f2933"
 HEADLINE = {
@@ -55,7 +55,8 @@ def draw(result: Result, path: Path) -> None:
 def _panels(result: Result) -> dict[str, list[Figure]]:
     panels: dict[str, list[Figure]] = {}
     for figure in sorted(result.figures, key=lambda f: f.suite, reverse=True):
-        if HEADLINE.get(figure.suite, figure.metric) == figure.metric:
+        # The axis is in percent.
+        if HEADLINE.get(figure.suite, figure.metric) == figure.metric not in PLAIN_METRICS:
             title = f"{figure.suite}, {figure.evalset}: {figure.metric}, n = {figure.n}"
             panels.setdefault(title, []).append(figure)
     return panels
@@ -74,7 +75,8 @@ def _panel(axis: Any, title: str, figures: Sequence[Figure]) -> None:
     for i, f in enumerate(figures):
         axis.text(104, i, f"{100 * f.value:.1f}", va="center", fontsize=8, color=INK)
     axis.set_yticks(at, [f.task.replace("->", " → ") for f in figures], fontsize=8)
-    axis.set_xlim(0, 102)
+    lowest = min(f.low for f in figures)
+    axis.set_xlim(100 * lowest - 2 if lowest < 0 else 0, 102)
     axis.tick_params(axis="x", labelsize=8)
     axis.invert_yaxis()
     axis.set_title(title, loc="left", fontsize=9, color=INK)

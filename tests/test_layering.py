@@ -19,9 +19,11 @@ GROUND = (
 )
 FIRST = """
     media demo fetch sources build audit load evalsets metrics suites results outcomes salvage paper protocols
-    prepare prepared arrays arrayset unpickle corrupt gallery compare
+    prepare prepared arrays arrayset unpickle corrupt gallery compare pairing
 """
-SECOND = "nn methods checkpoint train training embed embedded materials models figures picture pictures evaluate xor"
+SECOND = """
+    nn methods checkpoint train training embed embedded materials models figures picture pictures evaluate xor swapped
+"""
 FLOORS = {
     **dict.fromkeys(GROUND.split(), 0),
     **dict.fromkeys(FIRST.split(), 1),

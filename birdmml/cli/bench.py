@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from birdmml.evaluate import Plan
     from birdmml.schema import Figure, Result
 
-HEADLINE = ("accuracy", "recall@10")
+HEADLINE = ("accuracy", "recall@10", "swap drop", "removal drop", "Shapley value", "fused gain")
 FEW = 30
 
 
@@ -131,8 +131,12 @@ def _opening(plan: Plan) -> list[str]:
 
 
 def _closing(result: Result, folder: Path, every_metric: bool) -> list[str]:
-    lines = [] if every_metric else ["recall@1, recall@5 and the median rank: --all, or result.json"]
+    hidden = (
+        [] if every_metric else dict.fromkeys(f.metric for f in result.figures if f.metric not in HEADLINE)
+    )
+    lines = [f"{', '.join(hidden)}: --all, or result.json"] if hidden else []
     lines += list(dict.fromkeys(f.note for f in result.figures if f.note))
+    lines += _explained(result, every_metric)
     fewest = min(f.n for f in result.figures)
     if fewest < FEW:
         lines.append(f"only {fewest} items: intervals over so few are too narrow, build with more test rows")
@@ -146,6 +150,15 @@ def _closing(result: Result, folder: Path, every_metric: bool) -> list[str]:
     ]
     models = folder.parent / "models"
     return [*lines, f"models    {models}"] if result.settings.get("trained_here") else lines
+
+
+def _explained(result: Result, every_metric: bool) -> list[str]:
+    """What each figure shown says and does not, of suites that have words for theirs."""
+    from birdmml import discover
+
+    words = {s: getattr(discover.load("suite", s), "WORDS", {}) for s in {f.suite for f in result.figures}}
+    shown = dict.fromkeys((f.suite, f.metric) for f in result.figures if every_metric or f.metric in HEADLINE)
+    return [f"{metric}: {words[suite][metric]}" for suite, metric in shown if metric in words[suite]]
 
 
 def _table(result: Result, every_metric: bool) -> str:

@@ -56,7 +56,8 @@ class Request:
     """What a suite wants embedded: a split of "dataset" or of an evaluation set.
 
     `templates` are the class prompts' ("{common_name}"), several are averaged; none: no prompts. `frames` of videos:
-    "mean" of the 8 middles, or single ones at "0.5", "1.0", ... s. `corruption` is what `birdmml.corrupt` parses.
+    "mean" of the 8 middles, or single ones at "0.5", "1.0", ... s. `corruption` is what `birdmml.corrupt` parses,
+    `pairing` what `birdmml.pairing` does: "swap:audio:3" gives every item the sound of another class's.
     """
 
     evalset: str
@@ -64,6 +65,7 @@ class Request:
     templates: tuple[str, ...] = ()
     frames: str = "mean"
     corruption: str = ""
+    pairing: str = ""
 
 
 @dataclass(frozen=True)

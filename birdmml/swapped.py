@@ -1,0 +1,91 @@
+"""Embeddings of items with another item's picture or sound: each medium is encoded once, the method fuses anew."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from birdmml.embed import BATCH, Arrays, Embedder, Embeddings, Film, frame_mean
+from birdmml.embedded import Shelf
+from birdmml.errors import EvalsetError
+from birdmml.nn.encoders import widths
+from birdmml.nn.heads import TOWER
+from birdmml.pairing import KINDS, Swap, lenders
+
+OUTPUTS = "outputs"
+
+
+class Outputs(Embedder):
+    """Gives encoder outputs h_m instead of vectors: [N, D_m], of a video's F frames one after the other [N, F * D_m].
+
+    An encoder sees one medium alone, so the output of a swapped input is the swapped output.
+    """
+
+    def __init__(self, embedder: Embedder) -> None:
+        vars(self).update(vars(embedder))
+
+    def _vectors(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return self.network.features({name: inputs[name] for name in KINDS})
+
+    def _films(self, films: Sequence[Film]) -> Arrays:
+        make = self.network.preprocessor
+        pictures = make.images([frame for film in films for frame in film.frames])
+        seen = self.network.features({"image": pictures})
+        found = {name: value.reshape(len(films), -1) for name, value in seen.items()}
+        clips = [film.audio for film in films if film.audio is not None]
+        if clips:
+            has_sound = torch.tensor([film.audio is not None for film in films], device=self.device)
+            for name, value in self.network.features({"audio": make.audio(clips)}).items():
+                found[name] = value.new_full((len(films), value.shape[-1]), torch.nan)
+                found[name][has_sound] = value
+        return {name: value.float().cpu().numpy() for name, value in found.items()}
+
+
+def embed(
+    encode: Callable[[Embedder], Embeddings],
+    embedder: Embedder,
+    shelf: Shelf,
+    key: Mapping[str, Any],
+    labels: NDArray[np.int64] | None,
+) -> Embeddings:
+    """The embeddings that `key["pairing"]` asks for; the encoder outputs behind them are kept on the shelf.
+
+    An item without picture or sound lends nothing and gets nothing. Raises UsageError or EvalsetError.
+    """
+    swap = Swap.parse(str(key["pairing"]))
+    if labels is None:
+        raise EvalsetError(f"{key['evalset']} has no classes: {swap} needs items of different ones")
+    outputs = shelf.get({**key, "pairing": OUTPUTS}, lambda: encode(Outputs(embedder)))
+    both = np.flatnonzero(outputs.present["image"] & outputs.present["audio"])
+    lender = lenders(labels, both, swap.seed)
+    h = {
+        name: value[lender] if name.split(TOWER)[0] == swap.kind else value
+        for name, value in outputs.arrays.items()
+    }
+    return Embeddings(outputs.ids, fuse(embedder, h), {kind: outputs.present[kind] for kind in KINDS})
+
+
+@torch.inference_mode()
+def fuse(embedder: Embedder, h: Mapping[str, NDArray[np.float32]]) -> Arrays:
+    """Unit vectors [N, dim] of encoder outputs, over a video's frames as `Embedder.videos` takes them."""
+    model = embedder.network.model
+    unit = getattr(model, "renormalise_frames", True)
+    width = widths(embedder.network.encoders)
+    frames = max(value.shape[1] // width[name] for name, value in h.items())
+    step = max(1, BATCH // frames)
+    parts: list[dict[str, Tensor]] = []
+    for start in range(0, len(next(iter(h.values()))), step):
+        # A still medium goes with every frame.
+        rows = {
+            name: torch.from_numpy(value[start : start + step].reshape(-1, width[name])).to(embedder.device)
+            for name, value in h.items()
+        }
+        most = max(map(len, rows.values()))
+        rows = {name: value.repeat_interleave(most // len(value), dim=0) for name, value in rows.items()}
+        parts.append({k: frame_mean(v, frames, unit) for k, v in model.embed(rows).items()})
+    return {name: torch.cat([part[name] for part in parts]).float().cpu().numpy() for name in parts[0]}
