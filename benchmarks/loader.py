@@ -6,7 +6,7 @@ Makes photos (JPEG, `side` px) and recordings (FLAC, 22,050 Hz), puts them into 
 build, and trains the same model for one pass with either pipeline, alternating, three times; the best pass counts.
 The per-sample pipeline is what research code does: a torch Dataset whose items are decoded in full by Pillow,
 resized to 224 px, read by soundfile and turned into a log-mel one by one, in a DataLoader with 0 and with
-`threads` workers. Both feed the same model: "light" (two small stages), a preset's encoders, or none. "kept" is
+`threads` workers. Both feed the same model: "linear" (maps of averages), "light" (two small stages), a preset's encoders, or none. "kept" is
 birdmml's feed once its decoded features are in memory, which is every epoch but the first where they fit.
 """
 
@@ -111,6 +111,8 @@ def learner(model: str, front: FrontEnd, words: int) -> Callable[[dict[str, Tens
     if model == "none":
         return lambda batch: None
     torch.manual_seed(0)
+    if model == "linear":
+        return linear()
     small = ["stem=16", "widths=[16, 32]", "depths=[1, 1]"]
     light = [f"encoders.{kind}.{value}" for kind in ("image", "audio") for value in small]
     sizes = settings.override(
@@ -123,6 +125,23 @@ def learner(model: str, front: FrontEnd, words: int) -> Callable[[dict[str, Tens
 
     def step(batch: dict[str, Tensor]) -> None:
         network(batch)["loss"].backward()
+        made.step()
+        made.zero_grad()
+
+    return step
+
+
+def linear() -> Callable[[dict[str, Tensor]], None]:
+    """A step of InfoNCE between linear maps of 16 x 16 averages of picture and mel: a model that costs little."""
+    pool = torch.nn.AdaptiveAvgPool2d(16)
+    maps = torch.nn.ModuleList([torch.nn.Linear(3 * 256, 128), torch.nn.Linear(256, 128)])
+    made = torch.optim.AdamW(maps.parameters(), lr=1e-4, fused=True)
+
+    def step(batch: dict[str, Tensor]) -> None:
+        seen = pool(batch["image"].float() / 255).flatten(1)
+        heard = pool(batch["audio"] / 30).flatten(1)
+        a, b = (torch.nn.functional.normalize(m(x), dim=1) for m, x in zip(maps, (seen, heard), strict=True))
+        torch.nn.functional.cross_entropy(a @ b.T / 0.07, torch.arange(len(a))).backward()
         made.step()
         made.zero_grad()
 
@@ -156,9 +175,18 @@ def passes(
 def main() -> None:
     """Measure and print."""
     words = argparse.ArgumentParser(description="Rows a second of the feed and of a per-sample pipeline.")
-    for name, default in (("rows", 192), ("side", 1024), ("seconds", 10), ("threads", 2), ("size", 224), ("cpu-threads", 1)):
+    for name, default in (
+        ("rows", 192),
+        ("side", 1024),
+        ("seconds", 10),
+        ("threads", 2),
+        ("size", 224),
+        ("cpu-threads", 1),
+    ):
         words.add_argument(f"--{name}", type=int, default=default)
-    words.add_argument("--model", default="light", choices=("none", "light", "tiny", "small", "paper"))
+    words.add_argument(
+        "--model", default="light", choices=("none", "linear", "light", "tiny", "small", "paper")
+    )
     given = words.parse_args()
     torch.set_num_threads(given.cpu_threads)
     front = FrontEnd(image_size=given.size)

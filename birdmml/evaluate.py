@@ -26,13 +26,14 @@ from birdmml.models import Recipe
 from birdmml.nn.feed import steps_per_epoch
 from birdmml.nn.network import Network
 from birdmml.nn.presets import preset
+from birdmml.nn.read import captions
 from birdmml.nn.scores import JOINT
 from birdmml.nn.text import train_tokenizer
 from birdmml.picture import draw_all
 from birdmml.schema import RESULT_SCHEMA_VERSION, Figure, Result
 from birdmml.suites._material import Material, Outcome, Request
 from birdmml.train import cpu_threads, pick_device
-from birdmml.training.plan import configured
+from birdmml.training.plan import check_columns, configured
 
 MAX_SEEDS = 100
 SUITES = ("retrieval", "zero-shot")
@@ -112,6 +113,7 @@ def plan(
     pick_device(device)
     sizes = preset(preset_name)
     built = Built.open(data)
+    check_columns(built)
     options, rest = suite_options(overrides)
     numbers = tuple(range(first_seed, first_seed + seeds))
     loaded = None if checkpoint is None else _loaded(checkpoint, name, rest, seeds)
@@ -201,7 +203,7 @@ def describe(plan: Plan) -> dict[str, Any]:
     recipe = plan.recipe
     sizes, training = recipe.preset, recipe.preset.training
     rows = materials.rows_of(plan.built, "train", recipe.limit)
-    tokens = train_tokenizer(rows.column("caption"), sizes.encoders.text.vocabulary).get_vocab_size()
+    tokens = train_tokenizer(captions(rows), sizes.encoders.text.vocabulary).get_vocab_size()
     with torch.device("meta"):
         network = Network(sizes, discover.load("method", plan.method), recipe.config, tokens)
     cache = len(rows) * network.preprocessor.bytes_per_row()

@@ -26,6 +26,7 @@ from birdmml.nn.foreign import load_weights, resolved, tokenizer_of
 from birdmml.nn.heads import TOWER
 from birdmml.nn.network import Network
 from birdmml.nn.presets import Preset, Training
+from birdmml.nn.read import captions
 from birdmml.nn.text import train_tokenizer
 from birdmml.training import state
 from birdmml.training.estimate import too_large
@@ -184,7 +185,7 @@ def tokenizer_for(rows: RowSource, preset: Preset) -> Tokenizer:
     """The named text model's own tokenizer, else one trained on the captions."""
     if preset.encoders.text_model.name:
         return tokenizer_of(preset.encoders.text_model.name)
-    return train_tokenizer(rows.column("caption"), preset.encoders.text.vocabulary)
+    return train_tokenizer(captions(rows), preset.encoders.text.vocabulary)
 
 
 def _prepare(network: Network, settings: Training) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from helpers import Ran
@@ -92,7 +94,8 @@ def test_items_are_the_test_rows_with_their_own_labels(done: Path, small_demo: P
     assert table["seed"].to_pylist() == [3] * len(names) + [4] * len(names)
     assert dict(zip(table["id"].to_pylist(), table["target"].to_pylist(), strict=True)) == names
     right = np.array(table["prediction"].to_pylist()) == np.array(table["target"].to_pylist())
-    (figure,) = (f for f in read_result(done).figures if (f.evalset, f.task) == ("test-split", "A+V"))
+    wanted = ("test-split", "A+V", "accuracy")
+    (figure,) = (f for f in read_result(done).figures if (f.evalset, f.task, f.metric) == wanted)
     assert figure.value == pytest.approx(right.mean())  # no ties among random scores
 
 
@@ -284,3 +287,29 @@ def test_ctrl_c_gives_one_line_and_no_result(
     assert ran.code == 130
     assert "interrupted: no result was written" in ran.err
     assert not list(tmp_path.rglob("result.json"))
+
+
+def rewritten(data: Path, out: Path, change: Callable[[pa.Table], pa.Table]) -> Path:
+    """A copy of a dataset whose shards were changed by a hand that left the manifest alone."""
+    shutil.copytree(data, out)
+    for shard in (out / "data").glob("*.parquet"):
+        pq.write_table(change(pq.read_table(shard)), shard)
+    return out
+
+
+def test_a_dataset_without_a_modality_or_a_caption_is_refused_in_one_line(
+    small_demo: Path, cli: Cli, tmp_path: Path
+) -> None:
+    silent = rewritten(small_demo, tmp_path / "silent", lambda table: table.drop_columns(["audio"]))
+    ran = cli("bench", "--data", silent, "--out", tmp_path / "out", *QUICK)
+    assert (ran.code, ran.err.count("\n")) == (1, 1)
+    assert "no audio column" in ran.err
+
+    def wordless(table: pa.Table) -> pa.Table:
+        at = table.column_names.index("caption")
+        return table.set_column(at, "caption", pa.array([None] * len(table), pa.string()))
+
+    mute = rewritten(small_demo, tmp_path / "mute", wordless)
+    ran = cli("bench", "--data", mute, "--out", tmp_path / "out", *QUICK)
+    assert ran.code == 1
+    assert "row 0 has no caption" in ran.err

@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from birdmml.errors import DatasetError
 from birdmml.nn.order import Blocks, block_order, epoch_order, species_times
 from birdmml.nn.preprocess import Preprocessor
 from birdmml.nn.presets import Training
-from birdmml.nn.read import BlockSource, Row, RowSource, stream
+from birdmml.nn.read import BlockSource, Row, RowSource, captions, stream
 from birdmml.nn.text import tokenise
 
 __all__ = ["Feed", "RowSource", "batches", "epoch_order", "steps_per_epoch", "to_device", "trimmed"]
@@ -40,7 +39,7 @@ class Feed:
     ) -> None:
         self.rows, self.preprocessor = rows, preprocessor
         self.settings = settings or Training(cache_gib=0.0)
-        self.text = tokenise(tokenizer, _captions(rows), preprocessor.settings.max_tokens)
+        self.text = tokenise(tokenizer, captions(rows), preprocessor.settings.max_tokens)
         self.keep = len(rows) * preprocessor.bytes_per_row() <= self.settings.cache_gib * 2**30
         self._kept: dict[str, Tensor] | None = None
 
@@ -108,16 +107,6 @@ class Feed:
                 made = self.preprocessor.images(items) if name == "image" else self.preprocessor.audio(items)
                 out[name] = made
         return out
-
-
-def _captions(rows: RowSource) -> list[str]:
-    found = rows.column("caption")
-    bad = [i for i, caption in enumerate(found) if not isinstance(caption, str)]
-    if bad:
-        raise DatasetError(
-            f"row {bad[0]} has no caption ({len(bad)} rows): run `birdmml validate` on the dataset"
-        )
-    return found
 
 
 def trimmed(ids: Tensor) -> Tensor:

@@ -79,6 +79,17 @@ class ArrayRows:
         return [{name: value[i] for name, value in self._arrays.items()} for i in indices]
 
 
+def captions(rows: RowSource) -> list[str]:
+    """Every row's caption; an empty one is a text. Raises DatasetError where a row has none."""
+    found = rows.column("caption")
+    bad = [i for i, caption in enumerate(found) if not isinstance(caption, str)]
+    if bad:
+        raise DatasetError(
+            f"row {bad[0]} has no caption ({len(bad)} rows): run `birdmml validate` on the dataset"
+        )
+    return found
+
+
 def stream(
     rows: RowSource, parts: Sequence[NDArray[np.int64]], workers: int, at_least: int
 ) -> Iterator[list[Row]]:
