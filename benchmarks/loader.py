@@ -6,7 +6,8 @@ Makes photos (JPEG, `side` px) and recordings (FLAC, 22,050 Hz), puts them into 
 build, and trains the same model for one pass with either pipeline, alternating, three times; the best pass counts.
 The per-sample pipeline is what research code does: a torch Dataset whose items are decoded in full by Pillow,
 resized to 224 px, read by soundfile and turned into a log-mel one by one, in a DataLoader with 0 and with
-`threads` workers. Both feed the same model: "linear" (maps of averages), "light" (two small stages), a preset's encoders, or none. "kept" is
+`threads` workers. Both feed the same model: "linear" (maps of averages), "light" (two small stages), a preset's
+encoders, or none. "kept" is
 birdmml's feed once its decoded features are in memory, which is every epoch but the first where they fit.
 """
 

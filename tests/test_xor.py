@@ -14,7 +14,7 @@ import pytest
 import torch
 from helpers import Ran
 
-from birdmml import discover
+from birdmml import discover, outcomes
 from birdmml.errors import TrainingError, UnknownName, UsageError
 from birdmml.evalsets import xor
 from birdmml.leaderboard.verify import verify
