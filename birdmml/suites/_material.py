@@ -53,7 +53,8 @@ class Request:
     """What a suite wants embedded: a split of "dataset" or of an evaluation set.
 
     `templates` are the class prompts' ("{common_name}"), several are averaged; none: no prompts. `frames` of videos:
-    "mean" of the 8 middles, or single ones at "0.5", "1.0", ... s. `corruption` is what `birdmml.corrupt` parses.
+    "mean" of the 8 middles, or single ones at "0.5", "1.0", ... s. `corruption` is what `birdmml.corrupt` parses,
+    with its seed: "audio:gaussian:10:0"; empty: clean.
     """
 
     evalset: str
@@ -76,6 +77,7 @@ class Material:
     """N embedded items. `arrays` [N, D] by name; `present` [N] by modality says where it exists.
 
     For classification: `labels` [N] index into `class_names`, whose prompts are embedded in `prompts` [C, D].
+    `corruption` is the request's.
     """
 
     evalset: str
@@ -85,6 +87,7 @@ class Material:
     labels: NDArray[np.int64] | None = None
     class_names: tuple[str, ...] = ()
     prompts: Arrays = field(default_factory=dict)
+    corruption: str = ""
 
     def having(self, *names: str) -> NDArray[np.int64]:
         """The items that have every modality of the names ("image", "image+audio")."""
