@@ -30,7 +30,7 @@ def draw(result: Result, path: Path) -> None:
     canvas.legend(
         handles.values(), handles.keys(), loc="outside lower right", ncols=3, frameon=False, fontsize=8
     )
-    canvas.suptitle(_title(result), x=0.01, ha="left", fontsize=10, color=INK)
+    canvas.suptitle(heading(result), x=0.01, ha="left", fontsize=10, color=INK)
     with atomic_write(path) as f:
         canvas.savefig(f, format="png", dpi=150, metadata={"Software": None})
 
@@ -64,7 +64,8 @@ def _panel(axis: Any, title: str, figures: Sequence[Figure]) -> None:
     axis.spines[["top", "right"]].set_visible(False)
 
 
-def _title(result: Result) -> str:
+def heading(result: Result) -> str:
+    """What was run, in one line; a second one where the data is the demo."""
     seeds = f"{len(result.seeds)} seed{'s' if len(result.seeds) > 1 else ''}"
     first = f"{result.method}, {result.preset}, {result.dataset.get('name', '')}, {seeds}"
     if result.settings.get("limit"):

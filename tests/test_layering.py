@@ -21,7 +21,10 @@ FIRST = """
     media demo fetch sources build audit load evalsets metrics suites results outcomes salvage paper protocols
     prepare prepared arrays unpickle corrupt gallery compare
 """
-SECOND = "nn methods checkpoint train training embed embedded materials models figures picture evaluate xor"
+SECOND = (
+    "nn methods checkpoint train training embed embedded materials models figures picture pictures_noise"
+    " evaluate xor"
+)
 FLOORS = {
     **dict.fromkeys(GROUND.split(), 0),
     **dict.fromkeys(FIRST.split(), 1),
