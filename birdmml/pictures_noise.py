@@ -13,7 +13,9 @@ from birdmml.picture import CHANCE, INK, heading
 from birdmml.schema import Figure, Result
 from birdmml.suites import noise
 
-COLOURS = {"A": "#c0480f", "V": "#2c6e8f", "A+V": "#5b3f8c"}
+STYLES = {"A": ("#c0480f", "s"), "V": ("#2c6e8f", "o"), "A+V": ("#5b3f8c", "D")}
+# Curves stand beside each other by this share of the range of levels: one must not hide another.
+BESIDE = 0.02
 Panel = tuple[str, str, str]  # evaluation set, modality, kind
 Curves = dict[str, list[tuple[float, Figure]]]
 
@@ -26,13 +28,18 @@ def draw_noise(result: Result, path: Path) -> bool:
     panels, clean = _sorted(result)
     if not panels:
         return False
-    canvas = Canvas(figsize=(1.2 + 3.4 * len(panels), 3.8), layout="constrained")
+    rows, columns = ([*dict.fromkeys(part)] for part in ([p[0] for p in panels], [p[1:] for p in panels]))
+    canvas = Canvas(figsize=(1.2 + 3.4 * len(columns), 1.0 + 2.8 * len(rows)), layout="constrained")
     FigureCanvasAgg(canvas)
-    axes = canvas.subplots(1, len(panels), squeeze=False, sharey=True)[0]
-    for axis, (panel, curves) in zip(axes, panels.items(), strict=True):
-        _panel(axis, panel, curves, clean)
-    axes[0].set_ylabel("accuracy, percent", color=INK, fontsize=8)
-    axes[0].set_ylim(0, 102)
+    grid = canvas.subplots(len(rows), len(columns), squeeze=False, sharey=True)
+    for axis in grid.flat:
+        axis.set_visible(False)
+    for panel, curves in panels.items():
+        _panel(grid[rows.index(panel[0]), columns.index(panel[1:])], panel, curves, clean)
+    for axis in grid[:, 0]:
+        axis.set_ylabel("accuracy, percent", color=INK, fontsize=8)
+    grid[0, 0].set_ylim(0, 102)
+    axes = list(grid.flat)
     handles = {label: h for axis in axes for h, label in zip(*axis.get_legend_handles_labels(), strict=True)}
     canvas.legend(
         handles.values(), handles.keys(), loc="outside lower center", ncols=5, frameon=False, fontsize=8
@@ -62,17 +69,21 @@ def _sorted(result: Result) -> tuple[dict[Panel, Curves], dict[tuple[str, str], 
 
 def _panel(axis: Any, panel: Panel, curves: Curves, clean: Mapping[tuple[str, str], Figure]) -> None:
     evalset, modality, kind = panel
-    for task, points in curves.items():
+    axis.set_visible(True)
+    levels = sorted({level for points in curves.values() for level, _ in points})
+    step = BESIDE * (levels[-1] - levels[0] or 1.0)
+    for i, (task, points) in enumerate(curves.items()):
+        colour, marker = STYLES[task]
         points.sort(key=lambda point: point[0])
-        levels, figures = [level for level, _ in points], [figure for _, figure in points]
+        at, figures = [level + (i - 1) * step for level, _ in points], [figure for _, figure in points]
         values = [100 * f.value for f in figures]
         spread = [[100 * (f.value - f.low) for f in figures], [100 * (f.high - f.value) for f in figures]]
-        colour = COLOURS[task]
         axis.errorbar(
-            levels, values, yerr=spread, color=colour, marker="o", ms=4, lw=1.5, capsize=2, label=task
-        )
+            at, values, yerr=spread, color=colour, marker=marker, ms=4, lw=1.5, elinewidth=1, capsize=2,
+            label=task,
+        )  # fmt: skip
         axis.axhline(100 * clean[evalset, task].value, color=colour, lw=1, ls=":")
-        axis.set_xticks(levels, [f"{level:g}" for level in levels], fontsize=8)
+    axis.set_xticks(levels, [f"{level:g}" for level in levels], fontsize=8)
     some = next(iter(curves.values()))[0][1]
     axis.axhline(100 * some.chance, color=CHANCE, lw=1, ls="--", label="chance")
     axis.plot([], [], color=INK, lw=1, ls=":", label="clean")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from small import SMALLEST
+from small import OPTIONS, SMALLEST
 
 from birdmml import discover, materials
 from birdmml.checkpoint import Checkpoint
@@ -18,6 +18,8 @@ from birdmml.corrupt import parse
 from birdmml.embed import Embedder
 from birdmml.embedded import Shelf
 from birdmml.errors import EvalsetError, ResultError, UnknownName, UsageError
+from birdmml.evaluate import plan, run
+from birdmml.leaderboard.verify import verify
 from birdmml.load import Built
 from birdmml.metrics import summarise
 from birdmml.nn.network import Network
@@ -208,3 +210,21 @@ def result(tasks: Sequence[Scored]) -> Result:
         for t in tasks
     )
     return Result(1, True, "confu", "tiny", (0,), {}, {"name": "demo"}, {}, figures, {}, ())
+
+
+def test_a_bench_of_noise_is_written_and_scored_again_from_its_items(
+    small_demo: Path, tmp_path: Path
+) -> None:
+    options = [*OPTIONS, "noise.snr_db=[10]", 'noise.audio=["gaussian", "missing"]']
+    made = plan(small_demo, "tri-clip", ["noise"], overrides=options, device="cpu")
+    written, folder = run(made, tmp_path, quiet=True)
+    result = verify(folder)
+    assert result.settings["suites"]["noise"]["snr_db"] == [10]
+    assert {f.evalset for f in result.figures} == {"test-split", "demo-videos"}
+    assert len(result.figures) == 2 * (3 + 3 + 1 + 1 + 3)
+    by_task = {(f.evalset, f.task): f for f in written.figures}
+    for evalset in ("test-split", "demo-videos"):
+        moved = by_task[evalset, "V | audio gaussian 10 dB"]
+        assert moved.value == by_task[evalset, "V | clean"].value
+        assert "equal to clean" in moved.note
+    assert draw_noise(result, folder / "figures" / "noise.png")
