@@ -107,6 +107,8 @@ def material(
     key = {
         "weights": embedder.weights_sha256,
         "front_end": settings.to_dict(embedder.front_end),
+        # Devices differ in the last digits, and what is compared with the clean must be made alike.
+        "device": embedder.device.type,
         "data": provider.digest,
         "limit": limit,
         **settings.to_dict(request),

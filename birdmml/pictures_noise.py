@@ -71,11 +71,15 @@ def _panel(axis: Any, panel: Panel, curves: Curves, clean: Mapping[tuple[str, st
     evalset, modality, kind = panel
     axis.set_visible(True)
     levels = sorted({level for points in curves.values() for level, _ in points})
-    step = BESIDE * (levels[-1] - levels[0] or 1.0)
+    span = levels[-1] - levels[0] or 1.0
+    axis.set_xlim(levels[0] - span / 8, levels[-1] + span / 8)
     for i, (task, points) in enumerate(curves.items()):
         colour, marker = STYLES[task]
         points.sort(key=lambda point: point[0])
-        at, figures = [level + (i - 1) * step for level, _ in points], [figure for _, figure in points]
+        at, figures = (
+            [level + (i - 1) * BESIDE * span for level, _ in points],
+            [figure for _, figure in points],
+        )
         values = [100 * f.value for f in figures]
         spread = [[100 * (f.value - f.low) for f in figures], [100 * (f.high - f.value) for f in figures]]
         axis.errorbar(

@@ -192,6 +192,6 @@ def _check_same(made: Scored, clean: Scored) -> None:
     same = made.ids == clean.ids and made.predictions == clean.predictions
     if not (same and np.array_equal(made.greater, clean.greater) and np.array_equal(made.ties, clean.ties)):
         raise ResultError(
-            f"{made.task} differs from {clean.task}, though it does not read what was made worse: the embedding is "
-            "not reproducible on this device; score on another one, and report it"
+            f"{made.task} differs from {clean.task}, though it does not read what was made worse: the embeddings were "
+            "not made alike; score again with BIRDMML_CACHE= (empty)"
         )

@@ -228,3 +228,22 @@ def test_a_bench_of_noise_is_written_and_scored_again_from_its_items(
         assert moved.value == by_task[evalset, "V | clean"].value
         assert "equal to clean" in moved.note
     assert draw_noise(result, folder / "figures" / "noise.png")
+
+
+def test_a_condition_kept_on_disk_is_read_back_and_no_other_is(
+    embedder: Embedder, small_demo: Path, tmp_path: Path
+) -> None:
+    provider, shelf = materials.OwnRows(Built.open(small_demo)), Shelf(tmp_path)
+    texts = ("", "audio:missing:0:0", "audio:gaussian:10:0", "audio:gaussian:10:1")
+    asked = [Request("dataset", "test", corruption=text) for text in texts]
+    fresh, kept = (
+        [materials.material(provider, r, embedder, shelf, 4, quiet=True) for r in asked] for _ in range(2)
+    )
+    assert (shelf.made, shelf.read) == (4, 4)
+    for a, b in zip(fresh, kept, strict=True):
+        assert set(a.arrays) == set(b.arrays)
+        for name in a.arrays:
+            np.testing.assert_array_equal(a.arrays[name], b.arrays[name])
+        for name in a.present:
+            np.testing.assert_array_equal(a.present[name], b.present[name])
+        assert a.corruption == b.corruption
