@@ -13,7 +13,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from birdmml.checkpoint import Checkpoint
+from birdmml.corrupt import Corruption
+from birdmml.nn import scores
+from birdmml.nn.damage import Damage, Others
 from birdmml.nn.feed import Feed, RowSource, to_device, trimmed
+from birdmml.nn.heads import TOWER
 from birdmml.nn.losses import normalise
 from birdmml.nn.text import tokenise
 
@@ -36,7 +40,10 @@ class Film(Protocol):
 
 @dataclass(frozen=True)
 class Embeddings:
-    """`arrays` [N, D] of unit vectors by name; `present` [N] by modality. An absent vector is NaN."""
+    """`arrays` [N, D] of unit vectors by name; `present` [N] by modality. An absent vector is NaN.
+
+    A name for which no item has a vector may be missing.
+    """
 
     ids: tuple[str, ...]
     arrays: Mapping[str, NDArray[np.float32]]
@@ -53,18 +60,31 @@ class Embedder:
         self.weights_sha256 = checkpoint.weights_sha256
 
     @torch.inference_mode()
-    def rows(self, rows: RowSource, progress: Callable[[int], object] | None = None) -> Embeddings:
-        """Image, audio, text and what the method fuses of them, for every row."""
-        feed = Feed(rows, self.network.preprocessor, self.tokenizer)
+    def rows(
+        self,
+        rows: RowSource,
+        progress: Callable[[int], object] | None = None,
+        corruption: Corruption | None = None,
+        others: Others | None = None,
+    ) -> Embeddings:
+        """Image, audio, text and what the method fuses of them, for every row.
+
+        `corruption` of one modality: see `birdmml.nn.damage`; `others` gives what kind "song" mixes in. An item
+        without a signal to measure it by is absent from that modality. All that does not read the modality keeps
+        every bit.
+        """
+        damage = self._damage(corruption, others)
+        feed = Feed(rows, self.network.preprocessor, self.tokenizer, damage=damage)
         parts: list[Arrays] = []
         for start in range(0, len(feed), BATCH):
             inputs = feed.batch(np.arange(start, min(start + BATCH, len(feed))))
             parts.append(_numpy(self._vectors(to_device(inputs, self.device))))
             if progress is not None:
                 progress(len(inputs["text"]))
-        everywhere = np.ones(len(rows), dtype=bool)
-        present = dict.fromkeys(("image", "audio", "text"), everywhere)
-        return Embeddings(tuple(map(str, rows.column("id"))), _joined(parts), present)
+        ids = tuple(map(str, rows.column("id")))
+        present = {name: np.ones(len(ids), dtype=bool) for name in ("image", "audio", "text")}
+        found = Embeddings(ids, _joined(parts), present)
+        return found if damage is None else _without(found, damage)
 
     @torch.inference_mode()
     def texts(self, texts: Sequence[str]) -> Arrays:
@@ -80,39 +100,44 @@ class Embedder:
         paths: Sequence[Path],
         decode: Callable[[Path], Film],
         progress: Callable[[int], object] | None = None,
+        corruption: Corruption | None = None,
+        others: Others | None = None,
     ) -> Embeddings:
         """Per video: the mean over frames of each frame's vectors, renormalised; fused with the same sound.
 
         Some methods' `reference` variant leaves the mean as it is.
 
         A video without a sound track has no audio and no fused vector. Raises MediaError where one
-        cannot be decoded.
+        cannot be decoded. `corruption` and `others` as for `rows`; noise differs from frame to frame, and a single
+        black frame has no SNR, so that the video is absent.
         """
+        damage = self._damage(corruption, others)
         parts: list[Arrays] = []
         heard: list[bool] = []
+        sizes: list[int] = []
         for start in range(0, len(paths), VIDEOS_AT_ONCE):
             films = [decode(path) for path in paths[start : start + VIDEOS_AT_ONCE]]
-            parts.append(self._films(films))
+            parts.append(self._films(films, ids[start : start + VIDEOS_AT_ONCE], damage))
             heard += [film.audio is not None for film in films]
+            sizes.append(len(films))
             if progress is not None:
                 progress(len(films))
         present = {"image": np.ones(len(heard), dtype=bool), "audio": np.asarray(heard, dtype=bool)}
-        return Embeddings(tuple(ids), _joined(parts), present)
+        found = Embeddings(tuple(ids), _joined(parts, sizes), present)
+        return found if damage is None else _without(found, damage)
 
     def _vectors(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return self.network.embed(inputs)
 
-    def _films(self, films: Sequence[Film]) -> Arrays:
+    def _films(self, films: Sequence[Film], ids: Sequence[str], damage: Damage | None) -> Arrays:
         frames, model = len(films[0].frames), self.network.model
-        pictures = self.network.preprocessor.images([frame for film in films for frame in film.frames])
-        seen = self.network.features({"image": pictures})
+        seen = self._seen(films, ids, damage)
         unit = getattr(model, "renormalise_frames", True)
-        averaged = {k: frame_mean(v, frames, unit) for k, v in model.embed(seen).items()}
-        clips = [film.audio for film in films if film.audio is not None]
-        if not clips:
+        averaged = {k: frame_mean(v, frames, unit) for k, v in model.embed(seen).items()} if seen else {}
+        heard = self._heard(films, ids, damage)
+        if not heard:
             return _numpy(averaged)
         has_sound = torch.tensor([film.audio is not None for film in films], device=self.device)
-        heard = self.network.features({"audio": self.network.preprocessor.audio(clips)})
         pairs = {k: v[has_sound.repeat_interleave(frames)] for k, v in seen.items()}
         pairs |= {k: v.repeat_interleave(frames, dim=0) for k, v in heard.items()}
         for name, value in model.embed(pairs).items():
@@ -120,6 +145,39 @@ class Embedder:
                 averaged[name] = value.new_full((len(films), value.shape[-1]), torch.nan)
                 averaged[name][has_sound] = frame_mean(value, frames, unit)
         return _numpy(averaged)
+
+    def _seen(self, films: Sequence[Film], ids: Sequence[str], damage: Damage | None) -> dict[str, Tensor]:
+        """Encoder outputs [V * F, D] of all frames; none where pictures are missing."""
+        if damage is not None and damage.missing == "image":
+            return {}
+        compact = self.network.preprocessor.images([frame for film in films for frame in film.frames])
+        if damage is not None:
+            compact = damage.pixels(compact, ids, len(films[0].frames))
+        return self.network.features({"image": compact})
+
+    def _heard(self, films: Sequence[Film], ids: Sequence[str], damage: Damage | None) -> dict[str, Tensor]:
+        """Encoder outputs of the sound of those films that have some; none where sound is missing."""
+        clips = [(i, film.audio) for i, film in zip(ids, films, strict=True) if film.audio is not None]
+        if not clips or (damage is not None and damage.missing == "audio"):
+            return {}
+        waves = [wave for _, wave in clips]
+        if damage is not None:
+            waves = damage.waves(waves, [i for i, _ in clips])
+        return self.network.features({"audio": self.network.preprocessor.audio(waves)})
+
+    def _damage(self, corruption: Corruption | None, others: Others | None) -> Damage | None:
+        return None if corruption is None else Damage(corruption, self.network.preprocessor, others)
+
+
+def _without(found: Embeddings, damage: Damage) -> Embeddings:
+    """`found`, absent wherever the modality is missing or could not be made worse."""
+    modality = damage.corruption.modality
+    out = [bool(damage.missing) or i in damage.left_out for i in found.ids]
+    present = {**found.present, modality: found.present[modality] & ~np.asarray(out, dtype=bool)}
+    for name, value in found.arrays.items():
+        if modality in [part.split(TOWER)[0] for part in scores.parts(name)]:
+            value[out] = np.nan
+    return Embeddings(found.ids, found.arrays, present)
 
 
 def frame_mean(z: Tensor, frames: int, unit: bool) -> Tensor:
@@ -132,11 +190,14 @@ def _numpy(named: Mapping[str, Tensor]) -> Arrays:
     return {name: value.float().cpu().numpy() for name, value in named.items()}
 
 
-def _joined(parts: Sequence[Arrays]) -> Arrays:
-    """Parts one below the other; where a part lacks a name (no sound at all), its rows are NaN."""
+def _joined(parts: Sequence[Arrays], sizes: Sequence[int] | None = None) -> Arrays:
+    """Parts one below the other; where a part lacks a name (no sound at all), its rows are NaN.
+
+    `sizes` says how many items a part has where it may lack all names.
+    """
     names = list(dict.fromkeys(name for part in parts for name in part))
     width = {name: part[name].shape[1] for part in parts for name in part}
-    rows = [len(next(iter(part.values()))) for part in parts]
+    rows = [len(next(iter(part.values()))) for part in parts] if sizes is None else sizes
     return {
         name: np.concatenate(
             [

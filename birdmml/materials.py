@@ -16,17 +16,22 @@ from tqdm import tqdm
 
 from birdmml import checkpoint as checkpoints
 from birdmml import discover, settings, swapped
+from birdmml.corrupt import Corruption, Partners, parse
 from birdmml.embed import Embedder, Embeddings
 from birdmml.embedded import Shelf
 from birdmml.errors import EvalsetError
 from birdmml.files import atomic_write
 from birdmml.load import Built, Rows
 from birdmml.media.video import decode_video
+from birdmml.nn.damage import Others, Sound
 from birdmml.nn.feed import RowSource
 from birdmml.schema import MODALITIES
 from birdmml.suites._material import Arrays, Material, Request, Scorer, Subject
 from birdmml.train import pick_device
 from birdmml.training.state import resolve
+
+# How many films are looked into for one with a sound track, before an item goes without.
+SONG_ATTEMPTS = 16
 
 
 class Subset:
@@ -102,6 +107,8 @@ def material(
     key = {
         "weights": embedder.weights_sha256,
         "front_end": settings.to_dict(embedder.front_end),
+        # Devices differ in the last digits, and what is compared with the clean must be made alike.
+        "device": embedder.device.type,
         "data": provider.digest,
         "limit": limit,
         **settings.to_dict(request),
@@ -127,6 +134,7 @@ def material(
         names,
         prompts,
         request.frames,
+        request.corruption,
     )
 
 
@@ -154,20 +162,41 @@ class OwnRows:
         )
 
     def embed(self, request: Request, embedder: Embedder, limit: int | None, quiet: bool) -> Embeddings:
-        """Image, audio, text and what is fused of them. Raises EvalsetError for a split without rows."""
+        """Image, audio, text and what is fused of them, made worse if so asked.
+
+        Raises EvalsetError for a split without rows.
+        """
         rows = rows_of(self.built, request.split, limit)
         if len(rows) == 0:
             raise EvalsetError(
                 f"{self.built.root} has no {request.split} rows: build with a larger {request.split} share"
             )
-        with bar(f"embedding {request.split}", len(rows), quiet) as told:
-            return embedder.rows(rows, told.update)
+        corruption = corruption_of(request)
+        others = self._songs(request.split, corruption, embedder.front_end.rate_hz)
+        with bar(f"embedding {request.split}{_worse(corruption)}", len(rows), quiet) as told:
+            return embedder.rows(rows, told.update, corruption, others)
 
     def classes(self, request: Request, limit: int | None) -> tuple[NDArray[np.int64], tuple[str, ...]]:
         """The rows' species."""
         place = {label: i for i, label in enumerate(self._classes)}
         labels = rows_of(self.built, request.split, limit).column("label")
         return np.asarray([place[label] for label in labels], dtype=np.int64), tuple(self._classes.values())
+
+    def _songs(self, split: str, corruption: Corruption | None, rate_hz: int) -> Others | None:
+        """Other species' clips without their padding, out of the whole split whatever the limit."""
+        if corruption is None or corruption.kind != "song":
+            return None
+        rows = self.built.split(split)
+        partners = Partners(rows.column("id"), rows.column("label"), corruption.seed)
+        seconds = rows.column("audio_valid_seconds")
+
+        def found(ids: Sequence[str]) -> list[Sound | None]:
+            chosen = [partners.of(i) for i in ids]
+            media = rows.media(chosen, ("audio",))
+            lengths = [round(seconds[row] * rate_hz) for row in chosen]
+            return [one["audio"][:length] for one, length in zip(media, lengths, strict=True)]
+
+        return found
 
 
 class Films:
@@ -182,10 +211,12 @@ class Films:
         )
 
     def embed(self, request: Request, embedder: Embedder, limit: int | None, quiet: bool) -> Embeddings:
-        """Image, audio and what is fused of them, for every film."""
-        items = self._items(request, limit)
-        with bar(f"embedding {self._name}", len(items), quiet) as told:
-            return embedder.videos([i.id for i in items], [i.path for i in items], decode_video, told.update)
+        """Image, audio and what is fused of them, for every film, made worse if so asked."""
+        items, corruption = self._items(request, limit), corruption_of(request)
+        ids, paths = [i.id for i in items], [i.path for i in items]
+        others = self._songs(request.split, corruption)
+        with bar(f"embedding {self._name}{_worse(corruption)}", len(items), quiet) as told:
+            return embedder.videos(ids, paths, decode_video, told.update, corruption, others)
 
     def classes(self, request: Request, limit: int | None) -> tuple[NDArray[np.int64], tuple[str, ...]]:
         """The films' species."""
@@ -195,6 +226,20 @@ class Films:
     def _items(self, request: Request, limit: int | None) -> list[Any]:
         items = self._module.items(self.root, request.split)
         return [items[i] for i in sample(len(items), limit)]
+
+    def _songs(self, split: str, corruption: Corruption | None) -> Others | None:
+        """The sound of other species' films, out of the whole split; a film without any gives way to another."""
+        if corruption is None or corruption.kind != "song":
+            return None
+        items = self._module.items(self.root, split)
+        partners = Partners([i.id for i in items], [i.label for i in items], corruption.seed)
+
+        def one(item_id: str) -> Sound | None:
+            tried = (items[partners.of(item_id, attempt)] for attempt in range(SONG_ATTEMPTS))
+            sounds = (decode_video(item.path).audio for item in tried)
+            return next((sound for sound in sounds if sound is not None), None)
+
+        return lambda ids: [one(i) for i in ids]
 
 
 def about(built: Built) -> dict[str, Any]:
@@ -250,6 +295,15 @@ def scorer(embedder: Embedder) -> Scorer:
         return np.asarray(block.cpu())
 
     return Scorer(score, model.pairs())
+
+
+def corruption_of(request: Request) -> Corruption | None:
+    """What a request wants done to its items; raises UsageError or UnknownName where it says nothing that exists."""
+    return parse(request.corruption) if request.corruption else None
+
+
+def _worse(corruption: Corruption | None) -> str:
+    return "" if corruption is None else f", {corruption.name}"
 
 
 def _classes(built: Built) -> dict[int, str]:

@@ -54,7 +54,9 @@ def draw(result: Result, path: Path) -> None:
 
 def _panels(result: Result) -> dict[str, list[Figure]]:
     panels: dict[str, list[Figure]] = {}
-    for figure in sorted(result.figures, key=lambda f: f.suite, reverse=True):
+    # Every condition of noise is a figure: they have a picture of their own.
+    shown = [f for f in result.figures if f.suite != "noise"] or result.figures
+    for figure in sorted(shown, key=lambda f: f.suite, reverse=True):
         # The axis is in percent.
         if HEADLINE.get(figure.suite, figure.metric) == figure.metric not in PLAIN_METRICS:
             title = f"{figure.suite}, {figure.evalset}: {figure.metric}, n = {figure.n}"

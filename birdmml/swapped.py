@@ -13,6 +13,7 @@ from torch import Tensor
 from birdmml.embed import BATCH, Arrays, Embedder, Embeddings, Film, frame_mean
 from birdmml.embedded import Shelf
 from birdmml.errors import EvalsetError
+from birdmml.nn.damage import Damage
 from birdmml.nn.encoders import widths
 from birdmml.nn.heads import TOWER
 from birdmml.pairing import KINDS, Swap, lenders
@@ -32,15 +33,12 @@ class Outputs(Embedder):
     def _vectors(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return self.network.features({name: inputs[name] for name in KINDS})
 
-    def _films(self, films: Sequence[Film]) -> Arrays:
-        make = self.network.preprocessor
-        pictures = make.images([frame for film in films for frame in film.frames])
-        seen = self.network.features({"image": pictures})
+    def _films(self, films: Sequence[Film], ids: Sequence[str], damage: Damage | None) -> Arrays:
+        seen, heard = self._seen(films, ids, damage), self._heard(films, ids, damage)
         found = {name: value.reshape(len(films), -1) for name, value in seen.items()}
-        clips = [film.audio for film in films if film.audio is not None]
-        if clips:
+        if heard:
             has_sound = torch.tensor([film.audio is not None for film in films], device=self.device)
-            for name, value in self.network.features({"audio": make.audio(clips)}).items():
+            for name, value in heard.items():
                 found[name] = value.new_full((len(films), value.shape[-1]), torch.nan)
                 found[name][has_sound] = value
         return {name: value.float().cpu().numpy() for name, value in found.items()}

@@ -34,6 +34,7 @@ def test_every_corruption_survives_its_name_and_its_settings(
     level = data.draw(st.floats(kind.low, kind.high))
     made = Corruption(*which, float(round(level)) if kind.whole else level, seed)
     assert parse(made.name, seed) == made
+    assert parse(made.text, seed=1) == made
     assert settings.from_dict(Corruption, settings.to_dict(made)) == made
     assert len(made.domain) > 20
 
@@ -61,6 +62,9 @@ def test_names_and_levels_that_are_none_are_refused_with_the_next_step() -> None
         "image:occlusion:2",
     ):
         with pytest.raises(UsageError, match="must be a"):
+            parse(text)
+    for text in ("audio:gaussian:10:", "audio:gaussian:10:x", "audio:missing:0:1.5"):
+        with pytest.raises(UsageError, match="no seed"):
             parse(text)
     with pytest.raises(UsageError, match="from 0 to 0"):
         parse("image:missing:3")

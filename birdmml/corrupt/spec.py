@@ -94,6 +94,12 @@ class Corruption:
         return f"{self.modality}-{self.kind}-{level}{KINDS[self.modality][self.kind].unit}"
 
     @property
+    def text(self) -> str:
+        """With the seed, as `parse` reads it and requests carry it: "audio:gaussian:10:0"."""
+        level = int(self.level) if self.level.is_integer() else self.level
+        return f"{self.modality}:{self.kind}:{level}:{self.seed}"
+
+    @property
     def domain(self) -> str:
         """Where the damage is done, in words that a result can carry."""
         return KINDS[self.modality][self.kind].domain
@@ -102,10 +108,14 @@ class Corruption:
 def parse(text: str, seed: int = 0) -> Corruption:
     """The corruption that "audio:gaussian:10" or a name such as "audio-gaussian-10dB" stands for.
 
-    Raises UnknownName for a modality or kind that does not exist, UsageError for a level that is none.
+    A fourth part, "audio:gaussian:10:3", is the seed, whatever the argument says. Raises UnknownName for a
+    modality or kind that does not exist, UsageError for a level or a seed that is none.
     """
-    modality, name, level = (re.split("[:-]", text.strip().casefold(), maxsplit=2) + ["", ""])[:3]
+    modality, name, rest = (re.split("[:-]", text.strip().casefold(), maxsplit=2) + ["", ""])[:3]
     kind = _kind(modality, name)
+    level, colon, own_seed = rest.partition(":")
+    if colon:
+        seed = _seed(text, own_seed)
     if name == "missing" and not level:
         return Corruption(modality, name, seed=seed)
     try:
@@ -115,6 +125,15 @@ def parse(text: str, seed: int = 0) -> Corruption:
             f"{text!r} has no level that is a number: write {modality}:{name}:LEVEL, the {kind.measure}"
         ) from e
     return Corruption(modality, name, value, seed)
+
+
+def _seed(text: str, seed: str) -> int:
+    try:
+        return int(seed)
+    except ValueError as e:
+        raise UsageError(
+            f"{text!r} ends in no seed: write a whole number, or leave out the last colon"
+        ) from e
 
 
 def _kind(modality: str, kind: str) -> Kind:

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from birdmml.errors import UsageError
+from birdmml.nn.damage import Damage
 from birdmml.nn.order import Blocks, block_order, epoch_order, species_times
 from birdmml.nn.preprocess import Preprocessor
 from birdmml.nn.presets import Training
@@ -27,7 +29,8 @@ Indices = NDArray[np.int64]
 class Feed:
     """Batches of compact image, audio and text tensors of some rows.
 
-    Nothing is changed by keeping: a kept row and a row decoded anew hold the same values.
+    Nothing is changed by keeping: a kept row and a row decoded anew hold the same values. With `damage` they are made
+    worse, and a missing modality is not there.
     """
 
     def __init__(
@@ -36,12 +39,16 @@ class Feed:
         preprocessor: Preprocessor,
         tokenizer: Tokenizer,
         settings: Training | None = None,
+        damage: Damage | None = None,
     ) -> None:
         self.rows, self.preprocessor = rows, preprocessor
         self.settings = settings or Training(cache_gib=0.0)
         self.text = tokenise(tokenizer, captions(rows), preprocessor.settings.max_tokens)
         self.keep = len(rows) * preprocessor.bytes_per_row() <= self.settings.cache_gib * 2**30
         self._kept: dict[str, Tensor] | None = None
+        self.damage = damage
+        self._ids = list(map(str, rows.column("id"))) if damage is not None else []
+        self._seconds = _real_seconds(rows) if damage is not None else None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -54,7 +61,7 @@ class Feed:
         edges = range(0, len(self), DECODE_ROWS)
         parts = [np.arange(start, min(start + DECODE_ROWS, len(self))) for start in edges]
         for part, media in zip(parts, self._decoded(parts), strict=True):
-            for name, value in self._compact(media).items():
+            for name, value in self._compact(media, part).items():
                 whole = kept.setdefault(name, torch.empty((len(self), *value.shape[1:]), dtype=value.dtype))
                 whole[part[0] : part[-1] + 1] = value
             if progress is not None:
@@ -76,14 +83,14 @@ class Feed:
             yield from map(self.batch, parts)
             return
         for part, media in zip(parts, self._decoded(parts), strict=True):
-            yield self._text(part) | self._compact(media)
+            yield self._text(part) | self._compact(media, part)
 
     def batch(self, indices: Indices) -> dict[str, Tensor]:
         """Compact tensors of those rows: image uint8, audio in dB, text ids without needless padding."""
         self.fill()
         if self._kept is None:
             (media,) = self._decoded([np.asarray(indices, dtype=np.int64)])
-            return self._text(indices) | self._compact(media)
+            return self._text(indices) | self._compact(media, indices)
         chosen = torch.from_numpy(np.asarray(indices, dtype=np.int64))
         return self._text(indices) | {k: v[chosen] for k, v in self._kept.items()}
 
@@ -96,17 +103,44 @@ class Feed:
         side = self.preprocessor.settings.image_size
         return stream(self.rows, parts, self.settings.workers, side)
 
-    def _compact(self, media: Sequence[Row]) -> dict[str, Tensor]:
+    def _compact(self, media: Sequence[Row], part: Indices) -> dict[str, Tensor]:
         """Media become compact tensors; features [T, D] are stacked as they are, those of texts replace the tokens."""
         out: dict[str, Tensor] = {}
         for name in media[0] if media else ("image", "audio"):
             items = [row[name] for row in media]
+            if self.damage is not None and name == self.damage.missing:
+                continue
             if items and items[0].ndim == 2:
-                out[name] = torch.from_numpy(np.stack(items))
+                out[name] = self._features(name, items)
             else:
-                made = self.preprocessor.images(items) if name == "image" else self.preprocessor.audio(items)
-                out[name] = made
+                out[name] = self._pictures(items, part) if name == "image" else self._sounds(items, part)
         return out
+
+    def _features(self, name: str, items: Sequence[NDArray[np.float32]]) -> Tensor:
+        if self.damage is not None and self.damage.corruption.modality == name:
+            raise UsageError(
+                f"{self.damage.corruption.name} is done to media, and the {name} here is precomputed features: "
+                "choose another evaluation set"
+            )
+        return torch.from_numpy(np.stack(items))
+
+    def _pictures(self, items: Sequence[NDArray[np.uint8]], part: Indices) -> Tensor:
+        compact = self.preprocessor.images(items)
+        return compact if self.damage is None else self.damage.pixels(compact, [self._ids[i] for i in part])
+
+    def _sounds(self, items: Sequence[NDArray[np.float32]], part: Indices) -> Tensor:
+        if self.damage is not None:
+            seconds = None if self._seconds is None else [self._seconds[i] for i in part]
+            items = self.damage.waves(items, [self._ids[i] for i in part], seconds)
+        return self.preprocessor.audio(items)
+
+
+def _real_seconds(rows: RowSource) -> list[float] | None:
+    """Seconds of each clip that are no padding, where the rows know; else None: all of it."""
+    try:
+        return [float(s) for s in rows.column("audio_valid_seconds")]
+    except KeyError:
+        return None
 
 
 def trimmed(ids: Tensor) -> Tensor:

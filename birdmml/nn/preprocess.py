@@ -44,6 +44,12 @@ class Preprocessor(nn.Module):
         self._constant("pixel_mean", torch.tensor(s.pixel_mean).view(3, 1, 1))
         self._constant("pixel_deviation", torch.tensor(s.pixel_deviation).view(3, 1, 1))
 
+    @property
+    def heard(self) -> int:
+        """Samples from the start of a clip that its log-mel reads; what comes later is not heard."""
+        s = self.settings
+        return s.hop * (s.frames - 1) + s.n_fft - s.n_fft // 2
+
     def images(self, pictures: Sequence[NDArray[np.uint8]]) -> Tensor:
         """uint8 [H, W, 3] of any sizes -> uint8 [B, 3, S, S], antialiased; equal shapes go together."""
         size = self.settings.image_size
@@ -97,11 +103,12 @@ class Preprocessor(nn.Module):
     def finish_image(self, compact: Tensor) -> Tensor:
         """uint8 [B, 3, S, S] -> float32 in [0, 1], with mean and deviation taken out if set so.
 
+        float32 pixels are in units of [0, 1] already, and noise may have taken them beyond: they are not clipped.
         Precomputed features [B, T, D] stay as they are.
         """
         if compact.ndim == 3:
             return compact
-        pixels = compact.float() / 255.0
+        pixels = compact.float() / 255.0 if compact.dtype == torch.uint8 else compact
         return (pixels - self.pixel_mean) / self.pixel_deviation if self.settings.pixel_normalise else pixels
 
     def finish_audio(self, compact: Tensor) -> Tensor:

@@ -57,7 +57,8 @@ class Request:
 
     `templates` are the class prompts' ("{common_name}"), several are averaged; none: no prompts. `frames` of videos:
     "mean" of the 8 middles, or single ones at "0.5", "1.0", ... s. `corruption` is what `birdmml.corrupt` parses,
-    `pairing` what `birdmml.pairing` does: "swap:audio:3" gives every item the sound of another class's.
+    with its seed: "audio:gaussian:10:0"; empty: clean. `pairing` is what `birdmml.pairing` parses: "swap:audio:3"
+    gives every item the sound of another class's.
     """
 
     evalset: str
@@ -81,6 +82,7 @@ class Material:
     """N embedded items. `arrays` [N, D] by name; `present` [N] by modality says where it exists.
 
     For classification: `labels` [N] index into `class_names`, whose prompts are embedded in `prompts` [C, D].
+    `corruption` is the request's.
     """
 
     evalset: str
@@ -91,6 +93,7 @@ class Material:
     class_names: tuple[str, ...] = ()
     prompts: Arrays = field(default_factory=dict)
     frames: str = "mean"
+    corruption: str = ""
 
     def having(self, *names: str) -> NDArray[np.int64]:
         """The items that have every modality of the names ("image", "image+audio")."""
