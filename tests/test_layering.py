@@ -19,9 +19,12 @@ GROUND = (
 )
 FIRST = """
     media demo fetch sources build audit load evalsets metrics suites results outcomes salvage paper protocols
-    prepare prepared arrays unpickle corrupt gallery compare
+    prepare prepared arrays unpickle corrupt gallery compare passes figures picture record scoring standings vectors
 """
-SECOND = "nn methods checkpoint train training embed embedded materials models figures picture evaluate xor"
+SECOND = """
+    nn methods checkpoint train training embed embedded materials models prepared_set wanted plans by_protocol evaluate
+    series own_model xor
+"""
 FLOORS = {
     **dict.fromkeys(GROUND.split(), 0),
     **dict.fromkeys(FIRST.split(), 1),

@@ -8,7 +8,19 @@ from typing import Annotated
 import typer
 
 from birdmml import __version__
-from birdmml.cli import audit, bench, build, data, embed, leaderboard, push_model, salvage, species, train
+from birdmml.cli import (
+    audit,
+    bench,
+    build,
+    data,
+    embed,
+    leaderboard,
+    push_model,
+    salvage,
+    score,
+    species,
+    train,
+)
 from birdmml.cli import list as plugins
 from birdmml.errors import BirdmmlError
 
@@ -43,7 +55,20 @@ def _options(
         typer.echo(context.get_help())
 
 
-for group in (build, data, audit, train, embed, bench, leaderboard, push_model, species, salvage, plugins):
+for group in (
+    build,
+    data,
+    audit,
+    train,
+    embed,
+    bench,
+    score,
+    leaderboard,
+    push_model,
+    species,
+    salvage,
+    plugins,
+):
     group.register(app)
 
 
