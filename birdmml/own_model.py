@@ -260,7 +260,8 @@ def _mean(values: NDArray[np.float32], path: Path) -> NDArray[np.float32]:
     length = float(np.linalg.norm(mean))
     if length == 0:
         raise UsageError(f"{path}: the frames of a video cancel out: their mean has no direction")
-    return mean / np.float32(length)
+    unit: NDArray[np.float32] = (mean / length).astype(np.float32)
+    return unit
 
 
 def _joined(parts: Sequence[Arrays]) -> Arrays:

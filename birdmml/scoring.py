@@ -105,7 +105,8 @@ def given(
         len(names),
         captions="text" in modalities,
     )
-    hashes = {s: files.sha256_file(p) for s, p in (paths | ({"prompts": prompts} if prompts else {})).items()}
+    hashes = {s: files.sha256_file(p) for s, p in paths.items()}
+    hashes |= {} if prompts is None else {"prompts": files.sha256_file(prompts)}
     demo = (built is not None and built.demo) or any(bool(v.facts.get("demo")) for v in splits.values())
     return Given(label, splits, labels, names, vectors_of, subject, hashes, _dataset(built, splits), demo)
 
