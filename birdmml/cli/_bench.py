@@ -15,6 +15,7 @@ from birdmml.errors import Interrupted, ResultError, UsageError
 from birdmml.files import write_text
 
 if TYPE_CHECKING:
+    from birdmml.own_model import OwnPlan
     from birdmml.plans import Plan
     from birdmml.schema import Result
     from birdmml.series import Ended
@@ -116,7 +117,7 @@ def several(plans: Sequence[Plan], out: Path, again: bool, as_json: bool) -> Non
         raise ResultError(f"{len(failed)} of {len(ended)} methods failed: {'; '.join(failed)}")
 
 
-def own(
+def of_model(
     model: Path,
     data: Path,
     suites: Sequence[str],
@@ -124,18 +125,44 @@ def own(
     evalsets: Path | None,
     only: Sequence[str],
     limit: int | None,
-    out: Path,
-    every_metric: bool,
-    as_json: bool,
-) -> None:
-    """Score functions of the user's own, and print their table."""
-    from birdmml import own_model
-    from birdmml.cli.bench import writable
+) -> OwnPlan:
+    """What is to be scored of functions of the user's own."""
+    from birdmml.own_model import plan
 
-    made = own_model.plan(model, data, suites, overrides, evalsets, only, limit)
-    writable(out)
+    return plan(model, data, suites, overrides, evalsets, only, limit)
+
+
+def about_own(made: OwnPlan) -> dict[str, Any]:
+    """What `own` would do."""
+    values = made.values()
+    return {
+        "model": made.path,
+        "functions": ", ".join(values["functions"]),
+        "score": values["score"],
+        "data": made.built.root,
+        "suites": ", ".join(values["suites"]),
+        "evaluation sets": ", ".join(values["evalsets"]),
+        "result": made.name,
+    }
+
+
+def own(made: OwnPlan, out: Path, every_metric: bool, as_json: bool) -> None:
+    """Score functions of the user's own, and print their table."""
+    from birdmml.own_model import run
+
+    if not as_json:
+        from birdmml.cli._show import DEMO_BANNER
+
+        typer.echo(
+            "\n".join(
+                [
+                    *([DEMO_BANNER] if made.built.demo else []),
+                    f"scoring {made.path}: {made.values()['score']}",
+                ]
+            )
+        )
     with told(out):
-        result, folder = own_model.run(made, out, quiet=as_json)
+        result, folder = run(made, out, quiet=as_json)
     show(result, folder, every_metric, as_json)
 
 

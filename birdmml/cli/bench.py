@@ -109,22 +109,15 @@ def bench(
 
     where = evalsets if evalsets is not None else _default_evalsets()
     if model is not None:
-        if checkpoint is not None or method or epochs or batch_size:
-            raise UsageError(
-                "--model trains nothing: leave out --method, --checkpoint, --epochs, --batch-size"
-            )
-        _bench.own(
-            model,
-            data,
-            suite.split(","),
-            list(assign or []),
-            where,
-            evalset or (),
-            limit,
-            out,
-            every_metric,
-            as_json,
-        )
+        trained = {"preset", "seeds", "seed", "checkpoint", "epochs", "batch_size", "method"}
+        if clash := [name for name in sorted(trained) if _given(context, name)]:
+            raise UsageError(f"--model trains nothing: leave out --{clash[0].replace('_', '-')}")
+        mine = _bench.of_model(model, data, suite.split(","), assign or [], where, evalset or (), limit)
+        if dry_run:
+            typer.echo(json.dumps(mine.values(), indent=2) if as_json else facts(_bench.about_own(mine)))
+            return
+        writable(out)
+        _bench.own(mine, out, every_metric, as_json)
         return
     if protocol is not None:
         count = seeds if "seeds" in given else None
