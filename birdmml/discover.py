@@ -13,6 +13,7 @@ import importlib
 import inspect
 import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from types import CodeType, ModuleType
 
@@ -92,7 +93,11 @@ def _existing(path: Path) -> Path:
     raise UsageError(f"no file {path}{near}: give the path of a method's file, or a name of `birdmml list`")
 
 
-def _load_file(path: Path) -> ModuleType:
+def run_file(path: Path, check: Callable[[ModuleType, Path], None], guide: str) -> ModuleType:
+    """Run a user's own file, which they name for that, and let `check` look for the parts of its contract.
+
+    Raises UsageError, one line that ends with `guide`, where it cannot be run or what `check` raises.
+    """
     try:
         content = path.read_bytes()
     except OSError as e:
@@ -106,23 +111,32 @@ def _load_file(path: Path) -> ModuleType:
         module.__dict__["_birdmml_origin"] = {"path": path.as_posix(), "sha256": sha256}
         sys.modules[name] = module  # dataclasses look their own module up
         try:
-            _run(content, module, path)
-            _check(module, path)
+            _run(content, module, path, guide)
+            check(module, path)
         except BaseException:  # Whatever stops it, a half-made module must not stay; raised again.
             del sys.modules[name]
             raise
     return sys.modules[name]
 
 
-def _run(content: bytes, module: ModuleType, path: Path) -> None:
+def told(error: BaseException, path: Path) -> str:
+    """An error of a user's file in one line, with the line of that file: "line 3: ValueError: ..."."""
+    lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]
+    line = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else None
+    where = f"line {line}: " if line else ""
+    return where + " ".join(f"{type(error).__name__}: {error}".split())
+
+
+def _load_file(path: Path) -> ModuleType:
+    return run_file(path, _check, GUIDE)
+
+
+def _run(content: bytes, module: ModuleType, path: Path, guide: str) -> None:
     try:
         code: CodeType = compile(content, str(path), "exec", dont_inherit=True)
         exec(code, module.__dict__)  # noqa: S102  # the user names this file to be run, as `python file.py` does
     except (Exception, SystemExit) as e:  # anything may go wrong in a user's file; it is told in one line
-        lines = [f.lineno for f in traceback.extract_tb(e.__traceback__) if f.filename == str(path)]
-        line = e.lineno if isinstance(e, SyntaxError) else lines[-1] if lines else None
-        where = f"line {line}: " if line else ""
-        raise UsageError(f"{path} cannot be imported ({where}{type(e).__name__}: {e}); {GUIDE}") from e
+        raise UsageError(f"{path} cannot be imported ({told(e, path)}); {guide}") from e
 
 
 def _check(module: ModuleType, path: Path) -> None:

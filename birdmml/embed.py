@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol
+from itertools import islice
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -94,11 +94,33 @@ class Embedder:
         return _joined([_numpy(self.network.embed({"text": part})) for part in parts])
 
     @torch.inference_mode()
+    def images(
+        self,
+        ids: Sequence[str],
+        pictures: Iterable[NDArray[np.uint8]],
+        progress: Callable[[int], object] | None = None,
+        corruption: Corruption | None = None,
+    ) -> Embeddings:
+        """Image alone, of pictures uint8 [H, W, 3] in the order of `ids`; a batch of them in memory at a time."""
+        parts: list[Arrays] = []
+        left, damage, done = iter(pictures), self._damage(corruption, None), 0
+        while batch := list(islice(left, BATCH)):
+            compact = self.network.preprocessor.images(batch)
+            if damage is not None and not damage.missing:
+                compact = damage.pixels(compact, ids[done : done + len(batch)])
+            parts.append(_numpy(self.network.model.embed(self.network.features({"image": compact}))))
+            done += len(batch)
+            if progress is not None:
+                progress(len(batch))
+        found = Embeddings(tuple(ids), _joined(parts), {"image": np.ones(len(ids), dtype=bool)})
+        return found if damage is None else _without(found, damage)
+
+    @torch.inference_mode()
     def videos(
         self,
         ids: Sequence[str],
-        paths: Sequence[Path],
-        decode: Callable[[Path], Film],
+        paths: Sequence[Any],
+        decode: Callable[[Any], Film],
         progress: Callable[[int], object] | None = None,
         corruption: Corruption | None = None,
         others: Others | None = None,

@@ -2,149 +2,29 @@
 
 from __future__ import annotations
 
-import shutil
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
 
-from birdmml import checkpoint as checkpoints
-from birdmml import discover, embedded, materials, models, provenance, results, settings
+from birdmml import discover, embedded, materials, models, passes, provenance
 from birdmml.checkpoint import Checkpoint
 from birdmml.embed import Embedder
 from birdmml.embedded import Shelf
-from birdmml.errors import UsageError
-from birdmml.figures import figures_of
 from birdmml.files import human_bytes
-from birdmml.load import Built
-from birdmml.materials import Provider
-from birdmml.models import Recipe
 from birdmml.nn.feed import steps_per_epoch
 from birdmml.nn.network import Network
-from birdmml.nn.presets import preset
 from birdmml.nn.read import captions
 from birdmml.nn.scores import JOINT
 from birdmml.nn.text import train_tokenizer
-from birdmml.picture import draw_all
-from birdmml.schema import RESULT_SCHEMA_VERSION, Figure, Result
-from birdmml.suites._material import Material, Outcome, Request
+from birdmml.passes import Found
+from birdmml.plans import SUITES, Plan, plan
+from birdmml.record import opened, record
+from birdmml.schema import RESULT_SCHEMA_VERSION, Result
 from birdmml.train import cpu_threads, pick_device
-from birdmml.training.plan import check_columns, configured
 
-MAX_SEEDS = 100
-SUITES = ("retrieval", "zero-shot")
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Everything that decides a run, checked; made by `plan`. `options` has each suite's, by name."""
-
-    recipe: Recipe
-    suites: tuple[str, ...]
-    options: Mapping[str, Any]
-    seeds: tuple[int, ...]
-    device: str = "auto"
-    checkpoint: Checkpoint | None = None
-    providers: tuple[Provider, ...] = field(default=())
-
-    @property
-    def built(self) -> Built:
-        """The dataset."""
-        return self.recipe.built
-
-    @property
-    def method(self) -> str:
-        """The method's name, or the path of the user's own."""
-        return self.recipe.method
-
-    def values(self) -> dict[str, Any]:
-        """The settings that a result records, as JSON values."""
-        r = self.recipe
-        return {
-            "preset": settings.to_dict(r.preset),
-            "method": settings.to_dict(r.config),
-            **({} if r.method_file is None else {"method_file": dict(r.method_file)}),
-            "weights": r.preset.encoders.weights,
-            "suites": {name: settings.to_dict(self.options[name]) for name in self.suites},
-            "evalsets": {p.subject.name: p.digest for p in self.providers},
-            "limit": r.limit,
-            "trained_here": self.checkpoint is None,
-        }
-
-    @property
-    def name(self) -> str:
-        """The result's folder: readable, and different for different settings or data."""
-        # "preset" decides the values; the digest keeps runs with other values apart.
-        key = settings.digest(
-            [self.values(), discover.label(self.method), list(self.seeds), self.built.digest]
-        )[:8]
-        return "-".join([*models.name_parts(self.recipe), key])
-
-
-def plan(
-    data: Path,
-    method: str,
-    suites: Sequence[str] = SUITES,
-    preset_name: str = "tiny",
-    overrides: Sequence[str] = (),
-    seeds: int = 1,
-    first_seed: int = 0,
-    device: str = "auto",
-    limit: int | None = None,
-    checkpoint: Path | None = None,
-) -> Plan:
-    """Check the options of a run before anything is read or trained.
-
-    `overrides` are "training.epochs=3", "method.temperature=0.1", "zero-shot.split=all". Raises UsageError,
-    UnknownName, DatasetError or CheckpointError, each with the next step.
-    """
-    name = discover.canonical("method", method)
-    chosen = tuple(dict.fromkeys(discover.canonical("suite", s) for s in suites if s.strip()))
-    if not chosen:
-        raise UsageError(f"no suite given: choose from {', '.join(discover.names('suite'))}")
-    if not 1 <= seeds <= MAX_SEEDS or first_seed < 0:
-        raise UsageError(f"--seeds {seeds} --seed {first_seed}: give 1 to {MAX_SEEDS} seeds, from 0 up")
-    if limit is not None and limit < 4:
-        raise UsageError(f"--limit {limit}: four rows at least are needed to train and score")
-    pick_device(device)
-    sizes = preset(preset_name)
-    built = Built.open(data)
-    check_columns(built)
-    options, rest = suite_options(overrides)
-    numbers = tuple(range(first_seed, first_seed + seeds))
-    loaded = None if checkpoint is None else _loaded(checkpoint, name, rest, seeds)
-    if loaded is not None:
-        config, sizes, numbers = loaded.config, loaded.preset, (loaded.seed,)
-    else:
-        config, sizes = configured(discover.load("method", name), sizes, rest)
-    own = _own_file(discover.load("method", name))
-    recipe = Recipe(built, name, config, preset_name.strip().casefold(), sizes, limit, own)
-    labels = tuple(suite.replace("_", "-") for suite in chosen)
-    return Plan(recipe, labels, options, numbers, device, loaded, materials.providers(built))
-
-
-def suite_options(overrides: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
-    """Each suite's Options by name, with "zero-shot.split=all" applied; and the overrides that are no suite's."""
-    rest: list[str] = []
-    mine: dict[str, list[str]] = {name: [] for name in discover.names("suite")}
-    for word in overrides:
-        head, dot, tail = word.partition(".")
-        key = head.strip().casefold().replace("-", "_")
-        if dot and key in mine:
-            mine[key].append(tail)
-        else:
-            rest.append(word)
-    options = {
-        name.replace("_", "-"): settings.override(
-            discover.load("suite", name).Options(), words, f"{name.replace('_', '-')}."
-        )
-        for name, words in mine.items()
-    }
-    return options, rest
+__all__ = ["SUITES", "Plan", "describe", "plan", "run"]
 
 
 def run(plan: Plan, out: Path, quiet: bool = False, shelf: Shelf | None = None) -> tuple[Result, Path]:
@@ -153,14 +33,12 @@ def run(plan: Plan, out: Path, quiet: bool = False, shelf: Shelf | None = None) 
     result.json comes last: a folder without one is an unfinished run. Models are kept in `out`/models.
     """
     started = time.perf_counter()
-    folder = out / plan.name
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / results.FILE).unlink(missing_ok=True)
+    folder = opened(out / plan.name)
     shelf = Shelf(embedded.default_folder()) if shelf is None else shelf
     device = pick_device(plan.device)
     source = provenance.collect(device.type, _accelerator_name(device))
     seconds = {"train": 0.0, "embed_and_score": 0.0}
-    per_seed: list[dict[tuple[str, str], tuple[Outcome, ...]]] = []
+    per_seed: list[Found] = []
     scored_models: list[dict[str, Any]] = []
     for seed in plan.seeds:
         at = time.perf_counter()
@@ -172,30 +50,26 @@ def run(plan: Plan, out: Path, quiet: bool = False, shelf: Shelf | None = None) 
         with cpu_threads(plan.recipe.preset.training.cpu_threads):
             per_seed.append(_scored(plan, ready, device, shelf, quiet))
         seconds["embed_and_score"] += time.perf_counter() - at
-        scored_models.append(_about_model(ready, seed))
-    shutil.rmtree(folder / "predictions", ignore_errors=True)
-    figures = _figures(plan, per_seed, folder)
-    if not figures:
-        raise UsageError(
-            f"{plan.method} defines no pair that {', '.join(plan.suites)} asks for: choose another --suite"
-        )
+        scored_models.append({"seed": seed, "weights_sha256": ready.weights_sha256})
     seconds["total"] = time.perf_counter() - started
-    result = Result(
+    head = Result(
         schema_version=RESULT_SCHEMA_VERSION,
-        demo=plan.built.demo,
+        demo=plan.demo,
         method=discover.label(plan.method),
         preset=plan.recipe.preset_name,
         seeds=plan.seeds,
         settings=plan.values(),
         dataset=materials.about(plan.built) | {"trained_on": _trained_on(plan)},
         provenance=source,
-        figures=figures,
+        figures=(),
         seconds={k: round(v, 2) for k, v in seconds.items()},
         models=tuple(scored_models),
     )
-    draw_all(result, folder / "figures")
-    results.write_result(folder, result)
-    return result, folder
+
+    def remarks(suite: str, query: str) -> tuple[float | None, str]:
+        return materials.ceiling(plan.built, suite, query), _extension(plan.method, suite, query)
+
+    return record(folder, head, per_seed, remarks), folder
 
 
 def describe(plan: Plan) -> dict[str, Any]:
@@ -208,7 +82,7 @@ def describe(plan: Plan) -> dict[str, Any]:
         network = Network(sizes, discover.load("method", plan.method), recipe.config, tokens)
     cache = len(rows) * network.preprocessor.bytes_per_row()
     steps = steps_per_epoch(len(rows), training.batch_size)
-    return {
+    about = {
         "method": plan.method,
         "preset": recipe.preset_name,
         "weights": f"{sizes.encoders.weights}: random, nothing is downloaded",
@@ -225,79 +99,25 @@ def describe(plan: Plan) -> dict[str, Any]:
         "device": str(pick_device(plan.device)),
         "features": f"{human_bytes(cache)}, "
         + ("kept in memory" if cache <= training.cache_gib * 2**30 else "decoded for every batch"),
-        "suites": ", ".join(plan.suites),
-        "evaluation sets": ", ".join(p.subject.name for p in plan.providers),
+        "suites": ", ".join(one.name for one in plan.passes),
+        "evaluation sets": ", ".join(dict.fromkeys(p.subject.name for p in plan.providers)),
         "result": plan.name,
     }
+    if plan.protocol is not None:
+        about["protocol"] = f"{plan.protocol['name']} {plan.protocol['digest'][:8]}"
+        about["departures"] = "; ".join(plan.protocol["departures"]) or "none"
+    return about
 
 
-def _own_file(module: ModuleType) -> Mapping[str, str] | None:
-    """Name and digest of the user's own method; where it lies is nobody else's business."""
-    origin = discover.origin(module)
-    return None if origin is None else origin | {"path": discover.label(origin["path"])}
-
-
-def _loaded(folder: Path, method: str, overrides: Sequence[str], seeds: int) -> Checkpoint:
-    if overrides or seeds != 1:
-        raise UsageError(
-            "--checkpoint is one trained model: leave out --seeds, --set, --epochs, --batch-size"
-        )
-    return checkpoints.load(folder, method)
-
-
-def _scored(
-    plan: Plan, ready: Checkpoint, device: torch.device, shelf: Shelf, quiet: bool
-) -> dict[tuple[str, str], tuple[Outcome, ...]]:
+def _scored(plan: Plan, ready: Checkpoint, device: torch.device, shelf: Shelf, quiet: bool) -> Found:
     """(suite, label of the items) -> its tasks, for one model; each request is embedded once."""
-    embedder = Embedder(ready, device)
-    scorer = materials.scorer(embedder)
-    held: dict[Request, Material] = {}
-    found: dict[tuple[str, str], tuple[Outcome, ...]] = {}
-    for name in plan.suites:
-        suite, options = discover.load("suite", name), plan.options[name]
-        for provider in plan.providers:
-            asked = suite.requests(provider.subject, options)
-            for request in asked:
-                if request not in held:
-                    held[request] = materials.material(
-                        provider, request, embedder, shelf, plan.recipe.limit, quiet
-                    )
-            if asked:
-                tasks = suite.score([held[request] for request in asked], scorer, options)
-                found[name, held[asked[0]].evalset] = tuple(tasks)
-            # Clean embeddings serve the next suite; the many corrupted or swapped ones would fill the memory.
-            held = {r: material for r, material in held.items() if not (r.corruption or r.pairing)}
-    return found
-
-
-def _figures(
-    plan: Plan, per_seed: Sequence[Mapping[tuple[str, str], tuple[Outcome, ...]]], folder: Path
-) -> tuple[Figure, ...]:
-    figures: list[Figure] = []
-    for (suite, evalset), tasks in per_seed[0].items():
-        for i, task in enumerate(tasks):
-            runs = [seed[suite, evalset][i] for seed in per_seed]
-            figures += figures_of(
-                suite,
-                evalset,
-                runs,
-                plan.seeds,
-                plan.built.demo,
-                folder,
-                _ceiling(plan.built, suite, task.query),
-                _extension(plan.method, suite, task.query),
-            )
-    return tuple(figures)
-
-
-def _about_model(ready: Checkpoint, seed: int) -> dict[str, Any]:
-    return {"seed": seed, "weights_sha256": ready.weights_sha256}
-
-
-def _ceiling(built: Built, suite: str, query: str) -> float | None:
-    """The demo's known best accuracy; nothing is known of retrieval."""
-    known = built.manifest.get("source", {}).get("facts", {}).get("ceilings", {})
-    return float(known[query]) if suite == "zero-shot" and query in known else None
+    embedder, limit = Embedder(ready, device), plan.recipe.limit
+    return passes.score(
+        plan.passes,
+        plan.providers,
+        lambda provider, request: materials.material(provider, request, embedder, shelf, limit, quiet),
+        materials.scorer(embedder),
+    )
 
 
 def _extension(method: str, suite: str, query: str) -> str:

@@ -125,10 +125,11 @@ def _cell_bytes(cell: Mapping[str, Any]) -> bytes:
 
 @dataclass(frozen=True)
 class Built:
-    """A built dataset on disk, opened by its manifest."""
+    """A built dataset on disk, opened by its manifest. `caption` is the column that serves as the rows' text."""
 
     root: Path
     manifest: Mapping[str, Any]
+    caption: str = "caption"
 
     @classmethod
     def open(cls, path: Path | str) -> Built:
@@ -151,14 +152,14 @@ class Built:
         splits = self.manifest["splits"]
         if name not in splits:
             raise UnknownName("split", name, splits, hint=f"{self.root} has {', '.join(splits)}")
-        return Rows([self.root / s["path"] for s in splits[name]["shards"]])
+        return Rows([self.root / s["path"] for s in splits[name]["shards"]], self.caption)
 
 
 class Rows:
     """The rows of one split by number; keeps one row group of media in memory at a time."""
 
-    def __init__(self, paths: Sequence[Path]) -> None:
-        self._files = [_open_shard(p) for p in paths]
+    def __init__(self, paths: Sequence[Path], caption: str = "caption") -> None:
+        self._files, self._caption = [_open_shard(p) for p in paths], caption
         self._groups: list[tuple[int, int]] = []
         starts = [0]
         for number, file in enumerate(self._files):
@@ -171,7 +172,8 @@ class Rows:
         return int(self._starts[-1])
 
     def column(self, name: str) -> list[Any]:
-        """All values of one light column (not image or audio), in row order."""
+        """All values of one light column (not image or audio), in row order; "caption" is the chosen text."""
+        name = self._caption if name == "caption" else name
         return [v for f in self._files for v in f.read(columns=[name]).column(name).to_pylist()]
 
     def media(self, rows: Sequence[int], columns: Sequence[str] = ("image", "audio")) -> list[dict[str, Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,9 +17,9 @@ from tqdm import tqdm
 from birdmml import checkpoint as checkpoints
 from birdmml import discover, settings, swapped
 from birdmml.corrupt import Corruption, Partners, parse
-from birdmml.embed import Embedder, Embeddings
+from birdmml.embed import Embedder, Embeddings, Film
 from birdmml.embedded import Shelf
-from birdmml.errors import EvalsetError
+from birdmml.errors import EvalsetError, UsageError
 from birdmml.files import atomic_write
 from birdmml.load import Built, Rows
 from birdmml.media.video import decode_video
@@ -76,13 +76,57 @@ def rows_of(built: Built, split: str, limit: int | None = None) -> RowSource:
     return rows if limit is None else Subset(rows, limit)
 
 
+class Embeds(Protocol):
+    """What embeds: a checkpoint (`embed.Embedder`), or functions of the user's own (`own_model.OwnEmbedder`).
+
+    `weights_sha256` and the dataclass `front_end` stand for everything that decides its vectors.
+    """
+
+    weights_sha256: str
+    front_end: Any
+    device: torch.device
+
+    def rows(
+        self,
+        rows: RowSource,
+        progress: Callable[[int], object] | None = None,
+        corruption: Corruption | None = None,
+        others: Others | None = None,
+    ) -> Embeddings:
+        """Image, audio, text and what is fused, of rows of a dataset."""
+
+    def texts(self, texts: Sequence[str]) -> dict[str, NDArray[np.float32]]:
+        """{"text": [N, D]}."""
+
+    def images(
+        self,
+        ids: Sequence[str],
+        pictures: Iterable[NDArray[np.uint8]],
+        progress: Callable[[int], object] | None = None,
+        corruption: Corruption | None = None,
+    ) -> Embeddings:
+        """Images alone."""
+
+    def videos(
+        self,
+        ids: Sequence[str],
+        paths: Sequence[Any],
+        decode: Callable[[Any], Film],
+        progress: Callable[[int], object] | None = None,
+        corruption: Corruption | None = None,
+        others: Others | None = None,
+    ) -> Embeddings:
+        """Image, audio and what is fused, of videos."""
+
+
 class Provider(Protocol):
     """One subject, and how its items are embedded."""
 
     subject: Subject
     digest: str
+    demo: bool
 
-    def embed(self, request: Request, embedder: Embedder, limit: int | None, quiet: bool) -> Embeddings:
+    def embed(self, request: Request, embedder: Embeds, limit: int | None, quiet: bool) -> Embeddings:
         """Every item of the split asked for."""
 
     def classes(
@@ -91,14 +135,8 @@ class Provider(Protocol):
         """The labels [N] of the same items, and the classes' names."""
 
 
-def providers(built: Built) -> tuple[Provider, ...]:
-    """The dataset itself, and every evaluation set that lies in it."""
-    there = [e for e in discover.names("evaluation set") if (built.root / "evalsets" / e).is_dir()]
-    return (OwnRows(built), *(Films(built, name) for name in there))
-
-
 def material(
-    provider: Provider, request: Request, embedder: Embedder, shelf: Shelf, limit: int | None, quiet: bool
+    provider: Provider, request: Request, embedder: Embeds, shelf: Shelf, limit: int | None, quiet: bool
 ) -> Material:
     """Embed what a suite asks for, or take it from the shelf.
 
@@ -116,13 +154,17 @@ def material(
     key.pop("templates")
     labels, names = provider.classes(request, limit)
 
-    def embed(chosen: Embedder) -> Embeddings:
+    def embed(chosen: Embeds) -> Embeddings:
         return provider.embed(request, chosen, limit, quiet)
 
-    found = shelf.get(
-        key,
-        lambda: swapped.embed(embed, embedder, shelf, key, labels) if request.pairing else embed(embedder),
-    )
+    def made() -> Embeddings:
+        if not request.pairing:
+            return embed(embedder)
+        if not isinstance(embedder, Embedder):
+            raise UsageError("own encoders are scored as they are: competition swaps inputs of a checkpoint")
+        return swapped.embed(embed, embedder, shelf, key, labels)
+
+    found = shelf.get(key, made)
     prompts = class_prompts(embedder, names, request.templates) if request.templates else {}
     subject = provider.subject
     return Material(
@@ -138,7 +180,7 @@ def material(
     )
 
 
-def class_prompts(embedder: Embedder, names: Sequence[str], templates: Sequence[str]) -> Arrays:
+def class_prompts(embedder: Embeds, names: Sequence[str], templates: Sequence[str]) -> Arrays:
     """{"text": [C, D]} of unit vectors: the mean over templates of each class's prompts, renormalised."""
     found = [embedder.texts([t.format(common_name=name) for name in names]) for t in templates]
     if len(found) == 1:
@@ -154,14 +196,15 @@ class OwnRows:
     """The rows of a built dataset; its classes are the species of the whole dataset, in label order."""
 
     def __init__(self, built: Built) -> None:
-        self.built, self.digest = built, built.digest
+        self.built, self.demo = built, built.demo
+        self.digest = built.digest if built.caption == "caption" else f"{built.digest} {built.caption}"
         self._classes = _classes(built)
         splits = tuple(name for name, s in built.manifest["splits"].items() if s["rows"])
         self.subject = Subject(
             "dataset", "{split}-split", "rows", splits, MODALITIES, len(self._classes), captions=True
         )
 
-    def embed(self, request: Request, embedder: Embedder, limit: int | None, quiet: bool) -> Embeddings:
+    def embed(self, request: Request, embedder: Embeds, limit: int | None, quiet: bool) -> Embeddings:
         """Image, audio, text and what is fused of them, made worse if so asked.
 
         Raises EvalsetError for a split without rows.
@@ -204,13 +247,14 @@ class Films:
 
     def __init__(self, built: Built, name: str) -> None:
         self.root, self.digest, self._name = built.root / "evalsets" / name, built.digest, name
+        self.demo = built.demo
         self._module = discover.load("evaluation set", name)
         self._names = tuple(self._module.class_names(self.root))
         self.subject = Subject(
             name, f"{name}-videos", "videos", self._module.SPLITS, ("image", "audio"), len(self._names)
         )
 
-    def embed(self, request: Request, embedder: Embedder, limit: int | None, quiet: bool) -> Embeddings:
+    def embed(self, request: Request, embedder: Embeds, limit: int | None, quiet: bool) -> Embeddings:
         """Image, audio and what is fused of them, for every film, made worse if so asked."""
         items, corruption = self._items(request, limit), corruption_of(request)
         ids, paths = [i.id for i in items], [i.path for i in items]
@@ -249,7 +293,14 @@ def about(built: Built) -> dict[str, Any]:
         "digest": built.digest,
         "demo": built.demo,
         "rows": {name: value["rows"] for name, value in built.manifest["splits"].items()},
+        **({} if built.caption == "caption" else {"caption": built.caption}),
     }
+
+
+def ceiling(built: Built, suite: str, query: str) -> float | None:
+    """The demo's known best accuracy; nothing is known of retrieval."""
+    known = built.manifest.get("source", {}).get("facts", {}).get("ceilings", {})
+    return float(known[query]) if suite == "zero-shot" and query in known else None
 
 
 def embed_to_file(
@@ -277,6 +328,7 @@ def embed_to_file(
         "limit": limit,
         "dataset": built.digest,
         "trained_on": ready.dataset.get("digest"),
+        "demo": built.demo,
     }
     table = pa.table(columns).replace_schema_metadata({"birdmml": json.dumps(facts)})
     with atomic_write(out) as f:

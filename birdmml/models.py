@@ -38,7 +38,7 @@ class Recipe:
             [
                 *(provenance.code_digest(), provenance.packages()),
                 *(discover.label(self.method), dict(self.method_file or {}), settings.to_dict(self.config)),
-                *(settings.to_dict(self.preset), self.built.digest, self.limit, seed),
+                *(settings.to_dict(self.preset), self.built.digest, self.built.caption, self.limit, seed),
             ]
         )
 

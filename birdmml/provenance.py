@@ -23,6 +23,7 @@ def collect(device: str = "cpu", accelerator: str | None = None) -> dict[str, An
         "python": platform.python_version(),
         "packages": packages(),
         "code": commit(),
+        "code_digest": code_digest(),
         "hardware": hardware() | {"device": device, "accelerator": accelerator},
         "created_utc": datetime.now(UTC).isoformat(timespec="seconds"),
     }

@@ -271,9 +271,10 @@ def test_an_interrupted_run_has_no_result(
 
 def test_list_names_every_plugin_with_its_line(cli: Cli) -> None:
     ran = cli("list")
-    for word in ("confu", "tri_clip", "retrieval", "zero-shot", "demo", "folder"):
+    for word in ("confu", "tri_clip", "retrieval", "zero-shot", "demo", "folder", "paper-birds"):
         assert word in ran.out
-    assert set(json.loads(cli("list", "--json").out)) == {"source", "method", "suite", "evaluation set"}
+    kinds = {"source", "method", "suite", "evaluation set", "protocol"}
+    assert set(json.loads(cli("list", "--json").out)) == kinds
 
 
 def test_ctrl_c_gives_one_line_and_no_result(

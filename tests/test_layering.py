@@ -19,10 +19,12 @@ GROUND = (
 )
 FIRST = """
     media demo fetch sources build audit load evalsets metrics suites results outcomes salvage paper protocols
-    prepare prepared arrays arrayset unpickle corrupt gallery compare pairing
+    prepare prepared arrays arrayset unpickle corrupt gallery compare pairing passes figures picture pictures record
+    scoring standings vectors
 """
 SECOND = """
-    nn methods checkpoint train training embed embedded materials models figures picture pictures evaluate xor swapped
+    nn methods checkpoint train training embed embedded materials models swapped prepared_set wanted plans by_protocol
+    evaluate series own_model xor
 """
 FLOORS = {
     **dict.fromkeys(GROUND.split(), 0),

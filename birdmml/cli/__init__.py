@@ -18,9 +18,10 @@ from birdmml.cli import (
     prepare,
     push_model,
     salvage,
+    score,
     species,
     train,
-)  # fmt: skip
+)
 from birdmml.cli import list as plugins
 from birdmml.errors import BirdmmlError
 
@@ -56,8 +57,20 @@ def _options(
 
 
 for group in (
-    build, data, prepare, audit, train, embed, bench, leaderboard, push_model, species, salvage, plugins,
-):  # fmt: skip
+    build,
+    data,
+    prepare,
+    audit,
+    train,
+    embed,
+    bench,
+    score,
+    leaderboard,
+    push_model,
+    species,
+    salvage,
+    plugins,
+):
     group.register(app)
 
 

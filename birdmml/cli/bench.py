@@ -1,4 +1,4 @@
-"""`birdmml bench`: train a method, or take a trained one, and score it."""
+"""`birdmml bench`: train methods, or take trained ones, and score them."""
 
 from __future__ import annotations
 
@@ -8,21 +8,34 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from birdmml.cli._result import facts
 from birdmml.cli.xor import OrXor
-from birdmml.errors import DatasetError, Interrupted, ResultError, UsageError
-from birdmml.schema import PLAIN_METRICS
+from birdmml.errors import DatasetError, UsageError
 
 if TYPE_CHECKING:
-    from birdmml.evaluate import Plan
-    from birdmml.schema import Figure, Result
+    from birdmml.plans import Plan
 
-HEADLINE = ("accuracy", "recall@10", "swap drop", "removal drop", "Shapley value", "fused gain")
-FEW = 30
+__all__ = ["bench", "facts", "needs_data", "register", "writable"]
+
+# What a protocol says by itself; given beside it, it would be another protocol.
+FIXED = {
+    "suite": "--suite",
+    "preset": "--preset",
+    "seed": "--seed",
+    "checkpoint": "--checkpoint",
+    "epochs": "--epochs",
+    "batch_size": "--batch-size",
+    "assign": "--set",
+    "evalset": "--evalset",
+    "model": "--model",
+}
 
 
 def bench(
+    context: typer.Context,
     method: Annotated[
-        str | None, typer.Option(help="What to train and score; see `birdmml list`. [default: confu]")
+        list[str] | None,
+        typer.Option(help="What to train and score; again for more; see `birdmml list`. [default: confu]"),
     ] = None,
     data: Annotated[Path, typer.Option(help="A dataset that `birdmml build` made.")] = Path("data"),
     suite: Annotated[str, typer.Option(help="What to measure, separated by commas.")] = "retrieval,zero-shot",
@@ -31,7 +44,32 @@ def bench(
     seed: Annotated[int, typer.Option(help="The first model's seed.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     out: Annotated[Path, typer.Option(help="Where results go, a folder each.")] = Path("results"),
+    protocol: Annotated[
+        str | None, typer.Option(help="Run as this protocol says: a name of `birdmml list`, or a .toml file.")
+    ] = None,
+    all_methods: Annotated[
+        bool, typer.Option("--all-methods", help="Every method, or the protocol's.")
+    ] = False,
+    again: Annotated[
+        bool, typer.Option("--again", help="Of several methods, repeat those that are done, too.")
+    ] = False,
+    evalsets: Annotated[
+        Path | None,
+        typer.Option(help="Where prepared evaluation sets lie.", show_default="./evalsets if it is there"),
+    ] = None,
+    evalset: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Score this one alone: dataset, ssw60, ...; again for more. [default: all there are]"
+        ),
+    ] = None,
     checkpoint: Annotated[Path | None, typer.Option(help="Score this trained model instead.")] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            help="Score functions of your own instead: a Python file, which is run; docs/own-model.md."
+        ),
+    ] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training rows.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Rows a step.")] = None,
     limit: Annotated[int | None, typer.Option(help="At most N rows a split; marked as limited.")] = None,
@@ -50,47 +88,56 @@ def bench(
     \b
     birdmml bench --method confu
     birdmml bench --method tri-clip --seeds 3 --data ./data
+    birdmml bench --all-methods --seeds 3        one table of all; goes on where it stopped
+    birdmml bench --protocol paper-birds --method confu --evalsets ./evalsets
     birdmml bench --checkpoint ./model
+    birdmml bench --model my_model.py
     birdmml bench --suite xor --help   needs no dataset; has options of its own
     """
-    needs_data(data)
-    from birdmml import settings
-    from birdmml.evaluate import describe, plan, run
+    given = {name for name in FIXED | {"seeds": ""} if _given(context, name)}
+    if protocol is not None and (clash := [FIXED[name] for name in FIXED if name in given]):
+        raise UsageError(
+            f"{clash[0]} and --protocol {protocol} contradict each other: the protocol says it; leave one out, or"
+            " write a protocol of your own"
+        )
+    if all_methods and (method or checkpoint or model):
+        other = "--method" if method else "--checkpoint" if checkpoint else "--model"
+        raise UsageError(f"--all-methods and {other} contradict each other: leave one out")
+    if protocol is None or not _computed(protocol):
+        needs_data(data)
+    from birdmml.cli import _bench
 
-    if checkpoint is not None:
-        from birdmml import checkpoint as checkpoints
-        from birdmml.training.state import resolve
-
-        checkpoint = resolve(checkpoint)
-        method = method or checkpoints.load(checkpoint).method
-    overrides = list(assign or [])
-    overrides += [f"training.epochs={epochs}"] if epochs is not None else []
-    overrides += [f"training.batch_size={batch_size}"] if batch_size is not None else []
-    made = plan(
-        data, method or "confu", suite.split(","), preset, overrides, seeds, seed, device, limit, checkpoint
-    )
+    where = evalsets if evalsets is not None else _default_evalsets()
+    if model is not None:
+        trained = {"preset", "seeds", "seed", "checkpoint", "epochs", "batch_size", "method"}
+        if clash := [name for name in sorted(trained) if _given(context, name)]:
+            raise UsageError(f"--model trains nothing: leave out --{clash[0].replace('_', '-')}")
+        mine = _bench.of_model(model, data, suite.split(","), assign or [], where, evalset or (), limit)
+        if dry_run:
+            typer.echo(json.dumps(mine.values(), indent=2) if as_json else facts(_bench.about_own(mine)))
+            return
+        writable(out)
+        _bench.own(mine, out, every_metric, as_json)
+        return
+    if protocol is not None:
+        count = seeds if "seeds" in given else None
+        made = _bench.of_protocol(protocol, method or [], all_methods, data, where, device, count, limit)
+    else:
+        overrides = list(assign or [])
+        overrides += [f"training.epochs={epochs}"] if epochs is not None else []
+        overrides += [f"training.batch_size={batch_size}"] if batch_size is not None else []
+        made = _bench.of_options(
+            method or [], all_methods, checkpoint, data, suite.split(","), preset, overrides, seeds, seed, device,
+            limit, where, evalset or (),
+        )  # fmt: skip
     if dry_run:
-        about = describe(made)
-        typer.echo(json.dumps(about, indent=2, ensure_ascii=False) if as_json else facts(about))
+        _described(made, as_json)
         return
     writable(out)
-    if not as_json:
-        typer.echo("\n".join(_opening(made)))
-    try:
-        result, folder = run(made, out, quiet=as_json)
-    except KeyboardInterrupt as e:
-        raise Interrupted(f"interrupted: no result was written to {out}; run the same command again") from e
-    except OSError as e:
-        raise ResultError(
-            f"{out}: the result cannot be written ({e.strerror or e}): free space, or choose another --out"
-        ) from e
-    if as_json:
-        typer.echo(
-            json.dumps(settings.to_dict(result) | {"folder": str(folder)}, indent=2, ensure_ascii=False)
-        )
-        return
-    typer.echo(_table(result, every_metric))
-    typer.echo("\n".join(_closing(result, folder, every_metric)))
+    if len(made) == 1 and not all_methods:
+        _bench.one(made[0], out, every_metric, as_json)
+    else:
+        _bench.several(made, out, again, as_json)
 
 
 def register(app: typer.Typer) -> None:
@@ -116,94 +163,29 @@ def writable(out: Path) -> None:
         raise UsageError(f"--out {out} cannot be written ({e.strerror or e}): choose another folder") from e
 
 
-def _opening(plan: Plan) -> list[str]:
-    from birdmml.cli._show import DEMO_BANNER
-
-    lines = [DEMO_BANNER] if plan.built.demo else []
-    work = "scoring a checkpoint of" if plan.checkpoint else "training and scoring"
-    seeds = ", ".join(map(str, plan.seeds))
-    lines.append(
-        f"{work} {plan.method}, preset {plan.recipe.preset_name}, seed {seeds}, on {plan.built.root}"
-    )
-    if plan.recipe.limit:
-        lines.append(f"LIMITED to {plan.recipe.limit} rows a split: these figures compare with nothing else")
-    return lines
+def _given(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
 
 
-def _closing(result: Result, folder: Path, every_metric: bool) -> list[str]:
-    hidden = (
-        [] if every_metric else dict.fromkeys(f.metric for f in result.figures if f.metric not in HEADLINE)
-    )
-    lines = [f"{', '.join(hidden)}: --all, or result.json"] if hidden else []
-    lines += list(dict.fromkeys(f.note for f in result.figures if f.note))
-    lines += _explained(result, every_metric)
-    fewest = min(f.n for f in result.figures)
-    if fewest < FEW:
-        lines.append(f"only {fewest} items: intervals over so few are too narrow, build with more test rows")
-    spent = result.seconds
-    lines += [
-        f"time      {spent['total']:.0f} s: training {spent['train']:.0f} s,"
-        f" embedding and scoring {spent['embed_and_score']:.0f} s",
-        f"result    {folder / 'result.json'}",
-        f"items     {folder / 'predictions'}",
-        f"picture   {folder / 'figures' / 'overview.png'}",
-    ]
-    models = folder.parent / "models"
-    return [*lines, f"models    {models}"] if result.settings.get("trained_here") else lines
+def _computed(protocol: str) -> bool:
+    """Whether the protocol needs no dataset; raises UnknownName or UsageError for one that is none."""
+    from birdmml import protocols
+
+    return protocols.load(protocol).data.source == "computed"
 
 
-def _explained(result: Result, every_metric: bool) -> list[str]:
-    """What each figure shown says and does not, of suites that have words for theirs."""
-    from birdmml import discover
+def _default_evalsets() -> Path | None:
+    from birdmml.wanted import default_folder
 
-    words = {s: getattr(discover.load("suite", s), "WORDS", {}) for s in {f.suite for f in result.figures}}
-    shown = dict.fromkeys((f.suite, f.metric) for f in result.figures if every_metric or f.metric in HEADLINE)
-    return [f"{metric}: {words[suite][metric]}" for suite, metric in shown if metric in words[suite]]
+    return default_folder()
 
 
-def _table(result: Result, every_metric: bool) -> str:
-    head = ["task", "metric", "value", "95 %", "chance", "n"]
-    ceilings = any(f.ceiling is not None for f in result.figures)
-    head[5:5] = ["best possible"] if ceilings else []
-    head[3:3] = ["sd"] if len(result.seeds) > 1 else []
-    lines: list[str] = []
-    groups = sorted({(f.suite, f.evalset) for f in result.figures}, reverse=True)
-    rows = {
-        g: [_row(f, ceilings, len(result.seeds) > 1) for f in _shown(result, g, every_metric)] for g in groups
-    }
-    widths = [
-        max(map(len, column)) for column in zip(head, *(r for g in rows.values() for r in g), strict=True)
-    ]
-    for (suite, evalset), cells in rows.items():
-        lines += ["", f"{suite}, {evalset}", *(_aligned(r, widths) for r in (head, *cells))]
-    return "\n".join([*lines, ""])
+def _described(made: tuple[Plan, ...], as_json: bool) -> None:
+    from birdmml.evaluate import describe
 
-
-def _shown(result: Result, group: tuple[str, str], every_metric: bool) -> list[Figure]:
-    of_group = [f for f in result.figures if (f.suite, f.evalset) == group]
-    return of_group if every_metric else [f for f in of_group if f.metric in HEADLINE]
-
-
-def _row(figure: Figure, ceilings: bool, spread: bool) -> list[str]:
-    def number(value: float | None) -> str:
-        if value is None:
-            return "-"
-        return f"{value:.1f}" if figure.metric in PLAIN_METRICS else f"{100 * value:.1f} %"
-
-    cells = [figure.task, figure.metric, number(figure.value)]
-    cells += [number(figure.sd)] if spread else []
-    cells += [f"{number(figure.low)} to {number(figure.high)}", number(figure.chance)]
-    cells += [number(figure.ceiling)] if ceilings else []
-    return [*cells, str(figure.n)]
-
-
-def _aligned(row: list[str], widths: list[int]) -> str:
-    """The first two columns to the left, numbers to the right."""
-    cells = [c.ljust(w) if i < 2 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))]
-    return "  " + "  ".join(cells).rstrip()
-
-
-def facts(about: dict[str, Any]) -> str:
-    """Names and values in two columns."""
-    width = max(map(len, about))
-    return "\n".join(f"{key.ljust(width)}  {value}" for key, value in about.items())
+    about: list[dict[str, Any]] = [describe(plan) for plan in made]
+    if as_json:
+        typer.echo(json.dumps(about[0] if len(about) == 1 else about, indent=2, ensure_ascii=False))
+    else:
+        typer.echo("\n\n".join(map(facts, about)))

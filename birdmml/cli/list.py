@@ -1,4 +1,4 @@
-"""`birdmml list`: the sources, methods, suites and evaluation sets there are."""
+"""`birdmml list`: the sources, methods, suites, evaluation sets and protocols there are."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ import typer
 def list_all(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
 ) -> None:
-    """List sources, methods, suites and evaluation sets, a line each."""
-    from birdmml import discover
+    """List sources, methods, suites, evaluation sets and protocols, a line each."""
+    from birdmml import discover, protocols
 
     found = {
         kind: {_spelled(kind, name): discover.summary(kind, name) for name in discover.names(kind)}
         for kind in discover.FOLDERS
     }
+    found["protocol"] = {name: protocols.load(name).summary for name in protocols.names()}
     if as_json:
         typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
         return

@@ -55,7 +55,9 @@ def made(corruption: str = "", silent: Sequence[int] = (), n: int = 12) -> Mater
         arrays[worse.modality] = np.random.default_rng(1).normal(size=(n, 6)).astype(np.float32)
         arrays[worse.modality][gone], present[worse.modality][gone] = np.nan, False
     ids, labels = tuple(f"i{k}" for k in range(n)), np.arange(n) % 3
-    return Material("test-split", ids, arrays, present, labels, ("a", "b", "c"), prompts, corruption=corruption)
+    return Material(
+        "test-split", ids, arrays, present, labels, ("a", "b", "c"), prompts, corruption=corruption
+    )
 
 
 def test_the_papers_conditions_are_the_default_and_the_protocols_name_them_alike() -> None:

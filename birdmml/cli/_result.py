@@ -1,0 +1,104 @@
+"""What `birdmml bench` prints of one result."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from birdmml.schema import PLAIN_METRICS
+
+if TYPE_CHECKING:
+    from birdmml.plans import Plan
+    from birdmml.schema import Figure, Result
+
+HEADLINE = ("accuracy", "recall@10")
+FEW = 30
+
+
+def banner(plan: Plan) -> list[str]:
+    """What must be known of any run: demo data, the protocol, a limit."""
+    from birdmml.cli._show import DEMO_BANNER
+
+    lines = [DEMO_BANNER] if plan.demo else []
+    if plan.protocol is not None:
+        lines.append(f"protocol {plan.protocol['name']}, digest {plan.protocol['digest'][:12]}")
+        lines += [f"  DEPARTS from it: {words}" for words in plan.protocol["departures"]]
+    if plan.recipe.limit:
+        lines.append(f"LIMITED to {plan.recipe.limit} rows a split: these figures compare with nothing else")
+    return lines
+
+
+def opening(plan: Plan) -> list[str]:
+    """What is about to be done."""
+    work = "scoring a checkpoint of" if plan.checkpoint else "training and scoring"
+    seeds = ", ".join(map(str, plan.seeds))
+    of = f"{plan.method}, preset {plan.recipe.preset_name}, seed {seeds}, on {plan.built.root}"
+    return [*banner(plan), f"{work} {of}"]
+
+
+def closing(result: Result, folder: Path, every_metric: bool) -> list[str]:
+    """Notes, times and where things lie."""
+    lines = [] if every_metric else ["recall@1, recall@5 and the median rank: --all, or result.json"]
+    lines += list(dict.fromkeys(f.note for f in result.figures if f.note))
+    fewest = min(f.n for f in result.figures)
+    if fewest < FEW:
+        lines.append(f"only {fewest} items: intervals over so few are too narrow, build with more test rows")
+    spent = result.seconds
+    lines += [
+        f"time      {spent['total']:.0f} s: training {spent['train']:.0f} s,"
+        f" embedding and scoring {spent['embed_and_score']:.0f} s",
+        f"result    {folder / 'result.json'}",
+        f"items     {folder / 'predictions'}",
+        f"picture   {folder / 'figures' / 'overview.png'}",
+    ]
+    models = folder.parent / "models"
+    return [*lines, f"models    {models}"] if result.settings.get("trained_here") else lines
+
+
+def table(result: Result, every_metric: bool) -> str:
+    """One block a suite and evaluation set: value beside chance, with its interval."""
+    head = ["task", "metric", "value", "95 %", "chance", "n"]
+    ceilings = any(f.ceiling is not None for f in result.figures)
+    head[5:5] = ["best possible"] if ceilings else []
+    head[3:3] = ["sd"] if len(result.seeds) > 1 else []
+    lines: list[str] = []
+    groups = sorted({(f.suite, f.evalset) for f in result.figures}, reverse=True)
+    rows = {
+        g: [_row(f, ceilings, len(result.seeds) > 1) for f in _shown(result, g, every_metric)] for g in groups
+    }
+    widths = [
+        max(map(len, column)) for column in zip(head, *(r for g in rows.values() for r in g), strict=True)
+    ]
+    for (suite, evalset), cells in rows.items():
+        lines += ["", f"{suite}, {evalset}", *(_aligned(r, widths) for r in (head, *cells))]
+    return "\n".join([*lines, ""])
+
+
+def _shown(result: Result, group: tuple[str, str], every_metric: bool) -> list[Figure]:
+    of_group = [f for f in result.figures if (f.suite, f.evalset) == group]
+    return of_group if every_metric else [f for f in of_group if f.metric in HEADLINE]
+
+
+def _row(figure: Figure, ceilings: bool, spread: bool) -> list[str]:
+    def number(value: float | None) -> str:
+        if value is None:
+            return "-"
+        return f"{value:.1f}" if figure.metric in PLAIN_METRICS else f"{100 * value:.1f} %"
+
+    cells = [figure.task, figure.metric, number(figure.value)]
+    cells += [number(figure.sd)] if spread else []
+    cells += [f"{number(figure.low)} to {number(figure.high)}", number(figure.chance)]
+    cells += [number(figure.ceiling)] if ceilings else []
+    return [*cells, str(figure.n)]
+
+
+def _aligned(row: list[str], widths: list[int]) -> str:
+    """The first two columns to the left, numbers to the right."""
+    cells = [c.ljust(w) if i < 2 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))]
+    return "  " + "  ".join(cells).rstrip()
+
+
+def facts(about: dict[str, Any]) -> str:
+    """Names and values in two columns."""
+    width = max(map(len, about))
+    return "\n".join(f"{key.ljust(width)}  {value}" for key, value in about.items())

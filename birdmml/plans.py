@@ -1,0 +1,146 @@
+"""Everything that decides a run, checked before anything is read or trained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from birdmml import checkpoint as checkpoints
+from birdmml import discover, models, passes, settings, wanted
+from birdmml.checkpoint import Checkpoint
+from birdmml.errors import UsageError
+from birdmml.load import Built
+from birdmml.materials import Provider
+from birdmml.models import Recipe
+from birdmml.nn.presets import preset
+from birdmml.passes import Pass
+from birdmml.train import pick_device
+from birdmml.training.plan import check_columns, configured
+
+MAX_SEEDS = 100
+SUITES = ("retrieval", "zero-shot")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that decides a run, checked; made by `plan`, or by `birdmml.by_protocol`.
+
+    `protocol` is {"name", "digest", "departures"} of the frozen protocol that it follows, or None.
+    """
+
+    recipe: Recipe
+    passes: tuple[Pass, ...]
+    seeds: tuple[int, ...]
+    device: str = "auto"
+    checkpoint: Checkpoint | None = None
+    providers: tuple[Provider, ...] = field(default=())
+    protocol: Mapping[str, Any] | None = None
+
+    @property
+    def built(self) -> Built:
+        """The dataset."""
+        return self.recipe.built
+
+    @property
+    def method(self) -> str:
+        """The method's name, or the path of the user's own."""
+        return self.recipe.method
+
+    @property
+    def suites(self) -> tuple[str, ...]:
+        """The suites, each once."""
+        return tuple(dict.fromkeys(one.suite for one in self.passes))
+
+    @property
+    def demo(self) -> bool:
+        """Whether anything of it is procedurally generated and says nothing about birds."""
+        return self.built.demo or any(p.demo for p in self.providers)
+
+    def values(self) -> dict[str, Any]:
+        """The settings that a result records, as JSON values."""
+        r = self.recipe
+        return {
+            "preset": settings.to_dict(r.preset),
+            "method": settings.to_dict(r.config),
+            **({} if r.method_file is None else {"method_file": dict(r.method_file)}),
+            "weights": r.preset.encoders.weights,
+            "suites": passes.stated(self.passes),
+            "evalsets": {p.subject.name: p.digest for p in self.providers},
+            "limit": r.limit,
+            "trained_here": self.checkpoint is None,
+            **({} if self.protocol is None else {"protocol": dict(self.protocol)}),
+        }
+
+    @property
+    def name(self) -> str:
+        """The result's folder: readable, and different for different settings or data."""
+        # "preset" decides the values; the digest keeps runs with other values apart.
+        key = settings.digest(
+            [self.values(), discover.label(self.method), list(self.seeds), self.built.digest]
+        )[:8]
+        of = [] if self.protocol is None else [str(self.protocol["name"])]
+        return "-".join([*models.name_parts(self.recipe), *of, key])
+
+
+def plan(
+    data: Path,
+    method: str,
+    suites: Sequence[str] = SUITES,
+    preset_name: str = "tiny",
+    overrides: Sequence[str] = (),
+    seeds: int = 1,
+    first_seed: int = 0,
+    device: str = "auto",
+    limit: int | None = None,
+    checkpoint: Path | None = None,
+    evalsets: Path | None = None,
+    only: Sequence[str] = (),
+) -> Plan:
+    """Check the options of a run before anything is read or trained.
+
+    `overrides` are "training.epochs=3", "method.temperature=0.1", "zero-shot.split=all". `evalsets` is where prepared
+    evaluation sets lie, `only` restricts to some subjects ("dataset", "ssw60"). Raises UsageError, UnknownName,
+    DatasetError, EvalsetError or CheckpointError, each with the next step.
+    """
+    name = discover.canonical("method", method)
+    options, rest = passes.passes_of(suites, overrides)
+    if not 1 <= seeds <= MAX_SEEDS or first_seed < 0:
+        raise UsageError(f"--seeds {seeds} --seed {first_seed}: give 1 to {MAX_SEEDS} seeds, from 0 up")
+    check_limit(limit)
+    pick_device(device)
+    sizes = preset(preset_name)
+    built = Built.open(data)
+    check_columns(built)
+    numbers = tuple(range(first_seed, first_seed + seeds))
+    loaded = None if checkpoint is None else _loaded(checkpoint, name, rest, seeds)
+    if loaded is not None:
+        config, sizes, numbers = loaded.config, loaded.preset, (loaded.seed,)
+    else:
+        config, sizes = configured(discover.load("method", name), sizes, rest)
+    recipe = Recipe(built, name, config, preset_name.strip().casefold(), sizes, limit, own_file(name))
+    found = wanted.providers(built, evalsets, options, only)
+    return Plan(recipe, options, numbers, device, loaded, found)
+
+
+def check_limit(limit: int | None) -> None:
+    """Raise UsageError for a limit that leaves too little."""
+    if limit is not None and limit < 4:
+        raise UsageError(f"--limit {limit}: four rows at least are needed to train and score")
+
+
+def own_file(method: str) -> Mapping[str, str] | None:
+    """Name and digest of the user's own method; where it lies is nobody else's business."""
+    module: ModuleType = discover.load("method", method)
+    origin = discover.origin(module)
+    return None if origin is None else origin | {"path": discover.label(origin["path"])}
+
+
+def _loaded(folder: Path, method: str, overrides: Sequence[str], seeds: int) -> Checkpoint:
+    if overrides or seeds != 1:
+        raise UsageError(
+            "--checkpoint is one trained model: leave out --seeds, --set, --epochs, --batch-size"
+        )
+    return checkpoints.load(folder, method)

@@ -1,0 +1,63 @@
+"""Method after method over the same data: what is done is not done again, and one failure stops no other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from birdmml import discover, evaluate, provenance, results
+from birdmml.errors import ResultError
+from birdmml.plans import Plan
+from birdmml.schema import Result
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How one method ended: with a result in `folder`, made now or `known` before, or with a `failure` in words."""
+
+    method: str
+    folder: Path
+    result: Result | None = None
+    known: bool = False
+    failure: str = ""
+
+
+def run_all(
+    plans: Sequence[Plan],
+    out: Path,
+    again: bool = False,
+    quiet: bool = False,
+    told: Callable[[Ended], object] = lambda ended: None,
+) -> tuple[Ended, ...]:
+    """Carry out each plan below `out`, and call `told` as each ends. `again` repeats what is there already."""
+    found = []
+    for plan in plans:
+        ended = None if again else known(plan, out)
+        ended = ended or _carried_out(plan, out, quiet)
+        told(ended)
+        found.append(ended)
+    return tuple(found)
+
+
+def known(plan: Plan, out: Path) -> Ended | None:
+    """The finished result of exactly this plan, made by exactly this code, or None."""
+    folder = out / plan.name
+    if not (folder / results.FILE).is_file():
+        return None
+    try:
+        result = results.read_result(folder)
+    except ResultError:
+        return None  # Damaged: made again, and replaced.
+    same = result.provenance.get("code_digest") == provenance.code_digest()
+    return Ended(discover.label(plan.method), folder, result, known=True) if same else None
+
+
+def _carried_out(plan: Plan, out: Path, quiet: bool) -> Ended:
+    name = discover.label(plan.method)
+    try:
+        result, folder = evaluate.run(plan, out, quiet)
+    except Exception as e:  # noqa: BLE001  # a user's method may raise anything; the others must still run
+        kind = "" if type(e).__module__ == "birdmml.errors" else f"{type(e).__name__}: "
+        return Ended(name, out / plan.name, failure=" ".join(f"{kind}{e}".split()))
+    return Ended(name, folder, result)

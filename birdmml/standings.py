@@ -1,0 +1,226 @@
+"""Several results as one table: methods by headline figures, beside chance and beside what the paper reports.
+
+A value is marked as best only where it differs from that of every other method on the same items: paired bootstrap,
+Holm's correction over all pairs of the column.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from birdmml import outcomes, paper
+from birdmml.errors import ResultError
+from birdmml.metrics import outcome
+from birdmml.outcomes import Predictions
+from birdmml.schema import PLAIN_METRICS, Figure, Result
+
+HEADLINE = {"zero-shot": "accuracy", "retrieval": "recall@10"}
+# The paper scores every video of these, those of the training split too.
+WHOLE = ("ssw60", "vb100")
+COLUMNS = (
+    "suite", "evalset", "task", "metric", "method", "value", "low", "high", "sd", "n", "seeds", "chance", "best",
+    "paper", "paper_mark", "demo",
+)  # fmt: skip
+LEGEND = (
+    "Percent; bootstrap 95 % interval over items. `*`: differs from every other method of the column (paired"
+    " bootstrap, Holm at 0.05)."
+)
+PAPER_LEGEND = (
+    "In brackets: what the ConFu paper reports; `!` marks a value that its other values contradict."
+)
+
+Place = tuple[str, str, str, str]  # suite, evalset, task, metric
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One method's figure; `reported` is the paper's share where it has one, `mark` what is wrong with that."""
+
+    figure: Figure
+    best: bool = False
+    reported: float | None = None
+    mark: str = ""
+
+
+@dataclass(frozen=True)
+class Standings:
+    """`cells` by place and method, in the order in which they came."""
+
+    methods: tuple[str, ...]
+    seeds: Mapping[str, int]
+    cells: Mapping[Place, Mapping[str, Cell]]
+    demo: bool = False
+    compared: bool = True
+
+
+def standings(done: Sequence[tuple[Result, Path]]) -> Standings:
+    """The table of results and the folders that hold their items. Raises ResultError for items that cannot be read."""
+    places: dict[Place, dict[str, Cell]] = {}
+    where: dict[str, Path] = {}
+    for result, folder in done:
+        name = label(result)
+        where[name] = folder
+        for figure in _headline(result):
+            place = figure.suite, figure.evalset, figure.task, figure.metric
+            places.setdefault(place, {})[name] = Cell(figure, False, *_reported(figure, result.method))
+    compare = _compare_module()
+    for place, cells in places.items():
+        if compare is not None and (best := _best(compare, place, cells, where)):
+            cells[best] = Cell(cells[best].figure, True, cells[best].reported, cells[best].mark)
+    seeds = {label(result): len(result.seeds) for result, _ in done}
+    return Standings(tuple(where), seeds, places, any(r.demo for r, _ in done), compare is not None)
+
+
+def label(result: Result) -> str:
+    """The method, with its variant unless that is the paper's."""
+    method = result.settings.get("method")
+    variant = method.get("variant", "paper") if isinstance(method, Mapping) else "paper"
+    return result.method if variant == "paper" else f"{result.method} ({variant})"
+
+
+def text(table: Standings) -> str:
+    """Aligned columns for a terminal."""
+    lines: list[str] = []
+    for title, rows in _grids(table):
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines += [title, *("  " + "  ".join(map(str.ljust, row, widths)).rstrip() for row in rows), ""]
+    return "\n".join([*lines, *_legend(table)])
+
+
+def markdown(table: Standings) -> str:
+    """One table a suite and evaluation set."""
+    lines = (
+        ["**DEMO DATA, procedurally generated: says nothing about real birds.**", ""] if table.demo else []
+    )
+    for title, (head, *rows) in _grids(table):
+        lines += [f"## {title}", "", _line(head), _line(["---"] * len(head)), *map(_line, rows), ""]
+    return "\n".join([*lines, *_legend(table)]) + "\n"
+
+
+def as_csv(table: Standings) -> str:
+    """One row a figure, in shares; what is not there is empty."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for place, cells in table.cells.items():
+        for name, cell in cells.items():
+            f = cell.figure
+            values = (
+                f.value,
+                f.low,
+                f.high,
+                f.sd,
+                f.n,
+                table.seeds[name],
+                f.chance,
+                cell.best,
+                cell.reported,
+            )
+            writer.writerow([*place, name, *("" if v is None else v for v in values), cell.mark, table.demo])
+    return out.getvalue()
+
+
+def _headline(result: Result) -> list[Figure]:
+    """The figures of each suite that count first; all of a suite that has none of those."""
+    suites = {f.suite for f in result.figures if HEADLINE.get(f.suite, "accuracy") == f.metric}
+    return [
+        f for f in result.figures if f.suite not in suites or f.metric == HEADLINE.get(f.suite, "accuracy")
+    ]
+
+
+def _reported(figure: Figure, method: str) -> tuple[float | None, str]:
+    """The paper's value for the same set, task and metric, and "slip", "unconfirmed", ... or ""."""
+    name, _, rest = figure.evalset.partition("-")
+    if name in WHOLE and not rest.endswith("all"):
+        return None, ""
+    for row in paper.reported(figure.suite, name, method):
+        if (row.task, row.metric, row.condition) == (figure.task, figure.metric, ""):
+            slip = any(s.row == row for s in paper.slips())
+            return row.share, "slip" if slip else row.mark
+    return None, ""
+
+
+def _compare_module() -> Any:
+    try:
+        from birdmml import compare  # type: ignore[attr-defined,unused-ignore]  # a later stage
+    except ImportError:
+        return None
+    return compare
+
+
+def _best(compare: Any, place: Place, cells: Mapping[str, Cell], where: Mapping[str, Path]) -> str:
+    """The method with the highest value, if it differs from each of the others; else ""."""
+    metric = place[3]
+    if len(cells) < 2 or metric in PLAIN_METRICS:
+        return ""
+    items = {name: outcomes.read(where[name], cell.figure.predictions) for name, cell in cells.items()}
+    placed = {name: found for name, found in items.items() if isinstance(found, Predictions)}
+    if len(placed) < len(items) or not metric.startswith(("accuracy", "recall@")):
+        return ""  # Other figures are no mean over items that can be paired.
+    scored = [
+        compare.Outcomes(name, _keys(found), outcome(metric, found.greater, found.ties))
+        for name, found in placed.items()
+    ]
+    first = next(iter(placed.values()))
+    clusters = None if first.draws is None else np.unique(np.asarray(first.ids), return_inverse=True)[1]
+    try:
+        apart = compare.differs(compare.compare_all(scored, clusters))
+    except ResultError:
+        return ""  # Not the same items: nothing is best.
+    top = max(cells, key=lambda name: cells[name].figure.value)
+    return top if len(apart[top]) == len(cells) - 1 else ""
+
+
+def _keys(items: Predictions) -> tuple[str, ...]:
+    """Ids; where items were drawn several times, ids that differ from draw to draw."""
+    if items.draws is None:
+        return items.ids
+    return tuple(f"{draw} {item}" for draw, item in zip(items.draws.tolist(), items.ids, strict=True))
+
+
+def _grids(table: Standings) -> list[tuple[str, list[list[str]]]]:
+    """(title, head and rows of words) a suite and evaluation set; a figure that a method lacks is "-"."""
+    found = []
+    for suite, evalset in dict.fromkeys(place[:2] for place in table.cells):
+        places = [p for p in table.cells if p[:2] == (suite, evalset)]
+        n = max(c.figure.n for p in places for c in table.cells[p].values())
+        rows = [["method", *(f"{task} {metric}" for _, _, task, metric in places)]]
+        rows += [[name, *(_words(table.cells[p].get(name)) for p in places)] for name in table.methods]
+        chance = [next(iter(table.cells[p].values())).figure for p in places]
+        rows.append(["chance", *(_number(f, f.chance) for f in chance)])
+        found.append((f"{suite}, {evalset}, n = {n}", rows))
+    return found
+
+
+def _words(cell: Cell | None) -> str:
+    if cell is None:
+        return "-"
+    f = cell.figure
+    said = f"{_number(f, f.value)}{'*' if cell.best else ''} ({_number(f, f.low)}-{_number(f, f.high)})"
+    if cell.reported is None:
+        return said
+    mark = "!" if cell.mark == "slip" else f", {cell.mark}" if cell.mark else ""
+    return f"{said} [{_number(f, cell.reported)}{mark}]"
+
+
+def _number(figure: Figure, value: float) -> str:
+    return f"{value:.1f}" if figure.metric in PLAIN_METRICS else f"{100 * value:.1f}"
+
+
+def _legend(table: Standings) -> list[str]:
+    lines = [LEGEND if table.compared else "Percent; bootstrap 95 % interval over items."]
+    told = any(c.reported is not None for cells in table.cells.values() for c in cells.values())
+    return [*lines, PAPER_LEGEND] if told else lines
+
+
+def _line(cells: Sequence[str]) -> str:
+    # A pipe in a name would open another column; a star would open bold text.
+    plain = [c.replace("|", "\\|").replace("*", "\\*").replace("\n", " ") for c in cells]
+    return "| " + " | ".join(plain) + " |"
