@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from birdmml.plans import Plan
     from birdmml.schema import Figure, Result
 
-HEADLINE = ("accuracy", "recall@10")
+HEADLINE = ("accuracy", "recall@10", "swap drop", "removal drop", "Shapley value", "fused gain")
+BY_SPECIES, BY_SPECIES_METRIC = " by species", "mAP"
 FEW = 30
 
 
@@ -38,8 +39,10 @@ def opening(plan: Plan) -> list[str]:
 
 def closing(result: Result, folder: Path, every_metric: bool) -> list[str]:
     """Notes, times and where things lie."""
-    lines = [] if every_metric else ["recall@1, recall@5 and the median rank: --all, or result.json"]
+    hidden = dict.fromkeys(f.metric for f in result.figures if not (every_metric or _headline(f)))
+    lines = [f"{', '.join(hidden)}: --all, or result.json"] if hidden else []
     lines += list(dict.fromkeys(f.note for f in result.figures if f.note))
+    lines += _explained(result, every_metric)
     fewest = min(f.n for f in result.figures)
     if fewest < FEW:
         lines.append(f"only {fewest} items: intervals over so few are too narrow, build with more test rows")
@@ -76,7 +79,23 @@ def table(result: Result, every_metric: bool) -> str:
 
 def _shown(result: Result, group: tuple[str, str], every_metric: bool) -> list[Figure]:
     of_group = [f for f in result.figures if (f.suite, f.evalset) == group]
-    return of_group if every_metric else [f for f in of_group if f.metric in HEADLINE]
+    return of_group if every_metric else [f for f in of_group if _headline(f)]
+
+
+def _headline(figure: Figure) -> bool:
+    """Whether a figure stands in the short table."""
+    if figure.task.endswith(BY_SPECIES):
+        return figure.metric == BY_SPECIES_METRIC
+    return figure.metric in HEADLINE
+
+
+def _explained(result: Result, every_metric: bool) -> list[str]:
+    """What each figure shown says and does not, of suites that have words for theirs."""
+    from birdmml import discover
+
+    words = {s: getattr(discover.load("suite", s), "WORDS", {}) for s in {f.suite for f in result.figures}}
+    shown = dict.fromkeys((f.suite, f.metric) for f in result.figures if every_metric or _headline(f))
+    return [f"{metric}: {words[suite][metric]}" for suite, metric in shown if metric in words[suite]]
 
 
 def _row(figure: Figure, ceilings: bool, spread: bool) -> list[str]:
