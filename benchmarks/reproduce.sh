@@ -23,6 +23,6 @@ export -f run
 export birdmml work
 rows | xargs -P "${JOBS:-2}" -L 1 bash -c 'set -euo pipefail; run "$@"' _
 # The models are large and can be made again; the outcomes of every item stay, so that the rows can be checked.
-rm -rf "$work"/results/*/checkpoints results
+rm -rf "$work"/results/models results
 mv "$work/results" results
 "$birdmml" leaderboard table results --allow-demo --out LEADERBOARD.md

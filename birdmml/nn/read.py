@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from birdmml.errors import DatasetError, MediaError
@@ -91,27 +92,40 @@ def captions(rows: RowSource) -> list[str]:
 
 
 def stream(
-    rows: RowSource, parts: Sequence[NDArray[np.int64]], workers: int, at_least: int
+    rows: RowSource,
+    parts: Sequence[NDArray[np.int64]],
+    workers: int,
+    at_least: int,
+    ready: Callable[[Row], Row] = dict,
 ) -> Iterator[list[Row]]:
     """Decoded media of each part in turn. The order does not depend on the number of workers (0: no threads).
 
-    A source without blocks is asked for decoded media, part by part. Raises MediaError naming the row.
+    `ready` is applied to each row where it is decoded. A source without blocks is asked for decoded media, part by
+    part. Raises MediaError naming the row.
     """
     if not isinstance(rows, BlockSource):
         for part in parts:
-            yield rows.media(part.tolist(), KINDS)
+            yield [ready(row) for row in rows.media(part.tolist(), KINDS)]
         return
+
+    def job(row: int, cell: Mapping[str, Any]) -> Row:
+        return ready(_decoded(row, cell, at_least))
+
     cells = _cells(rows, parts)
     if workers == 0:
         for part, found in zip(parts, cells, strict=True):
-            yield [_decoded(int(i), cell, at_least) for i, cell in zip(part, found, strict=True)]
+            yield [job(int(i), cell) for i, cell in zip(part, found, strict=True)]
         return
-    with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
+    # As many threads an operation as here: then `ready` rounds as it does without workers.
+    threads = torch.get_num_threads()
+    with ThreadPoolExecutor(
+        workers, "decode", initializer=torch.set_num_threads, initargs=(threads,)
+    ) as pool:
         waiting: deque[list[Future[Row]]] = deque()
         try:
             for part, found in zip(parts, cells, strict=True):
                 jobs = zip(part.tolist(), found, strict=True)
-                waiting.append([pool.submit(_decoded, i, cell, at_least) for i, cell in jobs])
+                waiting.append([pool.submit(job, i, cell) for i, cell in jobs])
                 if len(waiting) >= AHEAD:
                     yield [job.result() for job in waiting.popleft()]
             while waiting:
