@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,10 @@ from birdmml.schema import PLAIN_METRICS, Figure, Result
 HEADLINE = {"zero-shot": "accuracy", "retrieval": "recall@10"}
 # The paper scores every video of these, those of the training split too.
 WHOLE = ("ssw60", "vb100")
+_DETAIL = re.compile(r" at [0-9.]+ s$| by species$")
+# "V | audio gaussian 10 dB" is the paper's "degraded=A snr_db=10".
+_NOISY = re.compile(r"(.+) \| (audio|image) gaussian ([-0-9.]+) dB")
+_LETTERS = {"audio": "A", "image": "V"}
 COLUMNS = (
     "suite", "evalset", "task", "metric", "method", "value", "low", "high", "sd", "n", "seeds", "chance", "best",
     "paper", "paper_mark", "demo",
@@ -128,10 +133,16 @@ def as_csv(table: Standings) -> str:
 
 
 def _headline(result: Result) -> list[Figure]:
-    """The figures of each suite that count first; all of a suite that has none of those."""
-    suites = {f.suite for f in result.figures if HEADLINE.get(f.suite, "accuracy") == f.metric}
+    """The figures of each suite that count first; all of a suite that has none of those.
+
+    Single frames of a sweep and retrieval by species would make a column each: they are in the results themselves.
+    """
+    first = {f.suite for f in result.figures if HEADLINE.get(f.suite, "accuracy") == f.metric}
     return [
-        f for f in result.figures if f.suite not in suites or f.metric == HEADLINE.get(f.suite, "accuracy")
+        f
+        for f in result.figures
+        if not _DETAIL.search(f.task)
+        and (f.suite not in first or f.metric == HEADLINE.get(f.suite, "accuracy"))
     ]
 
 
@@ -140,8 +151,11 @@ def _reported(figure: Figure, method: str) -> tuple[float | None, str]:
     name, _, rest = figure.evalset.partition("-")
     if name in WHOLE and not rest.endswith("all"):
         return None, ""
+    task, condition = figure.task, ""
+    if noisy := _NOISY.fullmatch(task):
+        task, condition = noisy[1], f"degraded={_LETTERS[noisy[2]]} snr_db={noisy[3]}"
     for row in paper.reported(figure.suite, name, method):
-        if (row.task, row.metric, row.condition) == (figure.task, figure.metric, ""):
+        if (row.task, row.metric, row.condition) == (task, figure.metric, condition):
             slip = any(s.row == row for s in paper.slips())
             return row.share, "slip" if slip else row.mark
     return None, ""

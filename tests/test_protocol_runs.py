@@ -16,7 +16,7 @@ import untrained
 from helpers import Ran
 from small import OPTIONS
 
-from birdmml import by_protocol, discover, paper, protocols, standings, wanted
+from birdmml import by_protocol, discover, paper, prepared_set, protocols, standings, wanted
 from birdmml.errors import EvalsetError, TrainingError, UnknownName, UsageError
 from birdmml.leaderboard.verify import verify
 from birdmml.load import Built
@@ -221,9 +221,12 @@ class Prepared:
 
 @pytest.fixture
 def prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    stub = ModuleType("birdmml.prepared")
-    stub.__dict__["Prepared"] = Prepared
-    monkeypatch.setitem(sys.modules, "birdmml.prepared", stub)
+    if hasattr(prepared_set, "Prepared"):
+        monkeypatch.setattr(prepared_set, "Prepared", Prepared)
+    else:
+        stub = ModuleType("birdmml.prepared")
+        stub.__dict__["Prepared"] = Prepared
+        monkeypatch.setitem(sys.modules, "birdmml.prepared", stub)
     known = discover.names
 
     def names(kind: str) -> tuple[str, ...]:
@@ -405,6 +408,17 @@ def test_the_papers_values_stand_beside_with_its_slips_marked() -> None:
             [(result_of(slip.method, figure(f"{slip.evalset}-videos-all", slip.task)), Path("nowhere"))]
         )
         assert "!]" in standings.text(found)
+
+
+def test_noise_stands_beside_the_papers_and_single_frames_do_not_fill_the_table() -> None:
+    def figure(suite: str, task: str) -> Figure:
+        return Figure(suite, "ssw60-videos-all", task, "accuracy", 0.5, 0.4, 0.6, 10, 0.1)
+
+    tasks = {"V | audio gaussian 10 dB": 0.690, "V | image gaussian 15 dB": 0.132, "V | image jpeg 10": None}
+    told = [*(figure("noise", task) for task in tasks), figure("zero-shot", "V at 0.5 s")]
+    table = standings.standings([(result_of("tri_clip", *told), Path("nowhere"))])
+    found = {place[2]: next(iter(cells.values())).reported for place, cells in table.cells.items()}
+    assert found == {task: None if value is None else pytest.approx(value) for task, value in tasks.items()}
 
 
 def test_best_is_marked_only_where_it_differs_from_every_other(tmp_path: Path) -> None:
