@@ -18,6 +18,7 @@ import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from birdmml.nn.losses import full_precision
 from birdmml.nn.norms import batch_norms
 
 BUCKET_ELEMENTS = 2**23
@@ -48,7 +49,7 @@ class Ranks:
         if self.size == 1:
             return features
         sizes = self.shares(rows)
-        return {name: gathered(value.float(), sizes) for name, value in features.items()}
+        return {name: gathered(full_precision(value), sizes) for name, value in features.items()}
 
     def average_gradients(self, parameters: Iterable[Tensor]) -> None:
         """Replace each gradient by its mean over ranks; a few large messages instead of many small ones."""
@@ -129,7 +130,7 @@ class GlobalBatchNorm(nn.BatchNorm2d):
         if not self.training:
             return super().forward(x)
         with torch.autocast(x.device.type, enabled=False):
-            return self._normalise(x.float()).to(x.dtype)
+            return self._normalise(full_precision(x)).to(x.dtype)
 
     def _normalise(self, x: Tensor) -> Tensor:
         shape = (1, -1, 1, 1)

@@ -40,14 +40,25 @@ def inputs(number: int) -> dict[str, Tensor]:
     }
 
 
-def learn(method: str, ranks: Ranks, chunk_size: int) -> dict[str, Tensor]:
-    """Loss and gradients of the first step, and the weights after ten."""
+def widen(network: Network) -> None:
+    """Weights and inputs in float64, where rounding no longer hides a difference, or looks like one."""
+    network.double()
+    made = network.preprocessor
+    image, audio = made.finish_image, made.finish_audio
+    vars(made)["finish_image"] = lambda compact: image(compact).double()
+    vars(made)["finish_audio"] = lambda compact: audio(compact).double()
+
+
+def learn(method: str, ranks: Ranks, chunk_size: int, double: bool = False) -> dict[str, Tensor]:
+    """Loss and gradients of the first step, and the weights after ten; in float64 if `double`."""
     torch.manual_seed(1)
     module = discover.load("method", method)
     config = dataclasses.replace(module.Config(), dim=PRESET.dim)
     if hasattr(config, "dropout"):
         config = dataclasses.replace(config, dropout=0.0)
     network = Network(PRESET, module, config, 50).train()
+    if double:
+        widen(network)
     learner, how, out = optimiser(network, PRESET.training), numerics("fp32", torch.device("cpu")), {}
     weights = list(network.parameters())
     with global_batch_norm(network, ranks):
@@ -78,21 +89,22 @@ def learn(method: str, ranks: Ranks, chunk_size: int) -> dict[str, Tensor]:
     return out | {f"weight.{k}": v.clone() for k, v in network.state_dict().items()}
 
 
-def work(rank: int, size: int, folder: Path, chunk_size: int) -> None:
+def work(rank: int, size: int, folder: Path, chunk_size: int, double: bool = False) -> None:
     torch.set_num_threads(1)
     if size > 1:
         dist.init_process_group(
             "gloo",
-            f"file://{folder}/meet-{size}-{chunk_size}",
+            f"file://{folder}/meet-{size}-{chunk_size}-{double}",
             rank=rank,
             world_size=size,
             timeout=timedelta(seconds=60),
         )
     # Chunks are each method's business in test_step.py; here once, for their meeting at batch norm.
     for method in ("confu",) if chunk_size else discover.names("method"):
-        found = learn(method, Ranks(rank, size), chunk_size)
+        found = learn(method, Ranks(rank, size), chunk_size, double)
         found = {k: v.contiguous() for k, v in found.items()}
-        save_file(found, folder / f"{method}.{size}.{chunk_size}.{rank}.safetensors")
+        kind = "double." if double else ""
+        save_file(found, folder / f"{method}.{kind}{size}.{chunk_size}.{rank}.safetensors")
     if size > 1:
         dist.destroy_process_group()
 
@@ -100,6 +112,7 @@ def work(rank: int, size: int, folder: Path, chunk_size: int) -> None:
 def main(folder: Path) -> None:
     fork = multiprocessing.get_context("fork")
     jobs = [(0, 1, folder, 0), (0, 2, folder, 0), (1, 2, folder, 0), (0, 2, folder, 3), (1, 2, folder, 3)]
+    jobs += [(0, 1, folder, 0, True), (0, 2, folder, 0, True), (1, 2, folder, 0, True)]
     running = [fork.Process(target=work, args=job) for job in jobs]
     for process in running:
         process.start()

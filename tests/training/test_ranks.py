@@ -29,7 +29,7 @@ def learned(tmp_path_factory: pytest.TempPathFactory) -> Path:
         timeout=300,
         check=True,
     )
-    assert ran.stdout.strip() == "[0, 0, 0, 0, 0]", ran.stderr
+    assert ran.stdout.strip() == str([0] * 8), ran.stderr
     return folder
 
 
@@ -37,13 +37,17 @@ def learned(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_two_ranks_have_the_loss_the_gradients_and_after_ten_steps_the_weights_of_one(
     learned: Path, method: str
 ) -> None:
-    alone = load_file(learned / f"{method}.1.0.0.safetensors")
-    ranks = [load_file(learned / f"{method}.2.0.{rank}.safetensors") for rank in (0, 1)]
-    assert any(name.startswith("gradient.encoders.image") for name in alone)
-    for name, wanted in alone.items():
-        assert torch.equal(ranks[0][name], ranks[1][name]), name
-        scale = max(1.0, float(wanted.abs().max()))
-        assert float((ranks[0][name] - wanted).abs().max()) <= 1e-5 * scale, name
+    for kind, tolerance in (("double.", 1e-9), ("", 1e-5)):
+        alone = load_file(learned / f"{method}.{kind}1.0.0.safetensors")
+        ranks = [load_file(learned / f"{method}.{kind}2.0.{rank}.safetensors") for rank in (0, 1)]
+        assert any(name.startswith("gradient.encoders.image") for name in alone)
+        for name, wanted in alone.items():
+            assert torch.equal(ranks[0][name], ranks[1][name]), name
+            # Adam divides by the gradient's own size: where that is nothing but rounding, ten steps of 1e-3 in
+            # float32 part by some 1e-5 on some processors. In float64 they do not.
+            bound = 10 * tolerance if kind == "" and name.startswith("weight.") else tolerance
+            scale = max(1.0, float(wanted.abs().max()))
+            assert float((ranks[0][name] - wanted).abs().max()) <= bound * scale, name
 
 
 def test_two_ranks_in_chunks_stay_together(learned: Path) -> None:
