@@ -49,10 +49,15 @@ def result(ran: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(ran, tmp_path / ran.name))
 
 
+def models_of(folder: Path) -> Path:
+    """Where the models beside a result lie."""
+    (found,) = (folder.parent / "models").iterdir()
+    return found
+
+
 @pytest.fixture
-def model(result: Path) -> Path:
-    (models,) = (result.parent / "models").iterdir()
-    return models / "seed-4"
+def model(ran: Path, result: Path) -> Path:
+    return Path(shutil.copytree(models_of(ran) / "seed-4", result.parent / "models" / "seed-4"))
 
 
 @pytest.fixture

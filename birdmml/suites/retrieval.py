@@ -124,8 +124,7 @@ def _rows(material: Material, query: str, target: str) -> tuple[NDArray[np.int64
         )
     if len(rows) == len(material.ids):
         return rows, material.arrays  # No copy: a large gallery is held once.
-    wanted = {query, target, *query.split("+"), *target.split("+")} & set(material.arrays)
-    return rows, {name: material.arrays[name][rows] for name in wanted}
+    return rows, {name: array[rows] for name, array in material.arrays.items()}
 
 
 def _symmetric(scorer: Scorer, query: str, target: str, arrays: Arrays) -> bool:

@@ -53,7 +53,7 @@ def test_the_guides_example_trains_scores_and_loads_again(
     folder = Path(found["folder"])
     assert folder.name.startswith("my-method-tiny-demo-")
     assert len({f.task for f in verify(folder).figures}) == 9 + 3
-    checkpoint = folder / "checkpoints" / "seed-0"
+    checkpoint = next((folder.parent / "models").iterdir()) / "seed-0"
     meta = json.loads((checkpoint / META).read_text())
     assert meta["method_file"] == {"path": "code/my_method.py", "sha256": digest}
     again = cli(*common, "--out", "again", "--checkpoint", checkpoint, "--json")
@@ -79,7 +79,7 @@ def test_the_guides_example_trains_scores_and_loads_again(
 
 def test_a_checkpoint_never_makes_a_file_run(small_demo: Path, cli: Cli, mine: Path, tmp_path: Path) -> None:
     ran = cli("bench", "--data", small_demo, "--device", "cpu", "--out", tmp_path / "out", *QUICK, "--json")
-    checkpoint = Path(json.loads(ran.out)["folder"]) / "checkpoints" / "seed-0"
+    checkpoint = next((Path(json.loads(ran.out)["folder"]).parent / "models").iterdir()) / "seed-0"
     trap = tmp_path / "trap.py"
     trap.write_text(f"from pathlib import Path\nPath({str(tmp_path / 'sprung')!r}).touch()\n")
     meta = json.loads((checkpoint / META).read_text())

@@ -15,10 +15,11 @@ from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
 
 from birdmml.errors import EvalsetError, ResultError, UsageError
-from birdmml.evaluate import _extension, suite_options
+from birdmml.evaluate import _extension
 from birdmml.figures import figures_of, joined
 from birdmml.metrics import summarise
 from birdmml.outcomes import Predictions, read
+from birdmml.passes import suite_options
 from birdmml.protocols import load
 from birdmml.schema import Figure, Result
 from birdmml.settings import to_dict

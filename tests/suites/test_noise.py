@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from small import OPTIONS, SMALLEST
 
-from birdmml import discover, materials
+from birdmml import discover, materials, wanted
 from birdmml.checkpoint import Checkpoint
 from birdmml.corrupt import parse
 from birdmml.embed import Embedder
@@ -24,6 +24,7 @@ from birdmml.load import Built
 from birdmml.metrics import summarise
 from birdmml.nn.network import Network
 from birdmml.nn.text import train_tokenizer
+from birdmml.passes import passes_of
 from birdmml.pictures.noise import draw as draw_noise
 from birdmml.protocols.model import Noise
 from birdmml.schema import MODALITIES, Figure, Result
@@ -169,7 +170,9 @@ def embedder(small_demo: Path) -> Embedder:
 def test_the_demo_from_files_to_figures_under_every_kind(
     embedder: Embedder, small_demo: Path, subject: str
 ) -> None:
-    found = {p.subject.name: p for p in materials.providers(Built.open(small_demo))}
+    found = {
+        p.subject.name: p for p in wanted.providers(Built.open(small_demo), None, passes_of(["zero-shot"])[0])
+    }
     provider, shelf = found[subject], Shelf(None)
     asked = noise.requests(provider.subject, ALL_KINDS)
     assert len(asked) == 11

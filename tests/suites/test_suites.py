@@ -181,3 +181,19 @@ def test_a_score_that_differs_between_the_directions_is_ranked_in_each() -> None
     for task, query, target in ((there, "image", "text"), (back, "text", "image")):
         scores = made.arrays[query] @ skew @ made.arrays[target].T
         assert task.greater.tolist() == [(row > row[i]).sum() for i, row in enumerate(scores)]
+
+
+def test_a_method_that_scores_a_pair_by_vectors_of_its_own_gets_them_in_both_directions() -> None:
+    made = material()
+    made.arrays["text@audio"] = made.arrays["text"][::-1].copy()  # type: ignore[index]  # as CLIP's second tower
+
+    def own(query: str, target: str, queries: Arrays, candidates: Arrays) -> NDArray[np.floating]:
+        mine, theirs = (name.replace("text", "text@audio") for name in (query, target))
+        return np.asarray(queries[mine] @ candidates[theirs].T)
+
+    there, back = retrieval.score([made], Scorer(own, (("audio", "text"), ("text", "audio"))), RETRIEVAL)
+    assert isinstance(there, Scored)
+    assert isinstance(back, Scored)
+    scores = made.arrays["audio"] @ made.arrays["text@audio"].T
+    assert there.greater.tolist() == [(row > row[i]).sum() for i, row in enumerate(scores)]
+    assert back.greater.tolist() == [(row > row[i]).sum() for i, row in enumerate(scores.T)]
