@@ -19,13 +19,14 @@ from numpy.typing import NDArray
 from birdmml import discover, settings
 from birdmml.arrays import SPLITS, Field
 from birdmml.arrays import Rows as Samples
-from birdmml.arrayset import ArraySet
+from birdmml.arrayset import ArraySet, read_manifest
 from birdmml.errors import EvalsetError, UsageError
 from birdmml.load import Built
 from birdmml.nn.presets import Preset
 from birdmml.nn.read import RowSource
 from birdmml.schema import MODALITIES
 
+KIND = "evaluation set"
 IMAGE, AUDIO, TEXT = MODALITIES
 MODALITY = {"vision": IMAGE}
 TRAIN, TEST = "train", "test"
@@ -76,6 +77,10 @@ class ArrayData:
     def open(cls, root: Path) -> ArrayData:
         """The set in a folder. Raises EvalsetError where it has nothing to train on, or modalities of other shapes."""
         made = cls(ArraySet.open(root.expanduser().resolve()))
+        if made.name not in discover.names(KIND):
+            raise EvalsetError(
+                f"{root} is the set {made.name!r}, which this birdmml has not: see `birdmml list`"
+            )
         if lacking := [s for s in (TRAIN, TEST) if s not in made.arrays.splits or not made.arrays.rows(s)]:
             raise EvalsetError(
                 f"{root} has no {lacking[0]} rows to train and score with: prepare {made.name} again, with some"
@@ -118,7 +123,7 @@ class ArrayData:
         """What a class is called in a text; empty where texts are features."""
         if any(f.name == TEXT for f in self.arrays.fields):
             return ""
-        return str(discover.load("evaluation set", self.name).PROMPT)
+        return str(getattr(discover.load(KIND, self.name), "PROMPT", ""))
 
     @cached_property
     def fields(self) -> dict[str, Field]:
@@ -158,16 +163,11 @@ class SampleRows:
         """ "id", "label" (an index), "species" (the class) or "caption", in row order; KeyError for any other."""
         if name == "id":
             return list(self._data.arrays.ids(self._split))
-        labels = self._data.arrays.labels(self._split).tolist()
-        if name == "label":
-            return list(labels)
-        classes = self._data.arrays.class_names
-        # Without a prompt the text is features, and the caption is nothing but its place.
-        told = {
-            "species": classes,
-            "caption": [self._data.prompt.format(common_name=c) for c in classes],
-        }[name]
-        return [told[label] for label in labels]
+        classes, prompt = self._data.arrays.class_names, self._data.prompt
+        # Without a prompt the text is features, and its caption is empty.
+        captions = [prompt.format(common_name=c) for c in classes]
+        told: Sequence[Any] = {"label": range(len(classes)), "species": classes, "caption": captions}[name]
+        return [told[label] for label in self._data.arrays.labels(self._split)]
 
     def media(self, indices: Sequence[int], kinds: tuple[str, ...]) -> list[dict[str, Any]]:
         """Values of rows in the order given, float32: see the head of this file. Text features come with them."""
@@ -224,8 +224,6 @@ def _is_known(modality: str, f: Field) -> bool:
 
 
 def _is_evalset(path: Path) -> bool:
-    from birdmml.arrayset import read_manifest
-
     try:
         return bool(read_manifest(path.expanduser()))
     except EvalsetError:
