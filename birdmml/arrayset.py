@@ -108,9 +108,9 @@ class ArraySet:
         with self._shard(about) as f:
             try:
                 (batch,) = f.read_row_group(inner).combine_chunks().to_batches()
-            except (OSError, ValueError, pa.ArrowException) as e:
+                return arrays.rows_of(batch, self.fields)
+            except (OSError, ValueError, KeyError, pa.ArrowException) as e:
                 raise EvalsetError(f"{self._path(about)} is damaged ({_line(e)}): {self._again}") from e
-        return arrays.rows_of(batch, self.fields)
 
     def _groups(self, split: str) -> list[tuple[Mapping[str, Any], int, int]]:
         """(shard, number of the row group in it, its rows)."""

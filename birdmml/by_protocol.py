@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from birdmml import discover, protocols, settings, wanted
-from birdmml.array_data import ArrayData, check_sizes, fitted, opened
+from birdmml.array_data import ArrayData, check_sizes, fitted
 from birdmml.errors import UsageError
 from birdmml.load import Built
 from birdmml.models import Recipe
@@ -77,8 +77,8 @@ def _of_data(protocol: Protocol, data: Path) -> tuple[tuple[Pass, ...], Built | 
     passes = tuple(map(_pass, protocol.evaluate))
     if protocol.data.source != "evalset":
         return passes, dataclasses.replace(Built.open(data), caption=protocol.data.caption)
-    built, names = opened(data), tuple(dict.fromkeys(p.evalset for p in passes))
-    if not isinstance(built, ArrayData) or built.name not in names:
+    built, names = ArrayData.open(data), tuple(dict.fromkeys(p.evalset for p in passes))
+    if built.name not in names:
         raise UsageError(
             f"protocol {protocol.name} trains on the rows of {' or '.join(names)}, which {data} is not: run"
             f" `birdmml prepare {names[0]}`, and give --data its folder"

@@ -18,9 +18,6 @@ from birdmml.suites._material import RANKING, Material, Scored, scored
 ONLY = "lengths only"
 NOTE = "lengths only: candidates ordered by how near their number of steps is to the query's, nothing else is looked at"
 
-Lengths = dict[str, NDArray[np.int32]]
-Scores = NDArray[np.float32]
-
 
 def score(query: NDArray[np.int32], target: NDArray[np.int32]) -> NDArray[np.float32]:
     """-|length of the query - length of the candidate|: [Q], [C] -> [Q, C].
@@ -33,22 +30,19 @@ def score(query: NDArray[np.int32], target: NDArray[np.int32]) -> NDArray[np.flo
 def tasks(material: Material, pairs: Sequence[tuple[str, str]]) -> Iterator[Scored]:
     """ "image->audio, lengths only" of each pair whose modalities have lengths; two modalities ask with their sum."""
     for query, target in pairs:
-        names = query.split("+")
-        if not {*names, target} <= set(material.lengths):
-            continue
-        rows = material.having(query, target)
-        found = {name: material.lengths[name][rows] for name in (*names, target)}
+        if {*query.split("+"), target} <= set(material.lengths):
+            yield replace(_task(material, query, target), note=NOTE)
 
-        def block(
-            part: slice, names: list[str] = names, target: str = target, found: Lengths = found
-        ) -> Scores:
-            return np.sum(
-                [score(found[name][part], found[target]) for name in names], axis=0, dtype=np.float32
-            )
 
-        own, ids = np.arange(len(rows)), tuple(material.ids[i] for i in rows)
-        left_out = len(material.ids) - len(rows)
-        task = scored(
-            f"{query}->{target}, {ONLY}", query, RANKING, ids, ids, own, rank(block, own, len(rows)), left_out
-        )
-        yield replace(task, note=NOTE)
+def _task(material: Material, query: str, target: str) -> Scored:
+    rows = material.having(query, target)
+    asking = [material.lengths[name][rows] for name in query.split("+")]
+    asked = material.lengths[target][rows]
+
+    def block(part: slice) -> NDArray[np.float32]:
+        return np.asarray(sum(score(lengths[part], asked) for lengths in asking))
+
+    own, ids = np.arange(len(rows)), tuple(material.ids[i] for i in rows)
+    left_out = len(material.ids) - len(rows)
+    ranks = rank(block, own, len(rows))
+    return scored(f"{query}->{target}, {ONLY}", query, RANKING, ids, ids, own, ranks, left_out)
