@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import Ran
+from numpy.typing import NDArray
 from small import OPTIONS
 
 from birdmml import by_protocol, discover, plans, protocols
@@ -127,7 +128,7 @@ def test_features_are_trained_on_and_retrieved_beside_their_lengths(
     assert {"A", "V", "A+V"} <= {f["task"] for f in json.loads(ran.out)["figures"]}
 
 
-def naive(query: np.ndarray, target: np.ndarray) -> float:
+def naive(query: NDArray[np.int32], target: NDArray[np.int32]) -> float:
     """Recall@1 by lengths: a candidate level with the match halves its chance, and so on."""
     hits = []
     for i, length in enumerate(query):
@@ -152,9 +153,9 @@ def test_two_modalities_ask_with_the_sum_of_their_distances() -> None:
 
 @pytest.mark.parametrize("name", ["paper-avmnist", "avmnist-cpu"])
 def test_the_protocols_of_digits_can_be_carried_out(digits: Path, name: str) -> None:
-    made = by_protocol.plans(name, (), by_protocol.Run(digits))
-    assert len(made) == len(protocols.load(name).methods)
-    for plan in made:
+    found = by_protocol.plans(name, (), by_protocol.Run(digits))
+    assert len(found) == len(protocols.load(name).methods)
+    for plan in found:
         assert plan.recipe.preset.front_end.frames == 112
         assert [p.subject.label for p in plan.providers] == ["av_mnist-{split}"]
         assert plan.providers[0].subject.prompt == "an image of a {common_name}"
