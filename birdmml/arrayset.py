@@ -97,6 +97,30 @@ class ArraySet:
                 f"{self.root}: {split} has {found} rows or more, the manifest says {promised}: {self._again}"
             )
 
+    def groups(self, split: str) -> tuple[int, ...]:
+        """Rows of each row group of `split`, in order: what `group` reads at once."""
+        self.rows(split)
+        return tuple(n for *_, n in self._groups(split))
+
+    def group(self, split: str, number: int) -> arrays.Rows:
+        """The rows of one row group, values as float32; raises EvalsetError for a damaged shard."""
+        about, inner, _ = self._groups(split)[number]
+        with self._shard(about) as f:
+            try:
+                (batch,) = f.read_row_group(inner).combine_chunks().to_batches()
+                return arrays.rows_of(batch, self.fields)
+            except (OSError, ValueError, KeyError, pa.ArrowException) as e:
+                raise EvalsetError(f"{self._path(about)} is damaged ({_line(e)}): {self._again}") from e
+
+    def _groups(self, split: str) -> list[tuple[Mapping[str, Any], int, int]]:
+        """(shard, number of the row group in it, its rows)."""
+        found = []
+        for about in self._splits[split]["shards"]:
+            with self._shard(about) as f:
+                counts = [f.metadata.row_group(i).num_rows for i in range(f.metadata.num_row_groups)]
+            found += [(about, i, n) for i, n in enumerate(counts) if n]
+        return found
+
     def read(self, split: str) -> arrays.Rows:
         """All of `split`: ids, labels [N], arrays [N, *shape] float32, lengths [N]."""
         return arrays.joined(self.blocks(split), self.rows(split))

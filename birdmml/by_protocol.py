@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from birdmml import discover, protocols, settings, wanted
+from birdmml.array_data import ArrayData, check_sizes, fitted
 from birdmml.errors import UsageError
 from birdmml.load import Built
 from birdmml.models import Recipe
@@ -40,8 +41,7 @@ def plans(name: str, methods: Sequence[str], run: Run) -> tuple[Plan, ...]:
     check(protocol, run.evalsets)
     check_limit(run.limit)
     pick_device(run.device)
-    passes = tuple(map(_pass, protocol.evaluate))
-    built = dataclasses.replace(Built.open(run.data), caption=protocol.data.caption)
+    passes, built = _of_data(protocol, run.data)
     chosen = [_method(protocol, m) for m in methods] or [(m, True) for m in protocol.methods]
     providers = wanted.providers(built, run.evalsets, passes)
     made = []
@@ -63,11 +63,6 @@ def check(protocol: Protocol, evalsets: Path | None = None) -> None:
     """Raise UsageError where the protocol cannot be carried out here, saying what is missing or what to run."""
     if protocol.data.source == "computed":
         raise UsageError(f"protocol {protocol.name} needs no dataset: run `{_xor(protocol)}`")
-    if protocol.data.source == "evalset":
-        raise UsageError(
-            f"protocol {protocol.name} trains on each evaluation set's own rows: `birdmml bench` trains on a built "
-            "dataset and cannot carry it out"
-        )
     lacking = list(protocol.missing())
     if lacking:
         raise UsageError(
@@ -75,6 +70,20 @@ def check(protocol: Protocol, evalsets: Path | None = None) -> None:
         )
     for one in protocol.evaluate:
         _pass(one)
+
+
+def _of_data(protocol: Protocol, data: Path) -> tuple[tuple[Pass, ...], Built | ArrayData]:
+    """The passes and the data; where each set trains its own models, those over the set at hand."""
+    passes = tuple(map(_pass, protocol.evaluate))
+    if protocol.data.source != "evalset":
+        return passes, dataclasses.replace(Built.open(data), caption=protocol.data.caption)
+    built, names = ArrayData.open(data), tuple(dict.fromkeys(p.evalset for p in passes))
+    if built.name not in names:
+        raise UsageError(
+            f"protocol {protocol.name} trains on the rows of {' or '.join(names)}, which {data} is not: run"
+            f" `birdmml prepare {names[0]}`, and give --data its folder"
+        )
+    return tuple(p for p in passes if p.evalset == built.name), built
 
 
 def _pass(one: Evaluate) -> Pass:
@@ -112,16 +121,18 @@ def _method(protocol: Protocol, name: str) -> tuple[Method, bool]:
     return Method(key), False
 
 
-def _recipe(protocol: Protocol, method: Method, built: Built, limit: int | None) -> Recipe:
+def _recipe(protocol: Protocol, method: Method, built: Built | ArrayData, limit: int | None) -> Recipe:
     key = discover.canonical("method", method.name)
     if protocol.train is None:  # Only "computed" has none, which `check` refuses.
         raise UsageError(f"protocol {protocol.name} does not say how to train")
     overrides = [*protocol.train.overrides, *method.assignments]
-    config, sizes = configured(discover.load("method", key), preset(protocol.train.preset), overrides)
+    start = fitted(preset(protocol.train.preset), built)
+    config, sizes = configured(discover.load("method", key), start, overrides)
+    check_sizes(sizes, built)
     return Recipe(built, key, config, protocol.train.preset, sizes, limit, own_file(key))
 
 
-def _departures(protocol: Protocol, built: Built, run: Run) -> list[str]:
+def _departures(protocol: Protocol, built: Built | ArrayData, run: Run) -> list[str]:
     """Where a run differs from what the protocol says, a line each."""
     found = []
     if run.seeds is not None and run.seeds != len(protocol.seeds):
@@ -132,12 +143,30 @@ def _departures(protocol: Protocol, built: Built, run: Run) -> list[str]:
         found.append(f"{run.seeds} of {len(protocol.seeds)} seeds")
     if run.limit is not None:
         found.append(f"at most {run.limit} rows a split")
+    if isinstance(built, ArrayData):
+        return [*found, *_other_samples(built)]
     source = built.manifest.get("source", {}).get("name", "")
     if protocol.data.source == "release" and source != "release":
         found.append(f"trained on data of source {source or 'unknown'}, not the release")
     split = built.manifest.get("settings", {}).get("split", "")
     if protocol.data.split != split:
         found.append(f"split {split or 'unknown'}, not {protocol.data.split}")
+    return found
+
+
+def _other_samples(data: ArrayData) -> list[str]:
+    """Where a set of arrays is not what its provider publishes."""
+    told, published = data.arrays.manifest["settings"], discover.load("evaluation set", data.name).PUBLISHED
+    found = [] if told.get("origin") == "multibench" else [f"{data.name} is made from raw files"]
+    # What the provider's loading rules leave out is no departure; a split cut to a size is.
+    rows = {split: n["rows"] for split, n in data.manifest["splits"].items()}
+    if told.get("limit") or told.get("sizes"):
+        of = ", ".join(
+            f"{rows.get(s, 0):,} of {n:,} {s} rows"
+            for s, n in published["samples"].items()
+            if rows.get(s) != n
+        )
+        found += [of] if of else []
     return found
 
 

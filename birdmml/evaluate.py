@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from birdmml import discover, embedded, materials, models, passes, provenance
+from birdmml.array_data import ArrayData
 from birdmml.checkpoint import Checkpoint
 from birdmml.embed import Embedder
 from birdmml.embedded import Shelf
@@ -90,8 +91,7 @@ def describe(plan: Plan) -> dict[str, Any]:
         "train rows": len(rows),
         "test rows": len(materials.rows_of(plan.built, "test", recipe.limit)),
         "parameters": ", ".join(f"{k} {n:,}" for k, n in network.parameters_by_part().items()),
-        "image": f"{sizes.front_end.image_size} px",
-        "audio": f"{sizes.front_end.bands} bands x {sizes.front_end.frames} frames",
+        **_inputs(plan),
         "batch": training.batch_size,
         "epochs": training.epochs,
         "steps": f"{steps * training.epochs:,} a seed ({steps} an epoch)",
@@ -107,6 +107,14 @@ def describe(plan: Plan) -> dict[str, Any]:
         about["protocol"] = f"{plan.protocol['name']} {plan.protocol['digest'][:8]}"
         about["departures"] = "; ".join(plan.protocol["departures"]) or "none"
     return about
+
+
+def _inputs(plan: Plan) -> dict[str, str]:
+    """What reaches the encoders; of a set of arrays the settings that follow from it."""
+    if isinstance(plan.built, ArrayData):
+        return {"sizes from the data": ", ".join(f"{k}={v}" for k, v in plan.built.sizes().items())}
+    front = plan.recipe.preset.front_end
+    return {"image": f"{front.image_size} px", "audio": f"{front.bands} bands x {front.frames} frames"}
 
 
 def _scored(plan: Plan, ready: Checkpoint, device: torch.device, shelf: Shelf, quiet: bool) -> Found:

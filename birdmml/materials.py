@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from birdmml import checkpoint as checkpoints
 from birdmml import discover, settings, swapped
+from birdmml.array_data import Data
 from birdmml.corrupt import Corruption, Partners, parse
 from birdmml.embed import Embedder, Embeddings, Film
 from birdmml.embedded import Shelf
@@ -34,10 +35,10 @@ from birdmml.training.state import resolve
 SONG_ATTEMPTS = 16
 
 
-class Subset:
+class Chosen:
     """Some rows, chosen by a fixed seed: what --limit leaves."""
 
-    def __init__(self, rows: Rows, limit: int) -> None:
+    def __init__(self, rows: RowSource, limit: int) -> None:
         self._rows, self._kept = rows, sample(len(rows), limit)
 
     def __len__(self) -> int:
@@ -51,6 +52,15 @@ class Subset:
     def media(self, indices: Sequence[int], kinds: tuple[str, ...]) -> list[dict[str, Any]]:
         """Decoded media of the kept rows."""
         return self._rows.media([self._kept[i] for i in indices], kinds)
+
+
+class Subset(Chosen):
+    """The same of rows that lie in blocks."""
+
+    _rows: Rows
+
+    def __init__(self, rows: Rows, limit: int) -> None:
+        super().__init__(rows, limit)
 
     def blocks(self) -> list[tuple[int, int]]:
         """(rows, bytes of media) of each block: what is left of it."""
@@ -70,10 +80,12 @@ def sample(total: int, limit: int | None) -> list[int]:
     return sorted(int(i) for i in order[:limit])
 
 
-def rows_of(built: Built, split: str, limit: int | None = None) -> RowSource:
+def rows_of(built: Data, split: str, limit: int | None = None) -> RowSource:
     """The rows of a split, cut to `limit`."""
     rows = built.split(split)
-    return rows if limit is None else Subset(rows, limit)
+    if limit is None:
+        return rows
+    return Subset(rows, limit) if isinstance(rows, Rows) else Chosen(rows, limit)
 
 
 class Embeds(Protocol):
@@ -117,6 +129,14 @@ class Embeds(Protocol):
         others: Others | None = None,
     ) -> Embeddings:
         """Image, audio and what is fused, of videos."""
+
+
+@runtime_checkable
+class HasLengths(Protocol):
+    """A provider whose items are steps."""
+
+    def lengths(self, request: Request, limit: int | None) -> Mapping[str, NDArray[np.int32]]:
+        """{modality: [N]}: how many steps of the same items are real; empty where there are none."""
 
 
 class Provider(Protocol):
@@ -177,6 +197,7 @@ def material(
         prompts,
         request.frames,
         request.corruption,
+        provider.lengths(request, limit) if isinstance(provider, HasLengths) else {},
     )
 
 
@@ -286,7 +307,7 @@ class Films:
         return lambda ids: [one(i) for i in ids]
 
 
-def about(built: Built) -> dict[str, Any]:
+def about(built: Data) -> dict[str, Any]:
     """What a result or a checkpoint says of the data."""
     return {
         "name": built.manifest.get("name", ""),
@@ -297,7 +318,7 @@ def about(built: Built) -> dict[str, Any]:
     }
 
 
-def ceiling(built: Built, suite: str, query: str) -> float | None:
+def ceiling(built: Data, suite: str, query: str) -> float | None:
     """The demo's known best accuracy; nothing is known of retrieval."""
     known = built.manifest.get("source", {}).get("facts", {}).get("ceilings", {})
     return float(known[query]) if suite == "zero-shot" and query in known else None

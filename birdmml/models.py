@@ -10,6 +10,7 @@ from typing import Any
 
 from birdmml import checkpoint as checkpoints
 from birdmml import discover, files, provenance, settings
+from birdmml.array_data import ArrayData
 from birdmml.checkpoint import Checkpoint
 from birdmml.errors import CheckpointError, UsageError
 from birdmml.load import Built
@@ -24,7 +25,7 @@ FOLDER = "models"
 class Recipe:
     """What decides a trained model, but for its seed."""
 
-    built: Built
+    built: Built | ArrayData
     method: str
     config: Any
     preset_name: str

@@ -10,6 +10,7 @@ from typing import Any
 
 from birdmml import checkpoint as checkpoints
 from birdmml import discover, models, passes, settings, wanted
+from birdmml.array_data import ArrayData, check_sizes, fitted, opened
 from birdmml.checkpoint import Checkpoint
 from birdmml.errors import UsageError
 from birdmml.load import Built
@@ -17,6 +18,7 @@ from birdmml.materials import Provider
 from birdmml.models import Recipe
 from birdmml.nn.presets import preset
 from birdmml.passes import Pass
+from birdmml.suites._material import BARE
 from birdmml.train import pick_device
 from birdmml.training.plan import check_columns, configured
 
@@ -40,7 +42,7 @@ class Plan:
     protocol: Mapping[str, Any] | None = None
 
     @property
-    def built(self) -> Built:
+    def built(self) -> Built | ArrayData:
         """The dataset."""
         return self.recipe.built
 
@@ -69,6 +71,7 @@ class Plan:
             "weights": r.preset.encoders.weights,
             "suites": passes.stated(self.passes),
             "evalsets": {p.subject.name: p.digest for p in self.providers},
+            **_prompts(self.providers),
             "limit": r.limit,
             "trained_here": self.checkpoint is None,
             **({} if self.protocol is None else {"protocol": dict(self.protocol)}),
@@ -111,8 +114,8 @@ def plan(
         raise UsageError(f"--seeds {seeds} --seed {first_seed}: give 1 to {MAX_SEEDS} seeds, from 0 up")
     check_limit(limit)
     pick_device(device)
-    sizes = preset(preset_name)
-    built = Built.open(data)
+    built = opened(data)
+    sizes = fitted(preset(preset_name), built)
     check_columns(built)
     numbers = tuple(range(first_seed, first_seed + seeds))
     loaded = None if checkpoint is None else _loaded(checkpoint, name, rest, seeds)
@@ -120,9 +123,16 @@ def plan(
         config, sizes, numbers = loaded.config, loaded.preset, (loaded.seed,)
     else:
         config, sizes = configured(discover.load("method", name), sizes, rest)
+    check_sizes(sizes, built)
     recipe = Recipe(built, name, config, preset_name.strip().casefold(), sizes, limit, own_file(name))
     found = wanted.providers(built, evalsets, options, only)
     return Plan(recipe, options, numbers, device, loaded, found)
+
+
+def _prompts(providers: Sequence[Provider]) -> dict[str, Any]:
+    """The prompts of sets that have one of their own."""
+    own = {p.subject.name: p.subject.prompt for p in providers if p.subject.prompt not in ("", BARE)}
+    return {"prompts": own} if own else {}
 
 
 def check_limit(limit: int | None) -> None:

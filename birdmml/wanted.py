@@ -7,7 +7,9 @@ from pathlib import Path
 from types import ModuleType
 
 from birdmml import discover, passes
-from birdmml.errors import EvalsetError, UnknownName
+from birdmml.array_data import ArrayData
+from birdmml.array_subject import ArraySubject
+from birdmml.errors import EvalsetError, UnknownName, UsageError
 from birdmml.load import Built
 from birdmml.materials import Films, OwnRows, Provider
 from birdmml.passes import Pass
@@ -39,7 +41,7 @@ def canonical(name: str) -> str:
 
 
 def providers(
-    built: Built, folder: Path | None, asked: Sequence[Pass], only: Sequence[str] = ()
+    built: Built | ArrayData, folder: Path | None, asked: Sequence[Pass], only: Sequence[str] = ()
 ) -> tuple[Provider, ...]:
     """The dataset itself and every evaluation set that a pass wants something of; `only` names the sets to take.
 
@@ -47,6 +49,8 @@ def providers(
     `folder` are taken as they are found. Raises EvalsetError with the next step, UnknownName.
     """
     chosen = tuple(dict.fromkeys(map(canonical, only)))
+    if isinstance(built, ArrayData):
+        return _of_arrays(built, asked, chosen)
     named = {one.evalset for one in asked if one.evalset}
     # A pass over everything takes what is there; passes that name their sets take those and no other.
     free = any(not one.evalset for one in asked)
@@ -66,6 +70,20 @@ def providers(
     if absent:
         raise EvalsetError("; ".join(absent))
     return passes.wanted(asked, found)
+
+
+def _of_arrays(data: ArrayData, asked: Sequence[Pass], chosen: Sequence[str]) -> tuple[Provider, ...]:
+    """The set itself: a model of its shapes can embed no other."""
+    named = {*chosen, *(one.evalset for one in asked if one.evalset)}
+    if other := sorted(named - {data.name}):
+        raise EvalsetError(
+            f"a model of {data.name}'s arrays cannot embed {other[0]}: name {data.name}, or leave it out"
+        )
+    own = ArraySubject(data)
+    if not (found := passes.wanted(asked, [own])):
+        suites = ", ".join(one.suite for one in asked)
+        raise UsageError(f"{suites} has nothing to say of {data.name}: see `birdmml list` for other suites")
+    return found
 
 
 def how_to_get(name: str, folder: Path | None) -> str:

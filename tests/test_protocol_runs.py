@@ -180,7 +180,10 @@ def test_protocols_that_train_on_no_built_dataset_say_what_to_do(cli: Cli, tmp_p
     command = ran.err.split("`")[1].split()
     assert command[:4] == ["birdmml", "bench", "--suite", "xor"]
     assert cli(*command[1:], "--dry-run").code == 0
-    assert "own rows" in cli("bench", "--protocol", "paper-affect", "--all-methods", "--data", tmp_path).err
+    assert (
+        "birdmml prepare"
+        in cli("bench", "--protocol", "paper-affect", "--all-methods", "--data", tmp_path).err
+    )
 
 
 class Prepared:

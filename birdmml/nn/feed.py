@@ -107,14 +107,14 @@ class Feed:
     def _ready(self, row: Row) -> Row:
         """On a CPU, resize and log-mel where the row was decoded: a batch gains nothing there, and threads share it."""
         made = dict(row)
-        if "image" in row and row["image"].ndim == 3:
+        if "image" in row and not is_ready(row["image"]):
             made["image"] = self.preprocessor.images([row["image"]])
-        if "audio" in row and row["audio"].ndim == 1:
+        if "audio" in row and not is_ready(row["audio"]):
             made["audio"] = self.preprocessor.audio([row["audio"]])
         return made
 
     def _compact(self, media: Sequence[Row], part: Indices) -> dict[str, Tensor]:
-        """Media become compact tensors; features [T, D] are stacked as they are, those of texts replace the tokens."""
+        """Media become compact tensors; what is ready is stacked as it is, features of texts replace the tokens."""
         out: dict[str, Tensor] = {}
         for name in media[0] if media else ("image", "audio"):
             items = [row[name] for row in media]
@@ -122,7 +122,7 @@ class Feed:
                 continue
             if items and isinstance(items[0], Tensor):
                 out[name] = torch.cat(items)
-            elif items and items[0].ndim == 2:
+            elif items and is_ready(items[0]):
                 out[name] = self._features(name, items)
             else:
                 out[name] = self._pictures(items, part) if name == "image" else self._sounds(items, part)
@@ -131,7 +131,7 @@ class Feed:
     def _features(self, name: str, items: Sequence[NDArray[np.float32]]) -> Tensor:
         if self.damage is not None and self.damage.corruption.modality == name:
             raise UsageError(
-                f"{self.damage.corruption.name} is done to media, and the {name} here is precomputed features: "
+                f"{self.damage.corruption.name} is done to media, and the {name} here is ready features: "
                 "choose another evaluation set"
             )
         return torch.from_numpy(np.stack(items))
@@ -145,6 +145,11 @@ class Feed:
             seconds = None if self._seconds is None else [self._seconds[i] for i in part]
             items = self.damage.waves(items, [self._ids[i] for i in part], seconds)
         return self.preprocessor.audio(items)
+
+
+def is_ready(item: NDArray[np.generic]) -> bool:
+    """Whether a row's value needs no front end: features [T, D], or float32 [channels, H, W]."""
+    return item.ndim == 2 or (item.ndim == 3 and item.dtype == np.float32)
 
 
 def _real_seconds(rows: RowSource) -> list[float] | None:

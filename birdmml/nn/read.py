@@ -28,7 +28,11 @@ class RowSource(Protocol):
         """One light column, in row order."""
 
     def media(self, indices: Sequence[int], kinds: tuple[str, ...]) -> list[Row]:
-        """For each row "image" uint8 [H, W, 3] and "audio" float32 [T]."""
+        """For each row "image" uint8 [H, W, 3] and "audio" float32 [T].
+
+        Or what needs no front end, float32: features [T, D] (of "text", too), a picture [3, H, W] in [0, 1], a
+        spectrogram [1, bands, frames].
+        """
 
 
 @runtime_checkable

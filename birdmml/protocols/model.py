@@ -23,6 +23,7 @@ TAKES = {
     "noise": {"noise", "zero_shot"},
     "competition": {"zero_shot"},
     "retrieval": set(),
+    "affect": set(),
     "xor": {"xor"},
 }
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")

@@ -25,6 +25,8 @@ Score = Callable[[str, str, Arrays, Arrays], NDArray[np.floating]]
 
 # Scores closer than this are level: one caption twice in a gallery gets the same score up to rounding.
 LEVEL = 1e-6
+BARE = "{common_name}"
+RANKING = ("recall@1", "recall@5", "recall@10", "median rank")
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,8 @@ class Subject:
 
     `label` names it in results ("test-split", "demo-videos") and `kind` says what an item is: "rows" (photo, sound
     and caption), "videos", "images", "audio" or "arrays" (features or spectrograms, with all modalities).
-    `sweep` are the times at which videos have a single frame each, in s ("0.5").
+    `sweep` are the times at which videos have a single frame each, in s ("0.5"). `prompt` is what a class is asked for
+    with unless a run says otherwise; empty: its texts are features, and nothing can be asked for by name.
     """
 
     name: str
@@ -44,6 +47,7 @@ class Subject:
     classes: int = 0
     captions: bool = False
     sweep: tuple[str, ...] = ()
+    prompt: str = BARE
 
     def label_of(self, request: Request) -> str:
         """What results call the items of a request: "test-split", "demo-videos", "ssw60-videos-all"."""
@@ -82,7 +86,7 @@ class Material:
     """N embedded items. `arrays` [N, D] by name; `present` [N] by modality says where it exists.
 
     For classification: `labels` [N] index into `class_names`, whose prompts are embedded in `prompts` [C, D].
-    `corruption` is the request's.
+    `corruption` is the request's. `lengths` [N] by modality: an item's real steps, where items are steps.
     """
 
     evalset: str
@@ -94,6 +98,7 @@ class Material:
     prompts: Arrays = field(default_factory=dict)
     frames: str = "mean"
     corruption: str = ""
+    lengths: Mapping[str, NDArray[np.int32]] = field(default_factory=dict)
 
     def having(self, *names: str) -> NDArray[np.int64]:
         """The items that have every modality of the names ("image", "image+audio")."""

@@ -124,6 +124,8 @@ class _Decision:
 
 def requests(subject: Subject, options: Options) -> tuple[Request, ...]:
     """The split of a subject with classes, image and sound; its swaps; then its training rows, where it has any."""
+    if subject.kind == "arrays":  # Bringing back one of many pictures or sounds is defined for media only.
+        return ()
     if subject.classes < 2 or not {"image", "audio"} <= set(subject.modalities):
         return ()
     clean = Request(subject.name, options.split, options.templates)

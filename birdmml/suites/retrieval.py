@@ -12,8 +12,10 @@ from birdmml.errors import EvalsetError, UsageError
 from birdmml.gallery import answerable, ranks_of_species
 from birdmml.metrics import Ranks
 from birdmml.schema import Card
+from birdmml.suites._length import tasks as length_tasks
 from birdmml.suites._material import (
     LEVEL,
+    RANKING,
     Arrays,
     Material,
     Outcome,
@@ -32,7 +34,7 @@ CARD = Card(
     citation="Protocol of Koutoupis et al., CVPR 2026 (arXiv 2511.21331), here on Bird-MML's own test split",
     url="https://arxiv.org/abs/2511.21331",
 )
-METRICS = ("recall@1", "recall@5", "recall@10", "median rank")
+METRICS = RANKING
 SPECIES_METRICS = (*METRICS, "mAP")
 INSTANCE, SPECIES = "instance", "species"
 SAMPLE = 16
@@ -59,11 +61,12 @@ def score(found: Sequence[Material], scorer: Scorer, options: Options) -> tuple[
     """One task a (query, target) pair, named "image->text" or "image+audio->text", and "... by species".
 
     Items without one of the modalities are left out of query and gallery. Raises EvalsetError where fewer than two
-    remain.
+    remain. Items of steps also get "image->audio, lengths only": what is found by their lengths alone.
     """
     material, done = found[0], list[Outcome]()
     if INSTANCE in options.by:
         done += _instances(material, scorer)
+    done += length_tasks(material, scorer.pairs)
     if SPECIES in options.by and material.labels is not None:
         done += [task for pair in scorer.pairs for task in _species(material, scorer, *pair)]
     return tuple(done)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from birdmml.errors import EvalsetError, UsageError
 from birdmml.schema import Card
-from birdmml.suites._material import Material, Request, Scored, Scorer, Subject, place, scored
+from birdmml.suites._material import BARE, Material, Request, Scored, Scorer, Subject, place, scored
 
 CARD = Card(
     summary="accuracy of A, V and A+V against one prompt a species: the bare common name",
@@ -27,7 +27,7 @@ class Options:
     `sweep` adds the single frames of videos, one task a frame's time.
     """
 
-    templates: tuple[str, ...] = ("{common_name}",)
+    templates: tuple[str, ...] = (BARE,)
     split: str = "test"
     sweep: bool = False
 
@@ -39,11 +39,15 @@ class Options:
 
 
 def requests(subject: Subject, options: Options) -> tuple[Request, ...]:
-    """The split of every subject that has classes and a picture or a sound."""
-    if subject.classes < 2 or not {"image", "audio"} & set(subject.modalities):
+    """The split of every subject that has classes to ask for, and a picture or a sound.
+
+    The bare name, the default, gives way to a subject's own prompt.
+    """
+    if subject.classes < 2 or not subject.prompt or not {"image", "audio"} & set(subject.modalities):
         return ()
+    templates = (subject.prompt,) if options.templates == (BARE,) else options.templates
     frames = (MEAN, *subject.sweep) if options.sweep else (MEAN,)
-    return tuple(Request(subject.name, options.split, options.templates, frames=f) for f in frames)
+    return tuple(Request(subject.name, options.split, templates, frames=f) for f in frames)
 
 
 def score(found: Sequence[Material], scorer: Scorer, options: Options) -> tuple[Scored, ...]:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from birdmml import discover, provenance, settings
+from birdmml.array_data import ArrayData, check_sizes, fitted, opened
 from birdmml.errors import DatasetError, UsageError
 from birdmml.files import human_bytes
 from birdmml.load import Built
@@ -35,7 +36,7 @@ COLUMNS = {"image": "image", "audio": "audio", "text": "caption"}
 class Plan:
     """Everything that decides a training, checked; made by `plan`."""
 
-    built: Built
+    built: Built | ArrayData
     method: str
     config: Any
     preset_name: str
@@ -77,9 +78,10 @@ def plan(
     if limit is not None and limit < 2:
         raise UsageError(f"--limit {limit}: two rows at least are needed to train")
     pick_device(device)
-    config, sizes = configured(discover.load("method", name), preset(preset_name), overrides)
+    built = opened(data)
+    config, sizes = configured(discover.load("method", name), fitted(preset(preset_name), built), overrides)
+    check_sizes(sizes, built)
     sizes = resolved(sizes)
-    built = Built.open(data)
     check_columns(built)
     numbers = tuple(range(first_seed, first_seed + seeds))
     return Plan(built, name, config, preset_name.strip().casefold(), sizes, numbers, device, limit)
@@ -95,8 +97,13 @@ def configured(module: ModuleType, sizes: Preset, overrides: Sequence[str]) -> t
     return settings.override(config, mine, "method."), sizes
 
 
-def check_columns(built: Built) -> None:
-    """Raise DatasetError where a modality has no column in the training rows."""
+def check_columns(built: Built | ArrayData) -> None:
+    """Raise DatasetError where a modality has no column in the training rows.
+
+    Sets of arrays were checked when they were opened.
+    """
+    if isinstance(built, ArrayData):
+        return
     there = built.split("train").names()
     missing = [name for name in MODALITIES if COLUMNS[name] not in there]
     if missing:

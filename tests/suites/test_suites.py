@@ -145,7 +145,10 @@ def test_a_suite_says_what_to_embed_before_anything_is(name: str) -> None:
     options = suite.Options()
     own = Subject("dataset", "{split}-split", "rows", ("train", "test"), MODALITIES, 3, captions=True)
     films = Subject("demo", "demo-videos", "videos", ("test", "all"), ("image", "audio"), 3)
-    asked = {s.name: suite.requests(s, options) for s in (own, films)}
+    steps = Subject(
+        "mosi", "mosi-{split}", "arrays", ("train", "test"), MODALITIES, 2, captions=True, prompt=""
+    )
+    asked = {s.name: suite.requests(s, options) for s in (own, films, steps)}
     assert any(asked.values()) or name == "xor"
     assert all(r.evalset == subject for subject, requests in asked.items() for r in requests)
 

@@ -1,0 +1,230 @@
+"""A prepared set of arrays in the place of a built dataset: rows to train on and to score, sizes that follow from it.
+
+Pictures [H, W] become [3, H, W] with the grey repeated, spectrograms [1, bands, frames]: what reaches an encoder is
+what is stored. Features [T, D] stay as they are; "vision" is the image. A set without text of its own is described by
+its prompt: "an image of a zero".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from birdmml import discover, settings
+from birdmml.arrays import SPLITS, Field
+from birdmml.arrays import Rows as Samples
+from birdmml.arrayset import ArraySet, read_manifest
+from birdmml.errors import EvalsetError, UsageError
+from birdmml.load import Built
+from birdmml.nn.presets import Preset
+from birdmml.nn.read import RowSource
+from birdmml.schema import MODALITIES
+
+KIND = "evaluation set"
+IMAGE, AUDIO, TEXT = MODALITIES
+MODALITY = {"vision": IMAGE}
+TRAIN, TEST = "train", "test"
+# Random changes are meant for photos and log-mel in dB: a mirrored digit is another one, 6 dB more than white.
+NO_CHANGES = (
+    "training.augment.mirror=false",
+    "training.augment.shift_px=0",
+    "training.augment.roll_frames=0",
+    "training.augment.gain_db=0.0",
+)
+
+
+class Data(Protocol):
+    """What is trained on: a built dataset, or a prepared set of arrays."""
+
+    @property
+    def root(self) -> Path:
+        """Its folder."""
+
+    @property
+    def manifest(self) -> Mapping[str, Any]:
+        """At least "name" and "splits": {split: {"rows": N}}."""
+
+    @property
+    def caption(self) -> str:
+        """The column that serves as the rows' text."""
+
+    @property
+    def digest(self) -> str:
+        """Equal digests mean equal rows."""
+
+    @property
+    def demo(self) -> bool:
+        """Whether it is made up."""
+
+    def split(self, name: str) -> RowSource:
+        """The rows of one split; raises UsageError if there is no such split."""
+
+
+@dataclass(frozen=True)
+class ArrayData:
+    """A prepared set of arrays, as training and scoring want it."""
+
+    arrays: ArraySet
+    caption: str = "caption"
+
+    @classmethod
+    def open(cls, root: Path) -> ArrayData:
+        """The set in a folder. Raises EvalsetError where it has nothing to train on, or modalities of other shapes."""
+        made = cls(ArraySet.open(root.expanduser().resolve()))
+        if made.name not in discover.names(KIND):
+            raise EvalsetError(
+                f"{root} is the set {made.name!r}, which this birdmml has not: see `birdmml list`"
+            )
+        if lacking := [s for s in (TRAIN, TEST) if s not in made.arrays.splits or not made.arrays.rows(s)]:
+            raise EvalsetError(
+                f"{root} has no {lacking[0]} rows to train and score with: prepare {made.name} again, with some"
+            )
+        found = tuple(made.fields)
+        wanted = (IMAGE, AUDIO) if made.prompt else MODALITIES
+        if set(found) != set(wanted) or not all(map(_is_known, found, made.fields.values())):
+            shapes = ", ".join(f"{m} {f.shape}" for m, f in made.fields.items())
+            raise EvalsetError(f"{root} holds {shapes}, not {', '.join(wanted)}: prepare {made.name} again")
+        return made
+
+    @property
+    def root(self) -> Path:
+        """Its folder."""
+        return self.arrays.root
+
+    @property
+    def name(self) -> str:
+        """The set's name: "av_mnist"."""
+        return self.arrays.name
+
+    @property
+    def digest(self) -> str:
+        """Hex SHA-256 of the set."""
+        return self.arrays.digest
+
+    @property
+    def demo(self) -> bool:
+        """Whether it was made of a fake."""
+        return self.arrays.demo
+
+    @property
+    def manifest(self) -> Mapping[str, Any]:
+        """Its name, and the rows of each split."""
+        rows = {s: {"rows": self.arrays.rows(s)} for s in SPLITS if s in self.arrays.splits}
+        return {"name": self.name, "splits": rows}
+
+    @property
+    def prompt(self) -> str:
+        """What a class is called in a text; empty where texts are features."""
+        if any(f.name == TEXT for f in self.arrays.fields):
+            return ""
+        return str(getattr(discover.load(KIND, self.name), "PROMPT", ""))
+
+    @cached_property
+    def fields(self) -> dict[str, Field]:
+        """The stored modalities under the names that models know them by."""
+        return {MODALITY.get(f.name, f.name): f for f in self.arrays.fields}
+
+    def split(self, name: str) -> SampleRows:
+        """The rows of one split; raises UsageError if there is no such split."""
+        return SampleRows(self, name)
+
+    def sizes(self) -> dict[str, Any]:
+        """The settings that follow from the shapes, as `--set` names them."""
+        out: dict[str, Any] = {}
+        for modality, f in self.fields.items():
+            if f.steps:
+                out[f"encoders.features.{modality}"], out["encoders.features.steps"] = f.shape[1], f.shape[0]
+            elif modality == IMAGE:
+                out["front_end.image_size"] = f.shape[0]
+            else:
+                out |= {"front_end.bands": f.shape[0], "front_end.frames": f.shape[1]}
+                out |= {"front_end.db_centre": 0.0, "front_end.db_scale": 1.0}  # It is no longer in dB.
+        return out
+
+
+class SampleRows:
+    """The rows of one split by number; one row group of values is in memory at a time."""
+
+    def __init__(self, data: ArrayData, split: str) -> None:
+        self._data, self._split = data, split
+        self._starts = np.cumsum([0, *data.arrays.groups(split)])
+        self._held: tuple[int, Samples] | None = None
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def column(self, name: str) -> list[Any]:
+        """ "id", "label" (an index), "species" (the class) or "caption", in row order; KeyError for any other."""
+        if name == "id":
+            return list(self._data.arrays.ids(self._split))
+        classes, prompt = self._data.arrays.class_names, self._data.prompt
+        # Without a prompt the text is features, and its caption is empty.
+        captions = [prompt.format(common_name=c) for c in classes]
+        told: Sequence[Any] = {"label": range(len(classes)), "species": classes, "caption": captions}[name]
+        return [told[label] for label in self._data.arrays.labels(self._split)]
+
+    def media(self, indices: Sequence[int], kinds: tuple[str, ...]) -> list[dict[str, Any]]:
+        """Values of rows in the order given, float32: see the head of this file. Text features come with them."""
+        wanted = {*kinds, TEXT} & set(self._data.fields)
+        rows = np.asarray(indices, dtype=np.int64)
+        at = np.searchsorted(self._starts, rows, side="right") - 1
+        out: list[dict[str, Any]] = [{} for _ in rows]
+        for group in np.unique(at).tolist():
+            samples = self._group(group)
+            for place in np.flatnonzero(at == group).tolist():
+                row = int(rows[place] - self._starts[group])
+                out[place] = {m: self._value(m, samples, row) for m in MODALITIES if m in wanted}
+        return out
+
+    def _group(self, number: int) -> Samples:
+        if self._held is None or self._held[0] != number:
+            self._held = number, self._data.arrays.group(self._split, number)
+        return self._held[1]
+
+    def _value(self, modality: str, samples: Samples, row: int) -> NDArray[np.float32]:
+        f = self._data.fields[modality]
+        value: NDArray[np.float32] = samples.arrays[f.name][row]
+        return value if f.steps else np.repeat(value[None], 3 if modality == IMAGE else 1, axis=0)
+
+
+def opened(path: Path) -> Built | ArrayData:
+    """What lies in a folder: a built dataset, or a prepared set of arrays. Raises DatasetError or EvalsetError."""
+    return ArrayData.open(path) if _is_evalset(path) else Built.open(path)
+
+
+def fitted(sizes: Preset, data: Data) -> Preset:
+    """The preset with the sizes that `data` dictates, and without random changes that its arrays do not bear."""
+    if not isinstance(data, ArrayData):
+        return sizes
+    return settings.override(sizes, [*NO_CHANGES, *(f"{k}={v}" for k, v in data.sizes().items())])
+
+
+def check_sizes(sizes: Preset, data: Data) -> None:
+    """Raise UsageError where a preset contradicts the shapes of a set of arrays."""
+    if not isinstance(data, ArrayData):
+        return
+    for key, value in data.sizes().items():
+        found: Any = sizes
+        for part in key.split("."):
+            found = getattr(found, part)
+        if found != value:
+            raise UsageError(f"{key} is {found}, but {data.name} has {value}: leave {key} out")
+
+
+def _is_known(modality: str, f: Field) -> bool:
+    if f.steps or modality == TEXT:
+        return f.steps and len(f.shape) == 2
+    return len(f.shape) == 2 and (modality == AUDIO or f.shape[0] == f.shape[1])
+
+
+def _is_evalset(path: Path) -> bool:
+    try:
+        return bool(read_manifest(path.expanduser()))
+    except EvalsetError:
+        return False
