@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +92,7 @@ class Encoder(AbsEncoder):
         Raises UsageError for a pair of modalities between which the method defines no score.
         """
         del kwargs
-        names, embedded = [], []
+        names, embedded = list[str](), list[Arrays]()
         for dataset, kind in ((queries, PromptType.query), (self._corpus, PromptType.document)):
             loader = create_dataloader(
                 dataset, task_metadata=task_metadata, prompt_type=kind, num_proc=num_proc, **encode_kwargs
@@ -103,7 +103,9 @@ class Encoder(AbsEncoder):
         ids = list(self._corpus["id"])
         place = {name: i for i, name in enumerate(ids)}
         found: dict[str, dict[str, float]] = {}
-        for query, scores in zip(queries["id"], self._rows(*names, *embedded), strict=True):
+        for query, scores in zip(
+            queries["id"], self._rows((names[0], names[1]), (embedded[0], embedded[1])), strict=True
+        ):
             among = None if top_ranked is None else [place[i] for i in top_ranked.get(query, ())]
             found[query] = {ids[i]: float(scores[i]) for i in _best(scores, top_k, among)}
         return found
@@ -137,8 +139,11 @@ class Encoder(AbsEncoder):
             )
         return out
 
-    def _rows(self, query: str, target: str, queries: Arrays, corpus: Arrays) -> Any:
+    def _rows(
+        self, names: tuple[str, str], embedded: tuple[Arrays, Arrays]
+    ) -> Iterator[NDArray[np.floating]]:
         """Scores [C] of one query after the other, from blocks."""
+        (query, target), (queries, corpus) = names, embedded
         many, total = (len(next(iter(a.values()))) for a in (queries, corpus))
         step = max(1, BLOCK_ELEMENTS // max(1, total))
         for start in range(0, many, step):

@@ -58,10 +58,10 @@ class Retrieval(AbsTaskRetrieval):
     document among the first k) and "mAP" as `birdmml bench` has them, unrounded.
     """
 
-    def __init__(
-        self, metadata: Metadata, load: Callable[[], dict[str, Any]], documents: int, own: bool
-    ) -> None:
-        self.metadata, self._load = metadata, load
+    data_loaded: bool
+
+    def __init__(self, load: Callable[[], dict[str, Any]], documents: int, own: bool) -> None:
+        self._load = load
         self.k_values = tuple(
             sorted({*AbsTaskRetrieval.k_values, *([documents] if documents <= WHOLE else [])})
         )
@@ -88,15 +88,12 @@ class Retrieval(AbsTaskRetrieval):
 class ZeroShot(AbsTaskZeroShotClassification):
     """Items against one prompt a class, the bare common name."""
 
+    data_loaded: bool
+
     def __init__(
-        self,
-        metadata: Metadata,
-        load: Callable[[], Any],
-        inputs: Sequence[str],
-        label: str,
-        names: Sequence[str],
+        self, load: Callable[[], Any], inputs: Sequence[str], label: str, names: Sequence[str]
     ) -> None:
-        self.metadata, self._load, self._names = metadata, load, list(names)
+        self._load, self._names = load, list(names)
         self.input_column_name = inputs[0] if len(inputs) == 1 else tuple(inputs)
         self.label_column_name = label
         super().__init__()
@@ -112,6 +109,11 @@ class ZeroShot(AbsTaskZeroShotClassification):
     def get_candidate_labels(self) -> list[str]:
         """The class names."""
         return self._names
+
+
+def _task(metadata: Metadata, kind: type, *args: Any) -> Any:
+    """A task of a class of its own: MTEB keeps the metadata there, and reads them again once the data are unloaded."""
+    return type(kind.__name__, (kind,), {"metadata": metadata, "__doc__": kind.__doc__})(*args)
 
 
 def of_dataset(data: Path, split: str) -> dict[str, Any]:
@@ -130,16 +132,14 @@ def of_dataset(data: Path, split: str) -> dict[str, Any]:
         for kind, relevant in kinds.items():
             key = f"{query}->{target}" + (" by species" if kind == retrieval.SPECIES else "")
             load = partial(_split_of, built, split, query, target, relevant)
-            found[key] = Retrieval(
-                about.retrieval(key, query, target), load, len(ids), kind == retrieval.SPECIES
-            )
+            own = kind == retrieval.SPECIES
+            found[key] = _task(about.retrieval(key, query, target), Retrieval, load, len(ids), own)
     _, names = OwnRows(built).classes(Request("dataset", split), None)
     for task, query in ZERO_SHOT.items():
         inputs = query.split("+")
         load_rows = partial(_columns, built.paths(split), {**{i: i for i in inputs}, "label": "common_name"})
-        found[f"zero-shot {task}"] = ZeroShot(
-            about.zero_shot(task, inputs), load_rows, inputs, "label", names
-        )
+        metadata = about.zero_shot(task, inputs)
+        found[f"zero-shot {task}"] = _task(metadata, ZeroShot, load_rows, inputs, "label", names)
     return found
 
 
@@ -160,11 +160,13 @@ def of_ssw60(root: Path, split: str) -> dict[str, Any]:
     for query, target in (("audio", "image"), ("image", "audio")):
         key = f"{query}->{target}"
         load = partial(_two_sets, files, query, target, _same(*light[query], *light[target]))
-        found[key] = Retrieval(about.retrieval(key, query, target), load, len(light[target][0]), own=False)
+        found[key] = _task(about.retrieval(key, query, target), Retrieval, load, len(light[target][0]), False)
     for task, query in (("A", "audio"), ("V", "image")):
         columns = partial(_columns, files[query], {query: query, "label": "label"})
         metadata = about.zero_shot(task, [query])
-        found[f"zero-shot {task}"] = ZeroShot(metadata, columns, [query], "label", prepared.class_names)
+        found[f"zero-shot {task}"] = _task(
+            metadata, ZeroShot, columns, [query], "label", prepared.class_names
+        )
     return found
 
 
