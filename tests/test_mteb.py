@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -195,7 +196,11 @@ def test_ssw60_is_scored_as_by_hand_and_as_by_mtebs_own_task(
     order = np.argsort(-(q @ c.T), axis=1)
     by_hand = np.mean([ndcg(theirs[row] == label) for row, label in zip(order, ours, strict=True)])
     assert scores["main_score"] == scores["ndcg_at_10"] == pytest.approx(by_hand, abs=6e-6)  # MTEB rounds.
-    published = run(mteb, model, mtebs_own(mteb, ssw60, monkeypatch, f"SSW60{query[0]}2{target[0]}Retrieval"))
+    published = run(
+        mteb,
+        model,
+        mtebs_own(mteb, ssw60, monkeypatch, f"SSW60{query[0].upper()}2{target[0].upper()}Retrieval"),
+    )
     same = {k for k in published if "_at_" in k and not k.startswith("nauc")} & set(scores)
     assert len(same) > 20
     assert {k: scores[k] for k in same} == {k: published[k] for k in same}
@@ -214,7 +219,7 @@ def mtebs_own(mteb: Any, root: Path, monkeypatch: pytest.MonkeyPatch, name: str)
         )
 
     monkeypatch.setattr(module, "load_dataset", local)
-    return mteb.get_task(name.replace("a2i", "A2I").replace("i2a", "I2A"))
+    return mteb.get_task(name)
 
 
 @pytest.mark.parametrize(("task", "medium"), [("zero-shot A", "audio"), ("zero-shot V", "image")])
@@ -291,6 +296,30 @@ def test_sound_of_any_rate_and_channels_is_heard(mteb: Any) -> None:
     assert heard.dtype == np.float32
     expected = np.sin(2 * np.pi * 440 * np.arange(22_050) / 22_050) / 2
     assert np.abs(heard - expected)[100:-100].max() < 1e-3
+
+
+def test_the_guide_runs_as_it_is_written(
+    mteb: Any,
+    small_demo: Path,
+    ssw60: Path,
+    folder_of: Callable[[str], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    guide = (Path(__file__).parents[1] / "docs" / "mteb.md").read_text(encoding="utf-8")
+    code = "".join(re.findall(r"```python\n(.*?)```", guide, re.DOTALL))
+    mtebs_own(mteb, ssw60, monkeypatch, "SSW60A2IRetrieval")
+    (tmp_path / "results" / "confu").mkdir(parents=True)
+    for name, folder in (
+        ("results/confu/seed-0", folder_of("confu")),
+        ("data", small_demo),
+        ("ssw60", ssw60),
+    ):
+        (tmp_path / name).symlink_to(folder)
+    monkeypatch.chdir(tmp_path)
+    told: dict[str, Any] = {}
+    exec(code, told)
+    assert 0 <= told["done"].task_results[0].get_score() <= 1
 
 
 def test_without_mteb_there_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
