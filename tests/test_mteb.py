@@ -24,6 +24,7 @@ from birdmml.interop import mteb as interop
 from birdmml.load import Built
 from birdmml.materials import OwnRows, material, scorer
 from birdmml.metrics import hit
+from birdmml.nn.feed import Feed
 from birdmml.nn.network import Network
 from birdmml.prepared import Prepared
 from birdmml.suites import retrieval, zero_shot
@@ -67,11 +68,20 @@ def folder_of(tmp_path_factory: pytest.TempPathFactory, small_demo: Path) -> Cal
         module = discover.load("method", method)
         config = module.Config(dim=PRESET.dim)
         network = Network(PRESET, module, config, tokenizer.get_vocab_size()).eval()
+        spread(network, rows, tokenizer)
         folder = tmp_path_factory.mktemp(method) / "model"
         checkpoint.save(folder, checkpoint.Checkpoint(method, config, PRESET, 1, network, tokenizer))
         return folder
 
     return make
+
+
+@torch.no_grad()
+def spread(network: Any, rows: Any, tokenizer: Any) -> None:
+    """Take the mean out of each projection: without training all vectors lie in one narrow cone, full of ties."""
+    features = network.features(Feed(rows, network.preprocessor, tokenizer).batch(np.arange(len(rows))))
+    for name, layer in network.model.projections.items():
+        layer.bias.copy_(-(layer.weight @ features[name].mean(dim=0)))
 
 
 def run(mteb: Any, model: Any, task: Any) -> dict[str, Any]:
@@ -95,35 +105,57 @@ def watched(task: Any) -> dict[str, dict[str, float]]:
 
 @pytest.mark.parametrize("method", ["confu", "clip", "gram", "symile"])
 def test_mteb_and_the_retrieval_suite_agree(
-    mteb: Any, small_demo: Path, folder_of: Callable[[str], Path], method: str
+    mteb: Any,
+    small_demo: Path,
+    folder_of: Callable[[str], Path],
+    monkeypatch: pytest.MonkeyPatch,
+    method: str,
 ) -> None:
+    if method == "clip":  # suites._material.place_both hands on no "text@audio": each direction by itself.
+        monkeypatch.setattr(retrieval, "_symmetric", lambda *_: False)
     folder = folder_of(method)
     embedder = Embedder(checkpoint.load(folder), torch.device("cpu"))
     found = material(OwnRows(Built.open(small_demo)), REQUEST, embedder, Shelf(None), None, True)
     outcomes = retrieval.score([found], scorer(embedder), retrieval.Options())
     tasks, model = interop.dataset_tasks(small_demo), interop.encoder(folder, "cpu")
-    compared = 0
+    compared = []
     for outcome in outcomes:
         seen = watched(tasks[outcome.task])
         scores = run(mteb, model, tasks[outcome.task])
         assert set(seen) == set(outcome.ids)
-        whole = isinstance(outcome, Scored)
-        ranks = outcome if whole else outcome.ranks
-        clear = ranks.ties == 0
-        for k in (1, 5, 10):
-            ours = (
-                hit(ranks.greater, ranks.ties, k)
-                if whole
-                else first_hit(ranks.greater, ranks.ties, ranks.level, k)
-            )
-            theirs = np.array([seen[i][f"success_{k}"] for i in outcome.ids])
+        clear = without_ties(found, scorer(embedder), outcome)
+        for name, (key, ours) in figures(outcome).items():
+            theirs = np.array([seen[i][key] for i in outcome.ids])
             assert np.abs(ours - theirs)[clear].max(initial=0) <= 1e-6
             if clear.all():
-                assert scores[f"recall@{k}"] == pytest.approx(ours.mean(), abs=1e-6)
-        if not whole:
-            assert scores["mAP"] == pytest.approx(ranks.average_precision.mean(), abs=1e-6) or not clear.all()
-        compared += int(clear.sum())
-    assert compared > 0.8 * sum(len(o.ids) for o in outcomes)
+                assert scores[name] == pytest.approx(ours.mean(), abs=1e-6)
+        compared += clear.tolist()
+    print(f"{method}: {sum(compared)} of {len(compared)} queries have no ties")
+    assert np.mean(compared) > 0.9
+
+
+def figures(outcome: Any) -> dict[str, tuple[str, np.ndarray]]:
+    """Our figure -> its name in MTEB, and its value for each query."""
+    if isinstance(outcome, Scored):
+        return {f"recall@{k}": (f"success_{k}", hit(outcome.greater, outcome.ties, k)) for k in (1, 5, 10)}
+    r = outcome.ranks
+    found = {f"recall@{k}": (f"success_{k}", first_hit(r.greater, r.ties, r.level, k)) for k in (1, 5, 10)}
+    return {**found, "mAP": ("map_cut_1000", r.average_precision)}
+
+
+def without_ties(found: Any, scores: Any, outcome: Any) -> np.ndarray:
+    """The queries of which no right document is level with a wrong one; two rows share their caption, for example."""
+    query, target = outcome.task.removesuffix(" by species").split("->")
+    block = scores.score(query, target, found.arrays, found.arrays)
+    species = not isinstance(outcome, Scored)
+    keep = []
+    for i in (found.ids.index(name) for name in outcome.ids):
+        right = found.labels == found.labels[i] if species else np.arange(len(found.ids)) == i
+        wrong = ~right
+        if species:
+            right[i] = False
+        keep.append(np.abs(block[i][right][:, None] - block[i][wrong]).min() > 2 * LEVEL)
+    return np.asarray(keep)
 
 
 @pytest.mark.parametrize("method", ["confu", "clip"])
@@ -241,7 +273,7 @@ def test_another_model_of_mtebs_is_scored_on_our_tasks(mteb: Any, small_demo: Pa
     class Loud(AbsEncoder):
         """Two numbers of anything."""
 
-        mteb_model_meta = None
+        mteb_model_meta = mteb.models.ModelMeta.create_empty({"modalities": ["text", "image", "audio"]})
 
         def encode(self, inputs: Any, **kwargs: Any) -> np.ndarray:
             found = []
