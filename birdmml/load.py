@@ -149,10 +149,14 @@ class Built:
 
     def split(self, name: str) -> Rows:
         """The rows of one split; raises UnknownName if the dataset has no such split."""
+        return Rows(self.paths(name), self.caption)
+
+    def paths(self, split: str) -> list[Path]:
+        """The Parquet files of one split, in the order of their rows; raises UnknownName."""
         splits = self.manifest["splits"]
-        if name not in splits:
-            raise UnknownName("split", name, splits, hint=f"{self.root} has {', '.join(splits)}")
-        return Rows([self.root / s["path"] for s in splits[name]["shards"]], self.caption)
+        if split not in splits:
+            raise UnknownName("split", split, splits, hint=f"{self.root} has {', '.join(splits)}")
+        return [self.root / s["path"] for s in splits[split]["shards"]]
 
 
 class Rows:

@@ -139,11 +139,15 @@ class Prepared:
 
         Raises UnknownName for a collection or split that is not there, EvalsetError for a shard that is missing.
         """
+        return Rows(self.kind(collection), self.paths(collection, split))
+
+    def paths(self, collection: str, split: str = "test") -> list[Path]:
+        """The Parquet files of a split, or of all splits, in the order of their rows; raises UnknownName."""
         told = self._collection(collection)
         if split != ALL and split not in told["splits"]:
             raise UnknownName("split", split, (*told["splits"], ALL), hint=f"of {collection} in {self.root}")
         names = told["splits"] if split == ALL else (split,)
-        return Rows(told["kind"], [self.root / s["path"] for n in names for s in told["splits"][n]["shards"]])
+        return [self.root / s["path"] for n in names for s in told["splits"][n]["shards"]]
 
     def _collection(self, name: str) -> Mapping[str, Any]:
         collections: Mapping[str, Any] = self.manifest["collections"]

@@ -101,12 +101,13 @@ def test_each_figure_of_the_card_is_that_of_the_result(result: Path, model: Path
     for f in found.figures:
         r = told[f.evalset, f"{f.task} {f.metric}"]
         assert r.metric_value == f.per_seed[1]  # seed 4 is the second
-        assert r.metric_args == {
+        wanted = {
             "n": f.n, "chance": f.chance, "mean": f.value, "low": f.low, "high": f.high, "sd": f.sd,
             "best_possible": f.ceiling, "seeds": [3, 4],
         }  # fmt: skip
+        assert r.metric_args == {name: value for name, value in wanted.items() if value is not None}
         assert r.dataset_revision == found.dataset["digest"]
-        row = f"| {f.task} | accuracy | {100 * f.per_seed[1]:.1f} % | {100 * f.value:.1f} %"
+        row = f"| {f.task} | {f.metric} | {100 * f.per_seed[1]:.1f} % | {100 * f.value:.1f} %"
         row += f" | {100 * (f.sd or 0):.1f} % | {100 * f.low:.1f} % to {100 * f.high:.1f} % | {100 * f.chance:.1f} % |"
         assert row in text
     assert (data.library_name, data.model_name, data.license) == ("birdmml", "birds", "unknown")
@@ -181,8 +182,8 @@ def test_a_dry_run_asks_no_hub_and_says_so(cli: Cli, result: Path, model: Path) 
 def test_what_cannot_be_compared_is_told(result: Path, model: Path, tmp_path: Path) -> None:
     whole = stage(model, [result], About(REPO), tmp_path / "one")
     assert whole.results[0].unknown == ()
-    moved = Path(shutil.move(model, tmp_path / "moved"))
-    alone = stage(moved, [result], About(REPO), tmp_path / "two")
+    edit(result / "result.json", lambda r: r.update(models=[]))  # as a result of an earlier version
+    alone = stage(model, [result], About(REPO), tmp_path / "two")
     assert alone.results[0].unknown == ("weights",)
     assert "taken on the publisher's word: weights" in (tmp_path / "two" / "README.md").read_text()
 

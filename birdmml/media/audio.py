@@ -49,7 +49,7 @@ def decode_clip(data: bytes, rate_hz: int = RATE_HZ) -> Sound:
     with _open(io.BytesIO(data)) as file:
         samples = _read(file, file.frames)
         rate = file.samplerate
-    return _resample(samples, rate, rate_hz)
+    return resample(samples, rate, rate_hz)
 
 
 def decode_sound(source: Path | bytes, rate_hz: int = RATE_HZ, max_seconds: float = MAX_SECONDS) -> Sound:
@@ -65,7 +65,7 @@ def decode_sound(source: Path | bytes, rate_hz: int = RATE_HZ, max_seconds: floa
         samples = _read(file, file.frames)
         _check_complete(len(samples), promised, file.samplerate)
         rate = file.samplerate
-    return _resample(samples, rate, rate_hz)
+    return resample(samples, rate, rate_hz)
 
 
 def encode_flac(samples: Sound, rate_hz: int = RATE_HZ) -> bytes:
@@ -131,7 +131,7 @@ def check_sound(clip: Clip, rate_hz: int = RATE_HZ) -> Level:
 def _clip(samples: Sound, at_s: float, rate: int, clip_s: float, rate_hz: int) -> Clip:
     """Resample one segment and pad it to the exact clip length."""
     valid_s = len(samples) / rate
-    mono = _resample(samples, rate, rate_hz)
+    mono = resample(samples, rate, rate_hz)
     length = round(clip_s * rate_hz)
     padded = np.zeros(length, dtype=np.float32)
     padded[: min(length, len(mono))] = mono[:length]
@@ -179,7 +179,8 @@ def _seek(file: soundfile.SoundFile, frame: int) -> None:
         ) from e
 
 
-def _resample(samples: Sound, rate: int, rate_hz: int) -> Sound:
+def resample(samples: Sound, rate: int, rate_hz: int) -> Sound:
+    """Float32 [T] at `rate` Hz -> [T'] at `rate_hz`."""
     if rate == rate_hz or not len(samples):
         return samples
     if samples.min() == samples.max():

@@ -12,7 +12,7 @@ from birdmml.corrupt import KINDS, Corruption, parse
 from birdmml.errors import EvalsetError, ResultError, UsageError
 from birdmml.schema import Card
 from birdmml.suites._material import Material, Request, Scored, Scorer, Subject, place, scored
-from birdmml.suites.zero_shot import METRICS, TASKS
+from birdmml.suites.zero_shot import TASKS
 
 CARD = Card(
     summary="accuracy of A, V and A+V with noise on the sound or on the picture, beside the clean one",
@@ -21,6 +21,7 @@ CARD = Card(
     "All other kinds: this project's own extension",
     url="https://arxiv.org/abs/2511.21331",
 )
+METRICS = ("accuracy",)
 CLEAN = "clean"
 BETWEEN = " | "
 WHERE = {"image": "added after the resize", "audio": "added before the log-mel, over what it reads"}

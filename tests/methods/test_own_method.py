@@ -52,7 +52,7 @@ def test_the_guides_example_trains_scores_and_loads_again(
     assert found["settings"]["method_file"] == {"path": "my_method.py", "sha256": digest}
     folder = Path(found["folder"])
     assert folder.name.startswith("my-method-tiny-demo-")
-    assert len({f.task for f in verify(folder).figures}) == 9 + 3
+    assert len({f.task for f in verify(folder).figures}) == 9 + 9 + 3
     checkpoint = next((folder.parent / "models").iterdir()) / "seed-0"
     meta = json.loads((checkpoint / META).read_text())
     assert meta["method_file"] == {"path": "code/my_method.py", "sha256": digest}

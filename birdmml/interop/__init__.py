@@ -1,0 +1,1 @@
+"""Where birdmml meets other benchmarks: MTEB."""
