@@ -108,7 +108,6 @@ def test_mteb_and_the_retrieval_suite_agree(
     mteb: Any,
     small_demo: Path,
     folder_of: Callable[[str], Path],
-    monkeypatch: pytest.MonkeyPatch,
     method: str,
 ) -> None:
     folder = folder_of(method)
