@@ -131,7 +131,7 @@ class Feed:
     def _features(self, name: str, items: Sequence[NDArray[np.float32]]) -> Tensor:
         if self.damage is not None and self.damage.corruption.modality == name:
             raise UsageError(
-                f"{self.damage.corruption.name} is done to media, and the {name} here is ready features: "
+                f"{self.damage.corruption.name} is done to media, and the {name} here is precomputed features: "
                 "choose another evaluation set"
             )
         return torch.from_numpy(np.stack(items))
