@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from birdmml import discover, settings
 from birdmml.checkpoint import Checkpoint
 from birdmml.corrupt import Corruption
 from birdmml.nn import scores
@@ -58,6 +59,12 @@ class Embedder:
         self.tokenizer, self.device = checkpoint.tokenizer, device
         self.front_end = checkpoint.preset.front_end
         self.weights_sha256 = checkpoint.weights_sha256
+        # Equal weights do not say it all: a variant may average frames, or fuse, in another way.
+        self.method = {
+            "name": discover.label(checkpoint.method),
+            "file": checkpoint.network.method_file,
+            "config": settings.to_dict(checkpoint.config),
+        }
 
     @torch.inference_mode()
     def rows(

@@ -16,6 +16,8 @@ from birdmml import files, provenance
 from birdmml.embed import Embeddings
 
 PRESENT = "present."
+# A file is the SHA-256 of a Parquet file in hex, and that file: what is read back is what was written, or nothing.
+DIGEST_BYTES = 64
 
 
 class Shelf:
@@ -57,7 +59,7 @@ def default_folder() -> Path | None:
 
 def _path(folder: Path, key: Mapping[str, Any]) -> Path:
     name = files.digest(key)
-    return folder / name[:2] / f"{name}.parquet"
+    return folder / name[:2] / f"{name}.embeddings"
 
 
 def _write(path: Path, key: Mapping[str, Any], found: Embeddings) -> None:
@@ -67,9 +69,12 @@ def _write(path: Path, key: Mapping[str, Any], found: Embeddings) -> None:
         flat = pa.array(np.ascontiguousarray(value, dtype=np.float32).ravel())
         columns[name] = pa.FixedSizeListArray.from_arrays(flat, value.shape[1])
     table = pa.table(columns).replace_schema_metadata({"birdmml": files.canonical_json(key)})
+    whole = pa.BufferOutputStream()
+    pq.write_table(table, whole, compression="none", use_dictionary=False)
+    data = whole.getvalue().to_pybytes()
     try:
         with files.atomic_write(path) as f:
-            pq.write_table(table, f, compression="none", use_dictionary=False)
+            f.write(files.sha256_bytes(data).encode() + data)
     except OSError:
         pass  # A cache that cannot be written costs time, not results.
 
@@ -78,10 +83,14 @@ def _read(path: Path, key: Mapping[str, Any]) -> Embeddings | None:
     if not path.is_file():
         return None
     try:
-        table = pq.read_table(path, memory_map=True)
-        told = json.loads((table.schema.metadata or {}).get(b"birdmml", b"null"))
-    except (OSError, ValueError, pa.ArrowException):
+        whole = path.read_bytes()
+    except OSError:
         return None
+    data = whole[DIGEST_BYTES:]
+    if whole[:DIGEST_BYTES] != files.sha256_bytes(data).encode():
+        return None
+    table = pq.read_table(pa.BufferReader(data))
+    told = json.loads((table.schema.metadata or {}).get(b"birdmml", b"null"))
     if told != json.loads(files.canonical_json(key)):
         return None
     arrays, present = {}, {}

@@ -91,10 +91,11 @@ def rows_of(built: Data, split: str, limit: int | None = None) -> RowSource:
 class Embeds(Protocol):
     """What embeds: a checkpoint (`embed.Embedder`), or functions of the user's own (`own_model.OwnEmbedder`).
 
-    `weights_sha256` and the dataclass `front_end` stand for everything that decides its vectors.
+    `weights_sha256`, `method` and the dataclass `front_end` stand for everything that decides its vectors.
     """
 
     weights_sha256: str
+    method: Mapping[str, Any]
     front_end: Any
     device: torch.device
 
@@ -164,6 +165,7 @@ def material(
     """
     key = {
         "weights": embedder.weights_sha256,
+        "method": embedder.method,
         "front_end": settings.to_dict(embedder.front_end),
         # Devices differ in the last digits, and what is compared with the clean must be made alike.
         "device": embedder.device.type,
