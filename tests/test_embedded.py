@@ -53,7 +53,7 @@ def test_a_flipped_bit_is_found_wherever_it_lies(tmp_path: Path) -> None:
     for at in range(0, len(whole), 7):
         path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
         found = Shelf(tmp_path).get(KEY, lambda: made(2.0))
-        assert same(found, made(1.0)) or same(found, made(2.0)), at
+        assert same(found, made(2.0)), at
     path.write_bytes(whole[:100])
     assert same(Shelf(tmp_path).get(KEY, lambda: made(2.0)), made(2.0))
 
