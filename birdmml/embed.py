@@ -60,7 +60,7 @@ class Embedder:
         self.front_end = checkpoint.preset.front_end
         self.weights_sha256 = checkpoint.weights_sha256
         # Equal weights do not say it all: a variant may average frames, or fuse, in another way.
-        self.method = {
+        self.method: Mapping[str, Any] = {
             "name": discover.label(checkpoint.method),
             "file": checkpoint.network.method_file,
             "config": settings.to_dict(checkpoint.config),

@@ -146,7 +146,7 @@ class OwnEmbedder:
             for name, function in FUNCTIONS.items()
             if hasattr(module, function)
         }
-        self.method: dict[str, Any] = {}
+        self.method: Mapping[str, Any] = {}
         self.device = torch.device("cpu")  # Where its functions work is their own affair.
         self.weights_sha256, self.front_end = _origin(module)["sha256"], FrontEnd()
 

@@ -10,12 +10,11 @@ from pathlib import Path
 from statistics import mean
 from typing import Literal
 
-from birdmml import shipped
+from birdmml import discover, shipped
 
 Mark = Literal["", "slip", "ambiguous", "unconfirmed"]
 MARKS: tuple[Mark, ...] = ("slip", "ambiguous", "unconfirmed")
 COLUMNS = ("suite", "evalset", "task", "method", "metric", "condition", "value", "unit", "note", "source")
-ALIASES = {"ve100": "vb100"}
 # Half a unit of the last digit, once for the parts and once for their mean; XOR's figure was read to +-0.005.
 ROUNDING, READING = 0.1 + 1e-9, 0.005 + 1e-9
 
@@ -145,7 +144,7 @@ def _no_shares(rows: Sequence[Reported]) -> Iterator[Slip]:
 
 def _key(name: str) -> str:
     key = name.strip().casefold().replace("-", "_")
-    return ALIASES.get(key, key)
+    return discover.ALIASES["evaluation set"].get(key, key)
 
 
 @cache

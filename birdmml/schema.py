@@ -18,6 +18,11 @@ RESULT_SCHEMA_VERSION = 1
 PLAIN_METRICS = ("median rank", "effective rank")
 
 
+def shown(metric: str, value: float, unit: str = "") -> str:
+    """A figure's value in words: percent with one decimal (and `unit`, " %"), or the plain number."""
+    return f"{value:.1f}" if metric in PLAIN_METRICS else f"{100 * value:.1f}{unit}"
+
+
 @dataclass(frozen=True)
 class Card:
     """Where a source, evaluation set, method or suite comes from; every plug-in file carries one as CARD."""

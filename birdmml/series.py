@@ -29,26 +29,30 @@ def run_all(
     again: bool = False,
     quiet: bool = False,
     told: Callable[[Ended], object] = lambda ended: None,
+    read: Callable[[Path], Result] = results.read_result,
 ) -> tuple[Ended, ...]:
-    """Carry out each plan below `out`, and call `told` as each ends. `again` repeats what is there already."""
+    """Carry out each plan below `out`, and call `told` as each ends. `again` repeats what is there already.
+
+    `read` gives the result of a folder, or raises ResultError where it is not to be believed: then it is made again.
+    """
     found = []
     for plan in plans:
-        ended = None if again else known(plan, out)
+        ended = None if again else known(plan, out, read)
         ended = ended or _carried_out(plan, out, quiet)
         told(ended)
         found.append(ended)
     return tuple(found)
 
 
-def known(plan: Plan, out: Path) -> Ended | None:
+def known(plan: Plan, out: Path, read: Callable[[Path], Result] = results.read_result) -> Ended | None:
     """The finished result of exactly this plan, made by exactly this code, or None."""
     folder = out / plan.name
     if not (folder / results.FILE).is_file():
         return None
     try:
-        result = results.read_result(folder)
+        result = read(folder)
     except ResultError:
-        return None  # Damaged: made again, and replaced.
+        return None  # Damaged or altered: made again, and replaced.
     same = result.provenance.get("code_digest") == provenance.code_digest()
     return Ended(discover.label(plan.method), folder, result, known=True) if same else None
 

@@ -12,15 +12,14 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from birdmml import outcomes, paper
+from birdmml import compare, outcomes, paper
 from birdmml.errors import ResultError
-from birdmml.metrics import outcome
+from birdmml.metrics import BOOTSTRAP_SAMPLES, outcome
 from birdmml.outcomes import Predictions
-from birdmml.schema import PLAIN_METRICS, Figure, Result
+from birdmml.schema import PLAIN_METRICS, Figure, Result, shown
 
 HEADLINE = {"zero-shot": "accuracy", "retrieval": "recall@10"}
 # The paper scores every video of these, those of the training split too.
@@ -56,13 +55,13 @@ class Cell:
 
 @dataclass(frozen=True)
 class Standings:
-    """`cells` by place and method, in the order in which they came."""
+    """`cells` by place and method, in the order in which they came; `notes` say which columns were not compared."""
 
     methods: tuple[str, ...]
     seeds: Mapping[str, int]
     cells: Mapping[Place, Mapping[str, Cell]]
     demo: bool = False
-    compared: bool = True
+    notes: tuple[str, ...] = ()
 
 
 def standings(done: Sequence[tuple[Result, Path]]) -> Standings:
@@ -75,12 +74,17 @@ def standings(done: Sequence[tuple[Result, Path]]) -> Standings:
         for figure in _headline(result):
             place = figure.suite, figure.evalset, figure.task, figure.metric
             places.setdefault(place, {})[name] = Cell(figure, False, *_reported(figure, result.method))
-    compare = _compare_module()
+    notes = []
     for place, cells in places.items():
-        if compare is not None and (best := _best(compare, place, cells, where)):
+        try:
+            best = _best(place, cells, where)
+        except ResultError as e:
+            best = ""
+            notes.append(f"{' '.join(place)}: not compared, {e}")
+        if best:
             cells[best] = Cell(cells[best].figure, True, cells[best].reported, cells[best].mark)
     seeds = {label(result): len(result.seeds) for result, _ in done}
-    return Standings(tuple(where), seeds, places, any(r.demo for r, _ in done), compare is not None)
+    return Standings(tuple(where), seeds, places, any(r.demo for r, _ in done), tuple(notes))
 
 
 def label(result: Result) -> str:
@@ -161,16 +165,11 @@ def _reported(figure: Figure, method: str) -> tuple[float | None, str]:
     return None, ""
 
 
-def _compare_module() -> Any:
-    try:
-        from birdmml import compare  # type: ignore[attr-defined,unused-ignore]  # a later stage
-    except ImportError:
-        return None
-    return compare
+def _best(place: Place, cells: Mapping[str, Cell], where: Mapping[str, Path]) -> str:
+    """The method with the highest value, if it differs from each of the others; else "".
 
-
-def _best(compare: Any, place: Place, cells: Mapping[str, Cell], where: Mapping[str, Path]) -> str:
-    """The method with the highest value, if it differs from each of the others; else ""."""
+    Raises ResultError where the methods were not scored on the same items.
+    """
     metric = place[3]
     if len(cells) < 2 or metric in PLAIN_METRICS:
         return ""
@@ -184,10 +183,9 @@ def _best(compare: Any, place: Place, cells: Mapping[str, Cell], where: Mapping[
     ]
     first = next(iter(placed.values()))
     clusters = None if first.draws is None else np.unique(np.asarray(first.ids), return_inverse=True)[1]
-    try:
-        apart = compare.differs(compare.compare_all(scored, clusters))
-    except ResultError:
-        return ""  # Not the same items: nothing is best.
+    pairs = len(scored) * (len(scored) - 1) // 2
+    samples = max(BOOTSTRAP_SAMPLES, compare.fewest_samples(pairs))
+    apart = compare.differs(compare.compare_all(scored, clusters, samples))
     top = max(cells, key=lambda name: cells[name].figure.value)
     return top if len(apart[top]) == len(cells) - 1 else ""
 
@@ -208,7 +206,7 @@ def _grids(table: Standings) -> list[tuple[str, list[list[str]]]]:
         rows = [["method", *(f"{task} {metric}" for _, _, task, metric in places)]]
         rows += [[name, *(_words(table.cells[p].get(name)) for p in places)] for name in table.methods]
         chance = [next(iter(table.cells[p].values())).figure for p in places]
-        rows.append(["chance", *(_number(f, f.chance) for f in chance)])
+        rows.append(["chance", *(shown(f.metric, f.chance) for f in chance)])
         found.append((f"{suite}, {evalset}, n = {n}", rows))
     return found
 
@@ -217,19 +215,15 @@ def _words(cell: Cell | None) -> str:
     if cell is None:
         return "-"
     f = cell.figure
-    said = f"{_number(f, f.value)}{'*' if cell.best else ''} ({_number(f, f.low)}-{_number(f, f.high)})"
+    said = f"{shown(f.metric, f.value)}{'*' if cell.best else ''} ({shown(f.metric, f.low)}-{shown(f.metric, f.high)})"
     if cell.reported is None:
         return said
     mark = "!" if cell.mark == "slip" else f", {cell.mark}" if cell.mark else ""
-    return f"{said} [{_number(f, cell.reported)}{mark}]"
-
-
-def _number(figure: Figure, value: float) -> str:
-    return f"{value:.1f}" if figure.metric in PLAIN_METRICS else f"{100 * value:.1f}"
+    return f"{said} [{shown(f.metric, cell.reported)}{mark}]"
 
 
 def _legend(table: Standings) -> list[str]:
-    lines = [LEGEND if table.compared else "Percent; bootstrap 95 % interval over items."]
+    lines = [LEGEND, *table.notes]
     told = any(c.reported is not None for cells in table.cells.values() for c in cells.values())
     return [*lines, PAPER_LEGEND] if told else lines
 

@@ -18,7 +18,6 @@ from birdmml.protocols.model import DATASET
 
 KIND = "evaluation set"
 DEFAULT = Path("evalsets")
-ALIASES = {"ve100": "vb100"}  # as the ConFu poster spells it
 ARRAYS = "arrays"
 
 
@@ -30,14 +29,14 @@ def default_folder() -> Path | None:
 def canonical(name: str) -> str:
     """ "SSW-60" -> "ssw60", "VE100" -> "vb100", and "dataset" for the rows trained on; raises UnknownName."""
     key = name.strip().casefold().replace("-", "_")
-    key = ALIASES.get(key, key)
+    key = discover.ALIASES[KIND].get(key, key)
     if key == DATASET:
         return DATASET
     known = (*discover.names(KIND), DATASET)
     for candidate in (key, key.replace("_", "")):
         if candidate in known:
             return candidate
-    raise UnknownName(KIND, name, (*known, *ALIASES), hint="see `birdmml list`")
+    raise UnknownName(KIND, name, (*known, *discover.ALIASES[KIND]), hint="see `birdmml list`")
 
 
 def providers(

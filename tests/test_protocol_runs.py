@@ -16,13 +16,12 @@ import untrained
 from helpers import Ran
 from small import OPTIONS
 
-from birdmml import by_protocol, discover, paper, prepared_set, protocols, standings, wanted
+from birdmml import by_protocol, discover, prepared_set, protocols, wanted
 from birdmml.errors import EvalsetError, TrainingError, UnknownName, UsageError
 from birdmml.leaderboard.verify import verify
 from birdmml.load import Built
 from birdmml.passes import Pass, passes_of
 from birdmml.results import read_result
-from birdmml.schema import Figure, Result
 
 Cli = Callable[..., Ran]
 QUICK = [word for option in OPTIONS for word in ("--set", option)]
@@ -160,7 +159,6 @@ def test_what_contradicts_a_protocol_is_refused_by_both_names(
             ('suite = "zero-shot"\nevalset = "demo"', 'suite = "nonesuch"\nevalset = "demo"'),
             "needs suite nonesuch",
         ),
-        (("templates = [", "sweep = true\noptions.zero_shot.templates = ["), "no option sweep"),
         (('"paper"\noverrides = ["fused_weight=0.3"]', '"paper"\noverrides = ["fused=0.3"]'), "method.fused"),
     ],
     ids=str,
@@ -168,8 +166,6 @@ def test_what_contradicts_a_protocol_is_refused_by_both_names(
 def test_what_this_installation_lacks_is_named(
     own: Callable[..., Path], small_demo: Path, change: tuple[str, str], words: str
 ) -> None:
-    if "sweep" in words and hasattr(discover.load("suite", "zero_shot").Options(), "sweep"):
-        pytest.skip("the suite sweeps")
     with pytest.raises(UsageError, match=words):
         by_protocol.plans(str(own(change)), [], by_protocol.Run(small_demo))
 
@@ -315,9 +311,8 @@ def test_a_prepared_film_too_short_for_a_frame_is_left_out(
 
 
 def test_a_real_prepared_set_is_read(small_demo: Path, tmp_path: Path) -> None:
-    pytest.importorskip("birdmml.prepared")
-    run = pytest.importorskip("birdmml.prepare.run")
     from birdmml.own_model import OwnEmbedder
+    from birdmml.prepare import run
     from birdmml.suites._material import Request
 
     module = discover.load("evaluation set", "ssw60")
@@ -362,6 +357,14 @@ def test_many_methods_give_one_table_and_are_not_done_twice(
     stamps = {p: p.stat().st_mtime_ns for p in tmp_path.glob("*/result.json")}
     assert cli(*words).out.count("there already") == 2
     assert {p: p.stat().st_mtime_ns for p in stamps} == stamps
+    (changed,) = tmp_path.glob("confu-*/result.json")
+    altered = json.loads(changed.read_text())
+    altered["figures"][0]["value"] = 1.0
+    changed.write_text(json.dumps(altered))
+    # What does not follow from its items any more is made again, and never shown.
+    ran = cli(*words)
+    assert (ran.out.count("there already"), ran.out.count("confu: done in")) == (1, 1)
+    assert json.loads(changed.read_text())["figures"][0]["value"] != 1.0
     monkeypatch.setattr("birdmml.series.provenance.code_digest", lambda: "another")
     assert cli(*words).out.count("done in") == 2
     assert cli(*words, "--again").out.count("there already") == 0
@@ -386,65 +389,3 @@ def test_a_method_that_fails_stops_no_other(
     assert "siglip: done" in ran.out
     assert "2 of 3 methods failed: confu: diverged at step 3; gram: ZeroDivisionError: x" in ran.err
     assert "siglip" in (tmp_path / "table.csv").read_text()
-
-
-def result_of(method: str, *figures: Figure) -> Result:
-    return Result(1, False, method, "tiny", (0,), {"method": {"variant": "reference"}}, {}, {}, figures)
-
-
-def test_the_papers_values_stand_beside_with_its_slips_marked() -> None:
-    def figure(evalset: str, task: str) -> Figure:
-        return Figure("zero-shot", evalset, task, "accuracy", 0.5, 0.4, 0.6, 10, 0.1)
-
-    (row,) = (r for r in paper.reported("zero-shot", "ssw60", "clip") if r.task == "A")
-    told = [figure("ssw60-videos-all", "A"), figure("ssw60-videos", "A"), figure("test-split", "A")]
-    table = standings.standings([(result_of("clip", *told), Path("nowhere"))])
-    cells = {place[1]: next(iter(cells.values())) for place, cells in table.cells.items()}
-    assert cells["ssw60-videos-all"].reported == row.share
-    assert cells["ssw60-videos"].reported is None
-    assert cells["test-split"].reported is None
-    assert f"[{row.value:.1f}]" in standings.text(table)
-    assert "clip (reference)" in standings.markdown(table)
-    slips = [s.row for s in paper.slips() if (s.row.suite, s.row.condition) == ("zero-shot", "")]
-    for slip in slips:
-        found = standings.standings(
-            [(result_of(slip.method, figure(f"{slip.evalset}-videos-all", slip.task)), Path("nowhere"))]
-        )
-        assert "!]" in standings.text(found)
-
-
-def test_noise_stands_beside_the_papers_and_single_frames_do_not_fill_the_table() -> None:
-    def figure(suite: str, task: str) -> Figure:
-        return Figure(suite, "ssw60-videos-all", task, "accuracy", 0.5, 0.4, 0.6, 10, 0.1)
-
-    tasks = {"V | audio gaussian 10 dB": 0.690, "V | image gaussian 15 dB": 0.132, "V | image jpeg 10": None}
-    told = [*(figure("noise", task) for task in tasks), figure("zero-shot", "V at 0.5 s")]
-    table = standings.standings([(result_of("tri_clip", *told), Path("nowhere"))])
-    found = {place[2]: next(iter(cells.values())).reported for place, cells in table.cells.items()}
-    assert found == {task: None if value is None else pytest.approx(value) for task, value in tasks.items()}
-
-
-def test_best_is_marked_only_where_it_differs_from_every_other(tmp_path: Path) -> None:
-    pytest.importorskip("birdmml.compare")
-    from birdmml.record import record
-    from birdmml.suites._material import Scored
-
-    def made(name: str, right: int) -> tuple[Result, Path]:
-        ids = tuple(f"i{i}" for i in range(200))
-        beaten = np.where(np.arange(200) < right, 0, 1)
-        said = tuple("a" if b == 0 else "b" for b in beaten)
-        one = Scored(
-            "V", "image", ("accuracy",), 2, ids, ("a",) * 200, said, beaten, np.zeros(200, dtype=np.int64)
-        )
-        head = Result(1, False, name, "tiny", (0,), {}, {}, {}, ())
-        return record(tmp_path / name, head, [{("zero-shot", "x"): (one,)}]), tmp_path / name
-
-    good, less, poor = made("good", 180), made("less", 178), made("poor", 100)
-
-    def stars(*done: tuple[Result, Path]) -> list[str]:
-        (cells,) = standings.standings(done).cells.values()
-        return [name for name, cell in cells.items() if cell.best]
-
-    assert stars(poor, good) == ["good"]
-    assert stars(good, less, poor) == []
-    assert stars(good) == []

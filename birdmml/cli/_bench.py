@@ -95,12 +95,13 @@ def one(plan: Plan, out: Path, every_metric: bool, as_json: bool) -> None:
 def several(plans: Sequence[Plan], out: Path, again: bool, as_json: bool) -> None:
     """Carry out plan after plan, a line each, then one table of all; exit 1 where one failed."""
     from birdmml import series, standings
+    from birdmml.leaderboard.verify import verify
 
     if not as_json:
         typer.echo("\n".join(dict.fromkeys(line for plan in plans for line in _result.banner(plan))))
     with told(out):
         ended = series.run_all(
-            plans, out, again, as_json, lambda e: None if as_json else typer.echo(_line(e))
+            plans, out, again, as_json, lambda e: None if as_json else typer.echo(_line(e)), verify
         )
         done = [(e.result, e.folder) for e in ended if e.result is not None]
         if done:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from birdmml.schema import PLAIN_METRICS
+from birdmml.schema import shown
 
 if TYPE_CHECKING:
     from birdmml.plans import Plan
@@ -102,7 +102,7 @@ def _row(figure: Figure, ceilings: bool, spread: bool) -> list[str]:
     def number(value: float | None) -> str:
         if value is None:
             return "-"
-        return f"{value:.1f}" if figure.metric in PLAIN_METRICS else f"{100 * value:.1f} %"
+        return shown(figure.metric, value, " %")
 
     cells = [figure.task, figure.metric, number(figure.value)]
     cells += [number(figure.sd)] if spread else []

@@ -16,7 +16,7 @@ from birdmml import __version__, discover, settings
 from birdmml.build.report_text import markdown, printable, templates
 from birdmml.checkpoint import Checkpoint
 from birdmml.hub.compare import Scored, flat
-from birdmml.schema import PLAIN_METRICS, UNKNOWN_LICENSE, Figure, Result
+from birdmml.schema import UNKNOWN_LICENSE, Figure, Result, shown
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult
@@ -209,7 +209,7 @@ def _line(text: str) -> str:
 def _number(value: float | None, metric: str) -> str:
     if value is None:
         return "-"
-    return f"{value:.1f}" if metric in PLAIN_METRICS else f"{100 * value:.1f} %"
+    return shown(metric, value, " %")
 
 
 @cache

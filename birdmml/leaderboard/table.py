@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from birdmml.errors import ResultError
 from birdmml.leaderboard.verify import verify
 from birdmml.results import FILE
-from birdmml.schema import PLAIN_METRICS, Figure, Result
+from birdmml.schema import Figure, Result, shown
+from birdmml.standings import label
 
 HEADLINE = {
     "zero-shot": ("accuracy",),
@@ -81,32 +82,22 @@ def _table(results: Sequence[Result], suite: str, evalset: str, dataset: str) ->
     head = ["method", "preset", "seeds", *(f"{task} {metric}" for task, metric in known)]
     lines = [f"## {suite}, {evalset} of {dataset}", "", _line(head), _line(["---"] * len(head))]
     lines += [_line(_row(r, [figures.get(key) for key in known])) for r, figures in rows]
-    lines.append(_line(["chance", "", "", *(_number(f, f.chance) for f in known.values())]))
+    lines.append(_line(["chance", "", "", *(shown(f.metric, f.chance) for f in known.values())]))
     return [*lines, ""]
 
 
 def _row(result: Result, figures: Sequence[Figure | None]) -> list[str]:
     marks = " **demo**" if result.demo else ""
     marks += " **limited**" if result.settings.get("limit") else ""
-    return [_name(result) + marks, result.preset, str(len(result.seeds)), *map(_cell, figures)]
-
-
-def _name(result: Result) -> str:
-    """The method, with its variant unless that is the paper's."""
-    method = result.settings.get("method")
-    variant = method.get("variant", "paper") if isinstance(method, Mapping) else "paper"
-    return result.method if variant == "paper" else f"{result.method} ({variant})"
+    return [label(result) + marks, result.preset, str(len(result.seeds)), *map(_cell, figures)]
 
 
 def _cell(figure: Figure | None) -> str:
     if figure is None:
         return "-"
-    spread = "" if figure.sd is None else f" ± {_number(figure, figure.sd)}"
-    return f"{_number(figure, figure.value)}{spread} ({_number(figure, figure.low)}-{_number(figure, figure.high)})"
-
-
-def _number(figure: Figure, value: float) -> str:
-    return f"{value:.1f}" if figure.metric in PLAIN_METRICS else f"{100 * value:.1f}"
+    value, low, high = (shown(figure.metric, v) for v in (figure.value, figure.low, figure.high))
+    spread = "" if figure.sd is None else f" ± {shown(figure.metric, figure.sd)}"
+    return f"{value}{spread} ({low}-{high})"
 
 
 def _line(cells: Sequence[str]) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
+from probes import FILMS, NAMES, NOTHING, ROWS, material, unit
 from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
 
@@ -24,36 +24,8 @@ from birdmml.protocols import load
 from birdmml.schema import Figure, Result
 from birdmml.settings import to_dict
 from birdmml.suites import few_shot, linear_probe
-from birdmml.suites._material import Material, Scored, Scorer, Subject
+from birdmml.suites._material import Material, Scored, Subject
 from birdmml.suites._probe import SIDE_BY_SIDE, fit
-
-NAMES = ("wren", "robin", "rook", "crow")
-FILMS = Subject("demo", "demo-videos", "videos", ("test", "all"), ("image", "audio"), 4)
-ROWS = Subject("dataset", "{split}-split", "rows", ("train", "validation", "test"), ("image", "audio"), 4)
-NOTHING = Scorer(lambda *_: np.zeros((0, 0)), ())
-
-
-def unit(x: NDArray[Any]) -> NDArray[np.float32]:
-    return np.asarray(x / np.linalg.norm(x, axis=1, keepdims=True), dtype=np.float32)
-
-
-def material(
-    counts: tuple[int, ...] = (12, 12, 12, 12),
-    spread: float = 0.6,
-    seed: int = 0,
-    prefix: str = "i",
-    **more: Any,
-) -> Material:
-    """Items round one centre a class, the same centres for every seed; `spread` inf: no class tells."""
-    generator = np.random.default_rng(seed)
-    labels = np.repeat(np.arange(len(counts)), counts)
-    centres = np.random.default_rng(99).normal(size=(2, len(counts), 8))
-    noise = generator.normal(size=(2, len(labels), 8))
-    told = noise if np.isinf(spread) else centres[:, labels] + spread * noise
-    arrays = {"image": unit(told[0]), "audio": unit(told[1])}
-    present = {name: np.ones(len(labels), dtype=bool) for name in arrays}
-    ids = tuple(f"{prefix}{n}" for n in range(len(labels)))
-    return Material("set", ids, arrays | more, present, labels, NAMES[: len(counts)])
 
 
 def run(*found: Material, **options: Any) -> dict[str, Scored]:
@@ -328,58 +300,6 @@ def test_the_frozen_protocol_is_what_the_suite_does_by_default() -> None:
         stated = to_dict(asked.options.few_shot)
         mine = to_dict(few_shot.Options())
         assert {name: mine[name] for name in stated} == stated
-
-
-# The full probe.
-
-
-def full(*found: Material, **options: Any) -> dict[str, Scored]:
-    return {t.task: t for t in linear_probe.score(found, NOTHING, linear_probe.Options(**options))}
-
-
-def test_a_linear_probe_takes_the_c_that_is_best_on_the_validation_split() -> None:
-    test, train, check = (
-        material((9, 20, 31, 15), 1.5, seed, p) for seed, p in ((0, "a"), (1, "b"), (2, "c"))
-    )
-    grid = (10.0, 0.001, 0.1)
-    right = {}
-    for c in sorted(grid):
-        known = LogisticRegression(C=c, tol=1e-10, max_iter=10_000)
-        known.fit(train.arrays["image"].astype(float), train.labels)
-        right[c] = known.score(check.arrays["image"], check.labels), known
-    best = max(right, key=lambda c: (right[c][0], -c))
-    found = full(test, train, check, grid=grid)["V"]
-    assert f"C = {best:g} chosen on the validation split (75 items)" in found.note
-    expected = right[best][1].predict(test.arrays["image"].astype(float))
-    assert [NAMES.index(name) for name in found.predictions] == expected.tolist()
-    assert found.ids == test.ids
-    assert found.draws is None
-    assert full(test, train, check, grid=grid[::-1])["V"].predictions == found.predictions
-
-
-def test_without_a_validation_split_a_tenth_of_train_chooses_and_all_of_it_teaches() -> None:
-    test, train = material((9, 9, 9, 9), 1.0), material((20, 20, 20, 20), 1.0, 1, "t")
-    found = full(test, train, grid=(3.0,))["A"]
-    assert "a tenth of the training items (8)" in found.note
-    known = LogisticRegression(C=3.0, tol=1e-10, max_iter=10_000).fit(train.arrays["audio"], train.labels)
-    assert [NAMES.index(n) for n in found.predictions] == known.predict(test.arrays["audio"]).tolist()
-
-
-def test_test_items_of_a_class_without_training_items_are_left_out_and_counted() -> None:
-    found = full(material((5, 5, 5, 5)), material((9, 0, 9, 9), seed=1))["V"]
-    assert (found.candidates, len(found.ids)) == (3, 15)
-    assert "5 items of classes without a training item" in found.note
-    assert "robin" not in {*found.targets, *found.predictions}
-    with pytest.raises(EvalsetError, match="1 classes to learn"):
-        full(material((5, 5)), material((9, 0), seed=1))
-
-
-def test_a_linear_probe_asks_for_train_and_leaves_sets_that_have_none() -> None:
-    options = linear_probe.Options()
-    assert [r.split for r in linear_probe.requests(ROWS, options)] == ["test", "train", "validation"]
-    assert linear_probe.requests(FILMS, options) == ()
-    two = Subject("ssw60", "ssw60-videos", "videos", ("train", "test"), ("image", "audio"), 60)
-    assert [r.split for r in linear_probe.requests(two, options)] == ["test", "train"]
 
 
 # The picture.

@@ -1,0 +1,89 @@
+"""Several results as one table: the paper's values beside, best only where it differs from every other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from birdmml import paper, standings
+from birdmml.record import record
+from birdmml.schema import Figure, Result
+from birdmml.suites._material import Scored
+
+
+def result_of(method: str, *figures: Figure) -> Result:
+    return Result(1, False, method, "tiny", (0,), {"method": {"variant": "reference"}}, {}, {}, figures)
+
+
+def test_the_papers_values_stand_beside_with_its_slips_marked() -> None:
+    def figure(evalset: str, task: str) -> Figure:
+        return Figure("zero-shot", evalset, task, "accuracy", 0.5, 0.4, 0.6, 10, 0.1)
+
+    (row,) = (r for r in paper.reported("zero-shot", "ssw60", "clip") if r.task == "A")
+    told = [figure("ssw60-videos-all", "A"), figure("ssw60-videos", "A"), figure("test-split", "A")]
+    table = standings.standings([(result_of("clip", *told), Path("nowhere"))])
+    cells = {place[1]: next(iter(cells.values())) for place, cells in table.cells.items()}
+    assert cells["ssw60-videos-all"].reported == row.share
+    assert cells["ssw60-videos"].reported is None
+    assert cells["test-split"].reported is None
+    assert f"[{row.value:.1f}]" in standings.text(table)
+    assert "clip (reference)" in standings.markdown(table)
+    slips = [s.row for s in paper.slips() if (s.row.suite, s.row.condition) == ("zero-shot", "")]
+    for slip in slips:
+        found = standings.standings(
+            [(result_of(slip.method, figure(f"{slip.evalset}-videos-all", slip.task)), Path("nowhere"))]
+        )
+        assert "!]" in standings.text(found)
+
+
+def test_noise_stands_beside_the_papers_and_single_frames_do_not_fill_the_table() -> None:
+    def figure(suite: str, task: str) -> Figure:
+        return Figure(suite, "ssw60-videos-all", task, "accuracy", 0.5, 0.4, 0.6, 10, 0.1)
+
+    tasks = {"V | audio gaussian 10 dB": 0.690, "V | image gaussian 15 dB": 0.132, "V | image jpeg 10": None}
+    told = [*(figure("noise", task) for task in tasks), figure("zero-shot", "V at 0.5 s")]
+    table = standings.standings([(result_of("tri_clip", *told), Path("nowhere"))])
+    found = {place[2]: next(iter(cells.values())).reported for place, cells in table.cells.items()}
+    assert found == {task: None if value is None else pytest.approx(value) for task, value in tasks.items()}
+
+
+def scored_of(folder: Path, name: str, right: int, prefix: str = "i") -> tuple[Result, Path]:
+    ids = tuple(f"{prefix}{i}" for i in range(200))
+    beaten = np.where(np.arange(200) < right, 0, 1)
+    said = tuple("a" if b == 0 else "b" for b in beaten)
+    one = Scored(
+        "V", "image", ("accuracy",), 2, ids, ("a",) * 200, said, beaten, np.zeros(200, dtype=np.int64)
+    )
+    head = Result(1, False, name, "tiny", (0,), {}, {}, {}, ())
+    return record(folder / name, head, [{("zero-shot", "x"): (one,)}]), folder / name
+
+
+def test_best_is_marked_only_where_it_differs_from_every_other(tmp_path: Path) -> None:
+    def made(name: str, right: int) -> tuple[Result, Path]:
+        return scored_of(tmp_path, name, right)
+
+    good, less, poor = made("good", 180), made("less", 178), made("poor", 100)
+
+    def stars(*done: tuple[Result, Path]) -> list[str]:
+        (cells,) = standings.standings(done).cells.values()
+        return [name for name, cell in cells.items() if cell.best]
+
+    assert stars(poor, good) == ["good"]
+    assert stars(good, less, poor) == []
+    assert stars(good) == []
+    # Twelve methods make 66 pairs, which need more samples than two methods do.
+    many = [made(f"poor{n}", 100) for n in range(11)]
+    assert stars(good, *many) == ["good"]
+
+
+def test_methods_on_other_items_are_not_compared_and_the_table_says_so(tmp_path: Path) -> None:
+    done = [scored_of(tmp_path, "one", 180), scored_of(tmp_path, "two", 100, prefix="j")]
+    table = standings.standings(done)
+    (cells,) = table.cells.values()
+    assert not any(cell.best for cell in cells.values())
+    (note,) = table.notes
+    assert "zero-shot x V accuracy: not compared" in note
+    assert note in standings.text(table)
+    assert note in standings.markdown(table)
