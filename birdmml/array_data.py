@@ -19,11 +19,12 @@ from numpy.typing import NDArray
 from birdmml import discover, settings
 from birdmml.arrays import SPLITS, Field
 from birdmml.arrays import Rows as Samples
-from birdmml.arrayset import ArraySet, read_manifest
+from birdmml.arrayset import ArraySet
 from birdmml.errors import EvalsetError, UsageError
 from birdmml.load import Built
 from birdmml.nn.presets import Preset
 from birdmml.nn.read import RowSource
+from birdmml.prepared import is_prepared
 from birdmml.schema import MODALITIES
 
 KIND = "evaluation set"
@@ -195,7 +196,7 @@ class SampleRows:
 
 def opened(path: Path) -> Built | ArrayData:
     """What lies in a folder: a built dataset, or a prepared set of arrays. Raises DatasetError or EvalsetError."""
-    return ArrayData.open(path) if _is_evalset(path) else Built.open(path)
+    return ArrayData.open(path) if is_prepared(path.expanduser()) else Built.open(path)
 
 
 def fitted(sizes: Preset, data: Data) -> Preset:
@@ -221,10 +222,3 @@ def _is_known(modality: str, f: Field) -> bool:
     if f.steps or modality == TEXT:
         return f.steps and len(f.shape) == 2
     return len(f.shape) == 2 and (modality == AUDIO or f.shape[0] == f.shape[1])
-
-
-def _is_evalset(path: Path) -> bool:
-    try:
-        return bool(read_manifest(path.expanduser()))
-    except EvalsetError:
-        return False

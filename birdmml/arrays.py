@@ -17,7 +17,6 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from birdmml import files
 from birdmml.errors import EvalsetError
 
 KIND = "arrays"
@@ -185,15 +184,6 @@ def joined(parts: Iterator[Rows], total: int) -> Rows:
         {name: v for (kind, name), v in out.items() if kind == "array"},
         {name: v for (kind, name), v in out.items() if kind == "length"},
     )
-
-
-def digest(class_names: Sequence[str], settings: Mapping[str, Any], collections: Mapping[str, Any]) -> str:
-    """Hex SHA-256 that is equal for equal sets: classes, settings, and the hash of every shard."""
-    shards = {
-        name: {split: [s["sha256"] for s in about["shards"]] for split, about in c["splits"].items()}
-        for name, c in collections.items()
-    }
-    return files.digest({"classes": list(class_names), "settings": dict(settings), "shards": shards})
 
 
 def _length(f: Field) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,8 +15,8 @@ from numpy.typing import NDArray
 
 from birdmml import arrays, files
 from birdmml.errors import EvalsetError, UsageError
+from birdmml.prepared import digest, read_manifest
 
-SCHEMA_VERSION = 1
 BLOCK_ROWS = 1024
 
 
@@ -156,7 +155,7 @@ class ArraySet:
                 raise EvalsetError(
                     f"{self.root}: ids of {split} repeat, or are not as many as promised: {self._again}"
                 )
-        expected = arrays.digest(self.class_names, self.manifest["settings"], self.manifest["collections"])
+        expected = digest(self.class_names, self.manifest["settings"], self.manifest["collections"])
         if expected != self.digest:
             raise EvalsetError(f"{self.root}: the manifest's digest is not that of its shards: {self._again}")
 
@@ -215,26 +214,6 @@ class ArraySet:
                 if missing := set(names) - set(parts[-1].column_names):
                     raise EvalsetError(f"{self._path(about)} has no column {min(missing)}: {self._again}")
         return pa.concat_tables(parts)
-
-
-def read_manifest(root: Path) -> dict[str, Any]:
-    """The manifest of a prepared evaluation set of any kind; raises EvalsetError with the next step."""
-    path = root / "manifest.json"
-    try:
-        found = json.loads(path.read_bytes())
-    except FileNotFoundError as e:
-        raise EvalsetError(
-            f"{root} has no manifest.json, so it is no prepared evaluation set: make one with `birdmml prepare`"
-        ) from e
-    except (OSError, ValueError, RecursionError) as e:
-        raise EvalsetError(f"{path} cannot be read ({_line(e)}): prepare the set again") from e
-    if not isinstance(found, dict) or found.get("kind") != "evaluation set":
-        raise EvalsetError(f"{path} is not that of an evaluation set: make one with `birdmml prepare`")
-    if (version := found.get("schema_version")) != SCHEMA_VERSION:
-        raise EvalsetError(
-            f"{path} has schema version {version}, this birdmml reads {SCHEMA_VERSION}: prepare the set again"
-        )
-    return found
 
 
 def _check(opened: ArraySet) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -100,7 +100,7 @@ class Prepared:
     def open(cls, path: Path | str) -> Prepared:
         """Open a folder that `birdmml prepare` has written; raises EvalsetError with the next step if it is none."""
         root = Path(path).expanduser().resolve()
-        return cls(root, _manifest(root))
+        return cls(root, read_manifest(root))
 
     @property
     def name(self) -> str:
@@ -156,19 +156,19 @@ class Prepared:
         return dict(collections[name])
 
 
-def digest(classes: list[str], settings: Mapping[str, Any], collections: Mapping[str, Any]) -> str:
+def digest(classes: Sequence[str], settings: Mapping[str, Any], collections: Mapping[str, Any]) -> str:
     """The digest of a set: over its class names, its settings and the hashes of its shards."""
     shards = {
         name: {split: [s["sha256"] for s in told["shards"]] for split, told in value["splits"].items()}
         for name, value in collections.items()
     }
-    return files.digest({"classes": classes, "settings": settings, "shards": shards})
+    return files.digest({"classes": list(classes), "settings": dict(settings), "shards": shards})
 
 
 def is_prepared(folder: Path) -> bool:
     """Whether a folder holds a finished evaluation set."""
     try:
-        _manifest(folder)
+        read_manifest(folder)
     except EvalsetError:
         return False
     return True
@@ -208,7 +208,8 @@ def _shard_problems(root: Path, shard: Mapping[str, Any]) -> list[str]:
     return [] if rows == shard["rows"] else [f"{name}: {rows} rows, the manifest says {shard['rows']}"]
 
 
-def _manifest(root: Path) -> dict[str, Any]:
+def read_manifest(root: Path) -> dict[str, Any]:
+    """The manifest of a prepared set of any kind; raises EvalsetError with the next step."""
     again = "run `birdmml prepare NAME --from PATH --out DIR`; see `birdmml list` for the names"
     if not root.is_dir():
         raise EvalsetError(f"no evaluation set at {root}: {again}")
@@ -219,8 +220,10 @@ def _manifest(root: Path) -> dict[str, Any]:
         raise EvalsetError(f"{root} has no {MANIFEST}, so it is no finished evaluation set: {again}") from e
     except (OSError, ValueError, RecursionError) as e:
         raise EvalsetError(f"{path} cannot be read ({e}): prepare the set again") from e
-    if not isinstance(told, dict) or told.get("kind") != KIND or any(k not in told for k in _KEYS):
-        raise EvalsetError(f"{path} is not the manifest of an evaluation set: {again}")
+    if not isinstance(told, dict) or told.get("kind") != KIND:
+        raise EvalsetError(f"{path} is not that of an evaluation set: {again}")
+    if lacking := [k for k in _KEYS if k not in told]:
+        raise EvalsetError(f"{path} lacks {lacking[0]!r}: prepare the set again")
     if told.get("schema_version") != SCHEMA_VERSION:
         raise EvalsetError(
             f"{path} has schema version {told.get('schema_version')}, this birdmml reads {SCHEMA_VERSION}: "
@@ -237,9 +240,13 @@ def _check_shards(path: Path, told: Mapping[str, Any]) -> None:
         paths = [Path(s["path"]) for s in shards]
         sound = all(isinstance(s[k], int) for s in shards for k in ("rows", "bytes"))
     except (KeyError, TypeError, AttributeError) as e:
-        raise EvalsetError(f"{path} is damaged ({type(e).__name__}: {e}): prepare the set again") from e
-    if not sound or any(p.is_absolute() or ".." in p.parts for p in paths):
-        raise EvalsetError(f"{path} is damaged (a shard outside the folder): prepare the set again")
+        raise EvalsetError(
+            f"{path} garbles its shards ({type(e).__name__}: {e}): prepare the set again"
+        ) from e
+    if not sound:
+        raise EvalsetError(f"{path} garbles the rows or bytes of a shard: prepare the set again")
+    if outside := [str(p) for p in paths if p.is_absolute() or ".." in p.parts]:
+        raise EvalsetError(f"{path} names {outside[0]!r}, outside of the set: prepare it again")
 
 
 def _open(path: Path) -> pq.ParquetFile:

@@ -17,12 +17,12 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from birdmml import __version__, files, settings
-from birdmml.arrays import KIND, Field, Gathered, Part, Progress, digest, schema, table
-from birdmml.arrayset import SCHEMA_VERSION, read_manifest
+from birdmml.arrays import KIND, Field, Gathered, Part, Progress, schema, table
 from birdmml.build.place import Place
 from birdmml.errors import BuildError, EvalsetError
 from birdmml.manifest import MANIFEST
 from birdmml.prepare import _arrays_report as report
+from birdmml.prepared import SCHEMA_VERSION, digest, read_manifest
 
 COLLECTION = "samples"
 SHARD_BYTES = 256 << 20
