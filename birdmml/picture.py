@@ -10,24 +10,23 @@ from typing import Any
 
 from birdmml import pictures
 from birdmml.files import atomic_write
-from birdmml.schema import PLAIN_METRICS, Figure, Result
+from birdmml.schema import PLAIN_METRICS, Figure, Result, headline
 
 INK, BAR, BEST, CHANCE = "#1f2933", "#8cb8d0", "#c0480f", "#1f2933"
-HEADLINE = {
-    "zero-shot": "accuracy",
-    "few-shot": "accuracy",
-    "linear-probe": "accuracy",
-    "retrieval": "recall@10",
-}
 
 
 def draw_all(result: Result, folder: Path) -> None:
     """Write overview.png, and one more for each suite that has a file in birdmml/pictures/: few-shot.png."""
     draw(result, folder / "overview.png")
-    own = {module.name for module in pkgutil.iter_modules(pictures.__path__)}
     for suite in dict.fromkeys(f.suite for f in result.figures):
-        if (name := suite.replace("-", "_")) in own:
+        if suite in _own():
+            name = suite.replace("-", "_")
             importlib.import_module(f"birdmml.pictures.{name}").draw(result, folder / f"{suite}.png")
+
+
+def _own() -> set[str]:
+    """The suites that have a picture of their own."""
+    return {module.name.replace("_", "-") for module in pkgutil.iter_modules(pictures.__path__)}
 
 
 def draw(result: Result, path: Path) -> None:
@@ -54,11 +53,11 @@ def draw(result: Result, path: Path) -> None:
 
 def _panels(result: Result) -> dict[str, list[Figure]]:
     panels: dict[str, list[Figure]] = {}
-    # Every condition of noise is a figure: they have a picture of their own.
-    shown = [f for f in result.figures if f.suite != "noise"] or result.figures
-    for figure in sorted(shown, key=lambda f: f.suite, reverse=True):
-        # The axis is in percent.
-        if HEADLINE.get(figure.suite, figure.metric) == figure.metric not in PLAIN_METRICS:
+    # A bar for each shot or condition would hide the rest.
+    chosen = headline(result.figures)
+    chosen = [f for f in chosen if f.suite not in _own()] or chosen
+    for figure in sorted(chosen, key=lambda f: f.suite, reverse=True):
+        if figure.metric not in PLAIN_METRICS:  # The axis is in percent.
             title = f"{figure.suite}, {figure.evalset}: {figure.metric}, n = {figure.n}"
             panels.setdefault(title, []).append(figure)
     return panels

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -16,6 +16,13 @@ DATASET_SCHEMA_VERSION = 1
 RESULT_SCHEMA_VERSION = 1
 # Figures that are plain numbers; all others are shares, shown in percent.
 PLAIN_METRICS = ("median rank", "effective rank")
+# What tables and pictures show first of a suite; of all others, "accuracy".
+HEADLINE = {
+    "retrieval": ("recall@10",),
+    "affect": ("recall@10", "accuracy"),
+    "competition": ("accuracy", "swap drop", "removal drop", "Shapley value", "fused gain"),
+}
+BY_SPECIES, BY_SPECIES_METRIC = " by species", "mAP"
 
 
 def shown(metric: str, value: float, unit: str = "") -> str:
@@ -219,3 +226,15 @@ class Result:
     figures: tuple[Figure, ...]
     seconds: Mapping[str, float] = field(default_factory=dict)
     models: tuple[Mapping[str, Any], ...] = ()
+
+
+def headline(figures: Sequence[Figure]) -> list[Figure]:
+    """The figures that count first, in their order; all of a suite that has none of those."""
+    first = {f.suite for f in figures if _is_headline(f)}
+    return [f for f in figures if _is_headline(f) or f.suite not in first]
+
+
+def _is_headline(figure: Figure) -> bool:
+    if figure.task.endswith(BY_SPECIES):
+        return figure.metric == BY_SPECIES_METRIC
+    return figure.metric in HEADLINE.get(figure.suite, ("accuracy",))

@@ -19,9 +19,8 @@ from birdmml import compare, outcomes, paper
 from birdmml.errors import ResultError
 from birdmml.metrics import BOOTSTRAP_SAMPLES, outcome
 from birdmml.outcomes import Predictions
-from birdmml.schema import PLAIN_METRICS, Figure, Result, shown
+from birdmml.schema import PLAIN_METRICS, Figure, Result, headline, shown
 
-HEADLINE = {"zero-shot": "accuracy", "retrieval": "recall@10"}
 # The paper scores every video of these, those of the training split too.
 WHOLE = ("ssw60", "vb100")
 _DETAIL = re.compile(r" at [0-9.]+ s$| by species$")
@@ -141,13 +140,7 @@ def _headline(result: Result) -> list[Figure]:
 
     Single frames of a sweep and retrieval by species would make a column each: they are in the results themselves.
     """
-    first = {f.suite for f in result.figures if HEADLINE.get(f.suite, "accuracy") == f.metric}
-    return [
-        f
-        for f in result.figures
-        if not _DETAIL.search(f.task)
-        and (f.suite not in first or f.metric == HEADLINE.get(f.suite, "accuracy"))
-    ]
+    return [f for f in headline(result.figures) if not _DETAIL.search(f.task)]
 
 
 def _reported(figure: Figure, method: str) -> tuple[float | None, str]:

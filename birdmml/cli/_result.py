@@ -5,14 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from birdmml.schema import shown
+from birdmml.schema import headline, shown
 
 if TYPE_CHECKING:
     from birdmml.plans import Plan
     from birdmml.schema import Figure, Result
 
-HEADLINE = ("accuracy", "recall@10", "swap drop", "removal drop", "Shapley value", "fused gain")
-BY_SPECIES, BY_SPECIES_METRIC = " by species", "mAP"
 FEW = 30
 
 
@@ -39,7 +37,8 @@ def opening(plan: Plan) -> list[str]:
 
 def closing(result: Result, folder: Path, every_metric: bool) -> list[str]:
     """Notes, times and where things lie."""
-    hidden = dict.fromkeys(f.metric for f in result.figures if not (every_metric or _headline(f)))
+    short = headline(result.figures)
+    hidden = {} if every_metric else dict.fromkeys(f.metric for f in result.figures if f not in short)
     lines = [f"{', '.join(hidden)}: --all, or result.json"] if hidden else []
     lines += list(dict.fromkeys(f.note for f in result.figures if f.note))
     lines += _explained(result, every_metric)
@@ -52,8 +51,8 @@ def closing(result: Result, folder: Path, every_metric: bool) -> list[str]:
         f" embedding and scoring {spent['embed_and_score']:.0f} s",
         f"result    {folder / 'result.json'}",
         f"items     {folder / 'predictions'}",
-        f"picture   {folder / 'figures' / 'overview.png'}",
     ]
+    lines += [f"picture   {path}" for path in sorted((folder / "figures").glob("*.png"))]
     models = folder.parent / "models"
     return [*lines, f"models    {models}"] if result.settings.get("trained_here") else lines
 
@@ -78,15 +77,8 @@ def table(result: Result, every_metric: bool) -> str:
 
 
 def _shown(result: Result, group: tuple[str, str], every_metric: bool) -> list[Figure]:
-    of_group = [f for f in result.figures if (f.suite, f.evalset) == group]
-    return of_group if every_metric else [f for f in of_group if _headline(f)]
-
-
-def _headline(figure: Figure) -> bool:
-    """Whether a figure stands in the short table."""
-    if figure.task.endswith(BY_SPECIES):
-        return figure.metric == BY_SPECIES_METRIC
-    return figure.metric in HEADLINE
+    chosen = result.figures if every_metric else headline(result.figures)
+    return [f for f in chosen if (f.suite, f.evalset) == group]
 
 
 def _explained(result: Result, every_metric: bool) -> list[str]:
@@ -94,8 +86,9 @@ def _explained(result: Result, every_metric: bool) -> list[str]:
     from birdmml import discover
 
     words = {s: getattr(discover.load("suite", s), "WORDS", {}) for s in {f.suite for f in result.figures}}
-    shown = dict.fromkeys((f.suite, f.metric) for f in result.figures if every_metric or _headline(f))
-    return [f"{metric}: {words[suite][metric]}" for suite, metric in shown if metric in words[suite]]
+    chosen = result.figures if every_metric else headline(result.figures)
+    told = dict.fromkeys((f.suite, f.metric) for f in chosen)
+    return [f"{metric}: {words[suite][metric]}" for suite, metric in told if metric in words[suite]]
 
 
 def _row(figure: Figure, ceilings: bool, spread: bool) -> list[str]:

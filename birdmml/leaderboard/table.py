@@ -8,15 +8,9 @@ from pathlib import Path
 from birdmml.errors import ResultError
 from birdmml.leaderboard.verify import verify
 from birdmml.results import FILE
-from birdmml.schema import Figure, Result, shown
+from birdmml.schema import Figure, Result, headline, shown
 from birdmml.standings import label
 
-HEADLINE = {
-    "zero-shot": ("accuracy",),
-    "few-shot": ("accuracy",),
-    "linear-probe": ("accuracy",),
-    "retrieval": ("recall@10",),
-}
 DEMO_NOTE = (
     "Rows marked **demo** were measured on procedurally generated data: they show that the software works, and"
     " say nothing about real birds."
@@ -74,11 +68,10 @@ def _dataset(result: Result) -> str:
 
 def _table(results: Sequence[Result], suite: str, evalset: str, dataset: str) -> list[str]:
     rows = [
-        (r, {(f.task, f.metric): f for f in r.figures if (f.suite, f.evalset) == (suite, evalset)})
+        (r, {(f.task, f.metric): f for f in headline(r.figures) if (f.suite, f.evalset) == (suite, evalset)})
         for r in results
     ]
-    wanted = HEADLINE.get(suite, ())
-    known = {key: f for _, figures in rows for key, f in figures.items() if not wanted or key[1] in wanted}
+    known = {key: f for _, figures in rows for key, f in figures.items()}
     head = ["method", "preset", "seeds", *(f"{task} {metric}" for task, metric in known)]
     lines = [f"## {suite}, {evalset} of {dataset}", "", _line(head), _line(["---"] * len(head))]
     lines += [_line(_row(r, [figures.get(key) for key in known])) for r, figures in rows]

@@ -57,7 +57,7 @@ def _panel(axis: Any, evalset: str, tasks: dict[str, dict[int, Figure]]) -> None
     axis.set_xscale("log")
     axis.set_xticks(every, [str(number) for number in every], fontsize=8)
     axis.set_xticks([], minor=True)
-    axis.set_ylim(0, 100)
+    axis.set_ylim(0, 102)  # A line at 100 is seen whole.
     axis.tick_params(axis="y", labelsize=8)
     axis.set_xlabel("labelled items a class", color=INK, fontsize=8)
     axis.set_title(evalset, loc="left", fontsize=9, color=INK)
