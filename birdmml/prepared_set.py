@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from birdmml.embed import Embeddings
 from birdmml.errors import EvalsetError, UsageError
 from birdmml.materials import Embeds, bar, corruption_of, sample
-from birdmml.prepare.decode import SWEEP_S
 from birdmml.prepared import Prepared
 from birdmml.suites._material import Request, Subject
 
@@ -32,7 +31,7 @@ class PreparedSet:
         splits = (*prepared.splits(collection), "all")
         classes = len(prepared.class_names)
         label = f"{prepared.name}-{collection}"
-        sweep = tuple(f"{t:g}" for t in SWEEP_S) if self._kind == "videos" else ()
+        sweep = _times(prepared.rows(collection, "all")) if self._kind == "videos" else ()
         self.subject = Subject(
             prepared.name, label, self._kind, splits, HEARD[self._kind], classes, sweep=sweep
         )
@@ -92,6 +91,12 @@ class _Still:
 
     frames: NDArray[np.uint8]
     audio: NDArray[np.float32] | None
+
+
+def _times(rows: Any) -> tuple[str, ...]:
+    """The times at which some video has a single frame, in s; reads no frame."""
+    there = {float(t) for row in rows.cells(["sweep_s"]) for t in row["sweep_s"]}
+    return tuple(f"{t:g}" for t in sorted(there))
 
 
 def _some(rows: Any, kept: Sequence[int]) -> Iterator[Any]:

@@ -90,7 +90,7 @@ def how_to_get(name: str, folder: Path | None) -> str:
     module = discover.load(KIND, name)
     place = (folder or DEFAULT) / name
     download = getattr(module, "DOWNLOAD", None)
-    file = getattr(download, "file", "PATH")
+    file = getattr(download, "argument", "PATH")
     shown = place if place.is_absolute() or str(place).startswith(".") else f"./{place}"
     told = download.words() if download is not None else f"get it from {_origin(module)}"
     return f"{told}, then run `birdmml prepare {name} --from {file} --out {shown}`"

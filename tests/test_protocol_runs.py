@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -220,12 +219,7 @@ class Prepared:
 
 @pytest.fixture
 def prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    if hasattr(prepared_set, "Prepared"):
-        monkeypatch.setattr(prepared_set, "Prepared", Prepared)
-    else:
-        stub = ModuleType("birdmml.prepared")
-        stub.__dict__["Prepared"] = Prepared
-        monkeypatch.setitem(sys.modules, "birdmml.prepared", stub)
+    monkeypatch.setattr(prepared_set, "Prepared", Prepared)
     known = discover.names
 
     def names(kind: str) -> tuple[str, ...]:
@@ -328,6 +322,11 @@ def test_a_real_prepared_set_is_read(small_demo: Path, tmp_path: Path) -> None:
     assert len(found.ids) == len(labels if labels is not None else ()) > 0
     assert films.demo
     assert len(names) == 4
+    # The fake's videos are short: no frame is asked for that none of them has.
+    assert films.subject.sweep == ("0.5", "1", "1.5")
+    for at in films.subject.sweep:
+        found = films.embed(Request("ssw60", "all", frames=at), OwnEmbedder(own, Path("mine.py")), None, True)
+        assert found.present["image"].any()
 
 
 def test_many_methods_give_one_table_and_are_not_done_twice(

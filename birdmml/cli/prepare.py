@@ -109,7 +109,7 @@ def _source(module: ModuleType, key: str, source: Path | None) -> Path:
     told: Any = getattr(module, "DOWNLOAD", None)
     words = told.words() if hasattr(told, "words") else f"get it from {module.CARD.url}"
     what = f"{source} is not there" if source is not None else f"{key} is not named by --from"
-    file = getattr(told, "file", "").split(" ")[0] or "PATH"
+    file = getattr(told, "argument", "PATH")
     raise UsageError(f"{what}: {words}, then run `birdmml prepare {key} --from {file}`")
 
 

@@ -18,6 +18,11 @@ class Download:
     url: str
     licence: str
 
+    @property
+    def argument(self) -> str:
+        """What `--from` is given: the file, or where there are several the folder that they lie in."""
+        return "FOLDER" if " " in self.file else self.file
+
     def words(self) -> str:
         """One line for who does not have it yet."""
         md5 = f", md5 {self.md5}" if self.md5 else ""
