@@ -67,8 +67,8 @@ def run(plan: Plan, out: Path, quiet: bool = False, shelf: Shelf | None = None) 
         models=tuple(scored_models),
     )
 
-    def remarks(suite: str, query: str) -> tuple[float | None, str]:
-        return materials.ceiling(plan.built, suite, query), _extension(plan.method, suite, query)
+    def remarks(suite: str, evalset: str, query: str) -> tuple[float | None, str]:
+        return materials.ceiling(plan.built, suite, evalset, query), _extension(plan.method, suite, query)
 
     return record(folder, head, per_seed, remarks), folder
 

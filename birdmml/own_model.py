@@ -130,8 +130,8 @@ def run(made: OwnPlan, out: Path, quiet: bool = False) -> tuple[Result, Path]:
         seconds={"train": 0.0, "embed_and_score": spent, "total": spent},
     )
 
-    def remarks(suite: str, query: str) -> tuple[float | None, str]:
-        return materials.ceiling(made.built, suite, query), summed(query, embedder.functions)
+    def remarks(suite: str, evalset: str, query: str) -> tuple[float | None, str]:
+        return materials.ceiling(made.built, suite, evalset, query), summed(query, embedder.functions)
 
     return record(folder, head, [found], remarks), folder
 

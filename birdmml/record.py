@@ -14,15 +14,15 @@ from birdmml.picture import draw_all
 from birdmml.schema import Figure, Result
 from birdmml.suites._material import Outcome
 
-# (suite, query) -> the best possible value where it is known, and a note on the method's score
-Remarks = Callable[[str, str], tuple[float | None, str]]
+# (suite, evaluation set, query) -> the best possible value where it is known, and a note on the method's score
+Remarks = Callable[[str, str, str], tuple[float | None, str]]
 
 
 def record(
     folder: Path,
     head: Result,
     per_seed: Sequence[Mapping[tuple[str, str], tuple[Outcome, ...]]],
-    remarks: Remarks = lambda suite, query: (None, ""),
+    remarks: Remarks = lambda suite, evalset, query: (None, ""),
 ) -> Result:
     """Write everything below `folder`; `head` is the result without its figures. Returns the whole.
 
@@ -31,7 +31,7 @@ def record(
     shutil.rmtree(folder / "predictions", ignore_errors=True)
     figures: list[Figure] = []
     for suite, evalset, runs in passes.tasks_of(per_seed):
-        ceiling, note = remarks(suite, runs[0].query)
+        ceiling, note = remarks(suite, evalset, runs[0].query)
         figures += figures_of(suite, evalset, runs, head.seeds, head.demo, folder, ceiling, note)
     if not figures:
         asked = ", ".join(head.settings.get("suites", {}))

@@ -15,7 +15,7 @@ import untrained
 from helpers import Ran
 from small import OPTIONS
 
-from birdmml import by_protocol, discover, prepared_set, protocols, wanted
+from birdmml import by_protocol, discover, materials, prepared_set, protocols, wanted
 from birdmml.errors import EvalsetError, TrainingError, UnknownName, UsageError
 from birdmml.leaderboard.verify import verify
 from birdmml.load import Built
@@ -258,7 +258,7 @@ def test_a_set_that_is_asked_for_and_not_there_says_how_to_get_it(
     small_demo: Path, prepared: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     download = SimpleNamespace(
-        file="vb100.zip", words=lambda: "download vb100.zip (7 GB; for research) from URL"
+        argument="vb100.zip", words=lambda: "download vb100.zip (7 GB; for research) from URL"
     )
     card = SimpleNamespace(url="URL", license="for research")
     module = SimpleNamespace(DOWNLOAD=download, CARD=card, KIND="media")
@@ -322,6 +322,11 @@ def test_a_real_prepared_set_is_read(small_demo: Path, tmp_path: Path) -> None:
     assert len(found.ids) == len(labels if labels is not None else ()) > 0
     assert films.demo
     assert len(names) == 4
+    of_demo = Built.open(small_demo)
+    assert materials.ceiling(of_demo, "zero-shot", "demo-videos", "audio") == pytest.approx(1 / 3)
+    assert (
+        materials.ceiling(of_demo, "zero-shot", films.subject.label, "audio") is None
+    )  # Its birds are others.
     # The fake's videos are short: no frame is asked for that none of them has.
     assert films.subject.sweep == ("0.5", "1", "1.5")
     for at in films.subject.sweep:
