@@ -16,7 +16,7 @@ from birdmml.errors import CheckpointError, UsageError
 from birdmml.load import Built
 from birdmml.materials import about, rows_of
 from birdmml.nn.presets import Preset
-from birdmml.train import train
+from birdmml.train import pick_device, train
 
 FOLDER = "models"
 
@@ -33,13 +33,20 @@ class Recipe:
     limit: int | None = None
     method_file: Mapping[str, str] | None = None
 
-    def key(self, seed: int) -> str:
-        """Equal keys: the same training. The code and the packages belong to it."""
+    def key(self, seed: int, device: str = "") -> str:
+        """Equal keys: the same training. The code, the packages and the kind of device belong to it."""
         return files.digest(
             [
                 *(provenance.code_digest(), provenance.packages()),
                 *(discover.label(self.method), dict(self.method_file or {}), settings.to_dict(self.config)),
-                *(settings.to_dict(self.preset), self.built.digest, self.built.caption, self.limit, seed),
+                *(
+                    settings.to_dict(self.preset),
+                    self.built.digest,
+                    self.built.caption,
+                    self.limit,
+                    seed,
+                    device,
+                ),
             ]
         )
 
@@ -67,19 +74,19 @@ def obtain(
     recipe: Recipe, seed: int, out: Path, source: Mapping[str, Any], device: str = "auto", quiet: bool = False
 ) -> tuple[Checkpoint, bool]:
     """The model of a seed, and whether it was there already; else it is trained and kept below `out`."""
-    folder = folder_of(recipe, out, seed)
-    found = _found(recipe, seed, folder)
-    return (
-        (found, True) if found is not None else (_trained(recipe, seed, folder, source, device, quiet), False)
-    )
+    folder, key = folder_of(recipe, out, seed), recipe.key(seed, pick_device(device).type)
+    found = _found(recipe, key, folder)
+    if found is not None:
+        return found, True
+    return _trained(recipe, seed, key, folder, source, device, quiet), False
 
 
-def _found(recipe: Recipe, seed: int, folder: Path) -> Checkpoint | None:
+def _found(recipe: Recipe, key: str, folder: Path) -> Checkpoint | None:
     """A whole checkpoint of exactly this training, or None."""
     if not (folder / checkpoints.META).is_file():
         return None
     try:
-        if checkpoints.read_meta(folder)["training"].get("key") != recipe.key(seed):
+        if checkpoints.read_meta(folder)["training"].get("key") != key:
             return None
         return checkpoints.load(folder, recipe.method)
     except CheckpointError:
@@ -87,7 +94,7 @@ def _found(recipe: Recipe, seed: int, folder: Path) -> Checkpoint | None:
 
 
 def _trained(
-    recipe: Recipe, seed: int, folder: Path, source: Mapping[str, Any], device: str, quiet: bool
+    recipe: Recipe, seed: int, key: str, folder: Path, source: Mapping[str, Any], device: str, quiet: bool
 ) -> Checkpoint:
     rows = rows_of(recipe.built, "train", recipe.limit)
     done = train(rows, recipe.method, recipe.config, recipe.preset, seed, device, quiet)
@@ -95,7 +102,7 @@ def _trained(
     if planned is not None and (used is None or used["sha256"] != planned["sha256"]):
         raise UsageError(f"{recipe.method} was changed while it was used: run the same command again")
     training = {
-        "key": recipe.key(seed),
+        "key": key,
         "seconds": round(done.seconds, 2),
         "rows_per_second": round(done.rows_per_second, 1),
         "history": [{k: round(v, 6) for k, v in epoch.items()} for epoch in done.history],

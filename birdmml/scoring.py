@@ -139,7 +139,9 @@ def run(what: Given, asked: Sequence[Pass], out: Path) -> tuple[Result, Path]:
         figures=(),
         seconds={"train": 0.0, "embed_and_score": spent, "total": spent},
     )
-    return record(opened(folder), head, [found], lambda suite, query: (None, summed(query, names))), folder
+    return record(
+        opened(folder), head, [found], lambda suite, evalset, query: (None, summed(query, names))
+    ), folder
 
 
 def summed(query: str, names: Collection[str]) -> str:

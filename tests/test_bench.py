@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import untrained
 from helpers import Ran
 from small import OPTIONS
 
@@ -314,3 +315,35 @@ def test_a_dataset_without_a_modality_or_a_caption_is_refused_in_one_line(
     ran = cli("bench", "--data", mute, "--out", tmp_path / "out", *QUICK)
     assert ran.code == 1
     assert "row 0 has no caption" in ran.err
+
+
+def test_a_model_is_trained_once_and_anew_where_anything_that_decided_it_differs(
+    small_demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from birdmml import models, provenance
+    from birdmml.evaluate import plan
+
+    trained: list[int] = []
+
+    def count(rows: Any, method: str, config: Any, preset: Any, seed: int, *more: Any) -> Any:
+        trained.append(seed)
+        return untrained.train(rows, method, config, preset, seed, *more)
+
+    monkeypatch.setattr("birdmml.models.train", count)
+    recipe = plan(small_demo, "tri_clip", overrides=OPTIONS, device="cpu").recipe
+    first, known = models.obtain(recipe, 0, tmp_path, {}, "cpu", quiet=True)
+    again, there = models.obtain(recipe, 0, tmp_path, {}, "cpu", quiet=True)
+    assert (known, there, trained) == (False, True, [0])
+    assert again.weights_sha256 == first.weights_sha256 != ""
+    models.obtain(recipe, 1, tmp_path, {}, "cpu", quiet=True)
+    other = plan(small_demo, "tri_clip", overrides=[*OPTIONS, "method.temperature=0.2"], device="cpu").recipe
+    models.obtain(other, 0, tmp_path, {}, "cpu", quiet=True)
+    assert trained == [0, 1, 0]
+    weights = models.folder_of(recipe, tmp_path, 0) / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\0")
+    models.obtain(recipe, 0, tmp_path, {}, "cpu", quiet=True)  # Damaged: not scored, made again.
+    assert trained == [0, 1, 0, 0]
+    monkeypatch.setattr(provenance, "code_digest", lambda: "another")
+    models.obtain(recipe, 0, tmp_path, {}, "cpu", quiet=True)
+    assert trained == [0, 1, 0, 0, 0]
+    assert recipe.key(0, "cpu") != recipe.key(0, "cuda")
