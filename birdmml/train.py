@@ -31,7 +31,7 @@ from birdmml.nn.text import train_tokenizer
 from birdmml.training import state
 from birdmml.training.estimate import too_large
 from birdmml.training.journal import Journal
-from birdmml.training.machine import bar, launched, precision
+from birdmml.training.machine import bar, lacks_memory, launched, precision
 from birdmml.training.ranks import Ranks, global_batch_norm
 from birdmml.training.rates import optimiser, rates, set_rate
 from birdmml.training.state import Learner, Position, Saving
@@ -43,7 +43,6 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 # A loss this many times the first one does not come back.
 DIVERGED = 10.0
 MAX_SHOWN = 64
-NO_MEMORY = "DefaultCPUAllocator: "
 
 
 @dataclass(frozen=True)
@@ -263,17 +262,12 @@ def _room_for_the_model(device: torch.device) -> Iterator[None]:
     """Lack of memory before the first row becomes a TrainingError."""
     try:
         yield
-    except (MemoryError, RuntimeError) as e:
-        if not _lacks_memory(e):
+    except (MemoryError, OSError, RuntimeError) as e:
+        if not lacks_memory(e):
             raise
         raise TrainingError(
             f"out of memory on {device} while the model was made: choose smaller encoders or a smaller --preset"
         ) from e
-
-
-def _lacks_memory(error: Exception) -> bool:
-    # torch's CPU allocator has no error class of its own, only its name in the message.
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or NO_MEMORY in str(error)
 
 
 @contextmanager
@@ -281,14 +275,14 @@ def _memory_told(run: _Run) -> Iterator[None]:
     """Lack of memory inside becomes a TrainingError that says how many rows would fit."""
     try:
         yield
-    except (MemoryError, RuntimeError) as e:
-        if not _lacks_memory(e):
+    except (MemoryError, OSError, RuntimeError) as e:
+        if not lacks_memory(e):
             raise
         c = run.ready
         words, device = c.tokenizer.get_vocab_size(), run.learner.device
         try:
             said = too_large(c.preset, c.method, c.config, words, device)
-        except (MemoryError, RuntimeError):  # Too little is left even to count with.
+        except (MemoryError, OSError, RuntimeError):  # Too little is left even to count with.
             said = f"out of memory on {device}: lower training.batch_size, or set --chunk-size"
         raise TrainingError(said) from e
 

@@ -69,7 +69,7 @@ def train(
     birdmml bench --checkpoint ./model
     """
     needs_data(data)
-    from birdmml.training.machine import is_main
+    from birdmml.training.machine import is_main, lacks_memory
     from birdmml.training.plan import describe, plan, run
 
     named: dict[str, int | str | None] = {
@@ -95,6 +95,10 @@ def train(
     except KeyboardInterrupt as e:
         raise Interrupted(f"interrupted: {out} keeps what was done; add --resume to go on") from e
     except OSError as e:
+        if lacks_memory(e):
+            raise TrainingError(
+                "out of memory on cpu: lower training.batch_size or training.workers, or set --chunk-size"
+            ) from e
         raise TrainingError(
             f"{out} cannot be written ({e.strerror or e}): free space, then go on with --resume"
         ) from e

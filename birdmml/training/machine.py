@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from typing import Any
@@ -13,6 +14,16 @@ from tqdm import tqdm
 from birdmml.errors import UsageError
 from birdmml.training.journal import PROJECT, trackers
 from birdmml.training.state import Saving
+
+
+def lacks_memory(error: Exception) -> bool:
+    """Whether this says that memory has run out."""
+    # torch's CPU allocator has no error class of its own, a file that cannot be mapped and a thread that gets no
+    # stack have other names for it.
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    said = ("DefaultCPUAllocator: ", "can't start new thread")
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(part in str(error) for part in said)
 
 
 def precision(asked: str, device: torch.device) -> str:

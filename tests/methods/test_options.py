@@ -222,7 +222,8 @@ def test_only_some_released_methods_leave_the_mean_over_frames(name: str) -> Non
     films = {str(i): Film(i) for i in range(3)}
     for variant in ("paper", "reference"):
         network = network_of(name, variant=variant).eval()
-        ready = Checkpoint(name, None, SMALLEST, 0, network, train_tokenizer(["a bird"], 100))
+        config = discover.load("method", name).Config(dim=16, variant=variant)
+        ready = Checkpoint(name, config, SMALLEST, 0, network, train_tokenizer(["a bird"], 100))
         found = Embedder(ready, torch.device("cpu")).videos(
             list(films), [Path(i) for i in films], lambda path: films[path.name]
         )
