@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -55,8 +56,10 @@ class Preprocessor(nn.Module):
         size = self.settings.image_size
         out = torch.empty(len(pictures), 3, size, size, dtype=torch.uint8, device=self.window.device)
         for rows in _by_shape(pictures, CHUNK):
-            batch = torch.from_numpy(np.stack([pictures[i] for i in rows])).to(self.window.device)
-            out[rows] = resize(batch.movedim(-1, 1), size)
+            made = resize(self._together(pictures, rows).movedim(-1, 1), size)
+            if len(rows) == len(pictures):
+                return made.contiguous()
+            out[rows] = made
         return out
 
     def audio(self, clips: Sequence[NDArray[np.float32]]) -> Tensor:
@@ -65,9 +68,17 @@ class Preprocessor(nn.Module):
         out = torch.empty(len(clips), 1, s.bands, s.frames, device=self.window.device)
         together = CPU_CLIPS if self.window.device.type == "cpu" else CHUNK
         for rows in _by_shape(clips, together):
-            batch = torch.from_numpy(np.stack([clips[i] for i in rows])).to(self.window.device)
-            out[rows, 0] = self.log_mel(batch)
+            made = self.log_mel(self._together(clips, rows))
+            if len(rows) == len(clips):
+                return made[:, None]
+            out[rows, 0] = made
         return out
+
+    def _together(self, arrays: Sequence[NDArray[Any]], rows: Sequence[int]) -> Tensor:
+        """Arrays of one shape as one batch on the device; a single one is not copied."""
+        if len(rows) == 1 and arrays[rows[0]].flags.writeable:
+            return torch.from_numpy(arrays[rows[0]])[None].to(self.window.device)
+        return torch.from_numpy(np.stack([arrays[i] for i in rows])).to(self.window.device)
 
     def log_mel(self, waves: Tensor) -> Tensor:
         """float32 [B, T] -> [B, bands, frames] in dB: 10 log10(max(mel power, 1e-10)).
@@ -75,10 +86,13 @@ class Preprocessor(nn.Module):
         Centred, reflect-padded Hann frames. The mel is cut or padded with zero power (-100 dB) at its end.
         """
         spectrum = torch.fft.rfft(self._frames(waves.float()) * self.window)
-        power = spectrum.real.square() + spectrum.imag.square()
+        power = spectrum.real.square()
+        power.addcmul_(spectrum.imag, spectrum.imag)
         mel = self._bands(power).clamp_min_(POWER_FLOOR).log10_().mul_(10.0).mT
         missing = self.settings.frames - mel.shape[-1]
-        return F.pad(mel, (0, missing), value=10.0 * math.log10(POWER_FLOOR)).contiguous()
+        if missing:
+            mel = F.pad(mel, (0, missing), value=10.0 * math.log10(POWER_FLOOR))
+        return mel.contiguous()
 
     def _frames(self, waves: Tensor) -> Tensor:
         """[B, T] -> [B, frames at most, n_fft], a view: centred, mirrored at the ends, no more than is wanted."""
