@@ -40,7 +40,7 @@ def closing(result: Result, folder: Path, every_metric: bool) -> list[str]:
     short = headline(result.figures)
     hidden = {} if every_metric else dict.fromkeys(f.metric for f in result.figures if f not in short)
     lines = [f"{', '.join(hidden)}: --all, or result.json"] if hidden else []
-    lines += list(dict.fromkeys(f.note for f in result.figures if f.note))
+    lines += _notes(result)
     lines += _explained(result, every_metric)
     fewest = min(f.n for f in result.figures)
     if fewest < FEW:
@@ -55,6 +55,15 @@ def closing(result: Result, folder: Path, every_metric: bool) -> list[str]:
     lines += [f"picture   {path}" for path in sorted((folder / "figures").glob("*.png"))]
     models = folder.parent / "models"
     return [*lines, f"models    {models}"] if result.settings.get("trained_here") else lines
+
+
+def _notes(result: Result) -> list[str]:
+    """What the figures' notes say, once each, with the suite where others do not say it."""
+    told: dict[str, set[str]] = {}
+    for figure in result.figures:
+        for words in filter(None, figure.note.split("; ")):
+            told.setdefault(words, set()).add(figure.suite)
+    return [f"{', '.join(sorted(of))}: {words}" for words, of in told.items()]
 
 
 def table(result: Result, every_metric: bool) -> str:

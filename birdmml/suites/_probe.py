@@ -99,56 +99,43 @@ def fit(x: Floats, labels: Ints, c: float, iterations: int, start: Probe | None 
     """Minimise |W|^2 / 2 + C sum_i -log softmax(x_i W + b)[y_i] over W [D, K] and b [K], K classes of `labels` [N].
 
     This is scikit-learn's `LogisticRegression(C=C)`: L2 on the weights, none on the bias, all classes jointly. Solved
-    by L-BFGS from zero, or from `start`, a probe of the same classes, in coordinates where the problem is round.
+    by L-BFGS from zero, or from `start`, a probe of the same classes. With fewer items than dimensions the solution
+    lies in the span of the items (the representer theorem), and is sought in coordinates [N, N] of it.
     """
     from scipy.optimize import minimize
 
     classes, own = np.unique(labels, return_inverse=True)
-    decay, centre = 1.0 / (c * len(x)), x.mean(axis=0)
-    turn, scale = _round(x - centre, len(classes), decay)
-    inputs = np.hstack([(x - centre) @ turn, np.ones((len(x), 1))])
+    basis, inner = np.linalg.qr(x.T) if len(x) < x.shape[1] else (None, x.T)
+    inputs = np.vstack([inner, np.ones(len(x))]).T
     first = np.zeros((inputs.shape[1], len(classes)))
     if start is not None:
-        first[:-1] = (turn / scale**2).T @ start.weights
-        first[-1] = start.bias + centre @ start.weights
+        first[:-1] = start.weights if basis is None else basis.T @ start.weights
+        first[-1] = start.bias
     found = minimize(
         _loss,
         first.ravel(),
-        (inputs, own, np.append(decay * scale**2, 0.0)[:, None]),
+        (inputs, own, 1.0 / (c * len(x))),
         method="L-BFGS-B",
         jac=True,
         # No limit on evaluations but the iterations', and no stop at a flat stretch before rounding.
         options={"maxiter": iterations, "maxfun": 20 * iterations, "gtol": GRADIENT, "ftol": 1e-15},
     )
     solved = found.x.reshape(first.shape)
-    weights = turn @ solved[:-1]
-    return Probe(classes, weights, solved[-1] - centre @ weights, found.status != 1)
+    weights = solved[:-1] if basis is None else basis @ solved[:-1]
+    return Probe(classes, weights, solved[-1], found.status != 1)
 
 
-def _round(centred: Floats, classes: int, decay: float) -> tuple[Floats, Floats]:
-    """`turn` [D, R] and `scale` [R]: with W = turn V, no direction of V curves the loss much more than another.
-
-    The columns are the principal axes of the items, each times `scale`, the inverse root of a typical curvature: of
-    the loss, about the variance over the number of classes, and of the penalty. Embeddings of one model lie close
-    together, and without this a weak penalty takes thousands of steps. With fewer items than dimensions W lies in the
-    span of the items (the representer theorem): R is their number.
-    """
-    basis = np.linalg.qr(centred.T)[0] if len(centred) < centred.shape[1] else None
-    inner = centred if basis is None else centred @ basis
-    variance, axes = np.linalg.eigh(inner.T @ inner / len(inner))
-    scale = 1.0 / np.sqrt(np.maximum(variance, 0.0) / classes + decay)
-    return (axes if basis is None else basis @ axes) * scale, scale
-
-
-def _loss(flat: Floats, inputs: Floats, own: Ints, penalty: Floats) -> tuple[float, Floats]:
-    """Mean log loss + penalty . V^2 / 2 and its gradient; the last row of V is the bias, with no penalty."""
+def _loss(flat: Floats, inputs: Floats, own: Ints, decay: float) -> tuple[float, Floats]:
+    """Mean log loss + decay |W|^2 / 2 and its gradient; the last row of the weights is the bias."""
     weights, items = flat.reshape(inputs.shape[1], -1), np.arange(len(inputs))
     scores = inputs @ weights
     scores -= scores.max(axis=1, keepdims=True)
     right = scores[items, own]
     shares = np.exp(scores, out=scores)
     sums = shares.sum(axis=1, keepdims=True)
-    loss = float(np.mean(np.log(sums[:, 0]) - right)) + float((penalty * weights**2).sum()) / 2
+    loss = float(np.mean(np.log(sums[:, 0]) - right)) + decay / 2 * float((weights[:-1] ** 2).sum())
     shares /= sums
     shares[items, own] -= 1.0
-    return loss, (inputs.T @ shares / len(inputs) + penalty * weights).ravel()
+    gradient = inputs.T @ shares / len(inputs)
+    gradient[:-1] += decay * weights[:-1]
+    return loss, gradient.ravel()

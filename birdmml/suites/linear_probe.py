@@ -40,11 +40,13 @@ TENTH = 10
 class Options:
     """`grid` of C, the inverse strength of the L2 penalty on the summed loss; at most `iterations` of L-BFGS a fit.
 
-    The C with the highest validation accuracy is taken, the smallest of several. `split` is what is reported.
+    The C with the highest validation accuracy is taken, the smallest of several; the search goes from a strong
+    penalty to a weak one, and ends after `patience` without a better one (0: the whole grid). `split` is reported.
     """
 
     grid: tuple[float, ...] = (0.01, 0.1, 1.0, 10.0, 100.0, 1000.0, 10000.0)
     iterations: int = 500
+    patience: int = 2
     split: str = "test"
 
     def __post_init__(self) -> None:
@@ -53,6 +55,8 @@ class Options:
                 f"linear-probe.grid {list(self.grid)}, linear-probe.iterations {self.iterations}:"
                 " give numbers over 0, one C at least"
             )
+        if self.patience < 0:
+            raise UsageError(f"linear-probe.patience {self.patience}: give 0 (the whole grid) or more")
         if self.split in (TRAIN, VALIDATION):
             raise UsageError(f"linear-probe.split is {self.split}, which the probe learns from: give another")
 
@@ -125,14 +129,21 @@ def _chosen(train: Labelled, validation: Labelled | None, options: Options) -> t
         on, check = f"a tenth of the training items ({len(held)})", _part(train, held)
     x, labels = train.x[learn], train.labels[learn]
     tried: list[tuple[int, Probe, float]] = []
-    # From a strong penalty to a weak one, each fit starts where the last one ended.
+    # Each fit starts where the last one ended. Weak penalties take most of the time and are seldom the best.
     for c in sorted(options.grid):
         probe = fit(x, labels, c, options.iterations, tried[-1][1] if tried else None)
         right = probe.classes[probe.scores(check.x).argmax(axis=1)] == check.labels
         tried.append((int(right.sum()), probe, c))
+        if options.patience and _without_gain([n for n, *_ in tried]) >= options.patience:
+            break
     _, best, c = max(tried, key=lambda one: one[0])
     whole = best if len(learn) == len(train.ids) else fit(train.x, train.labels, c, options.iterations)
     return whole, c, on
+
+
+def _without_gain(counts: Sequence[int]) -> int:
+    """How many came after the first of the highest."""
+    return len(counts) - 1 - counts.index(max(counts))
 
 
 def _tenth(n: int) -> tuple[Ints, Ints]:

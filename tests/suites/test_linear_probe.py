@@ -8,7 +8,7 @@ import pytest
 from probes import FILMS, NAMES, NOTHING, ROWS, material
 from sklearn.linear_model import LogisticRegression
 
-from birdmml.errors import EvalsetError
+from birdmml.errors import EvalsetError, UsageError
 from birdmml.suites import linear_probe
 from birdmml.suites._material import Material, Scored, Subject
 
@@ -35,6 +35,27 @@ def test_a_linear_probe_takes_the_c_that_is_best_on_the_validation_split() -> No
     assert found.ids == test.ids
     assert found.draws is None
     assert full(test, train, check, grid=grid[::-1])["V"].predictions == found.predictions
+
+
+@pytest.mark.parametrize("patience", [0, 1, 2, 3])
+def test_the_search_ends_after_so_many_without_a_better_one(patience: int) -> None:
+    grid = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0)
+    test, train, check = (material((9, 20, 31), 1.2, seed, p) for seed, p in ((0, "a"), (1, "b"), (2, "c")))
+    for name, task in (("audio", "A"), ("image", "V")):
+        best = (-1.0, 0.0)
+        behind = 0
+        for c in grid:
+            known = LogisticRegression(C=c, tol=1e-10, max_iter=10_000)
+            known.fit(train.arrays[name].astype(float), train.labels)
+            share = known.score(check.arrays[name], check.labels)
+            behind = 0 if share > best[0] else behind + 1
+            best = (share, c) if share > best[0] else best
+            if patience and behind == patience:
+                break
+        found = full(test, train, check, grid=grid, patience=patience)[task]
+        assert f"C = {best[1]:g} chosen" in found.note
+    with pytest.raises(UsageError, match="patience -1"):
+        linear_probe.Options(patience=-1)
 
 
 def test_without_a_validation_split_a_tenth_of_train_chooses_and_all_of_it_teaches() -> None:
