@@ -72,7 +72,7 @@ def standings(done: Sequence[tuple[Result, Path]]) -> Standings:
         where[name] = folder
         for figure in _headline(result):
             place = figure.suite, figure.evalset, figure.task, figure.metric
-            places.setdefault(place, {})[name] = Cell(figure, False, *_reported(figure, result.method))
+            places.setdefault(place, {})[name] = Cell(figure, False, *reported(figure, result.method))
     notes = []
     for place, cells in places.items():
         try:
@@ -143,7 +143,7 @@ def _headline(result: Result) -> list[Figure]:
     return [f for f in headline(result.figures) if not _DETAIL.search(f.task)]
 
 
-def _reported(figure: Figure, method: str) -> tuple[float | None, str]:
+def reported(figure: Figure, method: str) -> tuple[float | None, str]:
     """The paper's value for the same set, task and metric, and "slip", "unconfirmed", ... or ""."""
     name, _, rest = figure.evalset.partition("-")
     if name in WHOLE and not rest.endswith("all"):
