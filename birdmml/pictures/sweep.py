@@ -68,7 +68,7 @@ def _panel(
         times, figures = list(curve), list(curve.values())
         axis.plot(
             times, [100 * f.value for f in figures], marker=marker, color=colour, ms=3.5, lw=1.3,
-            label=f"{task}, one frame",
+            label=f"{task}, one frame, 95 % band",
         )  # fmt: skip
         low, high = [100 * f.low for f in figures], [100 * f.high for f in figures]
         axis.fill_between(times, low, high, color=colour, alpha=0.18, lw=0)
