@@ -233,7 +233,7 @@ def test_lines_are_the_average_the_papers_value_and_chance() -> None:
     sweep._panel(axis, "ssw60-videos-all", tasks, {"V": result.figures[1]}, "confu")
     _, labels = axis.get_legend_handles_labels()
     assert labels == [
-        "V, one frame, 95 % band", "V, mean of 8 frames, 60.0", "V, 8 frames, paper, 69.4",
+        "V, one frame, 95 % band", "V, mean of 8 frames, 60.0, n = 99", "V, 8 frames, paper, 69.4",
         "A+V, one frame, 95 % band", "chance, 1.7",
     ]  # fmt: skip
 

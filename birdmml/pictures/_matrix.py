@@ -140,6 +140,8 @@ def _table(axis: Any, panel: Panel) -> Any:
     for row in np.flatnonzero(np.isnan(panel.shares).any(axis=1)):
         axis.axhspan(row - 0.5, row + 0.5, facecolor=EMPTY, edgecolor=HATCH, hatch="////", lw=0)
     if len(panel.shares) <= NUMBERED:
+        for at in np.arange(1, len(panel.shares)) - 0.5:
+            axis.axhline(at, color="white", lw=0.8)
         for (row, column), share in np.ndenumerate(panel.shares):
             if share >= 0.005:  # Less would read 0, which its colour says.
                 colour = "white" if share > 0.4 else INK

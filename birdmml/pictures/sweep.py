@@ -77,14 +77,12 @@ def _panel(
     some = next(iter(next(iter(tasks.values())).values()))
     axis.axhline(100 * some.chance, color=INK, lw=1, ls=":", label=f"chance, {100 * some.chance:.1f}")
     _axes(axis, tasks)
-    whole = next(iter(means.values()), None)
-    n = f", n = {whole.n:,}" if whole else ""
-    axis.set_title(f"{SUITE}, {evalset}: single frames{n}", loc="left", fontsize=9, color=INK)
+    axis.set_title(f"{SUITE}, {evalset}: one frame of each video", loc="left", fontsize=9, color=INK)
 
 
 def _average(axis: Any, task: str, mean: Figure, colour: str, method: str) -> None:
     """The line of eight frames, and the paper's where it has one for these items that nothing contradicts."""
-    label = f"{task}, mean of 8 frames, {100 * mean.value:.1f}"
+    label = f"{task}, mean of 8 frames, {100 * mean.value:.1f}, n = {mean.n:,}"
     axis.axhline(100 * mean.value, color=colour, lw=1.1, ls="--", label=label)
     value, mark = reported(mean, method)
     if value is not None and not mark:
@@ -94,11 +92,13 @@ def _average(axis: Any, task: str, mean: Figure, colour: str, method: str) -> No
 
 def _axes(axis: Any, tasks: dict[str, dict[float, Figure]]) -> None:
     times = sorted({at_s for curve in tasks.values() for at_s in curve})
-    counts = [sorted({c[at].n for c in tasks.values() if at in c}, reverse=True) for at in times]
-    words = [f"{at:g}\n{'/'.join(map(str, n))}" for at, n in zip(times, counts, strict=True)]
+    counts = [[str(c[at].n) if at in c else "-" for c in tasks.values()] for at in times]
+    apart = any(len(set(n)) > 1 for n in counts)  # Some videos have no sound.
+    words = [f"{at:g}\n" + ("\n".join(n) if apart else n[0]) for at, n in zip(times, counts, strict=True)]
     axis.set_xticks(times, words, fontsize=6.5)
     axis.tick_params(axis="y", labelsize=8)
-    axis.set_xlabel("time of the frame in the video, s; below it n", color=INK, fontsize=8)
+    of = f" of {', of '.join(tasks)}" if apart else ""
+    axis.set_xlabel(f"time of the frame in the video, s; below it n{of}", color=INK, fontsize=8)
     axis.set_ylabel("accuracy, percent", color=INK, fontsize=8)
     axis.set_ylim(0, 102)
     axis.spines[["top", "right"]].set_visible(False)
