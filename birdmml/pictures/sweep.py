@@ -42,7 +42,7 @@ def draw(result: Result, path: Path) -> bool:
     panels, lines = curves(result), averages(result)
     if not panels:
         return False
-    canvas = Canvas(figsize=(7.5, 0.9 + 3.4 * len(panels)), layout="constrained")
+    canvas = Canvas(figsize=(9.5, 0.9 + 3.2 * len(panels)), layout="constrained")
     FigureCanvasAgg(canvas)
     axes = canvas.subplots(len(panels), 1, squeeze=False)[:, 0]
     for axis, (evalset, tasks) in zip(axes, panels.items(), strict=True):
