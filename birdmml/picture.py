@@ -11,13 +11,22 @@ from typing import Any
 from birdmml import pictures
 from birdmml.files import atomic_write
 from birdmml.schema import PLAIN_METRICS, Figure, Result, headline
+from birdmml.suites.zero_shot import frame_of
 
 INK, BAR, BEST, CHANCE = "#1f2933", "#8cb8d0", "#c0480f", "#1f2933"
 
 
-def draw_all(result: Result, folder: Path) -> None:
-    """Write overview.png, and one more for each suite that has a file in birdmml/pictures/: few-shot.png."""
+def draw_all(result: Result, folder: Path, items: Path | None = None) -> None:
+    """Write overview.png, and one more for each suite that has a file in birdmml/pictures/: few-shot.png.
+
+    Single frames have one of their own; so have confusions, where the figures' items lie below `items`.
+    """
+    from birdmml.pictures import confusion, sweep
+
     draw(result, folder / "overview.png")
+    sweep.draw(result, folder / "zero-shot.sweep.png")
+    if items is not None:
+        confusion.draw(result, items, folder)
     for suite in dict.fromkeys(f.suite for f in result.figures):
         if suite in _own():
             name = suite.replace("-", "_")
@@ -53,9 +62,9 @@ def draw(result: Result, path: Path) -> None:
 
 def _panels(result: Result) -> dict[str, list[Figure]]:
     panels: dict[str, list[Figure]] = {}
-    # A bar for each shot or condition would hide the rest.
+    # A bar for each shot, condition or single frame would hide the rest.
     chosen = headline(result.figures)
-    chosen = [f for f in chosen if f.suite not in _own()] or chosen
+    chosen = [f for f in chosen if f.suite not in _own() and frame_of(f.task) is None] or chosen
     for figure in sorted(chosen, key=lambda f: f.suite, reverse=True):
         if figure.metric not in PLAIN_METRICS:  # The axis is in percent.
             title = f"{figure.suite}, {figure.evalset}: {figure.metric}, n = {figure.n}"

@@ -174,6 +174,15 @@ def is_prepared(folder: Path) -> bool:
     return True
 
 
+def claims(folder: Path) -> bool:
+    """Whether a folder's manifest calls itself that of an evaluation set, sound or not."""
+    try:
+        told = json.loads((folder / MANIFEST).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(told, dict) and told.get("kind") == KIND
+
+
 def validate(path: Path | str) -> tuple[str, ...]:
     """What is wrong with a prepared set, a line each: digest, shards, hashes, rows; empty if it is sound.
 
@@ -204,7 +213,10 @@ def _shard_problems(root: Path, shard: Mapping[str, Any]) -> list[str]:
         return [f"{name}: listed in the manifest, not there"]
     if path.stat().st_size != shard["bytes"] or files.sha256_file(path) != shard["sha256"]:
         return [f"{name}: was changed after it was written: its SHA-256 differs"]
-    rows = _open(path).metadata.num_rows
+    try:
+        rows = _open(path).metadata.num_rows
+    except EvalsetError:
+        return [f"{name}: is not a readable Parquet file"]
     return [] if rows == shard["rows"] else [f"{name}: {rows} rows, the manifest says {shard['rows']}"]
 
 
@@ -239,10 +251,13 @@ def _check_shards(path: Path, told: Mapping[str, Any]) -> None:
         shards = [s for c in told["collections"].values() for p in c["splits"].values() for s in p["shards"]]
         paths = [Path(s["path"]) for s in shards]
         sound = all(isinstance(s[k], int) for s in shards for k in ("rows", "bytes"))
+        whole = all(isinstance(name, str) for name in told["classes"]) and isinstance(told["settings"], dict)
     except (KeyError, TypeError, AttributeError) as e:
         raise EvalsetError(
             f"{path} garbles its shards ({type(e).__name__}: {e}): prepare the set again"
         ) from e
+    if not whole:
+        raise EvalsetError(f"{path} garbles its classes or settings: prepare the set again")
     if not sound:
         raise EvalsetError(f"{path} garbles the rows or bytes of a shard: prepare the set again")
     if outside := [str(p) for p in paths if p.is_absolute() or ".." in p.parts]:

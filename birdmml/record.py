@@ -28,7 +28,11 @@ def record(
 
     Raises UsageError where nothing could be scored.
     """
-    shutil.rmtree(folder / "predictions", ignore_errors=True)
+    for made in (
+        "predictions",
+        "figures",
+    ):  # What an earlier run of other suites left would pass for this one's.
+        shutil.rmtree(folder / made, ignore_errors=True)
     figures: list[Figure] = []
     for suite, evalset, runs in passes.tasks_of(per_seed):
         ceiling, note = remarks(suite, evalset, runs[0].query)
@@ -37,7 +41,7 @@ def record(
         asked = ", ".join(head.settings.get("suites", {}))
         raise UsageError(f"{head.method} defines no pair that {asked} asks for: choose another --suite")
     result = dataclasses.replace(head, figures=tuple(figures))
-    draw_all(result, folder / "figures")
+    draw_all(result, folder / "figures", folder)
     results.write_result(folder, result)
     return result
 

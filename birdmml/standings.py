@@ -23,7 +23,10 @@ from birdmml.schema import PLAIN_METRICS, Figure, Result, headline, shown
 
 # The paper scores every video of these, those of the training split too.
 WHOLE = ("ssw60", "vb100")
-_DETAIL = re.compile(r" at [0-9.]+ s$| by species$")
+_DETAILS = {
+    "single frames": re.compile(r" at [0-9.]+ s$"),
+    "retrieval by species": re.compile(r" by species$"),
+}
 # "V | audio gaussian 10 dB" is the paper's "degraded=A snr_db=10".
 _NOISY = re.compile(r"(.+) \| (audio|image) gaussian ([-0-9.]+) dB")
 _LETTERS = {"audio": "A", "image": "V"}
@@ -54,7 +57,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Standings:
-    """`cells` by place and method, in the order in which they came; `notes` say which columns were not compared."""
+    """`cells` by place and method, in the order in which they came; `notes` say what was not compared, or not shown."""
 
     methods: tuple[str, ...]
     seeds: Mapping[str, int]
@@ -72,7 +75,7 @@ def standings(done: Sequence[tuple[Result, Path]]) -> Standings:
         where[name] = folder
         for figure in _headline(result):
             place = figure.suite, figure.evalset, figure.task, figure.metric
-            places.setdefault(place, {})[name] = Cell(figure, False, *_reported(figure, result.method))
+            places.setdefault(place, {})[name] = Cell(figure, False, *reported(figure, result.method))
     notes = []
     for place, cells in places.items():
         try:
@@ -82,6 +85,7 @@ def standings(done: Sequence[tuple[Result, Path]]) -> Standings:
             notes.append(f"{' '.join(place)}: not compared, {e}")
         if best:
             cells[best] = Cell(cells[best].figure, True, cells[best].reported, cells[best].mark)
+    notes += _not_shown([result for result, _ in done])
     seeds = {label(result): len(result.seeds) for result, _ in done}
     return Standings(tuple(where), seeds, places, any(r.demo for r, _ in done), tuple(notes))
 
@@ -138,12 +142,20 @@ def as_csv(table: Standings) -> str:
 def _headline(result: Result) -> list[Figure]:
     """The figures of each suite that count first; all of a suite that has none of those.
 
-    Single frames of a sweep and retrieval by species would make a column each: they are in the results themselves.
+    Single frames of a sweep and retrieval by species would make a column each: a note says where they are.
     """
-    return [f for f in headline(result.figures) if not _DETAIL.search(f.task)]
+    return [f for f in headline(result.figures) if not any(d.search(f.task) for d in _DETAILS.values())]
 
 
-def _reported(figure: Figure, method: str) -> tuple[float | None, str]:
+def _not_shown(results: Sequence[Result]) -> list[str]:
+    """A line for what `_headline` leaves out."""
+    found = {(f.suite, f.evalset, f.task, f.metric) for r in results for f in headline(r.figures)}
+    counts = {what: sum(1 for place in found if d.search(place[2])) for what, d in _DETAILS.items()}
+    words = ", ".join(f"{what} ({n} column{'s' if n > 1 else ''})" for what, n in counts.items() if n)
+    return [f"Not shown here, but in each result.json: {words}."] if words else []
+
+
+def reported(figure: Figure, method: str) -> tuple[float | None, str]:
     """The paper's value for the same set, task and metric, and "slip", "unconfirmed", ... or ""."""
     name, _, rest = figure.evalset.partition("-")
     if name in WHOLE and not rest.endswith("all"):

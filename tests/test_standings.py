@@ -49,6 +49,24 @@ def test_noise_stands_beside_the_papers_and_single_frames_do_not_fill_the_table(
     assert found == {task: None if value is None else pytest.approx(value) for task, value in tasks.items()}
 
 
+def test_columns_that_are_not_shown_are_said_in_a_line() -> None:
+    def figure(suite: str, task: str, metric: str = "accuracy") -> Figure:
+        return Figure(suite, "x", task, metric, 0.5, 0.4, 0.6, 10, 0.1)
+
+    plain = [figure("zero-shot", "V"), figure("retrieval", "image->audio", "recall@10")]
+    more = [figure("zero-shot", f"V at {s} s") for s in (0.5, 1.0)]
+    more += [figure("retrieval", "image->audio by species", "mAP")]
+    told = standings.standings(
+        [(result_of("clip", *plain, *more), Path("x")), (result_of("gram", *plain), Path("y"))]
+    )
+    line = (
+        "Not shown here, but in each result.json: single frames (2 columns), retrieval by species (1 column)."
+    )
+    assert line in told.notes
+    assert {place[2] for place in told.cells} == {"V", "image->audio"}
+    assert not standings.standings([(result_of("clip", *plain), Path("x"))]).notes
+
+
 def scored_of(folder: Path, name: str, right: int, prefix: str = "i") -> tuple[Result, Path]:
     ids = tuple(f"{prefix}{i}" for i in range(200))
     beaten = np.where(np.arange(200) < right, 0, 1)

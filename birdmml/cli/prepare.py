@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from birdmml.cli._evalset import counts, differs, rows
 from birdmml.errors import Interrupted, UsageError
 
 if TYPE_CHECKING:
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from birdmml.prepare.run import Options
-
-LISTED = 10
 
 
 def prepare(
@@ -145,8 +144,8 @@ def _plan(
     from birdmml.prepare.run import look
 
     seen = look(module, source, options, progress)
-    counts = {name: dict(Counter(e.split for e in listed)) for name, listed in seen.entries.items()}
-    found = {"classes": len(seen.annotations.classes), **counts}
+    splits = {name: dict(Counter(e.split for e in listed)) for name, listed in seen.entries.items()}
+    found = {"classes": len(seen.annotations.classes), **splits}
     rejects, unused = seen.annotations.rejects, account.strays(seen.listing, seen.annotations)
     considered = len(rejects) + sum(map(len, seen.entries.values()))
     done = {
@@ -156,7 +155,7 @@ def _plan(
         "rejects_by_reason": account.by_reason(rejects), "strays_by_reason": account.by_reason(unused),
     }  # fmt: skip
     lines = [f"would prepare {key} (nothing is written, nothing was decoded):"]
-    lines += list(_counts(found)) + list(_told(done))
+    lines += list(counts(found)) + list(_told(done))
     return lines, done, len(rejects) <= share * considered
 
 
@@ -171,7 +170,7 @@ def _lines(out: Path, manifest: Mapping[str, Any], report: Mapping[str, Any]) ->
     if manifest["demo"]:
         yield "MADE FROM A FAKE: noise, not birds; its figures say nothing."
     yield f"{out}: {manifest['name']}, {rows:,} rows; {size / 2**20:,.1f} MiB"
-    yield from _counts(report["found"])
+    yield from counts(report["found"])
     for name, silent in report["without_audio"].items():
         if silent["count"]:
             yield f"  no sound    {silent['count']:,} of the {name} have no audio track: missing, not silence"
@@ -181,19 +180,9 @@ def _lines(out: Path, manifest: Mapping[str, Any], report: Mapping[str, Any]) ->
         yield f"  NOT WHOLE   {share} of the rows are missing, over --max-rejects {report['max_rejects']:g}: exit 1"
 
 
-def _counts(found: Mapping[str, Any]) -> Iterator[str]:
-    yield f"  classes     {found['classes']:,}"
-    for name, splits in found.items():
-        if name != "classes":
-            yield f"  {name:<11} " + ", ".join(f"{split} {n:,}" for split, n in splits.items())
-
-
 def _told(report: Mapping[str, Any]) -> Iterator[str]:
     """Differences, rejects and unused files in a few lines."""
-    differences = [*report["notes"], *report["differences"]]
-    yield from (f"  differs     {line}" for line in differences[:LISTED])
-    if len(differences) > LISTED:
-        yield f"  differs     ... and {len(differences) - LISTED:,} more"
+    yield from differs([*report["notes"], *report["differences"]])
     yield from (f"  rejected    {n:,} rows: {reason}" for reason, n in report["rejects_by_reason"].items())
     yield from (f"  unused      {n:,} files: {reason}" for reason, n in report["strays_by_reason"].items())
 
@@ -225,15 +214,8 @@ def _arrays(
         typer.echo(json.dumps(manifest, indent=2, ensure_ascii=False))
         return
     typer.echo(f"{out}: {manifest['name']}")
-    typer.echo("\n".join(_counts({"classes": len(manifest["classes"]), **_rows(manifest)})))
-    typer.echo(
-        "\n".join(f"  differs     {line}" for line in manifest["differences"][:LISTED]) or "  as published"
-    )
-
-
-def _rows(manifest: Mapping[str, Any]) -> dict[str, dict[str, int]]:
-    collections = manifest["collections"].items()
-    return {name: {s: part["rows"] for s, part in told["splits"].items()} for name, told in collections}
+    typer.echo("\n".join(counts({"classes": len(manifest["classes"]), **rows(manifest)})))
+    typer.echo("\n".join(differs(manifest["differences"])) or "  as published")
 
 
 def _raise_interrupt(*_: object) -> NoReturn:

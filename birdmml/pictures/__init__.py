@@ -1,1 +1,1 @@
-"""One file, one suite's own picture, by the suite's name: `draw(result, path)` writes a PNG."""
+"""One file, one kind of picture; one by the name of a suite is that suite's own: `draw(result, path)` writes a PNG."""
