@@ -6,6 +6,7 @@ import dataclasses
 import re
 import secrets
 import shutil
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,22 @@ def make(
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return read(out)
+
+
+def tried(
+    sources: Sequence[Path],
+    about: About,
+    out: Path,
+    allow_demo: bool = False,
+    *,
+    allow_limited: bool = False,
+    allow_dirty: bool = False,
+) -> Submission:
+    """What `make` would write, made and checked in a folder that is gone afterwards; `out` is only looked at."""
+    _check_free(out)
+    with tempfile.TemporaryDirectory(prefix="birdmml-submit-") as folder:
+        there = Path(folder) / "submission"
+        return make(sources, about, there, allow_demo, allow_limited=allow_limited, allow_dirty=allow_dirty)
 
 
 def _refuse(folders: Sequence[Path], loaded: Sequence[Result], allowed: Mapping[str, bool]) -> None:
