@@ -111,7 +111,7 @@ def verify(
         from birdmml.leaderboard.submission.rerun import rerun as run
 
         again = run(report.submission, checkpoint or [], data, evalsets, tolerance, device, method)
-    _told(submission, report, again, as_json)
+    _told(submission, report, again, rerun, as_json)
 
 
 def register(app: typer.Typer) -> None:
@@ -137,7 +137,7 @@ def _written(made: Submission) -> list[str]:
     ]
 
 
-def _told(folder: Path, report: Report, again: Rerun | None, as_json: bool) -> None:
+def _told(folder: Path, report: Report, again: Rerun | None, asked: bool, as_json: bool) -> None:
     """Print a report; exit 1, or raise ResultError, where something is wrong."""
     problems = [*report.problems, *(again.problems if again is not None else ())]
     if as_json:
@@ -145,6 +145,8 @@ def _told(folder: Path, report: Report, again: Rerun | None, as_json: bool) -> N
         raise typer.Exit(1 if problems else 0)
     lines = [*(again.lines if again is not None else ()), *(f"note      {note}" for note in report.notes)]
     typer.echo("\n".join([*lines, *(p.line for p in problems)]))
+    if asked and again is None:
+        typer.echo("note      nothing was run again: first the rest must be sound")
     if problems:
         raise ResultError(f"{folder} is not sound: {len(problems)} things are wrong with it, a line each")
     labels = report.submission.about["labels"] if report.submission is not None else []

@@ -17,7 +17,7 @@ import submitted
 from helpers import Ran
 
 from birdmml.errors import ResultError
-from birdmml.leaderboard.submission import bounds, check, read, tree
+from birdmml.leaderboard.submission import bounds, check, checking, read, tree
 from birdmml.leaderboard.submission.strict import load
 
 Cli = Callable[..., Ran]
@@ -262,6 +262,11 @@ def test_more_names_than_candidates_and_fewer_items_than_rows_are_found(folder: 
     text = found(folder)
     assert "different candidates are named, of 4" in text
     assert "12 items, test-split has 13" in text
+
+
+def test_a_flood_of_figures_is_not_computed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checking, "MAX_FIGURES", 9)
+    assert "10 figures, more than 9" in found(folder)
 
 
 def rows(folder: Path, **columns: Any) -> Path:

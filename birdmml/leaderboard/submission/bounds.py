@@ -13,7 +13,7 @@ from birdmml.errors import ResultError
 from birdmml.files import human_bytes
 from birdmml.outcomes import measured, placed, species
 
-MAX_ROWS = 20_000_000
+MAX_ROWS = 5_000_000
 MAX_UNPACKED = 2**30
 MAX_NAME = 500  # bytes of an id or a class name
 MAX_CANDIDATES = 10**7

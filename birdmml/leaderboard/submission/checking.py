@@ -21,6 +21,7 @@ from birdmml.outcomes.columns import inside
 from birdmml.schema import Figure, Result
 
 SCORE = "score again with `birdmml bench`"
+MAX_FIGURES = 3000
 SAME_DATA = "score, or verify, with the data that it is about"
 # What outcomes that are no outcomes can make of a computation.
 BROKEN = (BirdmmlError, ValueError, ArithmeticError, MemoryError, IndexError, KeyError)
@@ -84,6 +85,9 @@ def _figures(one: _Checked) -> None:
     result = one.entry.result
     for told in possible.of_result(result):
         one.tell(told)
+    if len(result.figures) > MAX_FIGURES:
+        one.tell(f"{len(result.figures):,} figures, more than {MAX_FIGURES:,}: none was computed", "split it")
+        return
     broken = set()
     for file, items in one.items.items():
         for told in possible.of_items(items):

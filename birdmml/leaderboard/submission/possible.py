@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -83,8 +84,8 @@ def of_result(result: Result) -> Iterator[str]:
         yield f"models of seeds {[m.get('seed') for m in result.models]}, figures of {list(result.seeds)}"
     if result.dataset.get("demo") is True and not result.demo:
         yield "its dataset is the demo, it says that it is not"
-    keys = [figure_key(f) for f in result.figures]
-    yield from (f"{key} is given twice" for key in sorted({k for k in keys if keys.count(k) > 1}))
+    keys = Counter(map(figure_key, result.figures))
+    yield from (f"{key} is given twice" for key, times in sorted(keys.items()) if times > 1)
     owners: dict[str, set[tuple[str, str, str]]] = {}
     for f in result.figures:
         owners.setdefault(f.predictions, set()).add((f.suite, f.evalset, f.task))
