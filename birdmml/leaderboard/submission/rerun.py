@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,22 +13,22 @@ import numpy as np
 
 from birdmml import checkpoint as checkpoints
 from birdmml import discover, evaluate, outcomes, provenance, results, settings, wanted
-from birdmml.array_data import ArrayData, opened
+from birdmml.array_data import opened
 from birdmml.checkpoint import Checkpoint
 from birdmml.embedded import Shelf
 from birdmml.errors import ResultError, UnknownName, UsageError
 from birdmml.leaderboard.submission.model import Entry, Problem, Submission
 from birdmml.leaderboard.submission.reading import name_of
-from birdmml.load import Built
 from birdmml.models import Recipe
 from birdmml.outcomes import Measures, Outcomes, Predictions
 from birdmml.outcomes.columns import Floats, Ints
 from birdmml.passes import Pass
-from birdmml.plans import Plan
+from birdmml.plans import Plan, check_limit
 from birdmml.schema import Result
 from birdmml.training.state import resolve
 
 CLOSE = 1e-6
+CAPTIONS = ("caption", "caption_name_free")
 STEP = "ask the submitter, or allow a share of moved items with --tolerance"
 
 
@@ -79,8 +80,12 @@ def _file(entry: Entry) -> str:
 
 
 def _entries_of(submission: Submission, ready: Checkpoint, folder: Path) -> list[Entry]:
-    wanted_model = {"seed": ready.seed, "weights_sha256": ready.weights_sha256}
-    found = [e for e in submission.entries if any(wanted_model == dict(m) for m in e.result.models)]
+    held = ready.seed, ready.weights_sha256
+    found = [
+        entry
+        for entry in submission.entries
+        if any((m.get("seed"), m.get("weights_sha256")) == held for m in entry.result.models)
+    ]
     if not found:
         raise ResultError(
             f"{folder}: no result is of its weights ({ready.weights_sha256[:12]}, seed {ready.seed}): give a"
@@ -115,6 +120,9 @@ def _compared(
             again, folder = evaluate.run(plan, Path(temporary), quiet=True, shelf=Shelf(None))
         except OSError as e:
             raise ResultError(f"{temporary} cannot be written ({e.strerror or e}): free space") from e
+        except (ValueError, TypeError, LookupError, ArithmeticError) as e:
+            # Options of a stranger: of the right types, and still such that no suite can use them.
+            raise ResultError(f"{name_of(entry)} cannot be run again as it says ({e}): {STEP}") from e
         mine = {figure.predictions for figure in again.figures}
         for file in sorted({figure.predictions for figure in entry.result.figures}):
             said = outcomes.read(entry.folder, file)
@@ -126,9 +134,11 @@ def _compared(
 
 def _plan(result: Result, ready: Checkpoint, data: Path, evalsets: Path | None, device: str) -> Plan:
     """The plan that the result's settings describe, with the checkpoint in the place of a training."""
-    built: Built | ArrayData = opened(data)
-    if isinstance(built, Built):
-        built = Built(built.root, built.manifest, str(result.dataset.get("caption", "caption")))
+    caption, limit = result.dataset.get("caption", CAPTIONS[0]), result.settings.get("limit")
+    if caption not in CAPTIONS or not (limit is None or isinstance(limit, int)):
+        raise ResultError(f"{result.method}: caption {caption!r} or limit {limit!r} cannot be run again")
+    check_limit(limit)
+    built = dataclasses.replace(opened(data), caption=caption)
     if built.digest != result.dataset.get("digest"):
         raise ResultError(
             f"{data} is not the dataset of {result.method} ({built.digest[:12]}): give that one"
@@ -139,7 +149,6 @@ def _plan(result: Result, ready: Checkpoint, data: Path, evalsets: Path | None, 
             f"{result.method}: its suites are stated without options: it is too old to run again"
         )
     passes = tuple(_pass(name, options) for name, options in told.items())
-    limit = result.settings.get("limit")
     recipe = Recipe(built, ready.method, ready.config, result.preset, ready.preset, limit)
     only = list(result.settings.get("evalsets", {}))
     found = wanted.providers(recipe.built, evalsets, passes, only)

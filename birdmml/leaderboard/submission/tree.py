@@ -25,7 +25,7 @@ def listing(folder: Path) -> tuple[dict[str, int], list[Problem]]:
     total = many = 0
     for entry, name, depth in _walk(folder):
         wrong, size = _wrong(entry, name, depth)
-        total, many = total + size, many + 1
+        total, many = total + (0 if wrong else size), many + 1
         if many > MAX_FILES or total > MAX_TOTAL:
             told = f"the submission has more than {MAX_FILES:,} files or {human_bytes(MAX_TOTAL)}"
             problems.append(Problem(name, told, "submit fewer results"))
