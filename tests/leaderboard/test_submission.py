@@ -186,6 +186,14 @@ def test_nothing_found_and_another_schema_are_one_line(result: Path, tmp_path: P
         make([result], ABOUT, tmp_path / "submission")
 
 
+def test_an_earlier_submission_among_the_results_is_passed_over(tmp_path: Path) -> None:
+    submitted.result_in(tmp_path / "small-1")
+    first = make([tmp_path], ABOUT, tmp_path / "submission")
+    assert make([tmp_path], ABOUT, tmp_path / "submission") == first
+    with pytest.raises(ResultError, match="all that was found"):
+        make([tmp_path / "submission"], ABOUT, tmp_path / "submission")
+
+
 def test_a_failure_while_copying_leaves_nothing(
     result: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

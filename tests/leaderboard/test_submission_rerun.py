@@ -25,7 +25,7 @@ from birdmml.leaderboard.submission.rerun import moved, rerun
 from birdmml.outcomes import Measures, Predictions, SpeciesHits
 
 Cli = Callable[..., Ran]
-WIDE, DEEP = ("retrieval", "zero-shot", "noise"), ("few-shot", "linear-probe", "competition")
+WIDE, DEEP = ("retrieval", "zero-shot"), ("few-shot", "linear-probe", "noise", "competition")
 QUICK = ("few-shot.draws=2", "few-shot.shots=[1]", "noise.snr_db=[10.0]")
 
 

@@ -226,14 +226,31 @@ def forged_outcome(folder: Path, rng: random.Random) -> bool:
     return must_be_found(folder)
 
 
+def forged_bytes(folder: Path, rng: random.Random) -> bool:
+    """Bytes of a Parquet file, its footer above all, the list and the digest made anew; whether a figure moves."""
+    path = rng.choice(sorted(folder.rglob("*.parquet")))
+    data = bytearray(path.read_bytes())
+    for _ in range(rng.choice([1, 1, 3])):
+        data[-rng.randrange(1, min(len(data), 1500))] ^= 1 << rng.randrange(8)
+    path.write_bytes(bytes(data))
+    submitted.relist(folder)
+    try:
+        return must_be_found(folder)
+    except Exception:  # noqa: BLE001  # whatever a plain reader makes of it
+        return True
+
+
+MOVES = {f.__name__: f for f in (forged_outcome, forged_bytes)}
+
+
 def one_alteration(sound: Path, root: Path, rng: random.Random) -> str:
     """Alter a copy in one way; returns which."""
-    kind = rng.choice([*ALWAYS, "forged_outcome"])
+    kind = rng.choice([*ALWAYS, *MOVES])
     folder = root / f"{rng.getrandbits(64):x}"
     shutil.copytree(sound, folder)
     try:
-        if kind == "forged_outcome":
-            must = forged_outcome(folder, rng)
+        if kind in MOVES:
+            must = MOVES[kind](folder, rng)
             kind += ", a figure moves" if must else ", none moves"
         else:
             ALWAYS[kind](folder, rng)

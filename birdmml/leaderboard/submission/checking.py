@@ -105,8 +105,11 @@ def _figures(one: _Checked) -> None:
 def _of_figure(result: Result, figure: Figure, items: Outcomes) -> Iterator[str]:
     name = results.figure_key(figure)
     try:
-        yield from (f"{name}: {told}" for told in possible.of_figure(result, figure, items))
-        yield from differences(result, figure, items)
+        said = dict(possible.of_figure(result, figure, items))
+        yield from (f"{name}: {told}" for told in said.values())
+        # What has a message of its own is not told twice.
+        shown = tuple(f"{name}: {field} is given" for field in said)
+        yield from (told for told in differences(result, figure, items) if not told.startswith(shown))
     except BROKEN as e:
         yield f"{name}: its items give no such figure ({e})"
     if told := possible.incomplete(result, figure, items):

@@ -56,7 +56,10 @@ def make(
     submission. Raises UsageError for words or an `out` that will not do, ResultError for results that are refused
     or do not follow from their items; `out` is then as it was.
     """
-    folders = find(sources)
+    # An earlier submission may lie among the results.
+    folders = [f for f in find(sources) if not f.resolve().is_relative_to(out.resolve())]
+    if not folders:
+        raise ResultError(f"{out} is all that was found: give the folders that `birdmml bench` wrote")
     loaded = [results.read_result(folder) for folder in folders]
     _refuse(folders, loaded, {"demo": allow_demo, "limited": allow_limited, "dirty": allow_dirty})
     about = _said(about, loaded)
