@@ -73,7 +73,7 @@ def standings(done: Sequence[tuple[Result, Path]]) -> Standings:
     for result, folder in done:
         name = label(result)
         where[name] = folder
-        for figure in _headline(result):
+        for figure in in_table(result):
             place = figure.suite, figure.evalset, figure.task, figure.metric
             places.setdefault(place, {})[name] = Cell(figure, False, *reported(figure, result.method))
     notes = []
@@ -85,7 +85,7 @@ def standings(done: Sequence[tuple[Result, Path]]) -> Standings:
             notes.append(f"{' '.join(place)}: not compared, {e}")
         if best:
             cells[best] = Cell(cells[best].figure, True, cells[best].reported, cells[best].mark)
-    notes += _not_shown([result for result, _ in done])
+    notes += not_shown([result for result, _ in done])
     seeds = {label(result): len(result.seeds) for result, _ in done}
     return Standings(tuple(where), seeds, places, any(r.demo for r, _ in done), tuple(notes))
 
@@ -139,7 +139,7 @@ def as_csv(table: Standings) -> str:
     return out.getvalue()
 
 
-def _headline(result: Result) -> list[Figure]:
+def in_table(result: Result) -> list[Figure]:
     """The figures of each suite that count first; all of a suite that has none of those.
 
     Single frames of a sweep and retrieval by species would make a column each: a note says where they are.
@@ -147,8 +147,8 @@ def _headline(result: Result) -> list[Figure]:
     return [f for f in headline(result.figures) if not any(d.search(f.task) for d in _DETAILS.values())]
 
 
-def _not_shown(results: Sequence[Result]) -> list[str]:
-    """A line for what `_headline` leaves out."""
+def not_shown(results: Sequence[Result]) -> list[str]:
+    """A line for what `in_table` leaves out."""
     found = {(f.suite, f.evalset, f.task, f.metric) for r in results for f in headline(r.figures)}
     counts = {what: sum(1 for place in found if d.search(place[2])) for what, d in _DETAILS.items()}
     words = ", ".join(f"{what} ({n} column{'s' if n > 1 else ''})" for what, n in counts.items() if n)

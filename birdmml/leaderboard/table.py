@@ -8,8 +8,8 @@ from pathlib import Path
 from birdmml.errors import ResultError
 from birdmml.leaderboard.verify import verify
 from birdmml.results import FILE
-from birdmml.schema import Figure, Result, headline, shown
-from birdmml.standings import label
+from birdmml.schema import Figure, Result, shown
+from birdmml.standings import in_table, label, not_shown
 
 DEMO_NOTE = (
     "Rows marked **demo** were measured on procedurally generated data: they show that the software works, and"
@@ -56,6 +56,7 @@ def markdown(results: Sequence[Result]) -> str:
             groups.setdefault((suite, evalset, _dataset(result)), []).append(result)
     for (suite, evalset, dataset), members in sorted(groups.items(), key=lambda item: item[0]):
         lines += _table(members, suite, evalset, dataset)
+    lines += not_shown(results)
     lines.append("Percent, mean over seeds (± their standard deviation), bootstrap 95 % interval over items.")
     return "\n".join(lines) + "\n"
 
@@ -68,7 +69,7 @@ def _dataset(result: Result) -> str:
 
 def _table(results: Sequence[Result], suite: str, evalset: str, dataset: str) -> list[str]:
     rows = [
-        (r, {(f.task, f.metric): f for f in headline(r.figures) if (f.suite, f.evalset) == (suite, evalset)})
+        (r, {(f.task, f.metric): f for f in in_table(r) if (f.suite, f.evalset) == (suite, evalset)})
         for r in results
     ]
     known = {key: f for _, figures in rows for key, f in figures.items()}
