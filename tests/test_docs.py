@@ -1,0 +1,149 @@
+"""Every command that the README and the guides show is run, in the order shown, in a folder like the reader's."""
+
+from __future__ import annotations
+
+import os
+import re
+import runpy
+import shlex
+import shutil
+import sys
+import tarfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from helpers import Ran, bird_folder
+from small import OPTIONS
+
+from birdmml import discover
+
+ROOT = Path(__file__).parent.parent
+GUIDES = [
+    "README.md",
+    "docs/guide-methods.md",
+    "docs/guide-data.md",
+    "docs/guide-boards.md",
+    "docs/evalsets.md",
+]
+SMALL_DEMO = shlex.split("--species 6 --per-species 10 --image-size 48 --clip-seconds 2")
+TINY = [word for option in OPTIONS for word in ("--set", option)]
+# What is shown with the sizes of real work is run with those of a test. Nothing else is changed but placeholders.
+SMALLER: list[tuple[str, list[str]]] = [
+    (r"build --out", SMALL_DEMO),
+    (r"build --source release", ["--from", "release", "--max-rejects", "0.5"]),
+    (r"build --source folder", ["--max-rejects", "0.5"]),
+    (r"bench --suite xor", []),
+    (r"bench .*--protocol", ["--dry-run"]),
+    (r"bench --checkpoint", []),
+    (r"bench|train", TINY),
+]
+# A modality of so few rows is told to be at chance, or not to be judged; a demo of ten rows a species is refused.
+MAY_FAIL = re.compile(r"birdmml audit ")
+BRACKETS = re.compile(r"\]\(([^)#]+)(#[^)]*)?\)")
+
+
+def commands(text: str) -> list[list[str]]:
+    """The words of each line that begins with `birdmml`, indented as code; `\\` goes on in the next line."""
+    joined = text.replace("\\\n", " ")
+    found = re.findall(r"^    birdmml (.+)$", joined, flags=re.MULTILINE)
+    return [shlex.split(line, comments=True) for line in found]
+
+
+def smaller(words: list[str]) -> list[str]:
+    line = " ".join(words)
+    for pattern, more in SMALLER:
+        if re.search(pattern, line):
+            return [*words, *more]
+    return words
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a reader has: ~/birds, archives of evaluation sets, a release, a method and embeddings of their own."""
+    home = tmp_path_factory.mktemp("desk")
+    bird_folder(home / "birds")
+    discover.load("source", "release").fake(home / "release-whole", 0)
+    (home / "release-whole" / "files").rename(home / "release")
+    for name in ("ssw60", "vb100", "cub200", "av_mnist"):
+        discover.load("evaluation set", name).fake(home / "fakes" / name, 0)
+    with tarfile.open(home / "ssw60.tar.gz", "w:gz") as archive:
+        archive.add(home / "fakes" / "ssw60", arcname="ssw60")
+    with tarfile.open(home / "CUB_200_2011.tgz", "w:gz") as archive:
+        archive.add(home / "fakes" / "cub200", arcname="CUB_200_2011")
+    shutil.copytree(home / "fakes" / "vb100", home / "vb100")
+    code = re.findall(r"```python\n(.+?)```", (ROOT / "docs/method.md").read_text(), flags=re.DOTALL)
+    (home / "my_method.py").write_text(max(code, key=len))
+    return home
+
+
+@pytest.fixture
+def here(desk: Path, tmp_path: Path, small_demo: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    monkeypatch.setenv("HOME", str(desk))
+    monkeypatch.setenv("BIRDMML_CACHE", str(tmp_path / "cache"))
+    work = tmp_path / "work"
+    work.mkdir()
+    for name in ("ssw60.tar.gz", "CUB_200_2011.tgz", "my_method.py", "release"):
+        (work / name).symlink_to(desk / name)
+    shutil.copytree(small_demo, work / "data")
+    monkeypatch.chdir(work)
+    yield work
+
+
+def filled(words: list[str], work: Path, cli: Callable[..., Ran]) -> list[str]:
+    """NAME and other things that only the reader's own run knows; what a command takes and none before it made."""
+    if "--embeddings" in words and not (work / "test.parquet").exists():
+        cli("embed", "--checkpoint", _newest(work, "results/models/*/seed-0"), "--out", "test.parquet")
+    if "./evalsets/av_mnist" in words and not (work / "evalsets/av_mnist").exists():
+        source = Path(os.environ["HOME"]) / "fakes" / "av_mnist"
+        assert cli("prepare", "av_mnist", "--from", source, "--out", "evalsets/av_mnist").code == 0
+    if "./evalsets" in words:
+        (work / "evalsets").mkdir(exist_ok=True)
+    made = []
+    for word in words:
+        if word.endswith("/NAME"):
+            word = str(_newest(work, f"{word.removesuffix('NAME')}*/result.json").parent)
+        elif "/NAME/" in word:
+            word = str(_newest(work, word.replace("NAME", "*")))
+        made.append(word)
+    return made
+
+
+def _newest(work: Path, pattern: str) -> Path:
+    return max(work.glob(pattern), key=lambda p: p.stat().st_mtime).relative_to(work)
+
+
+@pytest.mark.parametrize("guide", GUIDES)
+def test_every_command_of_a_guide_does_what_it_says(guide: str, here: Path, cli: Callable[..., Ran]) -> None:
+    shown = commands((ROOT / guide).read_text(encoding="utf-8"))
+    assert shown
+    for words in shown:
+        if "--out" in words and words[:1] == ["build"]:
+            shutil.rmtree(here / words[words.index("--out") + 1], ignore_errors=True)
+        ran = cli(*filled(smaller(words), here, cli))
+        told = f"{guide}: birdmml {shlex.join(words)}\n{ran.out[-2000:]}\n{ran.err[-2000:]}"
+        assert "Traceback" not in ran.err, told
+        assert ran.code == 0 or (ran.code == 1 and MAY_FAIL.match("birdmml " + " ".join(words))), told
+
+
+def test_the_reference_is_made_from_the_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["make_reference.py"])
+    made = runpy.run_path(str(ROOT / "docs/make_reference.py"))["page"]()
+    assert made == (ROOT / "docs/reference.md").read_text(encoding="utf-8"), (
+        "run python docs/make_reference.py"
+    )
+
+
+@pytest.mark.parametrize("page", sorted(p.relative_to(ROOT).as_posix() for p in ROOT.glob("docs/*.md")))
+def test_links_between_pages_lead_somewhere(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    targets = [t for t, _ in BRACKETS.findall(text) if not t.startswith(("http:", "https:", "mailto:"))]
+    assert [t for t in targets if not ((ROOT / page).parent / t).exists()] == []
+
+
+def test_the_readme_leads_to_every_guide() -> None:
+    index = (ROOT / "docs/README.md").read_text(encoding="utf-8")
+    assert "docs/README.md" in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert {p.name for p in ROOT.glob("docs/*.md")} - {"README.md"} <= set(
+        re.findall(r"\(([\w-]+\.md)\)", index)
+    )
