@@ -1,0 +1,321 @@
+"""Submissions -> tables: one a protocol, suite, evaluation set and dataset, measured rows beside reported ones."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from birdmml import discover
+from birdmml.schema import HEADLINE, PLAIN_METRICS, Figure, Result
+from birdmml.site import headlines
+from birdmml.site.reported import Claim, claims
+from birdmml.site.text import file_name, plain
+from birdmml.standings import label
+
+
+class Entry(Protocol):
+    """One result of a submission, and the folder that holds its items."""
+
+    @property
+    def folder(self) -> Path:
+        """The folder with result.json."""
+
+    @property
+    def result(self) -> Result:
+        """What was scored."""
+
+
+class Submission(Protocol):
+    """What the site reads of a submission; `birdmml.leaderboard.submission.Submission` is one."""
+
+    @property
+    def about(self) -> Mapping[str, Any]:
+        """What its author says of it."""
+
+    @property
+    def entries(self) -> Sequence[Entry]:
+        """Its results."""
+
+    @property
+    def slug(self) -> str:
+        """Its short name."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """One result on the board: `page` is the file name of its page, `labels` what a reader must know first."""
+
+    name: str
+    page: str
+    slug: str
+    about: Mapping[str, Any]
+    folder: Path
+    result: Result
+    labels: tuple[str, ...]
+    verified: bool
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One value of a row. `letters`: groups that are not shown to differ; `best`: in the group of the best one.
+
+    `mark` says what is wrong with a reported value; `note` what a reader must know of a measured one.
+    """
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+    sd: float | None = None
+    n: int | None = None
+    letters: str = ""
+    best: bool = False
+    mark: str = ""
+    note: str = ""
+    predictions: str = ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A measured result, or (without a `member`) what the paper reports of a method."""
+
+    name: str
+    method: str
+    cells: tuple[Cell | None, ...]
+    member: Member | None = None
+
+
+@dataclass(frozen=True)
+class Column:
+    """One task and metric; `n` items, `chance` what luck gives. `compared` says which rows were compared."""
+
+    task: str
+    metric: str
+    chance: float
+    ceiling: float | None
+    n: int
+    compared: str = ""
+
+    @property
+    def plain(self) -> bool:
+        """Whether values are plain numbers, not shares; then less is better."""
+        return self.metric in PLAIN_METRICS
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows that may be compared: the same protocol, suite, evaluation set and dataset. Sorted by column `lead`."""
+
+    id: str
+    protocol: str
+    suite: str
+    evalset: str
+    dataset: str
+    digest: str
+    limit: str
+    demo: bool
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    lead: int = 0
+
+    @property
+    def title(self) -> str:
+        """ "zero-shot on ssw60"."""
+        return f"{self.suite} on {self.evalset}"
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A submission that is not shown, and why."""
+
+    name: str
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Board:
+    """Everything that the pages show."""
+
+    tables: tuple[Table, ...]
+    members: tuple[Member, ...]
+    refused: tuple[Refused, ...] = ()
+
+
+Key = tuple[str, str, str, str, str, str]
+Place = tuple[str, str, float]  # task, metric, chance: another chance is another gallery
+
+
+def members(submissions: Sequence[Submission], verified: bool = True) -> tuple[Member, ...]:
+    """Every result of every submission, by their short names; two with one name keep pages of their own."""
+    found = []
+    for submission in submissions:
+        for entry in submission.entries:
+            result = entry.result
+            page = file_name(submission.slug, entry.folder.name)
+            name = shown_method(label(result))
+            found.append(
+                Member(
+                    name,
+                    page,
+                    submission.slug,
+                    submission.about,
+                    entry.folder,
+                    result,
+                    labels(result),
+                    verified,
+                )
+            )
+    return tuple(sorted(found, key=lambda m: (m.slug, m.page)))
+
+
+def shown_method(name: str) -> str:
+    """A method's name as it is typed: older results have "tri_clip"."""
+    first, space, rest = plain(name).partition(" ")
+    known = discover.names("method")
+    return (first.replace("_", "-") if first.replace("-", "_") in known else first) + space + rest
+
+
+def labels(result: Result) -> tuple[str, ...]:
+    """What limits what a result says: demo, a single seed, fewer rows, changed code, departures from its protocol."""
+    code = result.provenance.get("code")
+    protocol = result.settings.get("protocol")
+    said = {
+        "demo": result.demo,
+        "single seed": len(result.seeds) == 1,
+        "limited": bool(result.settings.get("limit")),
+        "dirty code": isinstance(code, Mapping) and bool(code.get("dirty")),
+        "departs": isinstance(protocol, Mapping) and bool(protocol.get("departures")),
+    }
+    return tuple(name for name, true in said.items() if true)
+
+
+def tables(found: Sequence[Member]) -> tuple[Table, ...]:
+    """The tables of all results, sorted by what they are of; values are not compared yet."""
+    groups: dict[Key, list[Member]] = {}
+    for member in found:
+        result = member.result
+        for suite, evalset in dict.fromkeys((f.suite, f.evalset) for f in result.figures):
+            groups.setdefault(_key(result, suite, evalset), []).append(member)
+    return tuple(_table(key, groups[key]) for key in sorted(groups))
+
+
+def _key(result: Result, suite: str, evalset: str) -> Key:
+    limit = result.settings.get("limit")
+    return (
+        protocol_of(result),
+        suite,
+        evalset,
+        str(result.dataset.get("name", "?")),
+        str(result.dataset.get("digest", "")),
+        str(limit) if limit else "",
+    )
+
+
+def protocol_of(result: Result) -> str:
+    """ "paper-birds 1a2b3c4d", or "" where a result follows none."""
+    said = result.settings.get("protocol")
+    if not isinstance(said, Mapping):
+        return ""
+    return f"{said.get('name', '?')} {str(said.get('digest', ''))[:8]}".strip()
+
+
+def _table(key: Key, found: Sequence[Member]) -> Table:
+    protocol, suite, evalset, dataset, digest, limit = key
+    known: dict[Place, list[Figure]] = {}
+    figures = {m.page: _placed(m.result, suite, evalset) for m in found}
+    for placed in figures.values():
+        for place, figure in placed.items():
+            known.setdefault(place, []).append(figure)
+    columns = tuple(_column(place, known[place]) for place in known)
+    rows = [
+        Row(m.name, m.result.method, tuple(_cell(figures[m.page].get(place)) for place in known), m)
+        for m in found
+    ]
+    rows += _reported_rows(suite, evalset, columns)
+    table = Table(
+        id=file_name(suite, evalset, *key),
+        protocol=plain(protocol),
+        suite=plain(suite),
+        evalset=plain(evalset),
+        dataset=plain(dataset),
+        digest=plain(digest[:12]),
+        limit=plain(limit),
+        demo=any(m.result.demo for m in found),
+        columns=columns,
+        rows=tuple(rows),
+        lead=_lead(columns, rows),
+    )
+    return _sorted(table)
+
+
+def _placed(result: Result, suite: str, evalset: str) -> dict[Place, Figure]:
+    return {
+        (f.task, f.metric, round(f.chance, 9)): f
+        for f in headlines.of(result)
+        if (f.suite, f.evalset) == (suite, evalset)
+    }
+
+
+def _column(place: Place, figures: Sequence[Figure]) -> Column:
+    # The number of items and the ceiling that most results have; a row that differs says so.
+    n = Counter(f.n for f in figures).most_common(1)[0][0]
+    ceilings = Counter(f.ceiling for f in figures if f.ceiling is not None and 0 <= f.ceiling <= 1)
+    return Column(place[0], place[1], place[2], ceilings.most_common(1)[0][0] if ceilings else None, n)
+
+
+def _cell(figure: Figure | None) -> Cell | None:
+    if figure is None or not math.isfinite(figure.value):
+        return None
+    return Cell(
+        figure.value, figure.low, figure.high, figure.sd, figure.n,
+        note=plain(figure.note), predictions=figure.predictions,
+    )  # fmt: skip
+
+
+def _reported_rows(suite: str, evalset: str, columns: Sequence[Column]) -> list[Row]:
+    """What the paper reports in these columns, a row a method."""
+    said: dict[str, dict[int, Claim]] = {}
+    for i, column in enumerate(columns):
+        for claim in claims(suite, evalset, column.task, column.metric):
+            said.setdefault(claim.method, {})[i] = claim
+    return [
+        Row(
+            shown_method(method),
+            method,
+            tuple(
+                Cell(cells[i].share, mark=cells[i].mark, note=cells[i].note) if i in cells else None
+                for i in range(len(columns))
+            ),
+        )
+        for method, cells in sorted(said.items())
+    ]
+
+
+def _lead(columns: Sequence[Column], rows: Sequence[Row]) -> int:
+    """The column to sort by: that with most measured values, then with most modalities, then the last."""
+    if not columns:
+        return 0
+    first = HEADLINE.get("retrieval", ("recall@10",))
+    return max(
+        range(len(columns)),
+        key=lambda i: (
+            sum(r.cells[i] is not None for r in rows if r.member),
+            columns[i].metric in ("accuracy", *first),
+            columns[i].task.count("+"),
+            i,
+        ),
+    )
+
+
+def _sorted(table: Table) -> Table:
+    sign = 1 if table.columns and table.columns[table.lead].plain else -1
+
+    def order(row: Row) -> tuple[bool, float, bool, str, str]:
+        cell = row.cells[table.lead]
+        page = row.member.page if row.member else ""
+        return cell is None, sign * cell.value if cell else 0.0, row.member is None, row.name, page
+
+    return replace(table, rows=tuple(sorted(table.rows, key=order)))
