@@ -64,11 +64,12 @@ def _task(table: Table, column: int, read: Reader) -> Task | None:
 
 
 def _words(table: Table, task: Task, found: Sequence[str] | None) -> str:
-    measured = sum(1 for r in table.rows if r.member and r.cells[task.column] is not None)
-    most = min(MOST, len(task.rows))
+    same = len(task.rows)
+    most = min(MOST, same)
     if most < 2:
         return "nothing to compare with"
-    said = f"{most} rows compared" if most == measured else f"the best {most} of {measured} rows compared"
-    if len(task.rows) < measured:
-        said += f", {measured - len(task.rows)} were scored on other items"
+    said = f"{most} rows compared" if most == same else f"the best {most} of {same} rows compared"
+    others = sum(1 for r in table.rows if r.member and r.cells[task.column] is not None) - same
+    if others:
+        said += f"; scored on other items: {others}"
     return said if found is not None else f"{said}; the groups are too many for letters"

@@ -49,7 +49,7 @@ def _read(suite: str, name: str) -> Iterator[tuple[str, str, Claim]]:
     for row in paper.reported(suite, name):
         mark = "slip" if row in slips else row.mark
         note = slips.get(row, row.note)
-        yield _task(row), row.metric, Claim(row.method, row.share, mark, note, row.source)
+        yield _task(row), row.metric, Claim(row.method, round(row.share, 6), mark, note, row.source)
 
 
 def _task(row: paper.Reported) -> str:

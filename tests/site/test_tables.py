@@ -113,7 +113,7 @@ def test_rows_that_share_no_letter_differ_and_the_table_says_what_was_compared(t
     cells = {r.member.slug: r.cells[1] for r in table.rows if r.member}
     assert [cells[s].letters for s in "abcd" if cells[s]] == ["c", "b", "a", ""]
     assert [cells[s].best for s in "abcd" if cells[s]] == [False, False, True, False]
-    assert table.columns[1].compared == "3 rows compared, 1 were scored on other items"
+    assert table.columns[1].compared == "3 rows compared; scored on other items: 1"
     assert [len(t.values) for t in tasks] == [3, 3]
 
 

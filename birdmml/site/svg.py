@@ -1,0 +1,203 @@
+"""Small pictures as SVG inside a page: curves, matrices, intervals. Colours come from the page's style by class."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+from markupsafe import Markup, escape
+
+from birdmml.schema import Figure
+from birdmml.site.curves import Line, Panel
+from birdmml.site.items import Confusion
+from birdmml.site.text import plain
+
+WIDTH, HEIGHT = 520, 300
+LEFT, RIGHT, TOP, BOTTOM = 46, 14, 14, 46
+COLOURS = 6
+CELL, LABEL, NARROWEST = 15, 150, 6
+# Matrices of more classes are no picture; the most confused pairs are listed instead.
+MOST_CELLS = 60
+Place = Callable[[float], str]
+
+
+def interval(figure: Figure) -> Markup:
+    """A bar from 0 to 100 %: the interval, the value, and where luck lies."""
+    low, high, value, luck = (
+        min(100.0, max(0.0, 100 * v)) for v in (figure.low, figure.high, figure.value, figure.chance)
+    )
+    return Markup(
+        '<svg class="interval" viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true">'
+        '<rect class="rail" y="4" width="100" height="2"/>'
+        '<rect class="range" x="{}" y="2" width="{}" height="6"/>'
+        '<rect class="luck" x="{}" width=".5" height="10"/>'
+        '<rect class="value" x="{}" width="1" height="10"/></svg>'
+    ).format(_n(low), _n(max(0.4, high - low)), _n(luck), _n(min(99.0, max(0.0, value - 0.5))))
+
+
+def curves(panel: Panel, name: str) -> Markup:
+    """The panel as a picture in percent with 95 % intervals; `name` is its id in the page."""
+    figures = [p.figure for line in panel.lines for p in line.points]
+    top = _top(figures)
+    xs = sorted({p.x for line in panel.lines for p in line.points})
+    across, up = _across(xs, panel.log), _up(top)
+    parts = [_grid(top, up), _ticks(xs, across, panel.x), *_levels(panel, across, up)]
+    parts += [_line(line, k, across, up) for k, line in enumerate(panel.lines)]
+    told = "; ".join(f"{line.name}: {_told(line)}" for line in panel.lines)
+    return Markup(
+        '<svg class="curves" viewBox="0 0 {} {}" role="img" aria-labelledby="{}-t {}-d">'
+        '<title id="{}-t">{}</title><desc id="{}-d">{}</desc>{}</svg>'
+    ).format(
+        WIDTH,
+        HEIGHT,
+        name,
+        name,
+        name,
+        plain(panel.title),
+        name,
+        plain(f"Accuracy over {panel.x}. {told}", 2000),
+        Markup("").join(parts),
+    )
+
+
+def matrix(found: Confusion, name: str) -> Markup:
+    """Rows are what an item is, columns what it was taken for; darker is a larger share of the row."""
+    n = len(found.names)
+    cell = max(NARROWEST, min(CELL, 900 // n))
+    size = n * cell
+    totals = [0] * n
+    for true, count in zip(found.true.tolist(), found.count.tolist(), strict=True):
+        totals[true] += count
+    cells = [
+        Markup(
+            '<rect class="{}" x="{}" y="{}" width="{}" height="{}" fill-opacity="{}"><title>{}</title></rect>'
+        ).format(
+            "right" if true == said else "wrong",
+            LABEL + said * cell,
+            LABEL + true * cell,
+            cell - 1,
+            cell - 1,
+            _n(0.15 + 0.85 * count / totals[true]),
+            f"{plain(found.names[true], 40)} taken for {plain(found.names[said], 40)}: {count} of {totals[true]}",
+        )
+        for true, said, count in zip(
+            found.true.tolist(), found.said.tolist(), found.count.tolist(), strict=True
+        )
+    ]
+    names = [_labels(plain(text, 22), i, cell) for i, text in enumerate(found.names)]
+    right = sum(c for t, s, c in zip(found.true, found.said, found.count, strict=True) if t == s)
+    return Markup(
+        '<svg class="matrix" width="{}" height="{}" viewBox="0 0 {} {}" role="img" aria-labelledby="{}-t {}-d">'
+        '<title id="{}-t">Confusion matrix of {} classes</title><desc id="{}-d">{}</desc>'
+        '<rect class="ground" x="{}" y="{}" width="{}" height="{}"/>{}{}</svg>'
+    ).format(
+        LABEL + size, LABEL + size, LABEL + size, LABEL + size, name, name, name, n, name,
+        f"{right} of {sum(totals)} on the diagonal; the most confused pairs are in the table beside it.",
+        LABEL, LABEL, size, size, Markup("").join(cells), Markup("").join(names),
+    )  # fmt: skip
+
+
+def _labels(text: str, i: int, cell: int) -> Markup:
+    at = LABEL + i * cell + cell * 0.75
+    size = _n(min(11.0, cell * 0.8))
+    return Markup(
+        '<text x="{}" y="{}" font-size="{}" text-anchor="end">{}</text>'
+        '<text font-size="{}" transform="translate({} {}) rotate(-90)">{}</text>'
+    ).format(LABEL - 5, _n(at), size, text, size, _n(at), LABEL - 5, text)
+
+
+def _top(figures: Sequence[Figure]) -> float:
+    """The end of the axis in percent: a round number above everything that is drawn."""
+    known = [v for f in figures for v in (f.high, f.value, f.chance, f.ceiling or 0.0) if math.isfinite(v)]
+    most = min(1.0, max([0.05, *known]))
+    return next(t for t in (5, 10, 20, 40, 60, 80, 100) if t >= 100 * most - 1e-9)
+
+
+def _across(xs: Sequence[float], log: bool) -> Place:
+    scale: Callable[[float], float] = (lambda x: math.log(x)) if log else (lambda x: x)
+    low, span = scale(xs[0]), (scale(xs[-1]) - scale(xs[0])) or 1.0
+    return lambda x: _n(LEFT + 12 + (WIDTH - LEFT - RIGHT - 24) * (scale(x) - low) / span)
+
+
+def _up(top: float) -> Place:
+    return lambda share: _n(HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * min(1.0, max(0.0, 100 * share / top)))
+
+
+def _grid(top: float, up: Place) -> Markup:
+    lines = [
+        Markup(
+            '<line class="grid" x1="{}" x2="{}" y1="{}" y2="{}"/><text x="{}" y="{}" text-anchor="end">{}</text>'
+        ).format(LEFT, WIDTH - RIGHT, y, y, LEFT - 7, _n(float(y) + 4), f"{top * k / 4:g}")
+        for k in range(5)
+        for y in [up(top * k / 400)]
+    ]
+    return Markup("").join(lines)
+
+
+def _ticks(xs: Sequence[float], across: Place, label: str) -> Markup:
+    # More than a dozen would run into each other.
+    step = math.ceil(len(xs) / 12)
+    marks = [
+        Markup('<text x="{}" y="{}" text-anchor="middle">{}</text>').format(
+            across(x), HEIGHT - BOTTOM + 18, f"{x:g}"
+        )
+        for x in xs[::step]
+    ]
+    name = Markup('<text class="axis" x="{}" y="{}" text-anchor="middle">{}</text>').format(
+        _n((LEFT + WIDTH - RIGHT) / 2), HEIGHT - 8, plain(label)
+    )
+    return Markup("").join([*marks, name])
+
+
+def _levels(panel: Panel, across: Place, up: Place) -> list[Markup]:
+    """Luck and the best possible value along the axis; the clean value of each line."""
+    points = sorted({p.x: p.figure for line in panel.lines for p in line.points}.items())
+    found = [_path("chance", [(across(x), up(f.chance)) for x, f in points])]
+    known = [(across(x), up(f.ceiling)) for x, f in points if f.ceiling is not None]
+    if len(known) > 1:
+        found.append(_path("ceiling", known))
+    for k, line in enumerate(panel.lines):
+        if line.level is not None:
+            y = up(line.level.value)
+            found.append(_path(f"clean c{k % COLOURS}", [(str(LEFT), y), (str(WIDTH - RIGHT), y)]))
+    return found
+
+
+def _line(line: Line, k: int, across: Place, up: Place) -> Markup:
+    at = [(across(p.x), p.figure) for p in line.points]
+    marks = [
+        Markup('<line class="spread" x1="{}" x2="{}" y1="{}" y2="{}"/><circle cx="{}" cy="{}" r="3.4"/>').format(
+            x, x, up(f.low), up(f.high), x, up(f.value)
+        )
+        for x, f in at
+    ]  # fmt: skip
+    path = _path("trace", [(x, up(f.value)) for x, f in at])
+    return Markup('<g class="c{}">{}{}</g>').format(k % COLOURS, path, Markup("").join(marks))
+
+
+def _path(name: str, points: Sequence[tuple[str, str]]) -> Markup:
+    return Markup('<polyline class="{}" points="{}"/>').format(name, " ".join(f"{x},{y}" for x, y in points))
+
+
+def _told(line: Line) -> str:
+    said = ", ".join(f"{100 * p.figure.value:.1f} % at {p.x:g}" for p in line.points)
+    return f"{said}, clean {100 * line.level.value:.1f} %" if line.level else said
+
+
+def _n(value: float) -> str:
+    """A coordinate with two decimals at most: the same text everywhere."""
+    return f"{value:.2f}".rstrip("0").rstrip(".") if math.isfinite(value) else "0"
+
+
+def legend(panel: Panel) -> Markup:
+    """What the colours and dashes mean."""
+    keys = [
+        Markup('<span><i class="key c{}"></i>{}</span>').format(k % COLOURS, plain(line.name))
+        for k, line in enumerate(panel.lines)
+    ]
+    keys.append(Markup('<span><i class="key chance"></i>{}</span>').format(escape("chance")))
+    if any(p.figure.ceiling is not None for line in panel.lines for p in line.points):
+        keys.append(Markup('<span><i class="key ceiling"></i>best possible</span>'))
+    if any(line.level for line in panel.lines):
+        keys.append(Markup('<span><i class="key clean"></i>clean</span>'))
+    return Markup(" ").join(keys)
