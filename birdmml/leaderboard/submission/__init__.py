@@ -1,0 +1,8 @@
+"""A submission: results with all that is needed to score them again, in one folder that anybody can check."""
+
+from __future__ import annotations
+
+from birdmml.leaderboard.submission.model import About, Entry, Problem, Report, Submission
+from birdmml.leaderboard.submission.reading import read
+
+__all__ = ["About", "Entry", "Problem", "Report", "Submission", "read"]

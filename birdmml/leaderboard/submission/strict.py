@@ -1,0 +1,82 @@
+"""JSON of strangers: size, depth, length of texts, numbers and characters are bounded before anything is believed."""
+
+from __future__ import annotations
+
+import json
+import math
+import unicodedata
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from birdmml.errors import ResultError
+from birdmml.files import human_bytes
+
+MAX_BYTES = 16 * 2**20
+MAX_DEPTH = 32
+MAX_TEXT = 10_000
+MAX_NUMBER = 2**53  # Beyond it JSON readers do not agree on a number.
+# Marks that turn the direction of writing can make a text read as another one.
+_TURNING = {*range(0x202A, 0x202F), *range(0x2066, 0x206A)}
+
+
+def load(path: Path, name: str) -> dict[str, Any]:
+    """The object in a JSON file; `name` is what messages call it. Raises ResultError, one line."""
+    try:
+        with path.open("rb") as f:
+            content = f.read(MAX_BYTES + 1)
+    except OSError as e:
+        raise ResultError(f"{name} cannot be read ({e.strerror or e}): submit again") from e
+    if len(content) > MAX_BYTES:
+        raise ResultError(f"{name} is larger than {human_bytes(MAX_BYTES)}: submit again")
+    try:
+        value = json.loads(content.decode("utf-8"), object_pairs_hook=_once, parse_constant=_never)
+    except (ValueError, RecursionError) as e:
+        raise ResultError(f"{name} is no JSON in UTF-8 ({e}): submit again") from e
+    if not isinstance(value, dict):
+        raise ResultError(f"{name} holds no object: submit again")
+    for where, wrong in _wrong(value):
+        raise ResultError(f"{name}: {where or 'a name'} {wrong}: submit again")
+    return value
+
+
+def bad_text(text: str) -> str:
+    """What is wrong with a text, or "": too long, control characters, marks that turn the direction of writing."""
+    if len(text) > MAX_TEXT:
+        return f"has {len(text):,} characters, more than {MAX_TEXT:,}"
+    for c in text:
+        if unicodedata.category(c) in ("Cc", "Cs") or ord(c) in _TURNING:
+            return f"holds the character U+{ord(c):04X}"
+    return ""
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a name comes twice in one object")
+    return found
+
+
+def _never(word: str) -> Any:
+    raise ValueError(f"{word} is no number of JSON")
+
+
+def _wrong(value: Any) -> Iterator[tuple[str, str]]:
+    """(place, what is wrong) of everything inside; without recursion, since depth is what is checked."""
+    todo: list[tuple[str, Any, int]] = [("", value, 0)]
+    while todo:
+        where, one, depth = todo.pop()
+        if depth > MAX_DEPTH:
+            yield where[:80], f"is nested deeper than {MAX_DEPTH}"
+        elif isinstance(one, dict):
+            for key, inner in one.items():
+                if told := bad_text(key):
+                    yield where, told
+                todo.append((f"{where}.{key[:40]}".lstrip("."), inner, depth + 1))
+        elif isinstance(one, list):
+            todo += [(f"{where}[{i}]", inner, depth + 1) for i, inner in enumerate(one)]
+        elif isinstance(one, str):
+            if told := bad_text(one):
+                yield where, told
+        elif isinstance(one, int | float) and not (math.isfinite(one) and abs(one) <= MAX_NUMBER):
+            yield where, "is a number beyond what JSON readers agree on"
