@@ -35,15 +35,16 @@ class Confusion:
 class Items:
     """One file of outcomes. `values` [N] by metric are means over seeds; `key` is equal where the items are.
 
-    `units` [N] says which outcomes are resampled together, None: each by itself.
+    `units` [N] says which outcomes are resampled together, None: each by itself. `targets` are the items' classes,
+    where the answers are classes.
     """
 
     key: str
     ids: tuple[str, ...]
     units: Ints | None
-    seeds: int
     values: Mapping[str, Doubles] = field(default_factory=dict)
     confusion: Confusion | None = None
+    targets: tuple[str, ...] | None = None
 
 
 def read(folder: Path, name: str, metrics: Sequence[str]) -> Items | None:
@@ -61,7 +62,8 @@ def read(folder: Path, name: str, metrics: Sequence[str]) -> Items | None:
     units = None if draws is None else np.unique(np.asarray(ids), return_inverse=True)[1].astype(np.int64)
     key = _key(ids, None if draws is None else draws[order])
     confusion = _confusion(found) if isinstance(found, Predictions) and "accuracy" in values else None
-    return Items(key, ids, units, len(found.seeds), values, confusion)
+    targets = None if confusion is None else tuple(found.targets[i] for i in order)
+    return Items(key, ids, units, values, confusion, targets)
 
 
 def _values(found: Outcomes, metric: str) -> Doubles | None:

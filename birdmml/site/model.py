@@ -58,6 +58,11 @@ class Member:
     labels: tuple[str, ...]
     verified: bool
 
+    @property
+    def title(self) -> str:
+        """What its author calls the submission."""
+        return plain(self.about.get("name") or self.slug)
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -186,8 +191,8 @@ def labels(result: Result) -> tuple[str, ...]:
         "demo": result.demo,
         "single seed": len(result.seeds) == 1,
         "limited": bool(result.settings.get("limit")),
-        "dirty code": isinstance(code, Mapping) and bool(code.get("dirty")),
-        "departs": isinstance(protocol, Mapping) and bool(protocol.get("departures")),
+        "dirty": isinstance(code, Mapping) and bool(code.get("dirty")),
+        "departs from protocol": isinstance(protocol, Mapping) and bool(protocol.get("departures")),
     }
     return tuple(name for name, true in said.items() if true)
 
@@ -269,10 +274,12 @@ def _column(place: Place, figures: Sequence[Figure]) -> Column:
 def _cell(figure: Figure | None) -> Cell | None:
     if figure is None or not math.isfinite(figure.value):
         return None
+    low, high, sd = (
+        v if v is not None and math.isfinite(v) else None for v in (figure.low, figure.high, figure.sd)
+    )
     return Cell(
-        figure.value, figure.low, figure.high, figure.sd, figure.n,
-        note=plain(figure.note), predictions=figure.predictions,
-    )  # fmt: skip
+        figure.value, low, high, sd, figure.n, note=plain(figure.note), predictions=figure.predictions
+    )
 
 
 def _reported_rows(suite: str, evalset: str, columns: Sequence[Column]) -> list[Row]:

@@ -59,7 +59,7 @@ def test_labels_say_what_limits_a_result(tmp_path: Path) -> None:
         provenance={"code": {"dirty": True}},
         settings={"limit": 9, "protocol": {"name": "p", "digest": "d", "departures": ["x"]}},
     )
-    assert model.members([one])[0].labels == ("single seed", "limited", "dirty code", "departs")
+    assert model.members([one])[0].labels == ("single seed", "limited", "dirty", "departs from protocol")
 
 
 def test_reported_values_stand_beside_measured_ones(tmp_path: Path) -> None:

@@ -1,0 +1,197 @@
+"""A folder of submissions -> the site's files -> a folder that works from a file, a server or a Space."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from birdmml.errors import BirdmmlError, ResultError
+from birdmml.files import sha256_bytes
+from birdmml.leaderboard.submission import Submission, read
+from birdmml.leaderboard.submission.model import HEAD
+from birdmml.leaderboard.verify import verify
+from birdmml.site import browser, exports, headlines, items, media, model, pages, place
+from birdmml.site.compared import Task, compared
+from birdmml.site.items import Confusion, Items
+from birdmml.site.model import Board, Member, Refused, Table
+from birdmml.site.text import plain
+
+MOST_CONFUSIONS = 6
+# What Hugging Face reads of a static Space.
+SPACE = (
+    "---\ntitle: Bird-MML leaderboard\nsdk: static\napp_file: index.html\n---\n\n"
+    "Made by `birdmml leaderboard build`.\n"
+)
+
+
+@dataclass(frozen=True)
+class Built:
+    """What was made, or would be: `files` and `bytes` of the whole site."""
+
+    out: Path
+    submissions: int
+    results: int
+    tables: int
+    refused: tuple[Refused, ...]
+    files: int
+    bytes: int
+    notes: tuple[str, ...] = ()
+
+
+@dataclass
+class Shelf:
+    """Outcomes that were read once; items that several results share are kept once."""
+
+    known: dict[tuple[str, str], Items | None] = field(default_factory=dict)
+    ids: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def read(self, member: Member, name: str) -> Items | None:
+        """The outcomes of one file of a result; None where they cannot be paired, or not be read."""
+        if (member.page, name) not in self.known:
+            metrics = [f.metric for f in headlines.of(member.result) if f.predictions == name]
+            try:
+                found = items.read(member.folder, name, metrics)
+            except ResultError:
+                found = None  # Only of a result that was not checked.
+            self.known[member.page, name] = found
+        return self.known[member.page, name]
+
+
+def build(submissions: Path, out: Path, data: Path | None = None, dry_run: bool = False) -> Built:
+    """Write the site of all submissions below a folder to `out`; the same submissions give the same bytes.
+
+    `data` is a built dataset whose photos and sounds are shown beside the items, where their licences allow it.
+    Raises UsageError for an `out` that holds anything else, ResultError where there is nothing to show.
+    """
+    place.check(out)
+    accepted, refused = gather(submissions)
+    made, notes = site(accepted, refused, data)
+    digests: dict[str, str] = {}
+    size = 0
+
+    def counted(files: Iterator[tuple[str, bytes]]) -> Iterator[tuple[str, bytes]]:
+        nonlocal size
+        for name, content in files:
+            digests[name] = sha256_bytes(content)
+            size += len(content)
+            yield name, content
+
+    if dry_run:
+        for _ in counted(made.files()):
+            pass
+    else:
+        with place.fresh(out) as folder:
+            for name, content in counted(made.files()):
+                path = folder / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(content)
+            (folder / place.MARK).write_text(place.mark(dict(sorted(digests.items()))), encoding="utf-8")
+    board = made.board
+    return Built(
+        out,
+        len(accepted) + len(refused),
+        len(board.members),
+        len(board.tables),
+        board.refused,
+        len(digests) + 1,
+        size,
+        tuple(notes),
+    )
+
+
+def gather(folder: Path) -> tuple[list[Submission], list[Refused]]:
+    """The submissions below a folder that pass the check, and those that do not, with their reasons.
+
+    Raises ResultError where there is none.
+    """
+    if not folder.is_dir():
+        raise ResultError(f"{folder} is no folder: give one that holds submissions")
+    found = sorted(p.parent for p in folder.rglob(HEAD))
+    if not found:
+        raise ResultError(f"no {HEAD} below {folder}: make one with `birdmml submit`")
+    accepted, refused = [], []
+    for one in found:
+        name = plain(one.relative_to(folder).as_posix())
+        try:
+            submission = read(one)
+            for entry in submission.entries:
+                verify(entry.folder)
+            accepted.append(submission)
+        except BirdmmlError as e:
+            refused.append(Refused(name, (plain(str(e).replace(str(one), name), 300),)))
+    return accepted, refused
+
+
+@dataclass(frozen=True)
+class Site:
+    """Everything that the files are made of."""
+
+    board: Board
+    tasks: dict[str, list[Task]]
+    shelf: Shelf
+    media: media.Media | None = None
+
+    def files(self) -> Iterator[tuple[str, bytes]]:
+        """Every file but the list of them: its path and content."""
+        for name, text in self._texts():
+            yield name, text.encode()
+        if self.media is not None:
+            yield from self.media.files()
+
+    def _texts(self) -> Iterator[tuple[str, str]]:
+        board = self.board
+        yield "index.html", pages.index(board, self.tasks)
+        for name in pages.ASSETS:
+            yield f"assets/{name}", pages.asset(name)
+        yield "README.md", SPACE
+        yield "board.csv", exports.as_csv(board.tables)
+        yield "board.json", exports.as_json(board)
+        yield "LEADERBOARD.md", exports.as_markdown(board.tables)
+        for table in board.tables:
+            yield f"tables/{table.id}.csv", exports.as_csv([table])
+            yield f"tables/{table.id}.json", exports.table_json(table)
+            yield f"tables/{table.id}.md", exports.as_markdown([table])
+            yield from self._items(table)
+        for member in board.members:
+            yield f"entries/{member.page}.html", pages.entry(member, self._confusions(member))
+
+    def _items(self, table: Table) -> Iterator[tuple[str, str]]:
+        tasks = self.tasks.get(table.id, [])
+        if not tasks:
+            return
+        named = [
+            (browser.name(table, t), f"{table.columns[t.column].task} {table.columns[t.column].metric}")
+            for t in tasks
+        ]
+        shown = self.media.script if self.media is not None and self.media.of(table) else ""
+        yield f"items/{table.id}.html", pages.items(table, named, browser.rule(table, tasks), shown)
+        for task in tasks:
+            yield f"items/{browser.name(table, task)}.js", browser.script(table, task)
+
+    def _confusions(self, member: Member) -> list[tuple[str, Confusion]]:
+        found = []
+        for f in headlines.of(member.result):
+            read = self.shelf.read(member, f.predictions) if f.metric == "accuracy" else None
+            if read is not None and read.confusion is not None:
+                found.append((f"{f.task}, {f.suite} on {f.evalset}", read.confusion))
+        # What all modalities give comes first.
+        return sorted(found, key=lambda c: -c[0].count("+"))[:MOST_CONFUSIONS]
+
+
+def site(
+    accepted: Sequence[model.Submission], refused: Sequence[Refused] = (), data: Path | None = None
+) -> tuple[Site, list[str]]:
+    """Tables, comparisons and media of submissions that passed the check; and notes on what is not shown."""
+    shelf, made, tasks = Shelf(), [], {}
+    members = model.members(accepted)
+    for table in model.tables(members):
+        done, found = compared(table, shelf.read)
+        made.append(done)
+        if some := browser.browsable(done, found):
+            tasks[done.id] = some
+    board = Board(tuple(made), members, tuple(refused))
+    if data is None:
+        return Site(board, tasks, shelf), []
+    shown, notes = media.of(data, [(t, tasks[t.id]) for t in made if t.id in tasks])
+    return Site(board, tasks, shelf, shown), notes
