@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
 
 from birdmml import outcomes, results
@@ -26,24 +27,22 @@ def verify(path: Path) -> Result:
     for figure in result.figures:
         if figure.predictions not in cache:
             cache[figure.predictions] = outcomes.read(folder, figure.predictions)
-        _compare(path, result, figure, cache[figure.predictions])
+        for told in differences(result, figure, cache[figure.predictions]):
+            raise ResultError(f"{path}: {told}: score again")
     return result
 
 
-def _compare(path: Path, result: Result, figure: Figure, items: outcomes.Outcomes) -> None:
+def differences(result: Result, figure: Figure, items: outcomes.Outcomes) -> Iterator[str]:
+    """What of a figure does not follow from its items, a line each; raises ResultError where none can be computed."""
     name = results.figure_key(figure)
     if items.seeds != tuple(result.seeds):
-        raise ResultError(
-            f"{path}: {name} was scored with seeds {items.seeds}, the result says {result.seeds}"
-        )
+        yield f"{name} was scored with seeds {items.seeds}, the result says {result.seeds}"
     if items.demo != result.demo:
-        raise ResultError(f"{path}: {name}: the result and its items do not agree on being the demo")
+        yield f"{name}: the result and its items do not agree on being the demo"
     found = items.summary(figure.metric)
     for field, claimed, counted in _values(figure, found):
         if not _same(claimed, counted):
-            raise ResultError(
-                f"{path}: {name}: {field} is given as {claimed}, its items give {counted}: score again"
-            )
+            yield f"{name}: {field} is given as {claimed}, its items give {counted}"
 
 
 def _values(figure: Figure, found: Summary) -> list[tuple[str, float | None, float | None]]:

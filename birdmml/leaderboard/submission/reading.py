@@ -52,7 +52,7 @@ def look(folder: Path) -> Look:
             seen.problems += tree.differences(folder, seen.found, listed)
     except OSError as e:
         raise ResultError(f"{folder} cannot be read ({e.strerror or e}): see that you may read it") from e
-    for name in seen.found:
+    for name in sorted(seen.found, key=lambda n: n.split("/")):
         if name.endswith(f"/{results.FILE}") and name.count("/") == 2:
             _entry(seen, name)
     if not seen.entries and not seen.problems:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import unicodedata
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,8 @@ MAX_BYTES = 16 * 2**20
 MAX_DEPTH = 32
 MAX_TEXT = 10_000
 MAX_NUMBER = 2**53  # Beyond it JSON readers do not agree on a number.
-# Marks that turn the direction of writing can make a text read as another one.
-_TURNING = {*range(0x202A, 0x202F), *range(0x2066, 0x206A)}
+# Control characters and half characters; marks that turn the direction of writing make a text read as another one.
+_BAD = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def load(path: Path, name: str) -> dict[str, Any]:
@@ -44,10 +44,8 @@ def bad_text(text: str) -> str:
     """What is wrong with a text, or "": too long, control characters, marks that turn the direction of writing."""
     if len(text) > MAX_TEXT:
         return f"has {len(text):,} characters, more than {MAX_TEXT:,}"
-    for c in text:
-        if unicodedata.category(c) in ("Cc", "Cs") or ord(c) in _TURNING:
-            return f"holds the character U+{ord(c):04X}"
-    return ""
+    found = _BAD.search(text)
+    return f"holds the character U+{ord(found[0]):04X}" if found else ""
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -1,0 +1,197 @@
+"""Everything that can be known of a submission without its models: all that is wrong, not only the first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from birdmml import outcomes, results
+from birdmml.errors import BirdmmlError, ResultError
+from birdmml.leaderboard.submission import bounds, expected, form, possible, stated
+from birdmml.leaderboard.submission.expected import Expected
+from birdmml.leaderboard.submission.model import HEAD, Entry, Problem, Report, Submission
+from birdmml.leaderboard.submission.reading import AGAIN, look, name_of
+from birdmml.leaderboard.verify import differences
+from birdmml.outcomes import Outcomes
+from birdmml.outcomes.columns import inside
+from birdmml.schema import Figure, Result
+
+SCORE = "score again with `birdmml bench`"
+SAME_DATA = "score, or verify, with the data that it is about"
+# What outcomes that are no outcomes can make of a computation.
+BROKEN = (BirdmmlError, ValueError, ArithmeticError, MemoryError, IndexError, KeyError)
+
+
+@dataclass
+class _Checked:
+    """One result with its outcomes by file, and what is wrong with it."""
+
+    entry: Entry
+    items: dict[str, Outcomes] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        return f"{name_of(self.entry)}/{results.FILE}"
+
+    def tell(self, found: str, step: str = SCORE, file: str = "") -> None:
+        self.problems.append(Problem(f"{name_of(self.entry)}/{file}" if file else self.name, found, step))
+
+
+def check(folder: Path, data: Expected | None = None) -> Report:
+    """Read, compute every figure again, and compare the whole with itself, with its protocol and with `data`.
+
+    `data` is what `expected.of_data` makes of the verifier's own copy; without it a list beside the protocol serves.
+    Raises ResultError only where there is no submission.
+    """
+    seen = look(folder)
+    checked = [_checked(entry) for entry in seen.entries]
+    notes: list[str] = []
+    if seen.about is not None:
+        seen.problems += _of_whole(seen.about, checked)
+    for one in checked:
+        with np.errstate(all="ignore"):
+            _figures(one)
+        if seen.about is not None:
+            notes += _against(one, _said(seen.about, one), data)
+    about = seen.about
+    submission = None if about is None else Submission(folder, about, tuple(seen.entries))
+    problems = [*seen.problems, *(p for one in checked for p in one.problems)]
+    figures = sum(len(one.entry.result.figures) for one in checked)
+    unique = tuple({p.line: p for p in problems}.values())
+    return Report(submission, unique, tuple(dict.fromkeys(notes)), figures, len(seen.found))
+
+
+def _checked(entry: Entry) -> _Checked:
+    """Read every predictions file that can be read without harm."""
+    one = _Checked(entry)
+    for file in dict.fromkeys(figure.predictions for figure in entry.result.figures):
+        try:
+            path = inside(entry.folder, file)
+            bounds.check(path)
+            one.items[file] = outcomes.read(entry.folder, file)
+        except BROKEN as e:
+            one.tell(_words(e, entry.folder / file), file=file)
+    return one
+
+
+def _figures(one: _Checked) -> None:
+    """What is impossible by itself, and what does not follow from the items."""
+    result = one.entry.result
+    for told in possible.of_result(result):
+        one.tell(told)
+    broken = set()
+    for file, items in one.items.items():
+        for told in possible.of_items(items):
+            one.tell(told, file=file)
+            broken.add(file)
+    for figure in result.figures:
+        items_of = one.items.get(figure.predictions)
+        if items_of is None or figure.predictions in broken:
+            continue
+        for told in _of_figure(result, figure, items_of):
+            one.tell(told)
+
+
+def _of_figure(result: Result, figure: Figure, items: Outcomes) -> Iterator[str]:
+    name = results.figure_key(figure)
+    try:
+        yield from (f"{name}: {told}" for told in possible.of_figure(result, figure, items))
+        yield from differences(result, figure, items)
+    except BROKEN as e:
+        yield f"{name}: its items give no such figure ({e})"
+    if told := possible.incomplete(result, figure, items):
+        yield f"{name}: {told}"
+
+
+def _against(one: _Checked, said: Mapping[str, Any] | None, data: Expected | None) -> list[str]:
+    """Compare with submission.json, the protocol, and the items that there must be; returns what was not compared."""
+    name, result = name_of(one.entry), one.entry.result
+    found = stated.result_of(name, result, one.items)
+    wrong = list(form.problems(found, form.part("result")))
+    for place, told in wrong:
+        one.tell(f"{place or 'it'} {told}")
+    if said is None:
+        one.tell(f"{HEAD} states no result of this folder", AGAIN)
+    if wrong or said is None:
+        return []
+    for key in found:
+        if found[key] != said[key]:
+            one.tell(f"{key} is not what {HEAD} states{_place(found[key], said[key])}", AGAIN)
+    suites: dict[str, set[str]] = {}
+    for figure in result.figures:
+        suites.setdefault(figure.suite, set()).add(figure.evalset)
+    for told in expected.follows(found, suites):
+        one.tell(told, "say where it departs, or score again")
+    return _items(one, found, data or expected.of_protocol(found["protocol"]))
+
+
+def _items(one: _Checked, found: Mapping[str, Any], wanted: Expected | None) -> list[str]:
+    """Compare the items of every file with those expected."""
+    name, result = name_of(one.entry), one.entry.result
+    if wanted is None:
+        return [f"{name}: item ids were compared with no list: give --data, if you have the data"]
+    strange = dict(expected.other_data(found, wanted))
+    for told in strange.values():
+        one.tell(told, SAME_DATA)
+    notes = []
+    first = {figure.predictions: figure for figure in reversed(result.figures)}
+    for file, figure in first.items():
+        known = wanted.items.get(figure.evalset)
+        if known is None:
+            notes.append(
+                f"{name}: items of {figure.evalset} were not compared: {wanted.where} does not have them"
+            )
+        elif known.subject not in strange and file in one.items:
+            limited = bool(result.settings.get("limit"))
+            if told := expected.other_items(figure, one.items[file], known, wanted.where, limited):
+                one.tell(told, SAME_DATA, file)
+    return notes
+
+
+def _of_whole(about: Mapping[str, Any], checked: Sequence[_Checked]) -> list[Problem]:
+    """What submission.json says of all results together."""
+    found = [one.entry.result for one in checked]
+    said = [told["folder"] for told in about["results"]]
+    pairs = [
+        ("labels", stated.labels_of(found), about["labels"]),
+        ("training_data.digests", stated.training_digests(found), about["training_data"]["digests"]),
+        ("results", [name_of(one.entry) for one in checked], said),
+        ("files", sorted(file["path"] for file in about["files"]), [file["path"] for file in about["files"]]),
+    ]
+    problems = [
+        Problem(HEAD, f"{name} is {theirs}, the results give {mine}", AGAIN)
+        for name, mine, theirs in pairs
+        if mine != theirs
+    ]
+    if not stated.is_date(about["created"]):
+        problems.append(Problem(HEAD, f"created is {about['created']!r}, which is no date", AGAIN))
+    seen: dict[str, str] = {}
+    for one in checked:
+        key = stated.identity(one.entry.result)
+        if (other := seen.setdefault(key, one.name)) != one.name:
+            problems.append(Problem(one.name, f"the same figures as {other}", "submit it once"))
+    return problems
+
+
+def _said(about: Mapping[str, Any], one: _Checked) -> Mapping[str, Any] | None:
+    return next((told for told in about["results"] if told["folder"] == name_of(one.entry)), None)
+
+
+def _place(mine: Any, theirs: Any) -> str:
+    """Which part of two values differs: " (packages.torch)"."""
+    if not isinstance(mine, dict) or not isinstance(theirs, dict):
+        return ""
+    other = sorted(k for k in mine | theirs if mine.get(k) != theirs.get(k) or (k in mine) != (k in theirs))
+    return f" ({', '.join(other[:3])})"
+
+
+def _words(error: Exception, path: Path) -> str:
+    text = (
+        str(error).replace(str(path), "").lstrip(": ").removesuffix(": score again") or type(error).__name__
+    )
+    return text if isinstance(error, ResultError) else f"no predictions file ({text[:200]})"

@@ -1,0 +1,140 @@
+"""Which items a result must hold: from the verifier's own data, or from the list that lies beside a protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from birdmml import files, item_ids, protocols, shipped
+from birdmml.errors import ResultError
+from birdmml.leaderboard.submission import possible, strict
+from birdmml.leaderboard.submission.stated import items_digest
+from birdmml.outcomes import Outcomes
+from birdmml.schema import Figure
+
+FOLDER = "items"
+
+
+@dataclass(frozen=True)
+class Known:
+    """The items of one split: how many, the digest of their ids, and of `subject`'s own data the ids themselves."""
+
+    subject: str
+    n: int
+    sha256: str
+    ids: frozenset[str] | None = None
+
+
+@dataclass(frozen=True)
+class Expected:
+    """`digests` of the data by subject ("dataset", "ssw60"), `items` by label; `where` says whose they are."""
+
+    where: str
+    digests: Mapping[str, str]
+    items: Mapping[str, Known]
+
+
+def of_data(data: Path, evalsets: Path | None = None) -> Expected:
+    """What the verifier's own copy of the data holds; raises DatasetError or EvalsetError."""
+    found = item_ids.of_data(data, evalsets)
+    items = {
+        label: Known(one.name, **items_digest(ids), ids=frozenset(ids))
+        for one in found
+        for label, ids in one.ids.items()
+    }
+    return Expected("your data", {one.name: one.digest for one in found}, items)
+
+
+def of_protocol(protocol: Any) -> Expected | None:
+    """The list beside a shipped protocol of that name and digest, or None; raises ResultError for a damaged one."""
+    name = protocol["name"] if isinstance(protocol, Mapping) else None
+    if name not in protocols.names():
+        return None
+    path = shipped.folder("protocols") / FOLDER / f"{name}.json"
+    return read_list(path) if path.is_file() and protocol["digest"] == protocols.digest(name) else None
+
+
+def read_list(path: Path) -> Expected:
+    """A list that `write_list` has written; raises ResultError."""
+    told = strict.load(path, path.name)
+    try:
+        items = {
+            label: Known(str(one["of"]), int(one["n"]), str(one["sha256"]))
+            for label, one in told["items"].items()
+        }
+        return Expected(f"the list of protocol {told['protocol']}", dict(told["digests"]), items)
+    except (KeyError, TypeError, ValueError, AttributeError) as e:
+        raise ResultError(f"{path.name} is no list of items ({e}): write it again") from e
+
+
+def write_list(protocol: str, data: Path, evalsets: Path | None, out: Path) -> Path:
+    """Write `out`/<protocol>.json: label -> {"of", "n", "sha256"}, and the digests of the data they are of.
+
+    `out` is benchmarks/protocols/items for a protocol that birdmml ships. Raises UnknownName for another one.
+    """
+    name, found = protocols.load(protocol).name, of_data(data, evalsets)
+    path = out / f"{name}.json"
+    items = {
+        label: {"of": known.subject, "n": known.n, "sha256": known.sha256}
+        for label, known in found.items.items()
+    }
+    files.write_json(path, {"protocol": name, "digests": dict(found.digests), "items": items})
+    return path
+
+
+def other_data(stated: Mapping[str, Any], expected: Expected) -> Iterator[tuple[str, str]]:
+    """(subject, what differs) where a result was scored on other data than those expected."""
+    told = dict(stated["evalsets"])
+    told.setdefault(item_ids.DATASET, stated["dataset"]["digest"])
+    for subject, digest in told.items():
+        mine = expected.digests.get(subject)
+        # Scored by another caption column, a dataset's digest is followed by its name.
+        if mine is not None and (not digest or digest.split(" ")[0] != mine):
+            yield subject, f"{subject} has the digest {digest or 'none'}, that of {expected.where} is {mine}"
+
+
+def other_items(figure: Figure, items: Outcomes, known: Known, where: str, limited: bool) -> str:
+    """How the items of a figure are not those expected; "" where they are."""
+    ids = set(items.ids)
+    if known.ids is not None and (strange := sorted(ids - known.ids)):
+        return f"{len(strange)} items are not in {figure.evalset} of {where} ({', '.join(map(repr, strange[:3]))})"
+    if limited:
+        return ""
+    if len(ids) == known.n and items_digest(ids)["sha256"] != known.sha256:
+        return f"its items are not those of {figure.evalset} of {where}: the digest of their ids differs"
+    return possible.miscounted(figure, len(ids), known.n)
+
+
+def follows(stated: Mapping[str, Any], suites: Mapping[str, set[str]]) -> Iterator[str]:
+    """Where a result is not what its protocol says, and does not say so; `suites` -> labels of its figures."""
+    told = stated["protocol"]
+    if told is None or told["name"] not in protocols.names():
+        return
+    protocol = protocols.load(told["name"])
+    if told["digest"] != protocol.digest:
+        yield f"protocol {told['name']} has the digest {protocol.digest}, the result says {told['digest']}"
+    if told["departures"]:
+        return
+    if tuple(stated["seeds"]) != protocol.seeds:
+        yield f"seeds {stated['seeds']}, protocol {protocol.name} has {list(protocol.seeds)}"
+    if stated["settings"].get("limit"):
+        yield f"limited to {stated['settings']['limit']} rows, which protocol {protocol.name} is not"
+    methods = {(m.name.replace("-", "_"), m.variant) for m in protocol.methods}
+    if (stated["method"].replace("-", "_"), stated["variant"]) not in methods:
+        yield f"{stated['method']} {stated['variant']} is no method of protocol {protocol.name}"
+    for one in protocol.evaluate:
+        if protocol.data.source == "evalset" and one.evalset not in stated["evalsets"]:
+            continue  # Each set has results of its own.
+        labels = suites.get(one.suite.replace("_", "-"), set())
+        if not any(_is_of(label, one.evalset, one.split) for label in labels):
+            yield f"no figure of {one.suite} on {one.evalset} ({one.split}), which protocol {protocol.name} measures"
+
+
+def _is_of(label: str, evalset: str, split: str) -> bool:
+    """Whether a figure's label is of that set and split: "test-split", "ssw60-videos", "ssw60-videos-all"."""
+    if evalset == item_ids.DATASET:
+        return label == f"{split}-split"
+    own = label.startswith(f"{evalset}-")
+    return own and (label.endswith(f"-{split}") or (split == "test" and not label.endswith("-all")))

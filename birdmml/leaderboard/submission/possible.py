@@ -1,0 +1,149 @@
+"""Values that no run can give, whatever its outcomes: each has its own message, beside the computation anew."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from birdmml import metrics
+from birdmml.leaderboard.submission.bounds import MAX_CANDIDATES
+from birdmml.leaderboard.submission.stated import at
+from birdmml.metrics import CLASS_MEAN, MEDIAN_RANK
+from birdmml.outcomes import Measures, Outcomes, Predictions
+from birdmml.results import figure_key
+from birdmml.schema import Figure, Result
+
+SHARES = re.compile(r"accuracy|class-mean accuracy|mAP|(recall@|top-)\d+( accuracy)?")
+_CUTOFF = re.compile(r"(recall@|top-)(\d+)( accuracy)?")
+# How suites note what they could not ask of an item; figures_of and linear_probe write it.
+_LEFT_OUT = re.compile(r"(\d+) items (?:lack a modality|of classes without a training item are left out)")
+# In these every item of a split is asked, or noted as left out; few-shot draws its queries.
+WHOLE = ("retrieval", "zero-shot", "linear-probe", "noise", "competition", "affect")
+SLACK = 1e-6
+
+
+def of_items(items: Outcomes) -> Iterator[str]:
+    """What cannot be in one predictions file, and would make nonsense of a computation."""
+    if len(set(items.seeds)) < len(items.seeds):
+        yield f"a seed comes twice in {items.seeds}"
+    if isinstance(items, Measures):
+        return
+    many = np.asarray(items.candidates)
+    if int(many.max()) > MAX_CANDIDATES or int(many.min()) < 1:
+        yield f"{int(many.min()):,} to {int(many.max()):,} candidates"
+        return
+    # One by one: the sum of two huge counts may come out negative.
+    above, level = items.greater, items.ties
+    bad = (above < 0) | (level < 0) | (above >= many) | (level >= many)
+    bad |= np.where(bad, 0, above) + np.where(bad, 0, level) >= many
+    if bad.any():
+        seed, item = (int(i) for i in np.argwhere(bad)[0])
+        yield (
+            f"rank outside the gallery: item {items.ids[item]!r} has {above[seed, item]} candidates above it and"
+            f" {level[seed, item]} level with it, of {int(np.broadcast_to(many, above.shape)[seed, item])}"
+        )
+    if isinstance(items, Predictions):
+        names = set(items.targets).union(*items.predictions)
+        if len(names) > items.candidates:
+            yield f"{len(names)} different candidates are named, of {items.candidates}"
+
+
+def of_figure(result: Result, figure: Figure, items: Outcomes) -> Iterator[str]:
+    """What cannot be of one figure over these items."""
+    drawn = isinstance(items, Predictions) and items.draws is not None and figure.metric == MEDIAN_RANK
+    n = len(items.ids) if drawn else len(set(items.ids))
+    if figure.n != n:
+        yield f"n is {figure.n}, its file holds {n} items"
+    if len(figure.per_seed) != len(result.seeds):
+        yield f"{len(figure.per_seed)} values by seed, for {len(result.seeds)} seeds"
+    if not figure.low <= figure.high:
+        yield f"the interval's low end {figure.low} is above its high end {figure.high}"
+    if figure.sd is not None and (figure.sd < 0 or len(result.seeds) == 1):
+        yield f"a standard deviation of {figure.sd} over {len(result.seeds)} seeds"
+    least, most = _range(figure, items)
+    for name, value in _numbers(figure):
+        if not least - SLACK <= value <= most + SLACK:
+            yield f"{name} {value} lies outside {least:g} to {most:g}"
+    luck = _luck(figure.metric, items.candidates) if isinstance(items, Predictions) else None
+    if isinstance(items, Predictions) and luck is not None and abs(luck - figure.chance) > SLACK:
+        yield f"chance is given as {figure.chance}, among {items.candidates} candidates it is {luck}"
+
+
+def of_result(result: Result) -> Iterator[str]:
+    """What cannot be of a result as a whole."""
+    if not result.figures:
+        yield "no figure"
+    if not result.seeds or len(set(result.seeds)) < len(result.seeds):
+        yield f"seeds {result.seeds} are not different ones"
+    if result.models and [m.get("seed") for m in result.models] != list(result.seeds):
+        yield f"models of seeds {[m.get('seed') for m in result.models]}, figures of {list(result.seeds)}"
+    if result.dataset.get("demo") is True and not result.demo:
+        yield "its dataset is the demo, it says that it is not"
+    keys = [figure_key(f) for f in result.figures]
+    yield from (f"{key} is given twice" for key in sorted({k for k in keys if keys.count(k) > 1}))
+    owners: dict[str, set[tuple[str, str, str]]] = {}
+    for f in result.figures:
+        owners.setdefault(f.predictions, set()).add((f.suite, f.evalset, f.task))
+    yield from (f"{file} is given as the items of {len(o)} tasks" for file, o in owners.items() if len(o) > 1)
+    yield from _falling(result.figures)
+
+
+def incomplete(result: Result, figure: Figure, items: Outcomes) -> str:
+    """Where a figure is over other than all rows of a split that the result itself counts; "" where it is not."""
+    split = figure.evalset.removesuffix("-split")
+    rows = at(result.dataset, "rows", split)
+    if not figure.evalset.endswith("-split") or not isinstance(rows, int):
+        return ""
+    limit = result.settings.get("limit")
+    total = min(rows, limit) if isinstance(limit, int) else rows
+    return miscounted(figure, len(set(items.ids)), total)
+
+
+def miscounted(figure: Figure, n: int, total: int) -> str:
+    """Where `n` items and those noted as left out are not the `total` that there are."""
+    gone = sum(int(k) for k in _LEFT_OUT.findall(figure.note))
+    if n > total or (figure.suite in WHOLE and n + gone != total):
+        noted = f" and {gone} noted as left out" if gone else ""
+        return f"{n} items{noted}, {figure.evalset} has {total}"
+    return ""
+
+
+def _range(figure: Figure, items: Outcomes) -> tuple[float, float]:
+    if SHARES.fullmatch(figure.metric):
+        return 0.0, 1.0
+    if figure.metric == MEDIAN_RANK and not isinstance(items, Measures):
+        return 1.0, float(np.asarray(items.candidates).max())
+    return -math.inf, math.inf
+
+
+def _numbers(figure: Figure) -> Iterator[tuple[str, float]]:
+    yield from ((name, getattr(figure, name)) for name in ("value", "low", "high", "chance"))
+    yield from ((f"seed {i + 1}", value) for i, value in enumerate(figure.per_seed))
+    if figure.ceiling is not None:
+        yield "best possible", figure.ceiling
+
+
+def _luck(metric: str, candidates: int) -> float | None:
+    if metric == CLASS_MEAN:
+        return 1.0 / candidates
+    known = metric == MEDIAN_RANK or SHARES.fullmatch(metric)
+    return metrics.chance(metric, candidates) if known and metric != "mAP" else None
+
+
+def _falling(figures: Sequence[Figure]) -> Iterator[str]:
+    """recall@1 above recall@5, of one task; by seed as well."""
+    tasks: dict[tuple[str, str, str, str], dict[int, Figure]] = {}
+    for f in figures:
+        if found := _CUTOFF.fullmatch(f.metric):
+            tasks.setdefault((f.suite, f.evalset, f.task, found[1]), {})[int(found[2])] = f
+        elif f.metric == "accuracy":
+            tasks.setdefault((f.suite, f.evalset, f.task, "top-"), {})[1] = f
+    for by_cutoff in tasks.values():
+        for small, large in itertools.pairwise(dict(sorted(by_cutoff.items())).values()):
+            pairs = [(small.value, large.value), *zip(small.per_seed, large.per_seed, strict=False)]
+            if any(a > b + SLACK for a, b in pairs):
+                yield f"{figure_key(small)} is above {large.metric}"

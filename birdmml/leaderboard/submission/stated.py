@@ -1,0 +1,120 @@
+"""What submission.json says of its results; all of it follows from them, so that nobody has to be believed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date
+from typing import Any
+
+from birdmml import files, settings
+from birdmml.outcomes import Outcomes
+from birdmml.schema import Result
+
+LABELS = (
+    "demo",
+    "limited",
+    "dirty",
+    "code unknown",
+    "single seed",
+    "no protocol",
+    "departs from protocol",
+    "models unknown",
+)
+
+
+def result_of(name: str, result: Result, items: Mapping[str, Outcomes]) -> dict[str, Any]:
+    """One result as submission.json states it; `items` are the outcomes by their file.
+
+    What a result of an older birdmml does not say is None or empty. Values are passed on as they were found: the
+    schema judges them.
+    """
+    told = settings.to_dict(result)
+    source = told["provenance"]
+    return {
+        "folder": name,
+        "method": told["method"],
+        "variant": at(told, "settings", "method", "variant", other=""),
+        "preset": told["preset"],
+        "demo": told["demo"],
+        "seeds": told["seeds"],
+        "settings": told["settings"],
+        "protocol": at(told, "settings", "protocol"),
+        "dataset": {key: at(told, "dataset", key, other="") for key in ("name", "digest")},
+        "evalsets": at(told, "settings", "evalsets", other={}),
+        "models": told["models"],
+        "code": {
+            "commit": at(source, "code", "commit"),
+            "dirty": at(source, "code", "dirty"),
+            "digest": at(source, "code_digest"),
+        },
+        "environment": {
+            "birdmml": at(source, "birdmml"),
+            "python": at(source, "python"),
+            "packages": at(source, "packages", other={}),
+        },
+        "hardware": at(source, "hardware", other={}),
+        "seconds": told["seconds"],
+        "items": {file: items_digest(found.ids) for file, found in sorted(items.items())},
+    }
+
+
+def items_digest(ids: Iterable[str]) -> dict[str, Any]:
+    """{"n", "sha256"} of the different ids: sorted by code point, joined by newlines, as UTF-8."""
+    different = sorted(set(ids))
+    return {"n": len(different), "sha256": files.sha256_bytes("\n".join(different).encode())}
+
+
+def labels_of(results: Sequence[Result]) -> list[str]:
+    """What a reader must know of them, in the order of LABELS."""
+    found = {label for result in results for label in _labels(result)}
+    return [label for label in LABELS if label in found]
+
+
+def training_digests(results: Sequence[Result]) -> list[str]:
+    """The datasets that birdmml trained the models on, sorted."""
+    return sorted({str(d) for r in results if (d := r.dataset.get("trained_on"))})
+
+
+def newest(results: Sequence[Result]) -> str:
+    """The date of the newest result, or "" where none says when it was made."""
+    return max((str(r.provenance.get("created_utc", ""))[:10] for r in results), default="")
+
+
+def at(value: Any, *keys: str, other: Any = None) -> Any:
+    """value[key][key]..., or `other` where something on the way is not there."""
+    for key in keys:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return other if value is None else value
+
+
+def _labels(result: Result) -> Iterable[str]:
+    if result.demo:
+        yield "demo"
+    if result.settings.get("limit"):
+        yield "limited"
+    if at(result.provenance, "code", "dirty"):
+        yield "dirty"
+    if at(result.provenance, "code", "commit") is None:
+        yield "code unknown"
+    if len(result.seeds) == 1:
+        yield "single seed"
+    if result.settings.get("protocol") is None:
+        yield "no protocol"
+    if at(result.settings, "protocol", "departures"):
+        yield "departs from protocol"
+    if not result.models:
+        yield "models unknown"
+
+
+def identity(result: Result) -> str:
+    """Equal for results that are one result handed in twice."""
+    told = settings.to_dict(result)
+    return files.digest([told["method"], told["settings"], told["dataset"], told["seeds"], told["figures"]])
+
+
+def is_date(text: str) -> bool:
+    """Whether it is a day of the calendar, YYYY-MM-DD."""
+    try:
+        return date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False
