@@ -8,16 +8,15 @@ from pathlib import Path
 
 from birdmml.errors import BirdmmlError, ResultError
 from birdmml.files import sha256_bytes
-from birdmml.leaderboard.submission import Submission, read
+from birdmml.leaderboard.submission import Report, Submission, check
 from birdmml.leaderboard.submission.model import HEAD
-from birdmml.leaderboard.verify import verify
 from birdmml.site import browser, exports, headlines, items, media, model, pages, place
 from birdmml.site.compared import Task, compared
 from birdmml.site.items import Confusion, Items
 from birdmml.site.model import Board, Member, Refused, Table
 from birdmml.site.text import plain
 
-MOST_CONFUSIONS = 6
+MOST_CONFUSIONS, MOST_REASONS = 6, 5
 # What Hugging Face reads of a static Space.
 SPACE = (
     "---\ntitle: Bird-MML leaderboard\nsdk: static\napp_file: index.html\n---\n\n"
@@ -114,13 +113,21 @@ def gather(folder: Path) -> tuple[list[Submission], list[Refused]]:
     for one in found:
         name = plain(one.relative_to(folder).as_posix())
         try:
-            submission = read(one)
-            for entry in submission.entries:
-                verify(entry.folder)
-            accepted.append(submission)
+            report = check(one)
         except BirdmmlError as e:
             refused.append(Refused(name, (plain(str(e).replace(str(one), name), 300),)))
+            continue
+        if report.submission is not None and report.sound:
+            accepted.append(report.submission)
+        else:
+            refused.append(Refused(name, _reasons(report)))
     return accepted, refused
+
+
+def _reasons(report: Report) -> tuple[str, ...]:
+    said = [plain(p.line, 300) for p in report.problems[:MOST_REASONS]]
+    left = len(report.problems) - len(said)
+    return (*said, f"and {left:,} more: run `birdmml verify`") if left else tuple(said)
 
 
 @dataclass(frozen=True)
@@ -157,12 +164,13 @@ class Site:
             yield f"entries/{member.page}.html", pages.entry(member, self._confusions(member))
 
     def _items(self, table: Table) -> Iterator[tuple[str, str]]:
-        tasks = self.tasks.get(table.id, [])
+        tasks = sorted(self.tasks.get(table.id, []), key=lambda t: t.column != table.lead)
         if not tasks:
             return
         named = [
-            (browser.name(table, t), f"{table.columns[t.column].task} {table.columns[t.column].metric}")
+            (browser.name(table, t), f"{pages.arrows(c.task)}, {c.metric}")
             for t in tasks
+            for c in [table.columns[t.column]]
         ]
         shown = self.media.script if self.media is not None and self.media.of(table) else ""
         yield f"items/{table.id}.html", pages.items(table, named, browser.rule(table, tasks), shown)
@@ -174,7 +182,7 @@ class Site:
         for f in headlines.of(member.result):
             read = self.shelf.read(member, f.predictions) if f.metric == "accuracy" else None
             if read is not None and read.confusion is not None:
-                found.append((f"{f.task}, {f.suite} on {f.evalset}", read.confusion))
+                found.append((f"{pages.arrows(f.task)}, {f.suite} on {f.evalset}", read.confusion))
         # What all modalities give comes first.
         return sorted(found, key=lambda c: -c[0].count("+"))[:MOST_CONFUSIONS]
 

@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from birdmml import discover
-from birdmml.schema import HEADLINE, PLAIN_METRICS, Figure, Result
+from birdmml.schema import PLAIN_METRICS, Figure, Result
 from birdmml.site import headlines
 from birdmml.site.reported import Claim, claims
 from birdmml.site.text import file_name, plain
 from birdmml.standings import label
+
+# Suites whose columns are steps of one thing: they keep their order.
+SWEEPS = ("xor", "noise", "few-shot")
 
 
 class Entry(Protocol):
@@ -231,9 +234,13 @@ def _table(key: Key, found: Sequence[Member]) -> Table:
     protocol, suite, evalset, dataset, digest, limit = key
     known: dict[Place, list[Figure]] = {}
     figures = {m.page: _placed(m.result, suite, evalset) for m in found}
-    for placed in figures.values():
+    # Columns come in the order of the result that has most of them.
+    # Columns come in the order of the result that has most of them; what uses more modalities comes first.
+    for placed in sorted(figures.values(), key=len, reverse=True):
         for place, figure in placed.items():
             known.setdefault(place, []).append(figure)
+    if suite not in SWEEPS:
+        known = dict(sorted(known.items(), key=lambda item: -item[0][0].count("+")))
     columns = tuple(_column(place, known[place]) for place in known)
     rows = [
         Row(m.name, m.result.method, tuple(_cell(figures[m.page].get(place)) for place in known), m)
@@ -251,7 +258,7 @@ def _table(key: Key, found: Sequence[Member]) -> Table:
         demo=any(m.result.demo for m in found),
         columns=columns,
         rows=tuple(rows),
-        lead=_lead(columns, rows),
+        lead=_lead(suite, columns, rows),
     )
     return _sorted(table)
 
@@ -301,20 +308,13 @@ def _reported_rows(suite: str, evalset: str, columns: Sequence[Column]) -> list[
     ]
 
 
-def _lead(columns: Sequence[Column], rows: Sequence[Row]) -> int:
-    """The column to sort by: that with most measured values, then with most modalities, then the last."""
+def _lead(suite: str, columns: Sequence[Column], rows: Sequence[Row]) -> int:
+    """The column to sort by: of those with most measured values the first, of a sweep the last."""
     if not columns:
         return 0
-    first = HEADLINE.get("retrieval", ("recall@10",))
-    return max(
-        range(len(columns)),
-        key=lambda i: (
-            sum(r.cells[i] is not None for r in rows if r.member),
-            columns[i].metric in ("accuracy", *first),
-            columns[i].task.count("+"),
-            i,
-        ),
-    )
+    filled = [sum(r.cells[i] is not None for r in rows if r.member) for i in range(len(columns))]
+    best = [i for i, n in enumerate(filled) if n == max(filled)]
+    return best[-1] if suite in SWEEPS else best[0]
 
 
 def _sorted(table: Table) -> Table:

@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-import numpy as np
 from markupsafe import Markup, escape
 
 from birdmml.build.report_text import templates, web_address
 from birdmml.schema import PLAIN_METRICS, Figure, shown
-from birdmml.site import svg
+from birdmml.site import matrix, svg
 from birdmml.site.curves import Panel, panels
 from birdmml.site.items import Confusion
 from birdmml.site.model import Board, Member, Table, protocol_of
@@ -27,7 +26,7 @@ POLICY = Markup(
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; media-src 'self' data:; "
     "base-uri 'none'; form-action 'none'"
 )
-MOST_FIGURES, MOST_PAIRS, LONGEST = 1000, 15, 300
+MOST_FIGURES, LONGEST = 1000, 300
 
 
 def index(board: Board, browsers: Mapping[str, object]) -> str:
@@ -65,8 +64,8 @@ def entry(member: Member, confusions: Sequence[tuple[str, Confusion]]) -> str:
         ],
         cut=len(result.figures) - len(figures),
         panels=panels(result),
-        confusions=[(title, found, _confused(found)) for title, found in confusions],
-        most_cells=svg.MOST_CELLS,
+        confusions=[(title, found, matrix.confused(found)) for title, found in confusions],
+        most_cells=matrix.MOST_CELLS,
         about=facts(about),
         provenance=facts(result.provenance),
         data=facts(
@@ -102,11 +101,9 @@ def figure(value: float, metric: str) -> str:
     return shown(metric, value).replace("-", "−")
 
 
-def _confused(found: Confusion) -> list[tuple[str, str, int]]:
-    """The pairs that were mistaken most often."""
-    wrong = np.flatnonzero(found.true != found.said)
-    order = wrong[np.argsort(-found.count[wrong], kind="stable")][:MOST_PAIRS]
-    return [(found.names[found.true[i]], found.names[found.said[i]], int(found.count[i])) for i in order]
+def arrows(task: str) -> str:
+    """A task as it is read: "image->text" with an arrow."""
+    return task.replace("->", "→")
 
 
 def _bar(f: Figure) -> Markup:
@@ -138,6 +135,6 @@ def _environment() -> jinja2.Environment:
     made.undefined = jinja2.ChainableUndefined
     made.filters |= {
         "figure": figure, "key": key, "bar": _bar, "grid": _grid, "linked": _linked,
-        "curves": svg.curves, "legend": svg.legend, "matrix": svg.matrix,
+        "arrows": arrows, "curves": svg.curves, "legend": svg.legend, "matrix": matrix.matrix,
     }  # fmt: skip
     return made

@@ -1,4 +1,4 @@
-"""Small pictures as SVG inside a page: curves, matrices, intervals. Colours come from the page's style by class."""
+"""Curves and intervals as SVG inside a page. Colours come from the page's style by class."""
 
 from __future__ import annotations
 
@@ -9,15 +9,11 @@ from markupsafe import Markup, escape
 
 from birdmml.schema import Figure
 from birdmml.site.curves import Line, Panel
-from birdmml.site.items import Confusion
-from birdmml.site.text import plain
+from birdmml.site.text import number, plain
 
 WIDTH, HEIGHT = 520, 300
 LEFT, RIGHT, TOP, BOTTOM = 46, 14, 14, 46
 COLOURS = 6
-CELL, LABEL, NARROWEST = 15, 150, 6
-# Matrices of more classes are no picture; the most confused pairs are listed instead.
-MOST_CELLS = 60
 Place = Callable[[float], str]
 
 
@@ -32,7 +28,9 @@ def interval(figure: Figure) -> Markup:
         '<rect class="range" x="{}" y="2" width="{}" height="6"/>'
         '<rect class="luck" x="{}" width=".5" height="10"/>'
         '<rect class="value" x="{}" width="1" height="10"/></svg>'
-    ).format(_n(low), _n(max(0.4, high - low)), _n(luck), _n(min(99.0, max(0.0, value - 0.5))))
+    ).format(
+        number(low), number(max(0.4, high - low)), number(luck), number(min(99.0, max(0.0, value - 0.5)))
+    )
 
 
 def curves(panel: Panel, name: str) -> Markup:
@@ -60,52 +58,6 @@ def curves(panel: Panel, name: str) -> Markup:
     )
 
 
-def matrix(found: Confusion, name: str) -> Markup:
-    """Rows are what an item is, columns what it was taken for; darker is a larger share of the row."""
-    n = len(found.names)
-    cell = max(NARROWEST, min(CELL, 900 // n))
-    size = n * cell
-    totals = [0] * n
-    for true, count in zip(found.true.tolist(), found.count.tolist(), strict=True):
-        totals[true] += count
-    cells = [
-        Markup(
-            '<rect class="{}" x="{}" y="{}" width="{}" height="{}" fill-opacity="{}"><title>{}</title></rect>'
-        ).format(
-            "right" if true == said else "wrong",
-            LABEL + said * cell,
-            LABEL + true * cell,
-            cell - 1,
-            cell - 1,
-            _n(0.15 + 0.85 * count / totals[true]),
-            f"{plain(found.names[true], 40)} taken for {plain(found.names[said], 40)}: {count} of {totals[true]}",
-        )
-        for true, said, count in zip(
-            found.true.tolist(), found.said.tolist(), found.count.tolist(), strict=True
-        )
-    ]
-    names = [_labels(plain(text, 22), i, cell) for i, text in enumerate(found.names)]
-    right = sum(c for t, s, c in zip(found.true, found.said, found.count, strict=True) if t == s)
-    return Markup(
-        '<svg class="matrix" width="{}" height="{}" viewBox="0 0 {} {}" role="img" aria-labelledby="{}-t {}-d">'
-        '<title id="{}-t">Confusion matrix of {} classes</title><desc id="{}-d">{}</desc>'
-        '<rect class="ground" x="{}" y="{}" width="{}" height="{}"/>{}{}</svg>'
-    ).format(
-        LABEL + size, LABEL + size, LABEL + size, LABEL + size, name, name, name, n, name,
-        f"{right} of {sum(totals)} on the diagonal; the most confused pairs are in the table beside it.",
-        LABEL, LABEL, size, size, Markup("").join(cells), Markup("").join(names),
-    )  # fmt: skip
-
-
-def _labels(text: str, i: int, cell: int) -> Markup:
-    at = LABEL + i * cell + cell * 0.75
-    size = _n(min(11.0, cell * 0.8))
-    return Markup(
-        '<text x="{}" y="{}" font-size="{}" text-anchor="end">{}</text>'
-        '<text font-size="{}" transform="translate({} {}) rotate(-90)">{}</text>'
-    ).format(LABEL - 5, _n(at), size, text, size, _n(at), LABEL - 5, text)
-
-
 def _top(figures: Sequence[Figure]) -> float:
     """The end of the axis in percent: a round number above everything that is drawn."""
     known = [v for f in figures for v in (f.high, f.value, f.chance, f.ceiling or 0.0) if math.isfinite(v)]
@@ -116,18 +68,20 @@ def _top(figures: Sequence[Figure]) -> float:
 def _across(xs: Sequence[float], log: bool) -> Place:
     scale: Callable[[float], float] = (lambda x: math.log(x)) if log else (lambda x: x)
     low, span = scale(xs[0]), (scale(xs[-1]) - scale(xs[0])) or 1.0
-    return lambda x: _n(LEFT + 12 + (WIDTH - LEFT - RIGHT - 24) * (scale(x) - low) / span)
+    return lambda x: number(LEFT + 12 + (WIDTH - LEFT - RIGHT - 24) * (scale(x) - low) / span)
 
 
 def _up(top: float) -> Place:
-    return lambda share: _n(HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * min(1.0, max(0.0, 100 * share / top)))
+    return lambda share: number(
+        HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * min(1.0, max(0.0, 100 * share / top))
+    )
 
 
 def _grid(top: float, up: Place) -> Markup:
     lines = [
         Markup(
             '<line class="grid" x1="{}" x2="{}" y1="{}" y2="{}"/><text x="{}" y="{}" text-anchor="end">{}</text>'
-        ).format(LEFT, WIDTH - RIGHT, y, y, LEFT - 7, _n(float(y) + 4), f"{top * k / 4:g}")
+        ).format(LEFT, WIDTH - RIGHT, y, y, LEFT - 7, number(float(y) + 4), f"{top * k / 4:g}")
         for k in range(5)
         for y in [up(top * k / 400)]
     ]
@@ -144,7 +98,7 @@ def _ticks(xs: Sequence[float], across: Place, label: str) -> Markup:
         for x in xs[::step]
     ]
     name = Markup('<text class="axis" x="{}" y="{}" text-anchor="middle">{}</text>').format(
-        _n((LEFT + WIDTH - RIGHT) / 2), HEIGHT - 8, plain(label)
+        number((LEFT + WIDTH - RIGHT) / 2), HEIGHT - 8, plain(label)
     )
     return Markup("").join([*marks, name])
 
@@ -184,15 +138,12 @@ def _told(line: Line) -> str:
     return f"{said}, clean {100 * line.level.value:.1f} %" if line.level else said
 
 
-def _n(value: float) -> str:
-    """A coordinate with two decimals at most: the same text everywhere."""
-    return f"{value:.2f}".rstrip("0").rstrip(".") if math.isfinite(value) else "0"
-
-
 def legend(panel: Panel) -> Markup:
     """What the colours and dashes mean."""
     keys = [
-        Markup('<span><i class="key c{}"></i>{}</span>').format(k % COLOURS, plain(line.name))
+        Markup('<span><i class="key c{}"></i>{}</span>').format(
+            k % COLOURS, plain(line.name).replace("->", "→")
+        )
         for k, line in enumerate(panel.lines)
     ]
     keys.append(Markup('<span><i class="key chance"></i>{}</span>').format(escape("chance")))

@@ -38,6 +38,11 @@ def csv_cell(value: object) -> str:
     return "'" + text
 
 
+def number(value: float) -> str:
+    """A coordinate with two decimals at most: the same text everywhere."""
+    return f"{value:.2f}".rstrip("0").rstrip(".") if math.isfinite(value) else "0"
+
+
 def file_name(*parts: str, read: int = 2) -> str:
     """A name that every file system and address takes: the first `read` of `parts`, and a digest of them all."""
     whole = "\0".join(parts).encode("utf-8", "surrogatepass")

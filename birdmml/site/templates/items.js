@@ -84,7 +84,7 @@
     if (data.targets) made.append(element("p", data.targets[i]));
     const known = media.get(id);
     if (known) made.append(...shown(known));
-    const score = element("p", `A ${tenths(a)}/10, B ${tenths(b)}/10`);
+    const score = element("p", `right in ${10 * tenths(a)} % (A), ${10 * tenths(b)} % (B)`);
     score.className = "score";
     made.append(score);
     return made;
