@@ -17,6 +17,9 @@ def build(
     media: Annotated[
         Path | None, typer.Option(help="A built dataset: show photos and sounds of its items.")
     ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes that check submissions; one a core by default.")
+    ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit 1 if a submission was refused.")] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check and count everything, write nothing.")
@@ -27,9 +30,11 @@ def build(
 
     It works from a file, a server or a Space, and asks nobody for anything. Equal submissions give equal bytes.
     """
+    import os
+
     from birdmml.site.build import build as build_site
 
-    made = build_site(submissions, out, media, dry_run)
+    made = build_site(submissions, out, media, dry_run, workers or os.cpu_count() or 1)
     if as_json:
         _json(made, dry_run)
     else:

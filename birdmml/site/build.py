@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from birdmml.build.pool import Pool
 from birdmml.errors import BirdmmlError, ResultError
 from birdmml.files import sha256_bytes
 from birdmml.leaderboard.submission import Report, Submission, check
@@ -17,6 +18,8 @@ from birdmml.site.model import Board, Member, Refused, Table
 from birdmml.site.text import plain
 
 MOST_CONFUSIONS, MOST_REASONS = 6, 5
+# A process takes as long to start as this many small submissions take to check.
+ENOUGH = 25
 # What Hugging Face reads of a static Space.
 SPACE = (
     "---\ntitle: Bird-MML leaderboard\nsdk: static\napp_file: index.html\n---\n\n"
@@ -57,14 +60,16 @@ class Shelf:
         return self.known[member.page, name]
 
 
-def build(submissions: Path, out: Path, data: Path | None = None, dry_run: bool = False) -> Built:
+def build(
+    submissions: Path, out: Path, data: Path | None = None, dry_run: bool = False, workers: int = 1
+) -> Built:
     """Write the site of all submissions below a folder to `out`; the same submissions give the same bytes.
 
     `data` is a built dataset whose photos and sounds are shown beside the items, where their licences allow it.
     Raises UsageError for an `out` that holds anything else, ResultError where there is nothing to show.
     """
     place.check(out)
-    accepted, refused = gather(submissions)
+    accepted, refused = gather(submissions, workers)
     made, notes = site(accepted, refused, data)
     digests: dict[str, str] = {}
     size = 0
@@ -99,29 +104,32 @@ def build(submissions: Path, out: Path, data: Path | None = None, dry_run: bool 
     )
 
 
-def gather(folder: Path) -> tuple[list[Submission], list[Refused]]:
+def gather(folder: Path, workers: int = 1) -> tuple[list[Submission], list[Refused]]:
     """The submissions below a folder that pass the check, and those that do not, with their reasons.
 
-    Raises ResultError where there is none.
+    Checks run in `workers` processes. Raises ResultError where there is no submission.
     """
     if not folder.is_dir():
         raise ResultError(f"{folder} is no folder: give one that holds submissions")
     found = sorted(p.parent for p in folder.rglob(HEAD))
     if not found:
         raise ResultError(f"no {HEAD} below {folder}: make one with `birdmml submit`")
-    accepted, refused = [], []
-    for one in found:
-        name = plain(one.relative_to(folder).as_posix())
-        try:
-            report = check(one)
-        except BirdmmlError as e:
-            refused.append(Refused(name, (plain(str(e).replace(str(one), name), 300),)))
-            continue
-        if report.submission is not None and report.sound:
-            accepted.append(report.submission)
-        else:
-            refused.append(Refused(name, _reasons(report)))
-    return accepted, refused
+    with Pool(min(workers, 1 + len(found) // ENOUGH)) as pool:
+        checked = pool.run(_checked, [(folder, one) for one in found])
+    refused = [one for one in checked if isinstance(one, Refused)]
+    return [one for one in checked if not isinstance(one, Refused)], refused
+
+
+def _checked(task: tuple[Path, Path]) -> Submission | Refused:
+    folder, one = task
+    name = plain(one.relative_to(folder).as_posix())
+    try:
+        report = check(one)
+    except BirdmmlError as e:
+        return Refused(name, (plain(str(e).replace(str(one), name), 300),))
+    if report.submission is None or not report.sound:
+        return Refused(name, _reasons(report))
+    return report.submission
 
 
 def _reasons(report: Report) -> tuple[str, ...]:
