@@ -35,7 +35,7 @@
     sorted = new Map();
     for (const said of state.getAll("sort")) {
       const [id, column, order] = said.split(":");
-      const board = boards.find((b) => b.getAttribute("aria-labelledby") === id);
+      const board = boards.find((b) => b.dataset.id === id);
       const head = board?.querySelectorAll("thead th")[Number(column)];
       if (head && (order === "ascending" || order === "descending")) sort(board, head, order);
     }
@@ -69,7 +69,7 @@
       if (!board.hidden) rows += here;
     }
     for (const link of document.querySelectorAll(".contents a")) {
-      link.parentElement.hidden = boards.some((b) => b.hidden && `#${b.getAttribute("aria-labelledby")}` === link.hash);
+      link.parentElement.hidden = boards.some((b) => b.hidden && `#${b.dataset.id}` === link.hash);
     }
     shown.textContent = rows === all ? `${all} rows` : `${rows} of ${all} rows`;
   }
@@ -92,7 +92,7 @@
     });
     body.append(...rows.map((r) => r.row));
     for (const other of heads) other.setAttribute("aria-sort", other === head ? order : "none");
-    sorted.set(board.getAttribute("aria-labelledby"), { column, order });
+    sorted.set(board.dataset.id, { column, order });
   }
 
   function pressed(event) {
