@@ -83,3 +83,59 @@ def submission(root: Path, slug: str, **options: Any) -> Submission:
     """One submission of one result below `root`."""
     folder = root / slug / "results" / options.get("method", "confu")
     return Submission(slug, (Entry(folder, result(folder, **options)),), {"name": slug})
+
+
+def site_of(*submissions: Submission) -> dict[str, str]:
+    """The site's files by name, as text, without a check of the submissions."""
+    from birdmml.site.build import site
+
+    made, _ = site(submissions)
+    return {name: content.decode() for name, content in made.files()}
+
+
+def write(root: Path, files: Mapping[str, str]) -> Path:
+    """The files below `root`; returns it."""
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text, encoding="utf-8")
+    return root
+
+
+OWNED = "document.title='owned'"
+EVIL = f'<script>{OWNED}</script><img src=x onerror="{OWNED}">\u202e\x07\x00\'"&`${{1}}{{{{7*7}}}}'
+
+
+def hostile(root: Path, text: str = EVIL) -> Submission:
+    """A submission with `text` in every place where a text can stand."""
+    from dataclasses import replace
+
+    folder = root / "hostile" / "results" / "one"
+    made = result(folder, tasks=("A", "A+V"), ids=[f"{text} {i}" for i in range(12)])
+    items = outcomes.read(folder, made.figures[0].predictions)
+    assert isinstance(items, outcomes.Predictions)
+    names = {c: f"{c} {text}" for c in CLASSES}
+    outcomes.write(
+        folder / made.figures[0].predictions,
+        replace(
+            items,
+            targets=tuple(names[t] for t in items.targets),
+            predictions=tuple(tuple(names[t] for t in row) for row in items.predictions),
+        ),
+    )
+    figures = tuple(
+        replace(f, suite=text, evalset=text, task=f"{text} {f.task}", note=text) for f in made.figures
+    )
+    nested = {text: {text: [text, {"a": text}]}, "name": text, "digest": text}
+    evil = replace(
+        made, method=text, preset=text, figures=figures, dataset=nested,
+        settings={**nested, "limit": text, "protocol": {**nested, "departures": [text, [text]]}},
+        provenance={**nested, "code": nested, "url": "javascript:document.title='owned'"},
+        models=({"seed": text, "weights_sha256": text},),
+    )  # fmt: skip
+    about = {
+        "name": text,
+        "contact": "javascript:document.title='owned'",
+        text: text,
+        "paper": "https://example.org/a",
+    }
+    return Submission("hostile", (Entry(folder, evil),), about)

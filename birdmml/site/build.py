@@ -201,12 +201,13 @@ def site(
     """Tables, comparisons and media of submissions that passed the check; and notes on what is not shown."""
     shelf, made, tasks = Shelf(), [], {}
     members = model.members(accepted)
-    for table in model.tables(members):
+    found_tables, left_out = model.tables(members)
+    for table in found_tables:
         done, found = compared(table, shelf.read)
         made.append(done)
         if some := browser.browsable(done, found):
             tasks[done.id] = some
-    board = Board(tuple(made), members, tuple(refused))
+    board = Board(tuple(made), members, tuple(refused), left_out)
     if data is None:
         return Site(board, tasks, shelf), []
     shown, notes = media.of(data, [(t, tasks[t.id]) for t in made if t.id in tasks])

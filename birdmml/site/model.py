@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,6 +19,8 @@ from birdmml.standings import label
 
 # Suites whose columns are steps of one thing: they keep their order.
 SWEEPS = ("xor", "noise", "few-shot")
+# What a reader can take in, and what nobody can fill a page with.
+MOST_COLUMNS, MOST_TABLES = 100, 500
 
 
 class Entry(Protocol):
@@ -115,7 +118,10 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows that may be compared: the same protocol, suite, evaluation set and dataset. Sorted by column `lead`."""
+    """Rows that may be compared: the same protocol, suite, evaluation set and dataset. Sorted by column `lead`.
+
+    `left_out` columns more are on the results' own pages alone.
+    """
 
     id: str
     protocol: str
@@ -128,6 +134,7 @@ class Table:
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
     lead: int = 0
+    left_out: int = 0
 
     @property
     def title(self) -> str:
@@ -145,11 +152,12 @@ class Refused:
 
 @dataclass(frozen=True)
 class Board:
-    """Everything that the pages show."""
+    """Everything that the pages show; `left_out` tables of fewest results are on those results' own pages alone."""
 
     tables: tuple[Table, ...]
     members: tuple[Member, ...]
     refused: tuple[Refused, ...] = ()
+    left_out: int = 0
 
 
 Key = tuple[str, str, str, str, str, str]
@@ -200,14 +208,18 @@ def labels(result: Result) -> tuple[str, ...]:
     return tuple(name for name, true in said.items() if true)
 
 
-def tables(found: Sequence[Member]) -> tuple[Table, ...]:
-    """The tables of all results, sorted by what they are of; values are not compared yet."""
+def tables(found: Sequence[Member]) -> tuple[tuple[Table, ...], int]:
+    """The tables of all results, sorted by what they are of, and how many were too many.
+
+    Values are not compared yet.
+    """
     groups: dict[Key, list[Member]] = {}
     for member in found:
         result = member.result
         for suite, evalset in dict.fromkeys((f.suite, f.evalset) for f in result.figures):
             groups.setdefault(_key(result, suite, evalset), []).append(member)
-    return tuple(_table(key, groups[key]) for key in sorted(groups))
+    kept = sorted(groups, key=lambda key: (-len(groups[key]), key))[:MOST_TABLES]
+    return tuple(_table(key, groups[key]) for key in sorted(kept)), len(groups) - len(kept)
 
 
 def _key(result: Result, suite: str, evalset: str) -> Key:
@@ -241,6 +253,8 @@ def _table(key: Key, found: Sequence[Member]) -> Table:
             known.setdefault(place, []).append(figure)
     if suite not in SWEEPS:
         known = dict(sorted(known.items(), key=lambda item: -item[0][0].count("+")))
+    left_out = max(0, len(known) - MOST_COLUMNS)
+    known = dict(islice(known.items(), MOST_COLUMNS))
     columns = tuple(_column(place, known[place]) for place in known)
     rows = [
         Row(m.name, m.result.method, tuple(_cell(figures[m.page].get(place)) for place in known), m)
@@ -259,6 +273,7 @@ def _table(key: Key, found: Sequence[Member]) -> Table:
         columns=columns,
         rows=tuple(rows),
         lead=_lead(suite, columns, rows),
+        left_out=left_out,
     )
     return _sorted(table)
 

@@ -18,7 +18,7 @@ from birdmml.site.curves import Panel, panels
 from birdmml.site.items import Confusion
 from birdmml.site.model import Board, Member, Table, protocol_of
 from birdmml.site.significance import MOST
-from birdmml.site.text import facts, plain
+from birdmml.site.text import facts, plain, words
 
 TEMPLATES = Path(__file__).with_name("templates")
 ASSETS = ("site.css", "board.js", "items.js")
@@ -56,8 +56,9 @@ def entry(member: Member, confusions: Sequence[tuple[str, Confusion]]) -> str:
         f"{member.name}: birdmml leaderboard",
         root="../",
         m=member,
+        dataset=words(result.dataset.get("name")),
         protocol=protocol_of(result),
-        departures=departures if isinstance(departures, list | tuple) else [],
+        departures=list(map(words, departures[:50])) if isinstance(departures, list | tuple) else [],
         groups=[
             (f"{suite} on {evalset}", list(mine))
             for (suite, evalset), mine in groupby(figures, lambda f: (f.suite, f.evalset))

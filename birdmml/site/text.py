@@ -6,6 +6,7 @@ import hashlib
 import math
 import re
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 from birdmml.build.report_text import printable
@@ -52,11 +53,9 @@ def file_name(*parts: str, read: int = 2) -> str:
 
 
 def facts(value: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """A nested mapping as (dotted name, words), at most MOST_FACTS; the last says how much was left out."""
-    every = list(_leaves(value, "", 0))
-    if len(every) <= MOST_FACTS:
-        return every
-    return [*every[:MOST_FACTS], ("…", f"{len(every) - MOST_FACTS:,} more are left out")]
+    """A nested mapping as (dotted name, words), at most MOST_FACTS; the last says that there are more."""
+    found = list(islice(_leaves(value, "", 0), MOST_FACTS + 1))
+    return found if len(found) <= MOST_FACTS else [*found[:MOST_FACTS], ("…", "more is in the submission")]
 
 
 def _leaves(value: Any, name: str, depth: int) -> Iterator[tuple[str, str]]:

@@ -16,7 +16,8 @@ from birdmml.site.items import Items, read
 
 
 def table_of(*submissions: boards.Submission) -> model.Table:
-    (table,) = model.tables(model.members(submissions))
+    (table,), left_out = model.tables(model.members(submissions))
+    assert left_out == 0
     return table
 
 
@@ -33,7 +34,7 @@ def test_another_dataset_protocol_or_limit_is_another_table(tmp_path: Path) -> N
         boards.submission(tmp_path, "e", suite="noise"),
         boards.submission(tmp_path, "f", evalset="ssw60-all"),
     ]
-    tables = model.tables(model.members(made))
+    tables, _ = model.tables(model.members(made))
     assert len(tables) == len({t.id for t in tables}) == 6
     assert all(sum(r.member is not None for r in t.rows) == 1 for t in tables)
 
@@ -65,7 +66,7 @@ def test_labels_say_what_limits_a_result(tmp_path: Path) -> None:
 def test_reported_values_stand_beside_measured_ones(tmp_path: Path) -> None:
     one = boards.submission(tmp_path, "a", evalset="ssw60-all", hits=0.9)
     table = table_of(one)
-    claimed = {r.name: r.cells[1].value for r in table.rows if r.member is None and r.cells[1]}
+    claimed = {r.name: r.cells[0].value for r in table.rows if r.member is None and r.cells[0]}
     assert claimed == {"symile": 0.602, "triangle": 0.641, "gram": 0.569, "confu": 0.714}
     # The paper scores every video: beside the test split alone its values would mislead.
     assert all(r.member for r in table_of(boards.submission(tmp_path, "b", evalset="ssw60")).rows)
@@ -110,10 +111,10 @@ def test_rows_that_share_no_letter_differ_and_the_table_says_what_was_compared(t
     ]
     made.append(boards.submission(tmp_path, "d", ids=[f"other-{i}" for i in range(40)], hits=0.7))
     table, tasks = compared(table_of(*made), reader)
-    cells = {r.member.slug: r.cells[1] for r in table.rows if r.member}
+    cells = {r.member.slug: r.cells[0] for r in table.rows if r.member}
     assert [cells[s].letters for s in "abcd" if cells[s]] == ["c", "b", "a", ""]
     assert [cells[s].best for s in "abcd" if cells[s]] == [False, False, True, False]
-    assert table.columns[1].compared == "3 rows compared; scored on other items: 1"
+    assert table.columns[0].compared == "3 rows compared; scored on other items: 1"
     assert [len(t.values) for t in tasks] == [3, 3]
 
 
@@ -121,5 +122,5 @@ def test_of_many_rows_the_best_are_compared(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr("birdmml.site.compared.MOST", 2)
     made = [boards.submission(tmp_path, s, seed=i, hits=0.2 + i / 4) for i, s in enumerate("abc")]
     table, _ = compared(table_of(*made), reader)
-    assert table.columns[1].compared == "the best 2 of 3 rows compared"
-    assert [r.cells[1].letters for r in table.rows if r.cells[1]][2] == ""
+    assert table.columns[0].compared == "the best 2 of 3 rows compared"
+    assert [r.cells[0].letters for r in table.rows if r.cells[0]][2] == ""
