@@ -186,13 +186,14 @@ class Site:
             yield f"items/{browser.name(table, task)}.js", browser.script(table, task)
 
     def _confusions(self, member: Member) -> list[tuple[str, Confusion]]:
-        found = []
+        """What was taken for what: of a sweep its last step alone; what all modalities give comes first."""
+        found: dict[tuple[str, ...], tuple[str, Confusion]] = {}
         for f in headlines.of(member.result):
             read = self.shelf.read(member, f.predictions) if f.metric == "accuracy" else None
             if read is not None and read.confusion is not None:
-                found.append((f"{pages.arrows(f.task)}, {f.suite} on {f.evalset}", read.confusion))
-        # What all modalities give comes first.
-        return sorted(found, key=lambda c: -c[0].count("+"))[:MOST_CONFUSIONS]
+                key = (f.suite, f.evalset, "" if f.suite in model.SWEEPS else f.task)
+                found[key] = f"{pages.arrows(f.task)}, {f.suite} on {f.evalset}", read.confusion
+        return sorted(found.values(), key=lambda c: -c[0].count("+"))[:MOST_CONFUSIONS]
 
 
 def site(

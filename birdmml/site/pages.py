@@ -39,6 +39,7 @@ def index(board: Board, browsers: Mapping[str, object]) -> str:
         browsers=browsers,
         demo=any(t.demo for t in board.tables),
         methods=sorted(known.items()),
+        measured=len({key(m.result.method) for m in board.members}),
         protocols=sorted({t.protocol for t in board.tables}),
         most=MOST,
     )

@@ -14,6 +14,7 @@ from birdmml.site.text import number, plain
 WIDTH, HEIGHT = 520, 300
 LEFT, RIGHT, TOP, BOTTOM = 46, 14, 14, 46
 COLOURS = 6
+TASKS = ("A", "V", "A+V")
 Place = Callable[[float], str]
 
 
@@ -40,7 +41,7 @@ def curves(panel: Panel, name: str) -> Markup:
     xs = sorted({p.x for line in panel.lines for p in line.points})
     across, up = _across(xs, panel.log), _up(top)
     parts = [_grid(top, up), _ticks(xs, across, panel.x), *_levels(panel, across, up)]
-    parts += [_line(line, k, across, up) for k, line in enumerate(panel.lines)]
+    parts += [_line(line, _colour(line, k), across, up) for k, line in enumerate(panel.lines)]
     told = "; ".join(f"{line.name}: {_told(line)}" for line in panel.lines)
     return Markup(
         '<svg class="curves" viewBox="0 0 {} {}" role="img" aria-labelledby="{}-t {}-d">'
@@ -56,6 +57,11 @@ def curves(panel: Panel, name: str) -> Markup:
         plain(f"Accuracy over {panel.x}. {told}", 2000),
         Markup("").join(parts),
     )
+
+
+def _colour(line: Line, k: int) -> int:
+    """The same for a task in every picture; lines of other names by their place."""
+    return TASKS.index(line.name) if line.name in TASKS else k % COLOURS
 
 
 def _top(figures: Sequence[Figure]) -> float:
@@ -113,11 +119,11 @@ def _levels(panel: Panel, across: Place, up: Place) -> list[Markup]:
     for k, line in enumerate(panel.lines):
         if line.level is not None:
             y = up(line.level.value)
-            found.append(_path(f"clean c{k % COLOURS}", [(str(LEFT), y), (str(WIDTH - RIGHT), y)]))
+            found.append(_path(f"clean c{_colour(line, k)}", [(str(LEFT), y), (str(WIDTH - RIGHT), y)]))
     return found
 
 
-def _line(line: Line, k: int, across: Place, up: Place) -> Markup:
+def _line(line: Line, colour: int, across: Place, up: Place) -> Markup:
     at = [(across(p.x), p.figure) for p in line.points]
     marks = [
         Markup('<line class="spread" x1="{}" x2="{}" y1="{}" y2="{}"/><circle cx="{}" cy="{}" r="3.4"/>').format(
@@ -126,7 +132,7 @@ def _line(line: Line, k: int, across: Place, up: Place) -> Markup:
         for x, f in at
     ]  # fmt: skip
     path = _path("trace", [(x, up(f.value)) for x, f in at])
-    return Markup('<g class="c{}">{}{}</g>').format(k % COLOURS, path, Markup("").join(marks))
+    return Markup('<g class="c{}">{}{}</g>').format(colour, path, Markup("").join(marks))
 
 
 def _path(name: str, points: Sequence[tuple[str, str]]) -> Markup:
@@ -142,7 +148,7 @@ def legend(panel: Panel) -> Markup:
     """What the colours and dashes mean."""
     keys = [
         Markup('<span><i class="key c{}"></i>{}</span>').format(
-            k % COLOURS, plain(line.name).replace("->", "→")
+            _colour(line, k), plain(line.name).replace("->", "→")
         )
         for k, line in enumerate(panel.lines)
     ]

@@ -176,3 +176,48 @@ def test_outcomes_that_cannot_be_paired_are_shown_without_letters(tmp_path: Path
     made = boards.site_of(boards.Submission("a", (boards.Entry(entry.folder, result),)))
     assert "effective rank" in made["index.html"]
     assert not [name for name in made if name.startswith("items/")]
+
+
+def test_media_are_shown_with_their_credit_where_their_licence_allows_it(
+    small_demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from birdmml.load import Built
+    from birdmml.site.build import site
+
+    data = Built.open(small_demo)
+    ids = data.split("test").column("id")
+    made = [
+        boards.submission(tmp_path, s, seed=i, ids=ids, dataset={"name": "demo", "digest": data.digest})
+        for i, s in enumerate("ab")
+    ]
+    shown, notes = site(made, data=small_demo)
+    files = dict(shown.files())
+    assert notes == []
+    media = [name for name in files if name.startswith("items/media/")]
+    assert len(media) == 3 * len(ids)
+    script = files["items/media.js"].decode()
+    assert "photo: birdmml demo generator, CC0-1.0" in script
+    assert files[media[0]][:2] == b"\xff\xd8"
+    monkeypatch.setattr("birdmml.site.media.may_be_shown", lambda _: False)
+    closed, notes = site(made, data=small_demo)
+    assert not [name for name in dict(closed.files()) if name.startswith("items/media/")]
+    assert notes == [
+        f"no {p} of {len(ids)} items: their licence does not allow it" for p in ("audio", "image")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("license_id", "may"),
+    [
+        ("CC0-1.0", True),
+        ("cc-by-nc-sa", True),
+        ("CC-BY-ND-4.0", False),
+        ("unknown", False),
+        (None, False),
+        ("MIT", False),
+    ],
+)
+def test_a_licence_must_let_a_changed_copy_be_passed_on(license_id: str | None, may: bool) -> None:
+    from birdmml.site.media import may_be_shown
+
+    assert may_be_shown(license_id) == may
