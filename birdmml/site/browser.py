@@ -15,7 +15,8 @@ from birdmml.site.items import Doubles, Items
 from birdmml.site.model import Table
 from birdmml.site.text import plain
 
-MOST_ITEMS = 100_000
+# Of items in a file, and of digits: ten million are as much as a browser should be asked to read.
+MOST_ITEMS, MOST_DIGITS = 100_000, 10_000_000
 _DIGITS = np.array(list("0123456789a"))
 
 
@@ -47,11 +48,12 @@ def script(table: Table, task: Task) -> str:
     """The data of one column as a call, for a page opened as a file may read no other kind of file."""
     metric = table.columns[task.column].metric
     first = _places(task.items)
+    rows = max(2, MOST_DIGITS // len(first))  # The best ones.
     value: dict[str, Any] = {
         "ids": [plain(task.items.ids[i]) for i in first],
         "entries": [
             _entry(table, row, _shares(items, metric))
-            for row, items in zip(task.rows, task.values, strict=True)
+            for row, items in list(zip(task.rows, task.values, strict=True))[:rows]
         ],
     }
     if task.items.targets is not None:

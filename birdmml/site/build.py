@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from birdmml.build.pool import Pool
 from birdmml.errors import BirdmmlError, ResultError
-from birdmml.files import sha256_bytes
+from birdmml.files import digest, sha256_bytes
 from birdmml.leaderboard.submission import Report, Submission, check
 from birdmml.leaderboard.submission.model import HEAD
 from birdmml.site import browser, exports, headlines, items, media, model, pages, place
@@ -43,10 +43,10 @@ class Built:
 
 @dataclass
 class Shelf:
-    """Outcomes that were read once; items that several results share are kept once."""
+    """Outcomes that were read once. Ids and classes that several results share are kept once: they weigh most."""
 
     known: dict[tuple[str, str], Items | None] = field(default_factory=dict)
-    ids: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    names: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def read(self, member: Member, name: str) -> Items | None:
         """The outcomes of one file of a result; None where they cannot be paired, or not be read."""
@@ -56,8 +56,14 @@ class Shelf:
                 found = items.read(member.folder, name, metrics)
             except ResultError:
                 found = None  # Only of a result that was not checked.
-            self.known[member.page, name] = found
+            self.known[member.page, name] = None if found is None else self._shared(found)
         return self.known[member.page, name]
+
+    def _shared(self, found: Items) -> Items:
+        ids = self.names.setdefault(found.key, found.ids)
+        if found.targets is None:
+            return replace(found, ids=ids)
+        return replace(found, ids=ids, targets=self.names.setdefault(digest(found.targets), found.targets))
 
 
 def build(
@@ -116,8 +122,24 @@ def gather(folder: Path, workers: int = 1) -> tuple[list[Submission], list[Refus
         raise ResultError(f"no {HEAD} below {folder}: make one with `birdmml submit`")
     with Pool(min(workers, 1 + len(found) // ENOUGH)) as pool:
         checked = pool.run(_checked, [(folder, one) for one in found])
-    refused = [one for one in checked if isinstance(one, Refused)]
-    return [one for one in checked if not isinstance(one, Refused)], refused
+    return _different(folder, checked)
+
+
+def _different(
+    folder: Path, checked: Sequence[Submission | Refused]
+) -> tuple[list[Submission], list[Refused]]:
+    """Each submission once; a second copy of one is refused."""
+    accepted: dict[str, Submission] = {}
+    refused = []
+    for one in checked:
+        if isinstance(one, Refused):
+            refused.append(one)
+            continue
+        first = accepted.setdefault(str(one.about["digest"]), one)
+        if first is not one:
+            names = [plain(s.folder.relative_to(folder).as_posix()) for s in (one, first)]
+            refused.append(Refused(names[0], (f"the same as {names[1]}",)))
+    return list(accepted.values()), refused
 
 
 def _checked(task: tuple[Path, Path]) -> Submission | Refused:

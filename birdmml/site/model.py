@@ -170,7 +170,8 @@ def members(submissions: Sequence[Submission], verified: bool = True) -> tuple[M
     for submission in submissions:
         for entry in submission.entries:
             result = entry.result
-            page = file_name(submission.slug, entry.folder.name)
+            # A slug can be made to look like another's; the digest of the whole cannot.
+            page = file_name(submission.slug, entry.folder.name, str(submission.about.get("digest", "")))
             name = shown_method(label(result))
             found.append(
                 Member(
@@ -282,7 +283,7 @@ def _placed(result: Result, suite: str, evalset: str) -> dict[Place, Figure]:
     return {
         (f.task, f.metric, round(f.chance, 9)): f
         for f in headlines.of(result)
-        if (f.suite, f.evalset) == (suite, evalset)
+        if (f.suite, f.evalset) == (suite, evalset) and math.isfinite(f.chance)
     }
 
 

@@ -49,7 +49,7 @@ def file_name(*parts: str, read: int = 2) -> str:
     whole = "\0".join(parts).encode("utf-8", "surrogatepass")
     said = "-".join(p[:60] for p in parts[:read]).lower()
     read_as = re.sub(r"[^a-z0-9]+", "-", said).strip("-")[:60].strip("-")
-    return f"{read_as or 'x'}-{hashlib.sha256(whole).hexdigest()[:8]}"
+    return f"{read_as or 'x'}-{hashlib.sha256(whole).hexdigest()[:16]}"
 
 
 def facts(value: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -110,6 +110,7 @@ def test_keys_alone_sort_a_table(tab: devtools.Tab, site: Path) -> None:
         ("#method=clip", [["clip"]]),
         ("#seeds=2", [["gram", "confu", "clip"]]),
         ("#protocol=birdmml-v1 dddddddd", [["siglip"]]),
+        ("#protocol=-", [["gram", "confu", "clip"]]),
         ("#method=nonesuch", [["gram", "confu", "clip"], ["siglip"]]),
         ("#verified=1&method=confu", [["confu"]]),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,30 @@ def test_a_submission_that_fails_the_check_is_listed_and_none_of_its_values_show
     assert made.results == 1
     assert "clip" not in page.partition('id="refused"')[0]
     assert str(tmp_path) not in page
+
+
+def test_a_second_copy_of_a_submission_is_refused(submissions: Path, tmp_path: Path) -> None:
+    shutil.copytree(submissions / "one", submissions / "zwei")
+    made = build(submissions, tmp_path / "site")
+    assert made.results == 2
+    assert [(r.name, r.reasons) for r in made.refused] == [("zwei", ("the same as one",))]
+
+
+def test_hostile_folders_are_refused_with_a_line_each(submissions: Path, tmp_path: Path) -> None:
+    for name, content in {
+        "huge": '{"name": "' + "x" * (17 * 2**20) + '"}',
+        "script<b>": '{"name": "<script>"}',
+        "deep": "[" * 100_000,
+        "binary": "\x00\x01",
+    }.items():
+        (submissions / name).mkdir()
+        (submissions / name / "submission.json").write_text(content)
+    (submissions / "link").symlink_to(submissions / "one")
+    made = build(submissions, tmp_path / "site")
+    assert [r.name for r in made.refused] == ["binary", "deep", "huge", "script<b>"]
+    assert all(len(reason) < 400 for r in made.refused for reason in r.reasons)
+    page = (tmp_path / "site" / "index.html").read_text()
+    assert "<b><bdi>script&lt;b&gt;</bdi></b>" in page
 
 
 def test_a_board_of_refused_submissions_alone_has_a_page_too(submissions: Path, tmp_path: Path) -> None:

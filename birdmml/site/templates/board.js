@@ -58,7 +58,7 @@
     let rows = 0, all = 0;
     for (const board of boards) {
       let here = 0;
-      const apart = protocol.selectedIndex > 0 && board.dataset.protocol !== protocol.value;
+      const apart = protocol.value && board.dataset.protocol !== protocol.value;
       for (const row of board.querySelectorAll("tbody tr")) {
         row.hidden = apart || !wanted(row);
         all += 1;
