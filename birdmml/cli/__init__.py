@@ -20,6 +20,7 @@ from birdmml.cli import (
     salvage,
     score,
     species,
+    submit,
     train,
 )
 from birdmml.cli import list as plugins
@@ -66,6 +67,7 @@ for group in (
     bench,
     score,
     leaderboard,
+    submit,
     push_model,
     species,
     salvage,

@@ -121,8 +121,9 @@ def follows(stated: Mapping[str, Any], suites: Mapping[str, set[str]]) -> Iterat
         yield f"seeds {stated['seeds']}, protocol {protocol.name} has {list(protocol.seeds)}"
     if stated["settings"].get("limit"):
         yield f"limited to {stated['settings']['limit']} rows, which protocol {protocol.name} is not"
-    methods = {(m.name.replace("-", "_"), m.variant) for m in protocol.methods}
-    if (stated["method"].replace("-", "_"), stated["variant"]) not in methods:
+    # Methods that have variants are by default as their paper has them.
+    methods = {(m.name.replace("-", "_"), m.variant or "paper") for m in protocol.methods}
+    if (stated["method"].replace("-", "_"), stated["variant"] or "paper") not in methods:
         yield f"{stated['method']} {stated['variant']} is no method of protocol {protocol.name}"
     for one in protocol.evaluate:
         if protocol.data.source == "evalset" and one.evalset not in stated["evalsets"]:
@@ -136,5 +137,7 @@ def _is_of(label: str, evalset: str, split: str) -> bool:
     """Whether a figure's label is of that set and split: "test-split", "ssw60-videos", "ssw60-videos-all"."""
     if evalset == item_ids.DATASET:
         return label == f"{split}-split"
+    if label == evalset:
+        return True
     own = label.startswith(f"{evalset}-")
     return own and (label.endswith(f"-{split}") or (split == "test" and not label.endswith("-all")))

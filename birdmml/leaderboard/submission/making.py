@@ -6,6 +6,7 @@ import dataclasses
 import re
 import secrets
 import shutil
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,10 @@ def make(
     submission. Raises UsageError for words or an `out` that will not do, ResultError for results that are refused
     or do not follow from their items; `out` is then as it was.
     """
-    folders = find(sources)
+    # An earlier submission may lie among the results.
+    folders = [f for f in find(sources) if not f.resolve().is_relative_to(out.resolve())]
+    if not folders:
+        raise ResultError(f"{out} is all that was found: give the folders that `birdmml bench` wrote")
     loaded = [results.read_result(folder) for folder in folders]
     _refuse(folders, loaded, {"demo": allow_demo, "limited": allow_limited, "dirty": allow_dirty})
     about = _said(about, loaded)
@@ -74,6 +78,22 @@ def make(
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return read(out)
+
+
+def tried(
+    sources: Sequence[Path],
+    about: About,
+    out: Path,
+    allow_demo: bool = False,
+    *,
+    allow_limited: bool = False,
+    allow_dirty: bool = False,
+) -> Submission:
+    """What `make` would write, made and checked in a folder that is gone afterwards; `out` is only looked at."""
+    _check_free(out)
+    with tempfile.TemporaryDirectory(prefix="birdmml-submit-") as folder:
+        there = Path(folder) / "submission"
+        return make(sources, about, there, allow_demo, allow_limited=allow_limited, allow_dirty=allow_dirty)
 
 
 def _refuse(folders: Sequence[Path], loaded: Sequence[Result], allowed: Mapping[str, bool]) -> None:

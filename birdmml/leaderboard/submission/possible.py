@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -52,25 +53,29 @@ def of_items(items: Outcomes) -> Iterator[str]:
             yield f"{len(names)} different candidates are named, of {items.candidates}"
 
 
-def of_figure(result: Result, figure: Figure, items: Outcomes) -> Iterator[str]:
-    """What cannot be of one figure over these items."""
+def of_figure(result: Result, figure: Figure, items: Outcomes) -> Iterator[tuple[str, str]]:
+    """(field, what cannot be of it) of one figure over these items."""
     drawn = isinstance(items, Predictions) and items.draws is not None and figure.metric == MEDIAN_RANK
     n = len(items.ids) if drawn else len(set(items.ids))
     if figure.n != n:
-        yield f"n is {figure.n}, its file holds {n} items"
+        yield "n", f"n is {figure.n}, its file holds {n} items"
     if len(figure.per_seed) != len(result.seeds):
-        yield f"{len(figure.per_seed)} values by seed, for {len(result.seeds)} seeds"
+        told = f"{len(figure.per_seed)} values by seed, for {len(result.seeds)} seeds"
+        yield "number of seeds", told
     if not figure.low <= figure.high:
-        yield f"the interval's low end {figure.low} is above its high end {figure.high}"
+        yield "interval", f"the interval's low end {figure.low} is above its high end {figure.high}"
     if figure.sd is not None and (figure.sd < 0 or len(result.seeds) == 1):
-        yield f"a standard deviation of {figure.sd} over {len(result.seeds)} seeds"
+        yield "sd", f"a standard deviation of {figure.sd} over {len(result.seeds)} seeds"
     least, most = _range(figure, items)
     for name, value in _numbers(figure):
         if not least - SLACK <= value <= most + SLACK:
-            yield f"{name} {value} lies outside {least:g} to {most:g}"
+            yield name, f"{name} {value} lies outside {least:g} to {most:g}"
     luck = _luck(figure.metric, items.candidates) if isinstance(items, Predictions) else None
     if isinstance(items, Predictions) and luck is not None and abs(luck - figure.chance) > SLACK:
-        yield f"chance is given as {figure.chance}, among {items.candidates} candidates it is {luck}"
+        yield (
+            "chance",
+            f"chance is given as {figure.chance}, among {items.candidates} candidates it is {luck}",
+        )
 
 
 def of_result(result: Result) -> Iterator[str]:
@@ -83,8 +88,8 @@ def of_result(result: Result) -> Iterator[str]:
         yield f"models of seeds {[m.get('seed') for m in result.models]}, figures of {list(result.seeds)}"
     if result.dataset.get("demo") is True and not result.demo:
         yield "its dataset is the demo, it says that it is not"
-    keys = [figure_key(f) for f in result.figures]
-    yield from (f"{key} is given twice" for key in sorted({k for k in keys if keys.count(k) > 1}))
+    keys = Counter(map(figure_key, result.figures))
+    yield from (f"{key} is given twice" for key, times in sorted(keys.items()) if times > 1)
     owners: dict[str, set[tuple[str, str, str]]] = {}
     for f in result.figures:
         owners.setdefault(f.predictions, set()).add((f.suite, f.evalset, f.task))

@@ -22,13 +22,13 @@ def listing(folder: Path) -> tuple[dict[str, int], list[Problem]]:
     """(path from the folder -> bytes, sorted by path) of everything that may be read, and what may not be there."""
     found: dict[str, int] = {}
     problems: list[Problem] = []
-    total = 0
+    total = many = 0
     for entry, name, depth in _walk(folder):
         wrong, size = _wrong(entry, name, depth)
-        total += size
-        if not wrong and (len(found) >= MAX_FILES or total > MAX_TOTAL):
-            many = f"more than {MAX_FILES:,} files or {human_bytes(MAX_TOTAL)}"
-            problems.append(Problem(name, f"the submission has {many}", "submit fewer results"))
+        total, many = total + (0 if wrong else size), many + 1
+        if many > MAX_FILES or total > MAX_TOTAL:
+            told = f"the submission has more than {MAX_FILES:,} files or {human_bytes(MAX_TOTAL)}"
+            problems.append(Problem(name, told, "submit fewer results"))
             break
         if wrong:
             problems.append(Problem(name, wrong, "remove it, or submit again"))
