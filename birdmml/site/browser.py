@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,8 @@ from birdmml.site.text import plain
 
 # Of items in a file, and of digits: ten million are as much as a browser should be asked to read.
 MOST_ITEMS, MOST_DIGITS = 100_000, 10_000_000
+# Two digits to base 36.
+MOST_NAMES = 36 * 36
 _DIGITS = np.array(list("0123456789a"))
 
 
@@ -45,29 +47,52 @@ def rule(table: Table, tasks: Sequence[Task]) -> str:
 
 
 def script(table: Table, task: Task) -> str:
-    """The data of one column as a call, for a page opened as a file may read no other kind of file."""
-    metric = table.columns[task.column].metric
+    """The data of one column as a call, for a page opened as a file may read no other kind of file.
+
+    Each row is its words, its page, a digit an item (how often it was right, in tenths), and where answers are classes
+    two more an item: what it was taken for, by the place in `classes`, to base 36.
+    """
     first = _places(task.items)
-    rows = max(2, MOST_DIGITS // len(first))  # The best ones.
+    rows = max(2, MOST_DIGITS // (3 * len(first)))  # The best ones.
+    chosen = list(zip(task.rows, task.values, strict=True))[:rows]
+    classes = sorted({n for _, items in chosen if items.confusion for n in items.confusion.names})
+    place = {name: i for i, name in enumerate(classes)} if len(classes) <= MOST_NAMES else {}
     value: dict[str, Any] = {
         "ids": [plain(task.items.ids[i]) for i in first],
         "entries": [
-            _entry(table, row, _shares(items, metric))
-            for row, items in list(zip(task.rows, task.values, strict=True))[:rows]
+            [
+                *_about(table, row),
+                _digits(_shares(items, table.columns[task.column].metric)),
+                _names(items, first, place),
+            ]
+            for row, items in chosen
         ],
     }
     if task.items.targets is not None:
         value["targets"] = [plain(task.items.targets[i]) for i in first]
+    if place:
+        value["classes"] = [plain(name) for name in classes]
     return f'"use strict";birdmmlItems({canonical_json(name(table, task))},{canonical_json(value)});\n'
 
 
-def _entry(table: Table, row: int, shares: Doubles) -> list[str]:
+def _about(table: Table, row: int) -> tuple[str, str]:
+    """A row in words, and its page."""
     member = table.rows[row].member
-    digits = "".join(_DIGITS[np.floor(10 * shares + 0.5).astype(np.int64)])
     if member is None:
-        return [table.rows[row].name, "", digits]
-    words = f"{table.rows[row].name}, {member.result.preset}: {member.title}"
-    return [plain(words), member.page, digits]
+        return table.rows[row].name, ""
+    return plain(f"{table.rows[row].name}, {member.result.preset}: {member.title}"), member.page
+
+
+def _digits(shares: Doubles) -> str:
+    return "".join(_DIGITS[np.floor(10 * shares + 0.5).astype(np.int64)])
+
+
+def _names(items: Items, first: Sequence[int], place: Mapping[str, int]) -> str:
+    """What each item was taken for; empty where that is no class, or several draws took it for several."""
+    if not place or items.said is None or items.confusion is None or items.units is not None:
+        return ""
+    known = [np.base_repr(place[name], 36).lower().rjust(2, "0") for name in items.confusion.names]
+    return "".join(known[items.said[i]] for i in first)
 
 
 def _rank(metric: str) -> int:

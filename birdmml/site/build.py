@@ -77,37 +77,29 @@ def build(
     place.check(out)
     accepted, refused = gather(submissions, workers)
     made, notes = site(accepted, refused, data)
-    digests: dict[str, str] = {}
-    size = 0
-
-    def counted(files: Iterator[tuple[str, bytes]]) -> Iterator[tuple[str, bytes]]:
-        nonlocal size
-        for name, content in files:
-            digests[name] = sha256_bytes(content)
-            size += len(content)
-            yield name, content
-
     if dry_run:
-        for _ in counted(made.files()):
-            pass
+        written = _written(made, None)
     else:
         with place.fresh(out) as folder:
-            for name, content in counted(made.files()):
-                path = folder / name
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(content)
-            (folder / place.MARK).write_text(place.mark(dict(sorted(digests.items()))), encoding="utf-8")
-    board = made.board
-    return Built(
-        out,
-        len(accepted) + len(refused),
-        len(board.members),
-        len(board.tables),
-        board.refused,
-        len(digests) + 1,
-        size,
-        tuple(notes),
-    )
+            written = _written(made, folder)
+    board, size = made.board, sum(n for n, _ in written.values())
+    counts = len(accepted) + len(refused), len(board.members), len(board.tables)
+    return Built(out, *counts, board.refused, 1 + len(written), size, tuple(notes))
+
+
+def _written(made: Site, folder: Path | None) -> dict[str, tuple[int, str]]:
+    """Write every file below `folder`, the list of them last; returns (bytes, SHA-256) by name. None writes nothing."""
+    known: dict[str, tuple[int, str]] = {}
+    for name, content in made.files():
+        known[name] = len(content), sha256_bytes(content)
+        if folder is not None:
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+    if folder is not None:
+        digests = {name: found for name, (_, found) in sorted(known.items())}
+        (folder / place.MARK).write_text(place.mark(digests), encoding="utf-8")
+    return known
 
 
 def gather(folder: Path, workers: int = 1) -> tuple[list[Submission], list[Refused]]:

@@ -36,7 +36,8 @@ class Items:
     """One file of outcomes. `values` [N] by metric are means over seeds; `key` is equal where the items are.
 
     `units` [N] says which outcomes are resampled together, None: each by itself. `targets` are the items' classes,
-    where the answers are classes.
+    where the answers are classes; then `said` [N] is what most seeds took them for, by its place in the confusion's
+    names.
     """
 
     key: str
@@ -45,6 +46,7 @@ class Items:
     values: Mapping[str, Doubles] = field(default_factory=dict)
     confusion: Confusion | None = None
     targets: tuple[str, ...] | None = None
+    said: Ints | None = None
 
 
 def read(folder: Path, name: str, metrics: Sequence[str]) -> Items | None:
@@ -61,9 +63,12 @@ def read(folder: Path, name: str, metrics: Sequence[str]) -> Items | None:
     values = {m: v.mean(axis=0)[order] for m in metrics if (v := _values(found, m)) is not None}
     units = None if draws is None else np.unique(np.asarray(ids), return_inverse=True)[1].astype(np.int64)
     key = _key(ids, None if draws is None else draws[order])
-    confusion = _confusion(found) if isinstance(found, Predictions) and "accuracy" in values else None
-    targets = None if confusion is None else tuple(found.targets[i] for i in order)
-    return Items(key, ids, units, values, confusion, targets)
+    known = _codes(found) if isinstance(found, Predictions) and "accuracy" in values else None
+    if known is None:
+        return Items(key, ids, units, values)
+    names, true, said = known
+    targets = tuple(found.targets[i] for i in order)
+    return Items(key, ids, units, values, _confusion(names, true, said), targets, _most(said)[order])
 
 
 def _values(found: Outcomes, metric: str) -> Doubles | None:
@@ -92,13 +97,23 @@ def _key(ids: Sequence[str], draws: Ints | None) -> str:
     return found.hexdigest()
 
 
-def _confusion(found: Predictions) -> Confusion | None:
-    """None where the answers are items, not classes."""
-    names = sorted({*found.targets, *(n for said in found.predictions for n in said)})
+def _codes(found: Predictions) -> tuple[tuple[str, ...], Ints, Ints] | None:
+    """Class names, what items are [N] and were taken for [S, N]; None where the answers are items, not classes."""
+    names = tuple(sorted({*found.targets, *(n for said in found.predictions for n in said)}))
     if len(set(found.targets)) == len(found.ids) or not 2 <= len(names) <= MOST_CLASSES:
         return None
     place = {name: i for i, name in enumerate(names)}
-    true = np.asarray([place[n] for n in found.targets] * len(found.seeds), dtype=np.int64)
-    said = np.asarray([place[n] for row in found.predictions for n in row], dtype=np.int64)
+    true = np.asarray([place[n] for n in found.targets], dtype=np.int64)
+    said = np.asarray([[place[n] for n in row] for row in found.predictions], dtype=np.int64)
+    return names, true, said
+
+
+def _confusion(names: tuple[str, ...], true: Ints, said: Ints) -> Confusion:
     pairs, count = np.unique(true * len(names) + said, return_counts=True)
-    return Confusion(tuple(names), pairs // len(names), pairs % len(names), count.astype(np.int64))
+    return Confusion(names, pairs // len(names), pairs % len(names), count.astype(np.int64))
+
+
+def _most(said: Ints) -> Ints:
+    """What most of the seeds [S, N] say of each item; of several, what the first of these seeds says."""
+    agree = np.stack([(said == row).sum(axis=0) for row in said])
+    return np.asarray(np.take_along_axis(said, agree.argmax(axis=0)[None], axis=0)[0])

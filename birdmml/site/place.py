@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from birdmml.errors import ResultError, UsageError
-from birdmml.files import canonical_json, sha256_bytes
+from birdmml.files import canonical_json
 
 MARK, MADE_BY = "site.json", "birdmml leaderboard build"
 MAX_MARK_BYTES = 64 * 2**20
@@ -61,14 +61,12 @@ def fresh(out: Path) -> Iterator[Path]:
             shutil.rmtree(work, ignore_errors=True)
 
 
-def mark(files: Mapping[str, bytes | str]) -> str:
-    """site.json: every file with its SHA-256, given as bytes or as the digest itself."""
-    digests = {name: f if isinstance(f, str) else sha256_bytes(f) for name, f in files.items()}
-    return canonical_json({"made_by": MADE_BY, "schema_version": 1, "files": digests}) + "\n"
+def mark(digests: Mapping[str, str]) -> str:
+    """site.json: every file with its SHA-256; by it the next build knows the folder."""
+    return canonical_json({"made_by": MADE_BY, "schema_version": 1, "files": dict(digests)}) + "\n"
 
 
 def _swap(made: Path, out: Path, old: Path) -> None:
-    made.chmod(0o755)
     if out.exists():
         out.rename(old)
     try:

@@ -110,6 +110,7 @@ def test_keys_alone_sort_a_table(tab: devtools.Tab, site: Path) -> None:
         ("#method=clip", [["clip"]]),
         ("#seeds=2", [["gram", "confu", "clip"]]),
         ("#protocol=birdmml-v1 dddddddd", [["siglip"]]),
+        ("#find=S-CONF&paper=0", [["confu"]]),
         ("#protocol=-", [["gram", "confu", "clip"]]),
         ("#method=nonesuch", [["gram", "confu", "clip"], ["siglip"]]),
         ("#verified=1&method=confu", [["confu"]]),
@@ -163,6 +164,13 @@ def test_items_are_listed_by_who_is_right_and_a_link_restores_the_choice(
     assert sum(counts) == 40
     assert tab.run("document.querySelectorAll('#list li').length") == counts[1]
     state = tab.run("location.hash")
+    said = json.loads(
+        tab.run("JSON.stringify([...document.querySelectorAll('#list li')].map((i) => i.innerText))")
+    )
+    for item in said:
+        _, target, a, b = filter(None, item.split("\n"))
+        assert f"says {target}," in a or "50 %" in a
+        assert f"says {target}," not in b
     tab.run("document.getElementById('swap').click()")
     assert tab.run("document.querySelectorAll('#list li').length") == counts[2]
     tab.open(page, state.replace("show=a", "show=both"))

@@ -4,7 +4,7 @@
   const form = document.getElementById("filters");
   const shown = document.getElementById("shown");
   const boards = [...document.querySelectorAll("section.board")];
-  const FIELDS = ["method", "protocol", "seeds", "verified", "demo", "paper"];
+  const FIELDS = ["find", "method", "protocol", "seeds", "verified", "demo", "paper"];
   let sorted = new Map(); // table id -> column and direction, for those that a reader has sorted
 
   // "#table-id" is a place, "#method=confu&at=table-id&sort=..." a state.
@@ -30,7 +30,7 @@
       const field = form.elements[name];
       const value = state.get(name) ?? "";
       if (field.type === "checkbox") field.checked = value === field.value;
-      else field.value = [...field.options].some((o) => o.value === value) ? value : "";
+      else field.value = !field.options || [...field.options].some((o) => o.value === value) ? value : "";
     }
     sorted = new Map();
     for (const said of state.getAll("sort")) {
@@ -46,6 +46,7 @@
 
   function wanted(row) {
     const d = row.dataset, f = form.elements;
+    if (f.find.value && !row.cells[0].textContent.toLowerCase().includes(f.find.value.toLowerCase())) return false;
     if (f.method.value && d.method !== f.method.value) return false;
     if (d.paper) return !f.paper.checked && !f.verified.checked && !f.seeds.value;
     if (f.seeds.value && Number(d.seeds) < Number(f.seeds.value)) return false;

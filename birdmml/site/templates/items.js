@@ -10,7 +10,8 @@
   const loaded = new Map();
   let media = new Map(), found = [], drawn = 0, data = null;
 
-  // The data scripts call this: {ids, entries: [[name, page, "0a…"]]}, one digit an item, in tenths of the seeds.
+  // The data scripts call this: {ids, entries: [[words, page, "0a…", "00…"]]}: one digit an item, in tenths of the
+  // seeds, and two digits to base 36, what it was taken for.
   globalThis.birdmmlItems = (name, value) => loaded.set(name, value);
   globalThis.birdmmlMedia = (value) => { media = new Map(value); };
 
@@ -82,12 +83,18 @@
     const tenths = (entry) => parseInt(entry[2][i], 16);
     const made = element("li", undefined, element("code", id));
     if (data.targets) made.append(element("p", data.targets[i]));
+    for (const [letter, entry] of [["A", a], ["B", b]]) {
+      const score = element("p", `${letter} ${taken(entry, i)}right in ${10 * tenths(entry)} %`);
+      score.className = "score";
+      made.append(score);
+    }
     const known = media.get(id);
     if (known) made.append(...shown(known));
-    const score = element("p", `right in ${10 * tenths(a)} % (A), ${10 * tenths(b)} % (B)`);
-    score.className = "score";
-    made.append(score);
     return made;
+  }
+
+  function taken(entry, i) {
+    return entry[3] ? `says ${data.classes[parseInt(entry[3].slice(2 * i, 2 * i + 2), 36)]}, ` : "";
   }
 
   function shown({ name, image, audio, credits }) {
