@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+import pyarrow as pa
 
 from birdmml.build.pool import Pool
 from birdmml.errors import BirdmmlError, ResultError
@@ -134,6 +137,18 @@ def _different(
     return list(accepted.values()), refused
 
 
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Arrow reads in this thread alone: for files this small, handing work to others costs more than the work."""
+    before = pa.cpu_count()
+    pa.set_cpu_count(1)
+    try:
+        yield
+    finally:
+        pa.set_cpu_count(before)
+
+
+@_one_thread()
 def _checked(task: tuple[Path, Path]) -> Submission | Refused:
     folder, one = task
     name = plain(one.relative_to(folder).as_posix())
@@ -210,6 +225,7 @@ class Site:
         return sorted(found.values(), key=lambda c: -c[0].count("+"))[:MOST_CONFUSIONS]
 
 
+@_one_thread()
 def site(
     accepted: Sequence[model.Submission], refused: Sequence[Refused] = (), data: Path | None = None
 ) -> tuple[Site, list[str]]:
