@@ -14,7 +14,7 @@ from birdmml.errors import BirdmmlError, ResultError
 from birdmml.files import digest, sha256_bytes
 from birdmml.leaderboard.submission import Report, Submission, check
 from birdmml.leaderboard.submission.model import HEAD
-from birdmml.site import browser, exports, headlines, items, media, model, pages, place
+from birdmml.site import browser, exports, headlines, items, media, model, pages, place, tables
 from birdmml.site.compared import Task, compared
 from birdmml.site.items import Confusion, Items
 from birdmml.site.model import Board, Member, Refused, Table
@@ -220,7 +220,7 @@ class Site:
         for f in headlines.of(member.result):
             read = self.shelf.read(member, f.predictions) if f.metric == "accuracy" else None
             if read is not None and read.confusion is not None:
-                key = (f.suite, f.evalset, "" if f.suite in model.SWEEPS else f.task)
+                key = (f.suite, f.evalset, "" if f.suite in tables.SWEEPS else f.task)
                 found[key] = f"{pages.arrows(f.task)}, {f.suite} on {f.evalset}", read.confusion
         return sorted(found.values(), key=lambda c: -c[0].count("+"))[:MOST_CONFUSIONS]
 
@@ -231,8 +231,8 @@ def site(
 ) -> tuple[Site, list[str]]:
     """Tables, comparisons and media of submissions that passed the check; and notes on what is not shown."""
     shelf, made, tasks = Shelf(), [], {}
-    members = model.members(accepted)
-    found_tables, left_out = model.tables(members)
+    members = tables.members(accepted)
+    found_tables, left_out = tables.tables(members)
     for table in found_tables:
         done, found = compared(table, shelf.read)
         made.append(done)

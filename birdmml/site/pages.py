@@ -16,8 +16,9 @@ from birdmml.schema import PLAIN_METRICS, Figure, shown
 from birdmml.site import matrix, svg
 from birdmml.site.curves import Panel, panels
 from birdmml.site.items import Confusion
-from birdmml.site.model import Board, Member, Table, protocol_of
+from birdmml.site.model import Board, Member, Table
 from birdmml.site.significance import MOST
+from birdmml.site.tables import protocol_of
 from birdmml.site.text import facts, plain, words
 
 TEMPLATES = Path(__file__).with_name("templates")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -246,3 +248,13 @@ def test_a_licence_must_let_a_changed_copy_be_passed_on(license_id: str | None, 
     from birdmml.site.media import may_be_shown
 
     assert may_be_shown(license_id) == may
+
+
+@pytest.mark.drill
+def test_five_hundred_submissions_are_built_within_half_a_minute(tmp_path: Path) -> None:
+    for i in range(500):
+        submitted(tmp_path, f"team-{i:03d}", seed=i, hits=0.3 + i / 1000, tasks=("A", "V", "A+V"), n=60)
+    started = time.perf_counter()
+    made = build(tmp_path / "submissions", tmp_path / "site", workers=os.cpu_count() or 1)
+    assert time.perf_counter() - started < 30
+    assert (made.results, made.tables, made.refused) == (500, 1, ())

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from birdmml.schema import Figure, Result
-from birdmml.site import curves, exports, matrix, model, pages, svg, text
+from birdmml.site import curves, exports, matrix, pages, svg, tables, text
 from birdmml.site.items import Confusion
 
 # Elements and attributes that our templates write; anything else came from a text.
@@ -187,10 +187,24 @@ def test_a_matrix_counts_what_was_taken_for_what() -> None:
 
 
 def test_markdown_of_a_table_is_inert(tmp_path: Path) -> None:
-    (table,), _ = model.tables(model.members([boards.hostile(tmp_path)]))
+    (table,), _ = tables.tables(tables.members([boards.hostile(tmp_path)]))
     made = exports.as_markdown([table])
     assert "<script" not in made
     assert (
         len({line.count(" | ") for line in made.splitlines() if line.startswith("|") and "---" not in line})
         == 1
     )
+
+
+def test_a_result_of_details_alone_has_a_page_and_no_table(tmp_path: Path) -> None:
+    made = boards.site_of(boards.submission(tmp_path, "a", tasks=("V at 0.5 s", "V at 1.0 s")))
+    assert '<section class="board"' not in made["index.html"]
+    (page,) = (text for name, text in made.items() if name.startswith("entries/"))
+    assert "single frames of test-split" in page
+
+
+def test_a_row_over_fewer_items_says_so(tmp_path: Path) -> None:
+    made = [boards.submission(tmp_path, s, seed=i) for i, s in enumerate("ab")]
+    page = boards.site_of(*made, boards.submission(tmp_path, "c", n=36))["index.html"]
+    assert page.count("<small>n = 36</small>") == 2
+    assert "2 rows compared; scored on other items: 1" in page

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from birdmml import compare
-from birdmml.site import model, reported, significance
+from birdmml.site import model, reported, significance, tables
 from birdmml.site.compared import compared
 from birdmml.site.items import Items, read
 
 
 def table_of(*submissions: boards.Submission) -> model.Table:
-    (table,), left_out = model.tables(model.members(submissions))
+    (table,), left_out = tables.tables(tables.members(submissions))
     assert left_out == 0
     return table
 
@@ -34,9 +34,9 @@ def test_another_dataset_protocol_or_limit_is_another_table(tmp_path: Path) -> N
         boards.submission(tmp_path, "e", suite="noise"),
         boards.submission(tmp_path, "f", evalset="ssw60-all"),
     ]
-    tables, _ = model.tables(model.members(made))
-    assert len(tables) == len({t.id for t in tables}) == 6
-    assert all(sum(r.member is not None for r in t.rows) == 1 for t in tables)
+    found, _ = tables.tables(tables.members(made))
+    assert len(found) == len({t.id for t in found}) == 6
+    assert all(sum(r.member is not None for r in t.rows) == 1 for t in found)
 
 
 def test_another_number_of_candidates_is_another_column(tmp_path: Path) -> None:
@@ -60,7 +60,7 @@ def test_labels_say_what_limits_a_result(tmp_path: Path) -> None:
         provenance={"code": {"dirty": True}},
         settings={"limit": 9, "protocol": {"name": "p", "digest": "d", "departures": ["x"]}},
     )
-    assert model.members([one])[0].labels == ("single seed", "limited", "dirty", "departs from protocol")
+    assert tables.members([one])[0].labels == ("single seed", "limited", "dirty", "departs from protocol")
 
 
 def test_reported_values_stand_beside_measured_ones(tmp_path: Path) -> None:
