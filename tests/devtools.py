@@ -15,8 +15,12 @@ from typing import Any
 
 import browser
 
-# Real time, for clicks and timings are waited for.
-FLAGS = [f for f in browser.FLAGS if not f.startswith(("--virtual-time", "--hide-scrollbars"))]
+# Real time, for clicks and timings are waited for; and of all hosts this one alone, for pages from a server.
+OTHERS = ("--virtual-time", "--hide-scrollbars", "--host-resolver-rules")
+FLAGS = [
+    *(f for f in browser.FLAGS if not f.startswith(OTHERS)),
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+]
 
 
 class Tab:

@@ -142,7 +142,9 @@ def _column(place: Place, figures: Sequence[Figure]) -> Column:
     # The number of items that most results have; the page says where a row has another.
     n = Counter(f.n for f in figures).most_common(1)[0][0]
     ceilings = Counter(f.ceiling for f in figures if f.ceiling is not None and 0 <= f.ceiling <= 1)
-    return Column(place[0], place[1], place[2], ceilings.most_common(1)[0][0] if ceilings else None, n)
+    return Column(
+        place[0], place[1], figures[0].chance, ceilings.most_common(1)[0][0] if ceilings else None, n
+    )
 
 
 def _cell(figure: Figure | None) -> Cell | None:

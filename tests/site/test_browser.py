@@ -7,7 +7,10 @@ import json
 import os
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import boards
 import browser
@@ -46,7 +49,7 @@ def quiet(tab: devtools.Tab) -> Iterator[None]:
     yield
     assert tab.errors == []
     # The browser draws the controls of its player from pictures of its own.
-    assert [r for r in tab.requests if not r.startswith(("file:", "about:", "data:image/svg+xml"))] == []
+    assert [r for r in tab.requests if not r.startswith(("file:", "about:", "data:"))] == []
 
 
 def rows(tab: devtools.Tab, place: str = "test-split") -> list[list[str]]:
@@ -193,6 +196,22 @@ def test_a_hostile_submission_does_nothing(tab: devtools.Tab, tmp_path: Path) ->
             )
             == 0
         )
+
+
+def test_from_a_server_nothing_is_asked_for_elsewhere(tab: devtools.Tab, site: Path) -> None:
+    handler = partial(SimpleHTTPRequestHandler, directory=str(site))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}/"
+        for page in sorted(site.rglob("*.html")):
+            tab.open(address + page.relative_to(site).as_posix())
+            assert tab.run("document.querySelectorAll('h1').length") == 1
+            assert "Leaderboard" in tab.run("document.body.innerText")
+        server.shutdown()
+    assert tab.errors == []
+    assert [r for r in tab.requests if not r.startswith((address, "data:", "about:"))] == []
+    assert len([r for r in tab.requests if r.startswith(address)]) > 15
+    tab.requests.clear()
 
 
 def test_without_scripts_the_tables_are_whole(tab: devtools.Tab, site: Path) -> None:
