@@ -30,7 +30,7 @@ FLOORS = {
     **dict.fromkeys(GROUND.split(), 0),
     **dict.fromkeys(FIRST.split(), 1),
     **dict.fromkeys(SECOND.split(), 2),
-    **dict.fromkeys(("leaderboard", "hub"), 3),
+    **dict.fromkeys(("leaderboard", "hub", "site"), 3),
     **dict.fromkeys(("cli", "__main__"), 4),
 }
 # Stages keep to themselves; `cli`, `evaluate` and `materials` join them.

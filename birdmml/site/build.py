@@ -1,0 +1,245 @@
+"""A folder of submissions -> the site's files -> a folder that works from a file, a server or a Space."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pyarrow as pa
+
+from birdmml.build.pool import Pool
+from birdmml.errors import BirdmmlError, ResultError
+from birdmml.files import digest, sha256_bytes
+from birdmml.leaderboard.submission import Report, Submission, check
+from birdmml.leaderboard.submission.model import HEAD
+from birdmml.site import browser, exports, headlines, items, media, model, pages, place, tables
+from birdmml.site.compared import Task, compared
+from birdmml.site.items import Confusion, Items
+from birdmml.site.model import Board, Member, Refused, Table
+from birdmml.site.text import plain
+
+MOST_CONFUSIONS, MOST_REASONS = 6, 5
+# A process takes as long to start as this many small submissions take to check.
+ENOUGH = 25
+# What Hugging Face reads of a static Space.
+SPACE = (
+    "---\ntitle: Bird-MML leaderboard\nsdk: static\napp_file: index.html\n---\n\n"
+    "Made by `birdmml leaderboard build`.\n"
+)
+
+
+@dataclass(frozen=True)
+class Built:
+    """What was made, or would be: `files` and `bytes` of the whole site."""
+
+    out: Path
+    submissions: int
+    results: int
+    tables: int
+    refused: tuple[Refused, ...]
+    files: int
+    bytes: int
+    notes: tuple[str, ...] = ()
+
+
+@dataclass
+class Shelf:
+    """Outcomes that were read once. Ids and classes that several results share are kept once: they weigh most."""
+
+    known: dict[tuple[str, str], Items | None] = field(default_factory=dict)
+    names: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def read(self, member: Member, name: str) -> Items | None:
+        """The outcomes of one file of a result; None where they cannot be paired, or not be read."""
+        if (member.page, name) not in self.known:
+            metrics = [f.metric for f in headlines.of(member.result) if f.predictions == name]
+            try:
+                found = items.read(member.folder, name, metrics)
+            except ResultError:
+                found = None  # Only of a result that was not checked.
+            self.known[member.page, name] = None if found is None else self._shared(found)
+        return self.known[member.page, name]
+
+    def _shared(self, found: Items) -> Items:
+        ids = self.names.setdefault(found.key, found.ids)
+        if found.targets is None:
+            return replace(found, ids=ids)
+        return replace(found, ids=ids, targets=self.names.setdefault(digest(found.targets), found.targets))
+
+
+def build(
+    submissions: Path, out: Path, data: Path | None = None, dry_run: bool = False, workers: int = 1
+) -> Built:
+    """Write the site of all submissions below a folder to `out`; the same submissions give the same bytes.
+
+    `data` is a built dataset whose photos and sounds are shown beside the items, where their licences allow it.
+    Raises UsageError for an `out` that holds anything else, ResultError where there is nothing to show.
+    """
+    place.check(out)
+    accepted, refused = gather(submissions, workers)
+    made, notes = site(accepted, refused, data)
+    if dry_run:
+        written = _written(made, None)
+    else:
+        with place.fresh(out) as folder:
+            written = _written(made, folder)
+    board, size = made.board, sum(n for n, _ in written.values())
+    counts = len(accepted) + len(refused), len(board.members), len(board.tables)
+    return Built(out, *counts, board.refused, 1 + len(written), size, tuple(notes))
+
+
+def _written(made: Site, folder: Path | None) -> dict[str, tuple[int, str]]:
+    """Write every file below `folder`, the list of them last; returns (bytes, SHA-256) by name. None writes nothing."""
+    known: dict[str, tuple[int, str]] = {}
+    for name, content in made.files():
+        known[name] = len(content), sha256_bytes(content)
+        if folder is not None:
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+    if folder is not None:
+        digests = {name: found for name, (_, found) in sorted(known.items())}
+        (folder / place.MARK).write_text(place.mark(digests), encoding="utf-8")
+    return known
+
+
+def gather(folder: Path, workers: int = 1) -> tuple[list[Submission], list[Refused]]:
+    """The submissions below a folder that pass the check, and those that do not, with their reasons.
+
+    Checks run in `workers` processes. Raises ResultError where there is no submission.
+    """
+    if not folder.is_dir():
+        raise ResultError(f"{folder} is no folder: give one that holds submissions")
+    found = sorted(p.parent for p in folder.rglob(HEAD))
+    if not found:
+        raise ResultError(f"no {HEAD} below {folder}: make one with `birdmml submit`")
+    with Pool(min(workers, 1 + len(found) // ENOUGH)) as pool:
+        checked = pool.run(_checked, [(folder, one) for one in found])
+    return _different(folder, checked)
+
+
+def _different(
+    folder: Path, checked: Sequence[Submission | Refused]
+) -> tuple[list[Submission], list[Refused]]:
+    """Each submission once; a second copy of one is refused."""
+    accepted: dict[str, Submission] = {}
+    refused = []
+    for one in checked:
+        if isinstance(one, Refused):
+            refused.append(one)
+            continue
+        first = accepted.setdefault(str(one.about["digest"]), one)
+        if first is not one:
+            names = [plain(s.folder.relative_to(folder).as_posix()) for s in (one, first)]
+            refused.append(Refused(names[0], (f"the same as {names[1]}",)))
+    return list(accepted.values()), refused
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Arrow reads in this thread alone: for files this small, handing work to others costs more than the work."""
+    before = pa.cpu_count()
+    pa.set_cpu_count(1)
+    try:
+        yield
+    finally:
+        pa.set_cpu_count(before)
+
+
+@_one_thread()
+def _checked(task: tuple[Path, Path]) -> Submission | Refused:
+    folder, one = task
+    name = plain(one.relative_to(folder).as_posix())
+    try:
+        report = check(one)
+    except BirdmmlError as e:
+        return Refused(name, (plain(str(e).replace(str(one), name), 300),))
+    if report.submission is None or not report.sound:
+        return Refused(name, _reasons(report))
+    return report.submission
+
+
+def _reasons(report: Report) -> tuple[str, ...]:
+    said = [plain(p.line, 300) for p in report.problems[:MOST_REASONS]]
+    left = len(report.problems) - len(said)
+    return (*said, f"and {left:,} more: run `birdmml verify`") if left else tuple(said)
+
+
+@dataclass(frozen=True)
+class Site:
+    """Everything that the files are made of."""
+
+    board: Board
+    tasks: dict[str, list[Task]]
+    shelf: Shelf
+    media: media.Media | None = None
+
+    def files(self) -> Iterator[tuple[str, bytes]]:
+        """Every file but the list of them: its path and content."""
+        for name, text in self._texts():
+            yield name, text.encode()
+        if self.media is not None:
+            yield from self.media.files()
+
+    def _texts(self) -> Iterator[tuple[str, str]]:
+        board = self.board
+        yield "index.html", pages.index(board, self.tasks)
+        for name in pages.ASSETS:
+            yield f"assets/{name}", pages.asset(name)
+        yield "README.md", SPACE
+        yield "board.csv", exports.as_csv(board.tables)
+        yield "board.json", exports.as_json(board)
+        yield "LEADERBOARD.md", exports.as_markdown(board.tables)
+        for table in board.tables:
+            yield f"tables/{table.id}.csv", exports.as_csv([table])
+            yield f"tables/{table.id}.json", exports.table_json(table)
+            yield f"tables/{table.id}.md", exports.as_markdown([table])
+            yield from self._items(table)
+        for member in board.members:
+            yield f"entries/{member.page}.html", pages.entry(member, self._confusions(member))
+
+    def _items(self, table: Table) -> Iterator[tuple[str, str]]:
+        tasks = sorted(self.tasks.get(table.id, []), key=lambda t: t.column != table.lead)
+        if not tasks:
+            return
+        named = [
+            (browser.name(table, t), f"{pages.arrows(c.task)}, {c.metric}")
+            for t in tasks
+            for c in [table.columns[t.column]]
+        ]
+        shown = self.media.script if self.media is not None and self.media.of(table) else ""
+        yield f"items/{table.id}.html", pages.items(table, named, browser.rule(table, tasks), shown)
+        for task in tasks:
+            yield f"items/{browser.name(table, task)}.js", browser.script(table, task)
+
+    def _confusions(self, member: Member) -> list[tuple[str, Confusion]]:
+        """What was taken for what: of a sweep its last step alone; what all modalities give comes first."""
+        found: dict[tuple[str, ...], tuple[str, Confusion]] = {}
+        for f in headlines.of(member.result):
+            read = self.shelf.read(member, f.predictions) if f.metric == "accuracy" else None
+            if read is not None and read.confusion is not None:
+                key = (f.suite, f.evalset, "" if f.suite in tables.SWEEPS else f.task)
+                found[key] = f"{pages.arrows(f.task)}, {f.suite} on {f.evalset}", read.confusion
+        return sorted(found.values(), key=lambda c: -c[0].count("+"))[:MOST_CONFUSIONS]
+
+
+@_one_thread()
+def site(
+    accepted: Sequence[model.Submission], refused: Sequence[Refused] = (), data: Path | None = None
+) -> tuple[Site, list[str]]:
+    """Tables, comparisons and media of submissions that passed the check; and notes on what is not shown."""
+    shelf, made, tasks = Shelf(), [], {}
+    members = tables.members(accepted)
+    found_tables, left_out = tables.tables(members)
+    for table in found_tables:
+        done, found = compared(table, shelf.read)
+        made.append(done)
+        if some := browser.browsable(done, found):
+            tasks[done.id] = some
+    board = Board(tuple(made), members, tuple(refused), left_out)
+    if data is None:
+        return Site(board, tasks, shelf), []
+    shown, notes = media.of(data, [(t, tasks[t.id]) for t in made if t.id in tasks])
+    return Site(board, tasks, shelf, shown), notes
