@@ -34,6 +34,7 @@ SMALLER: list[tuple[str, list[str]]] = [
     (r"build --source release", ["--from", "release", "--max-rejects", "0.5"]),
     (r"build --source folder", ["--max-rejects", "0.5"]),
     (r"bench --suite xor", []),
+    (r"bench --all-methods", [*TINY, "--seeds", "1"]),
     (r"bench .*--protocol", ["--dry-run"]),
     (r"bench --checkpoint", []),
     (r"bench|train", TINY),
@@ -97,8 +98,10 @@ def filled(words: list[str], work: Path, cli: Callable[..., Ran]) -> list[str]:
     if "./evalsets/av_mnist" in words and not (work / "evalsets/av_mnist").exists():
         source = Path(os.environ["HOME"]) / "fakes" / "av_mnist"
         assert cli("prepare", "av_mnist", "--from", source, "--out", "evalsets/av_mnist").code == 0
-    if "./evalsets" in words:
-        (work / "evalsets").mkdir(exist_ok=True)
+    for name in ("ssw60", "vb100") if "./evalsets" in words else ():
+        if not (work / "evalsets" / name).exists():
+            source = Path(os.environ["HOME"]) / "fakes" / name
+            cli("prepare", name, "--from", source, "--out", f"evalsets/{name}", "--max-rejects", "1")
     made = []
     for word in words:
         if word.endswith("/NAME"):
