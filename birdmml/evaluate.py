@@ -51,7 +51,7 @@ def run(plan: Plan, out: Path, quiet: bool = False, shelf: Shelf | None = None) 
         with cpu_threads(plan.recipe.preset.training.cpu_threads):
             per_seed.append(_scored(plan, ready, device, shelf, quiet))
         seconds["embed_and_score"] += time.perf_counter() - at
-        scored_models.append({"seed": seed, "weights_sha256": ready.weights_sha256})
+        scored_models.append(_told(ready, seed))
     seconds["total"] = time.perf_counter() - started
     head = Result(
         schema_version=RESULT_SCHEMA_VERSION,
@@ -126,6 +126,14 @@ def _scored(plan: Plan, ready: Checkpoint, device: torch.device, shelf: Shelf, q
         lambda provider, request: materials.material(provider, request, embedder, shelf, limit, quiet),
         materials.scorer(embedder),
     )
+
+
+def _told(ready: Checkpoint, seed: int) -> dict[str, Any]:
+    """What a result says of a model: its weights, and where it is known, the loss of each epoch of its training."""
+    told = ready.training.get("history") or []
+    history = [epoch["loss"] for epoch in told if isinstance(epoch, dict) and "loss" in epoch]
+    about: dict[str, Any] = {"seed": seed, "weights_sha256": ready.weights_sha256}
+    return about | ({"loss_by_epoch": history} if history else {})
 
 
 def _extension(method: str, suite: str, query: str) -> str:

@@ -212,7 +212,7 @@ class Figure:
 class Result:
     """One method scored on one dataset: the figures and everything that says how they came to be.
 
-    `models` has {"seed", "weights_sha256"} of each model that was scored.
+    `models` has {"seed", "weights_sha256"} of each model that was scored, and "loss_by_epoch" of one trained here.
     """
 
     schema_version: int

@@ -74,6 +74,7 @@ def result(
         dataset=changes.get("dataset", {"name": "birds", "digest": "0123456789abcdef"}),
         provenance=changes.get("provenance", {}),
         figures=tuple(figures),
+        models=changes.get("models", ()),
     )
     results.write_result(folder, made)
     return made

@@ -13,7 +13,7 @@ from markupsafe import Markup, escape
 
 from birdmml.build.report_text import templates, web_address
 from birdmml.schema import PLAIN_METRICS, Figure, shown
-from birdmml.site import matrix, svg
+from birdmml.site import losses, matrix, svg
 from birdmml.site.curves import Panel, panels
 from birdmml.site.items import Confusion
 from birdmml.site.model import Board, Member, Table
@@ -67,6 +67,7 @@ def entry(member: Member, confusions: Sequence[tuple[str, Confusion]]) -> str:
         ],
         cut=len(result.figures) - len(figures),
         panels=panels(result),
+        losses=losses.losses(result),
         confusions=[(title, found, matrix.confused(found)) for title, found in confusions],
         most_cells=matrix.MOST_CELLS,
         about=facts(about),
@@ -139,5 +140,6 @@ def _environment() -> jinja2.Environment:
     made.filters |= {
         "figure": figure, "key": key, "bar": _bar, "grid": _grid, "linked": _linked,
         "arrows": arrows, "curves": svg.curves, "legend": svg.legend, "matrix": matrix.matrix,
+        "loss_chart": losses.chart, "loss_legend": losses.legend, "loss_ends": losses.ends,
     }  # fmt: skip
     return made

@@ -41,7 +41,7 @@ def result_of(name: str, result: Result, items: Mapping[str, Outcomes]) -> dict[
         "protocol": at(told, "settings", "protocol"),
         "dataset": {key: at(told, "dataset", key, other="") for key in ("name", "digest")},
         "evalsets": at(told, "settings", "evalsets", other={}),
-        "models": told["models"],
+        "models": [{k: v for k, v in m.items() if k != "loss_by_epoch"} for m in told["models"]],
         "code": {
             "commit": at(source, "code", "commit"),
             "dirty": at(source, "code", "dirty"),
