@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jinja2
@@ -16,14 +15,13 @@ from birdmml import __version__, discover, settings
 from birdmml.build.report_text import markdown, printable, templates
 from birdmml.checkpoint import Checkpoint
 from birdmml.hub.compare import Scored, flat
+from birdmml.hub.parcel import TAGS, TEMPLATES
 from birdmml.schema import UNKNOWN_LICENSE, Figure, Result, shown
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult
 
-TEMPLATES = Path(__file__).with_name("templates")
 DEMO_NAME = "birdmml demo (generated; not Bird-MML)"
-TAGS = ("birds", "bioacoustics", "biology", "multimodal", "contrastive-learning", "image", "audio", "text")
 
 
 @dataclass(frozen=True)
