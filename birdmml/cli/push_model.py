@@ -34,6 +34,9 @@ def push_model(
     dataset: Annotated[
         str, typer.Option(help="The training data's name on the Hub, if they are there.")
     ] = "",
+    benchmark: Annotated[
+        str, typer.Option(help="A benchmark dataset of the Hub: the figures go into .eval_results for it.")
+    ] = "",
     method: Annotated[
         str | None, typer.Option(help="Your own method's file, if the model was trained with one.")
     ] = None,
@@ -52,11 +55,12 @@ def push_model(
     from birdmml.hub.stage import check_names, stage
 
     license_id = license_id.strip().lower()
-    check_names(repo, license_id, dataset)
+    check_names(repo, license_id, dataset, benchmark)
     with tempfile.TemporaryDirectory(prefix="birdmml-push-") as temporary:
         folder = out or Path(temporary)
         try:
-            parcel = stage(checkpoint, results or (), About(repo, license_id, dataset), folder, method, data)
+            about = About(repo, license_id, dataset, benchmark=benchmark)
+            parcel = stage(checkpoint, results or (), about, folder, method, data)
         except OSError as e:
             raise HubError(
                 f"{folder} cannot be written ({e.strerror or e}): free space, or choose another --out"

@@ -29,13 +29,15 @@ class About:
     """What the publisher says of a model.
 
     `license` is one of the Hub's ids, `dataset` the Hub's name of the training data or "". `licenses` are the rows
-    by licence of each part of the training data, None where nobody has said.
+    by licence of each part of the training data, None where nobody has said. `benchmark` is the Hub's name of a
+    benchmark dataset that collects the figures, or "".
     """
 
     repo: str
     license: str = UNKNOWN_LICENSE
     dataset: str = ""
     licenses: Mapping[str, Mapping[str, int]] | None = None
+    benchmark: str = ""
 
 
 @dataclass(frozen=True)

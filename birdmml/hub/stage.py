@@ -6,7 +6,7 @@ import json
 import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
@@ -17,7 +17,7 @@ from birdmml import manifest as manifests
 from birdmml.checkpoint import Checkpoint
 from birdmml.errors import CheckpointError, DatasetError, ResultError, UsageError
 from birdmml.files import write_json, write_text
-from birdmml.hub import card
+from birdmml.hub import card, eval_results
 from birdmml.hub.card import About, Shelf
 from birdmml.hub.compare import Scored, scored
 from birdmml.hub.parcel import CARD, Parcel, check_repo, clear, listed
@@ -42,9 +42,9 @@ class ModelParcel(Parcel):
     results: tuple[Scored, ...] = ()
 
 
-def check_names(repo: str, license_id: str, dataset: str) -> None:
+def check_names(repo: str, license_id: str, dataset: str, benchmark: str = "") -> None:
     """Raise UsageError for a repository, licence or dataset name that the Hub would not take."""
-    for option, name in (("--repo", repo), ("--dataset", dataset)):
+    for option, name in (("--repo", repo), ("--dataset", dataset), ("--benchmark", benchmark)):
         if name or option == "--repo":
             check_repo(option, name)
     if not _LICENSE.fullmatch(license_id):
@@ -71,15 +71,18 @@ def stage(
     ready = checkpoints.load(source, method)
     weights = str(_object(source / checkpoints.META)["weights_sha256"])
     if data is not None:
-        about = _with_licenses(about, ready, data)
+        about = replace(about, licenses=_licenses(ready, data))
     shelves = _shelves([scored(f, ready, weights) for f in find(results)] if results else [])
-    wanted = {CARD: Path(), **{name: source / name for name in names}, **dict(_result_files(shelves))}
-    clear(folder, wanted, "model")
-    for path, origin in wanted.items():
-        if origin.name:
-            _copy(origin, folder / path)
-    write_text(folder / CARD, card.render(ready, weights, shelves, about))
-    files = listed(folder, wanted)
+    texts = {CARD: card.render(ready, weights, shelves, about)}
+    if about.benchmark:
+        texts[eval_results.FILE] = eval_results.render(about.repo, about.benchmark, shelves)
+    copies = {**{name: source / name for name in names}, **dict(_result_files(shelves))}
+    clear(folder, {*texts, *copies}, "model")
+    for path, origin in copies.items():
+        _copy(origin, folder / path)
+    for path, text in texts.items():
+        write_text(folder / path, text)
+    files = listed(folder, {*texts, *copies})
     if weights not in {f.sha256 for f in files}:
         raise CheckpointError(f"{source} was changed while it was read: run the same command again")
     found = tuple(s.scored for s in shelves)
@@ -88,14 +91,14 @@ def stage(
     return ModelParcel(about.repo, "model", folder, files, demo, notes, results=found)
 
 
-def _with_licenses(about: About, ready: Checkpoint, data: Path) -> About:
+def _licenses(ready: Checkpoint, data: Path) -> dict[str, dict[str, int]]:
     manifest = manifests.read(data)
     if manifest.get("digest") != ready.dataset.get("digest"):
         raise DatasetError(
             f"{data} has digest {str(manifest.get('digest'))[:12]}, the model was trained on"
             f" {str(ready.dataset.get('digest'))[:12]}: give --data the dataset of its training"
         )
-    return About(about.repo, about.license, about.dataset, manifest["licenses"])
+    return dict(manifest["licenses"])
 
 
 def _shelves(found: Sequence[Scored]) -> list[Shelf]:
@@ -174,6 +177,8 @@ def _object(path: Path) -> dict[str, Any]:
 
 def _notes(ready: Checkpoint, found: Sequence[Scored], about: About) -> Iterator[str]:
     """What a publisher should know before they push."""
+    if about.benchmark:
+        yield f"{eval_results.FILE} counts once {about.benchmark} is a benchmark of the Hub with these tasks"
     if not found:
         yield "the card has no results: add --results with a folder that `birdmml bench --checkpoint` wrote"
     for item in found:
