@@ -24,12 +24,19 @@ def weights(number: int) -> tuple[dict[str, Any], ...]:
     )
 
 
-def put(root: Path, number: int, models: int | None = None, **about: Any) -> Submission:
-    """A sound submission in the folder that its slug names; equal numbers measured the same."""
+def put(
+    root: Path, number: int, models: int | None = None, digest: str = submitted.DIGEST, **about: Any
+) -> Submission:
+    """A sound submission in the folder that its slug names; equal numbers measured the same, on data of `digest`."""
     work = root.parent / f"{root.name}-work"
     result = submitted.result_in(
         work / "small-1", number, models=weights(number if models is None else models)
     )
+    if digest != submitted.DIGEST:
+        submitted.edit_json(
+            result / "result.json",
+            lambda r: (r["dataset"].update(digest=digest), r["settings"]["evalsets"].update(dataset=digest)),
+        )
     words = dataclasses.replace(submitted.ABOUT, **({"name": f"Birds {number}"} | about))
     made = making.make([result], words, work / "submission")
     root.mkdir(exist_ok=True)

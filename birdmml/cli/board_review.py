@@ -49,9 +49,7 @@ def review(
     else:
         write_text(out, text)
     if not found.sound:
-        raise ResultError(
-            f"{head} is refused: {len(found.problems)} things are wrong, a line each in the report"
-        )
+        raise ResultError(f"{head} is refused: {_counted(found)}, a line each in the report")
 
 
 def register(group: typer.Typer) -> None:
@@ -61,7 +59,7 @@ def register(group: typer.Typer) -> None:
 
 def _report(found: Review, clean: Callable[[str], str]) -> Iterator[str]:
     """Lines of Markdown; every text of a stranger goes through `clean`."""
-    verdict = "nothing refuses it" if found.sound else f"refused, {len(found.problems)} things are wrong"
+    verdict = "nothing refuses it" if found.sound else f"refused, {_counted(found)}"
     kept = len(found.accepted) - len(found.changes) if found.sound else len(found.accepted)
     yield f"## Submissions: {verdict}"
     yield ""
@@ -74,6 +72,11 @@ def _report(found: Review, clean: Callable[[str], str]) -> Iterator[str]:
     gone = [f"{clean(c.slug)} on {clean(c.date)}: {clean(c.reason)}" for c in found.changes]
     yield from _section("Replaced or withdrawn", gone)
     yield from _section("For the maintainer", [clean(note) for note in found.notes])
+
+
+def _counted(found: Review) -> str:
+    number = len(found.problems)
+    return "1 problem" if number == 1 else f"{number:,} problems"
 
 
 def _section(title: str, lines: list[str]) -> Iterator[str]:

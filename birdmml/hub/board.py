@@ -107,7 +107,7 @@ def _site(site: Path) -> Iterator[tuple[str, Path]]:
     if site.is_symlink() or not site.is_dir():
         raise UsageError(f"--site {site} is no folder: make one with `birdmml leaderboard build`")
     count = 0
-    for at, folders, files in os.walk(site):
+    for at, folders, files in os.walk(site, onerror=_unread):
         for name in sorted([*folders, *files]):
             path = Path(at) / name
             inside = path.relative_to(site).as_posix()
@@ -118,3 +118,7 @@ def _site(site: Path) -> Iterator[tuple[str, Path]]:
                 yield inside, path
         if count > MAX_SITE:
             raise UsageError(f"--site {site} has more than {MAX_SITE:,} files: build it without --media")
+
+
+def _unread(error: OSError) -> None:
+    raise UsageError(f"--site: {error.filename} cannot be read ({error.strerror}): see that you may read it")

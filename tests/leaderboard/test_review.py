@@ -194,6 +194,13 @@ def test_copies_are_found_under_any_name(base: Path, head: Path) -> None:
         assert any(line.startswith(made.slug) and words in line for line in lines)
 
 
+def test_the_same_models_on_other_data_are_no_copy(base: Path, head: Path) -> None:
+    made = put(head, 5, models=1, digest="ef" * 32)
+    found = review(base, head)
+    assert told(found) == ""
+    assert [one.folder for one in found.proposed] == [made.slug]
+
+
 def test_two_copies_in_one_pull_request_are_found(base: Path, head: Path) -> None:
     put(head, 6)
     put(head, 6, name="Once more")
@@ -261,7 +268,7 @@ def test_the_report_is_inert_and_says_all(cli: Cli, base: Path, head: Path) -> N
     (head / "<img src=x>\n::error::x").mkdir()
     found = cli("leaderboard", "review", "--base", base, "--head", head)
     assert found.code == 1
-    assert found.err == f"birdmml: {head} is refused: 1 things are wrong, a line each in the report\n"
+    assert found.err == f"birdmml: {head} is refused: 1 problem, a line each in the report\n"
     parsed = markdown_it.MarkdownIt("gfm-like", {"linkify": False}).parse(found.out)
     kinds = {t.type for block in parsed for t in [block, *(block.children or [])]}
     assert not kinds & {

@@ -15,7 +15,8 @@ def copies(made: Submission, others: Sequence[Submission]) -> Iterator[tuple[str
     """(result of `made`, what it is a copy of): a line for each pair.
 
     A copy has every figure of another's results, value by value, whatever it calls its method, models and seeds; or
-    it measures a model of theirs (by SHA-256 of its weights) by the same protocol for the same figures.
+    it measures a model of theirs (by SHA-256 of its weights) by the same protocol, on the same data, for the same
+    figures.
     """
     for other in others:
         theirs = {figure for entry in other.entries for figure in _measured(entry.result)}
@@ -42,6 +43,7 @@ def _same_models(one: Entry, other: Entry) -> bool:
     return (
         bool(_weights(a) & _weights(b))
         and at(a.settings, "protocol", "digest") == at(b.settings, "protocol", "digest")
+        and a.dataset.get("digest") == b.dataset.get("digest")
         and bool({_name(f) for f in a.figures} & {_name(f) for f in b.figures})
     )
 
