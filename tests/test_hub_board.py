@@ -136,6 +136,14 @@ def test_the_cards_say_what_it_is_to_the_hub_and_what_strangers_wrote_is_inert(
     assert "49" not in card.text.replace("\\{\\{ 7\\*7 \\}\\}", "")
 
 
+def test_a_site_with_a_card_keeps_it(cli: Cli, shelf: Path, site: Path, tmp_path: Path) -> None:
+    card = "---\ntitle: Mine\nsdk: static\napp_file: index.html\n---\n\nMine.\n"
+    (site / "README.md").write_text(card)
+    out = tmp_path / "out"
+    found = cli("leaderboard", "push", "--submissions", shelf, "--site", site, "--repo", REPO, "--out", out)
+    assert (found.code, (out / "space" / "README.md").read_text()) == (0, card)
+
+
 def test_each_row_of_the_table_is_a_figure_of_a_submission(
     cli: Cli, shelf: Path, site: Path, tmp_path: Path
 ) -> None:
@@ -213,7 +221,11 @@ def test_a_submission_that_is_not_sound_stops_it_with_all_that_is_wrong(
     ("odd", "words"),
     [
         (lambda site: (site / "index.html").unlink(), "has no index.html"),
-        (lambda site: (site / "README.md").write_text("x"), "has a README.md"),
+        (lambda site: (site / "README.md").write_text("x"), "no card of a static Space"),
+        (
+            lambda site: (site / "README.md").write_text("---\nsdk: docker\n---\n"),
+            "no card of a static Space",
+        ),
         (lambda site: (site / ".env").write_text("HF_TOKEN=x"), "'.env', a link or an odd name"),
         (lambda site: (site / "secret.txt").symlink_to("/etc/passwd"), "'secret.txt', a link"),
         (lambda site: (site / "out").symlink_to("/etc"), "'out', a link"),

@@ -11,6 +11,7 @@ from pathlib import Path
 from birdmml.errors import ResultError, UsageError
 from birdmml.files import write_text
 from birdmml.hub import board_card
+from birdmml.hub.board_card import INDEX
 from birdmml.hub.parcel import CARD, Parcel, clear, listed
 from birdmml.leaderboard.accepting import changes
 from birdmml.leaderboard.accepting.root import CHANGES, scan
@@ -18,7 +19,7 @@ from birdmml.leaderboard.submission import Problem, Submission, check, read
 from birdmml.leaderboard.submission.expected import Expected
 from birdmml.leaderboard.submission.model import HEAD
 
-SHELF, FIGURES, INDEX = "submissions", "figures.parquet", "index.html"
+SHELF, FIGURES = "submissions", "figures.parquet"
 MAX_SITE = 20_000
 _SITE = re.compile(r"([A-Za-z0-9_][A-Za-z0-9._+=~-]{0,199}/){0,6}[A-Za-z0-9_][A-Za-z0-9._+=~-]{0,199}")
 STALE = "files that the hub has there and that are not listed are removed with --push; its history keeps them"
@@ -67,15 +68,19 @@ def stage_dataset(repo: str, submissions: Path, made: Sequence[Submission], fold
 
 
 def stage_space(repo: str, site: Path, made: Sequence[Submission], folder: Path) -> Parcel:
-    """Put a site and the Space's card into `folder`; raises UsageError for a site that is none, or holds odd files."""
+    """Put a site into `folder`, with a Space's card unless it has one.
+
+    Raises UsageError for a site that is none, or holds odd files.
+    """
     wanted = dict(_site(site))
     if INDEX not in wanted:
         raise UsageError(f"--site {site} has no {INDEX}: make one with `birdmml leaderboard build`")
-    if CARD in wanted:
-        raise UsageError(f"--site {site} has a {CARD}, which the Space needs for its own card: remove it")
+    if CARD in wanted and not board_card.is_space(wanted[CARD]):
+        raise UsageError(f"--site {site} has a {CARD} that is no card of a static Space: remove it")
     clear(folder, {*wanted, CARD}, "site")
     _copied(wanted, folder)
-    write_text(folder / CARD, board_card.space(repo, INDEX))
+    if CARD not in wanted:
+        write_text(folder / CARD, board_card.space(repo))
     files = listed(folder, {*wanted, CARD})
     return Parcel(repo, "space", folder, files, _demo(made), (STALE,), replaces="*")
 

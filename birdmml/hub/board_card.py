@@ -23,6 +23,7 @@ from birdmml.leaderboard.submission import Entry, Submission
 from birdmml.leaderboard.submission.model import plain
 from birdmml.leaderboard.submission.stated import at
 
+INDEX = "index.html"
 _TEXTS = (
     "submission", "name", "license", "method", "preset", "protocol", "dataset", "suite", "evalset", "task", "metric",
 )  # fmt: skip
@@ -71,15 +72,23 @@ def dataset(repo: str, made: Sequence[Submission], changes: Sequence[Change], fi
     )
 
 
-def space(repo: str, index: str) -> str:
+def space(repo: str) -> str:
     """README.md of the static Space."""
     from huggingface_hub import SpaceCardData
 
-    data = SpaceCardData(title=repo.split("/")[1], sdk="static", app_file=index, datasets=[repo])
+    data = SpaceCardData(title=repo.split("/")[1], sdk="static", app_file=INDEX, datasets=[repo])
     return (
         f"---\n{data.to_yaml()}\n---\n\nA static site that `birdmml leaderboard build` made from the submissions in the"
         " dataset of the same name.\nEvery figure of it can be computed again from that dataset.\n"
     )
+
+
+def is_space(card: Path) -> bool:
+    """Whether a README.md tells the hub to show index.html as it is; anything else could be told to run."""
+    start, *rest = card.read_text(encoding="utf-8", errors="replace").split("---\n", 2)
+    lines = rest[0].splitlines() if len(rest) == 2 and not start else []
+    said = [line for line in lines if line.startswith(("sdk", "app_file"))]
+    return sorted(said) == [f"app_file: {INDEX}", "sdk: static"]
 
 
 def _rows(one: Submission, entry: Entry) -> Iterator[dict[str, Any]]:
