@@ -41,7 +41,8 @@ def review(
 
     found = compare(base, head, expected(data, evalsets))
     if as_json:
-        text = json.dumps(_as_json(found), indent=2, ensure_ascii=False) + "\n"
+        # In ASCII: names of strangers' files need not be text at all.
+        text = json.dumps(_as_json(found), indent=2) + "\n"
     else:
         text = "\n".join(_report(found, lambda words: str(markdown(words[:MAX_LENGTH])))) + "\n"
     if out is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -266,9 +267,10 @@ def test_an_accepted_folder_that_is_not_sound_stops_everything_with_one_line(bas
 def test_the_report_is_inert_and_says_all(cli: Cli, base: Path, head: Path) -> None:
     made = put(head, 3, name=HOSTILE[:90], training_data=HOSTILE, contact=HOSTILE)
     (head / "<img src=x>\n::error::x").mkdir()
+    (head / os.fsdecode(b"no text \xff")).mkdir()
     found = cli("leaderboard", "review", "--base", base, "--head", head)
     assert found.code == 1
-    assert found.err == f"birdmml: {head} is refused: 1 problem, a line each in the report\n"
+    assert found.err == f"birdmml: {head} is refused: 2 problems, a line each in the report\n"
     parsed = markdown_it.MarkdownIt("gfm-like", {"linkify": False}).parse(found.out)
     kinds = {t.type for block in parsed for t in [block, *(block.children or [])]}
     assert not kinds & {
@@ -283,6 +285,8 @@ def test_the_report_is_inert_and_says_all(cli: Cli, base: Path, head: Path) -> N
     assert not any(line.lstrip().startswith("::") or "##[" in line for line in found.out.splitlines())
     assert "@" not in found.out
     assert made.slug in found.out
+    told = json.loads(cli("leaderboard", "review", "--base", base, "--head", head, "--json").out)
+    assert len(told["problems"]) == 2
 
 
 def test_the_command_exits_0_and_tells_programs_the_same(cli: Cli, base: Path, head: Path) -> None:
