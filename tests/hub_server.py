@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import base64
 import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+import huggingface_hub
+import pytest
 
 REPO = "someone/birds"
 TOKEN = "hf_a_secret_of_this_test"
@@ -16,6 +22,9 @@ class Hub:
 
     def __init__(self, status: int = 200) -> None:
         self.files: dict[str, bytes] = {}
+        self.kinds: dict[str, dict[str, bytes]] = {"models": {}, "datasets": {}, "spaces": {}}
+        self.made: list[dict[str, Any]] = []
+        self.removed: list[str] = []
         self.tokens: set[str] = set()
         self.status, self.private = status, False
         hub = self
@@ -25,6 +34,10 @@ class Hub:
                 """Quiet."""
 
             def do_GET(self) -> None:
+                if "/tree/" in self.path:
+                    there = hub.kinds[self.path.split("/")[2]]
+                    self.answer([{"type": "file", "path": p, "size": 1, "oid": "0" * 40} for p in there])
+                    return
                 self.answer(
                     {
                         "id": REPO,
@@ -41,7 +54,7 @@ class Hub:
                 hub.tokens.add(self.headers.get("Authorization", ""))
                 self.answer(hub.answer(self.path, sent))
 
-            def answer(self, value: dict[str, Any]) -> None:
+            def answer(self, value: Any) -> None:
                 content = json.dumps(value).encode()
                 self.send_response(hub.status)
                 self.send_header("Content-Type", "application/json")
@@ -52,10 +65,25 @@ class Hub:
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server.server_port}"
 
+    @contextmanager
+    def serving(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+        """Run it in the place of the Hub, with a token that may write."""
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", self.url)
+        monkeypatch.setenv("HF_TOKEN", TOKEN)
+        monkeypatch.setenv("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+        thread = threading.Thread(target=self.server.serve_forever)
+        thread.start()
+        yield self
+        self.server.shutdown()
+        self.server.server_close()
+        thread.join()
+
     def answer(self, path: str, sent: bytes) -> dict[str, Any]:
         if self.status != 200:
             return {"error": f"no entry with {TOKEN}"}
         if path.endswith("/repos/create"):
+            self.made.append(json.loads(sent))
             return {"url": f"{self.url}/{REPO}", "id": REPO, "name": REPO}
         if "/preupload/" in path:
             asked = json.loads(sent)["files"]
@@ -63,9 +91,14 @@ class Hub:
                 "files": [{"path": f["path"], "uploadMode": "regular", "shouldIgnore": False} for f in asked]
             }
         if "/commit/" in path:
+            there = self.kinds[path.split("/")[2]]
             for line in map(json.loads, sent.splitlines()):
                 if line["key"] == "file":
-                    self.files[line["value"]["path"]] = base64.b64decode(line["value"]["content"])
+                    there[line["value"]["path"]] = base64.b64decode(line["value"]["content"])
+                elif line["key"] == "deletedFile":
+                    del there[line["value"]["path"]]
+                    self.removed.append(line["value"]["path"])
+            self.files |= there
             return {
                 "success": True,
                 "commitOid": "0" * 40,

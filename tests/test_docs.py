@@ -37,7 +37,7 @@ SMALLER: list[tuple[str, list[str]]] = [
     (r"bench --all-methods", [*TINY, "--seeds", "1"]),
     (r"bench .*--protocol", ["--dry-run"]),
     (r"bench --checkpoint", []),
-    (r"bench|train", TINY),
+    (r"(bench|train) ", TINY),
 ]
 # A modality of so few rows is told to be at chance, or not to be judged; a demo of ten rows a species is refused.
 MAY_FAIL = re.compile(r"birdmml audit ")
@@ -54,7 +54,7 @@ def commands(text: str) -> list[list[str]]:
 def smaller(words: list[str]) -> list[str]:
     line = " ".join(words)
     for pattern, more in SMALLER:
-        if re.search(pattern, line):
+        if re.match(pattern, line):
             return [*words, *more]
     return words
 
@@ -98,7 +98,7 @@ def filled(words: list[str], work: Path, cli: Callable[..., Ran]) -> list[str]:
     if "./evalsets/av_mnist" in words and not (work / "evalsets/av_mnist").exists():
         source = Path(os.environ["HOME"]) / "fakes" / "av_mnist"
         assert cli("prepare", "av_mnist", "--from", source, "--out", "evalsets/av_mnist").code == 0
-    for name in ("ssw60", "vb100") if "./evalsets" in words else ():
+    for name in ("ssw60", "vb100", "cub200") if "birdmml-v1" in words or "./evalsets" in words else ():
         if not (work / "evalsets" / name).exists():
             source = Path(os.environ["HOME"]) / "fakes" / name
             cli("prepare", name, "--from", source, "--out", f"evalsets/{name}", "--max-rejects", "1")

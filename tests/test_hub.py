@@ -6,7 +6,6 @@ import hashlib
 import json
 import re
 import shutil
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from small import OPTIONS
 
 from birdmml import checkpoint as checkpoints
 from birdmml.errors import CheckpointError, DatasetError, ResultError, UsageError
+from birdmml.hub import eval_results
 from birdmml.hub.card import About, render
 from birdmml.hub.stage import stage
 from birdmml.results import read_result
@@ -262,6 +262,18 @@ def test_text_of_strangers_stays_text(result: Path, model: Path, tmp_path: Path)
     assert len(ModelCard(text).data.eval_results) == len(ModelCard(plain).data.eval_results)
 
 
+def test_a_benchmark_gets_a_file_of_its_own_and_nothing_of_the_demo(
+    cli: Cli, result: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    args = ("push-model", model, "--results", result, "--repo", REPO, "--out", tmp_path / "out")
+    found = cli(*args, "--benchmark", "someone/bench")
+    assert (found.code, found.out) == (1, "")
+    assert "of the demo, which no benchmark takes: leave out --benchmark" in found.err
+    monkeypatch.setattr(eval_results, "render", lambda *given: f"{given[:2]}")
+    assert "someone/bench is a benchmark of the Hub" in cli(*args, "--benchmark", "someone/bench").out
+    assert (tmp_path / "out" / eval_results.FILE).read_text() == f"{(REPO, 'someone/bench')}"
+
+
 def test_licences_of_the_training_data_are_counted_and_nc_and_nd_said(model: Path, small_demo: Path) -> None:
     ready = checkpoints.load(model)
     licenses = {"image": {"CC-BY-NC-4.0": 7, "CC0-1.0": 1}, "audio": {"CC-BY-NC-ND-4.0": 5, "unknown": 2}}
@@ -338,17 +350,8 @@ def test_a_missing_or_broken_checkpoint_gives_one_line(
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    made = Hub()
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", made.url)
-    monkeypatch.setenv("HF_TOKEN", TOKEN)
-    monkeypatch.setenv("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    thread = threading.Thread(target=made.server.serve_forever)
-    thread.start()
-    yield made
-    made.server.shutdown()
-    made.server.server_close()
-    thread.join()
+    with Hub().serving(monkeypatch) as made:
+        yield made
 
 
 def test_push_sends_exactly_the_listed_files_and_never_tells_the_token(
@@ -359,8 +362,7 @@ def test_push_sends_exactly_the_listed_files_and_never_tells_the_token(
     told = json.loads(found.out)
     sent = {path: hashlib.sha256(content).hexdigest() for path, content in hub.files.items()}
     assert sent == {f["path"]: f["sha256"] for f in told["files"]}
-    assert told["uploaded"] is True
-    assert told["url"].startswith(hub.url)
+    assert (told["uploaded"], told["url"].startswith(hub.url)) == (True, True)
     assert hub.tokens == {f"Bearer {TOKEN}"}
     assert TOKEN not in found.out + found.err
 

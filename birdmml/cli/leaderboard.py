@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from birdmml.cli import board
+from birdmml.cli import board, board_push, board_review
 
 group = typer.Typer(
     help="Check results and set them side by side.", no_args_is_help=True, rich_markup_mode=None
@@ -44,4 +44,6 @@ def table(
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
     board.register(group)
+    board_review.register(group)
+    board_push.register(group)
     app.add_typer(group, name="leaderboard")

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from birdmml.cli._show import DEMO_BANNER
+from birdmml.cli._parcel import parcel_json, parcel_lines
 from birdmml.errors import HubError
 
 if TYPE_CHECKING:
-    from birdmml.hub.stage import Parcel
+    from birdmml.hub.stage import ModelParcel
 
 
 def push_model(
@@ -34,6 +34,9 @@ def push_model(
     dataset: Annotated[
         str, typer.Option(help="The training data's name on the Hub, if they are there.")
     ] = "",
+    benchmark: Annotated[
+        str, typer.Option(help="A benchmark dataset of the Hub: the figures go into .eval_results for it.")
+    ] = "",
     method: Annotated[
         str | None, typer.Option(help="Your own method's file, if the model was trained with one.")
     ] = None,
@@ -52,18 +55,19 @@ def push_model(
     from birdmml.hub.stage import check_names, stage
 
     license_id = license_id.strip().lower()
-    check_names(repo, license_id, dataset)
+    check_names(repo, license_id, dataset, benchmark)
     with tempfile.TemporaryDirectory(prefix="birdmml-push-") as temporary:
         folder = out or Path(temporary)
         try:
-            parcel = stage(checkpoint, results or (), About(repo, license_id, dataset), folder, method, data)
+            about = About(repo, license_id, dataset, benchmark=benchmark)
+            parcel = stage(checkpoint, results or (), about, folder, method, data)
         except OSError as e:
             raise HubError(
                 f"{folder} cannot be written ({e.strerror or e}): free space, or choose another --out"
             ) from e
         if not as_json:
             typer.echo("\n".join(_listed(parcel, out)))
-        url = upload(parcel, private) if push else None
+        url = upload(parcel, private=private)[0] if push else None
     typer.echo(_as_json(parcel, out, url) if as_json else _closing(url))
 
 
@@ -72,18 +76,9 @@ def register(app: typer.Typer) -> None:
     app.command()(push_model)
 
 
-def _listed(parcel: Parcel, out: Path | None) -> list[str]:
-    from birdmml.files import human_bytes
-
-    lines = [DEMO_BANNER] if parcel.demo else []
-    lines.append(
-        f"{parcel.repo}: {len(parcel.files)} files, {human_bytes(sum(f.size for f in parcel.files))}"
-    )
-    width = max(len(f.path) for f in parcel.files)
-    lines += [f"  {f.path.ljust(width)}  {human_bytes(f.size):>10}  {f.sha256}" for f in parcel.files]
-    lines += [f"note      {note}" for note in parcel.notes]
+def _listed(parcel: ModelParcel, out: Path | None) -> list[str]:
     return [
-        *lines,
+        *parcel_lines(parcel),
         f"look at   {out / 'README.md'}" if out else "look at   the card and the files: add --out FOLDER",
     ]
 
@@ -92,15 +87,9 @@ def _closing(url: str | None) -> str:
     return "nothing was uploaded: add --push" if url is None else f"uploaded  {url}"
 
 
-def _as_json(parcel: Parcel, out: Path | None, url: str | None) -> str:
-    found = {
-        "repo": parcel.repo,
-        "uploaded": url is not None,
-        "url": url,
+def _as_json(parcel: ModelParcel, out: Path | None, url: str | None) -> str:
+    found = parcel_json(parcel, url) | {
         "folder": str(out) if out else None,
-        "demo": parcel.demo,
-        "files": [vars(f) for f in parcel.files],
         "results": [{"folder": str(s.folder), "not_compared": list(s.unknown)} for s in parcel.results],
-        "notes": list(parcel.notes),
     }
     return json.dumps(found, indent=2, ensure_ascii=False)

@@ -96,16 +96,14 @@ def verify(
 
     Outcomes that were made up, but fit together, are found by --rerun alone.
     """
+    from birdmml.cli._expected import expected
     from birdmml.leaderboard.submission import check
-    from birdmml.leaderboard.submission.expected import of_data
 
     if rerun and (not checkpoint or data is None):
         raise UsageError("--rerun needs --checkpoint, a model, and --data, your copy of the dataset")
     if not rerun and (checkpoint or tolerance or method):
         raise UsageError("--checkpoint, --tolerance and --method are for --rerun: add it")
-    if evalsets is not None and data is None:
-        raise UsageError("--evalsets goes with --data: give your copy of the dataset, too")
-    report = check(submission, None if data is None else of_data(data, evalsets))
+    report = check(submission, expected(data, evalsets))
     again = None
     if rerun and data is not None and report.submission is not None and report.sound:
         from birdmml.leaderboard.submission.rerun import rerun as run
@@ -134,6 +132,7 @@ def _written(made: Submission) -> list[str]:
         *(f"  {f['path'].ljust(width)}  {human_bytes(f['bytes']):>10}" for f in files),
         f"labels    {', '.join(made.about['labels']) or 'none'}",
         f"digest    {made.about['digest']}",
+        f"slug      {made.slug}",
     ]
 
 

@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jinja2
@@ -16,14 +15,13 @@ from birdmml import __version__, discover, settings
 from birdmml.build.report_text import markdown, printable, templates
 from birdmml.checkpoint import Checkpoint
 from birdmml.hub.compare import Scored, flat
+from birdmml.hub.parcel import TAGS, TEMPLATES
 from birdmml.schema import UNKNOWN_LICENSE, Figure, Result, shown
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult
 
-TEMPLATES = Path(__file__).with_name("templates")
 DEMO_NAME = "birdmml demo (generated; not Bird-MML)"
-TAGS = ("birds", "bioacoustics", "biology", "multimodal", "contrastive-learning", "image", "audio", "text")
 
 
 @dataclass(frozen=True)
@@ -31,13 +29,15 @@ class About:
     """What the publisher says of a model.
 
     `license` is one of the Hub's ids, `dataset` the Hub's name of the training data or "". `licenses` are the rows
-    by licence of each part of the training data, None where nobody has said.
+    by licence of each part of the training data, None where nobody has said. `benchmark` is the Hub's name of a
+    benchmark dataset that collects the figures, or "".
     """
 
     repo: str
     license: str = UNKNOWN_LICENSE
     dataset: str = ""
     licenses: Mapping[str, Mapping[str, int]] | None = None
+    benchmark: str = ""
 
 
 @dataclass(frozen=True)

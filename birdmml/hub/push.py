@@ -2,46 +2,80 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
 from birdmml.errors import HubError
-from birdmml.hub.stage import Parcel
+from birdmml.hub.parcel import Parcel
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
 
 LOGIN = "run `hf auth login`, or set HF_TOKEN to a token that may write"
 MAX_SHOWN = 300
+MESSAGES = {"model": "a birdmml model", "dataset": "submissions to birdmml", "space": "a birdmml board"}
 
 
-def push(parcel: Parcel, private: bool = False) -> str:
-    """Upload the files of `parcel` to its model repository; returns the address that the hub answers with.
+def push(*parcels: Parcel, private: bool = False) -> list[str]:
+    """Upload each parcel's files to its repository; returns the addresses that the hub answers with.
 
-    The token is that of the environment or of `hf auth login`; HF_ENDPOINT names another hub. Raises HubError.
+    Every repository is made, and found private where it must be, before the first file leaves. The token is that of
+    the environment or of `hf auth login`; HF_ENDPOINT names another hub. Raises HubError.
     """
     from huggingface_hub import HfApi, constants, get_token
-    from huggingface_hub.errors import HfHubHTTPError
 
     if constants.HF_HUB_OFFLINE:
         raise HubError("HF_HUB_OFFLINE is set, so nothing was uploaded: unset it and push again")
     token = get_token()
     if not token:
         raise HubError(f"nothing was uploaded: no token of the hub was found; {LOGIN}")
+    api = HfApi(token=token)
+    for parcel in parcels:
+        with _one_line(parcel, token):
+            _make(api, parcel, private)
+    done = []
+    for parcel in parcels:
+        with _one_line(parcel, token):
+            done.append(_send(api, parcel))
+    return done
+
+
+def _make(api: HfApi, parcel: Parcel, private: bool) -> None:
+    sdk = "static" if parcel.kind == "space" else None
+    api.create_repo(
+        parcel.repo, repo_type=parcel.kind, private=private or None, exist_ok=True, space_sdk=sdk
+    )  # fmt: skip
+    if private and not api.repo_info(parcel.repo, repo_type=parcel.kind).private:
+        raise HubError(f"{parcel.repo} exists and is public, so nothing was uploaded: leave out --private")
+
+
+def _send(api: HfApi, parcel: Parcel) -> str:
+    there = {p.relative_to(parcel.folder).as_posix() for p in parcel.folder.rglob("*") if not p.is_dir()}
+    if odd := there ^ {f.path for f in parcel.files}:
+        raise HubError(f"{parcel.folder} was changed, nothing of it was uploaded ({min(odd)}): push again")
+    done = api.upload_folder(
+        repo_id=parcel.repo,
+        folder_path=parcel.folder,
+        repo_type=parcel.kind,
+        delete_patterns=parcel.replaces or None,
+        commit_message=f"Upload {MESSAGES[parcel.kind]}",
+    )
+    return str(getattr(done, "commit_url", "") or done)
+
+
+@contextmanager
+def _one_line(parcel: Parcel, token: str) -> Iterator[None]:
+    """What the hub's client raises, as a HubError."""
+    from huggingface_hub.errors import HfHubHTTPError
+
     # Its bases are OSError and the error of whichever HTTP client this huggingface_hub is built on; the uploader
     # of large files raises RuntimeError, a name that the hub does not take ValueError.
     expected: tuple[type[BaseException], ...] = (*HfHubHTTPError.__bases__, RuntimeError, ValueError)
-    api = HfApi(token=token)
     try:
-        api.create_repo(parcel.repo, repo_type="model", private=private or None, exist_ok=True)
-        if private and not api.repo_info(parcel.repo, repo_type="model").private:
-            raise HubError(
-                f"{parcel.repo} exists and is public, so nothing was uploaded: leave out --private"
-            )
-        done = api.upload_folder(
-            repo_id=parcel.repo,
-            folder_path=parcel.folder,
-            repo_type="model",
-            allow_patterns=[f.path for f in parcel.files],
-            commit_message="Upload a birdmml model",
-        )
+        yield
     except expected as e:
         raise HubError(_told(parcel.repo, e, token)) from e
-    return str(getattr(done, "commit_url", "") or done)
 
 
 def _told(repo: str, error: BaseException, token: str) -> str:

@@ -6,7 +6,7 @@ import json
 import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
@@ -16,19 +16,18 @@ from birdmml import checkpoint as checkpoints
 from birdmml import manifest as manifests
 from birdmml.checkpoint import Checkpoint
 from birdmml.errors import CheckpointError, DatasetError, ResultError, UsageError
-from birdmml.files import sha256_file, write_json, write_text
-from birdmml.hub import card
+from birdmml.files import write_json, write_text
+from birdmml.hub import card, eval_results
 from birdmml.hub.card import About, Shelf
 from birdmml.hub.compare import Scored, scored
+from birdmml.hub.parcel import CARD, Parcel, check_repo, clear, listed
 from birdmml.leaderboard.table import find
 from birdmml.outcomes import COLUMNS
 from birdmml.results import FILE
 from birdmml.schema import UNKNOWN_LICENSE, Result
 from birdmml.training.state import resolve
 
-CARD = "README.md"
 RESULTS = "results"
-_PART = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,94}[A-Za-z0-9_])?")
 _LICENSE = re.compile(r"[a-z0-9][a-z0-9.+-]{0,63}")
 _FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _ITEMS = re.compile(r"([A-Za-z0-9][A-Za-z0-9_.+-]*/){0,4}[A-Za-z0-9][A-Za-z0-9_.+-]*\.parquet")
@@ -37,31 +36,17 @@ _LOCAL = re.compile(r"/|~|\.{1,2}[/\\]|[A-Za-z]:[/\\]|\\\\|file:")
 
 
 @dataclass(frozen=True)
-class File:
-    """One file to upload: its path in the repository, bytes and hash."""
+class ModelParcel(Parcel):
+    """A staged model with the results that its card tells."""
 
-    path: str
-    size: int
-    sha256: str
+    results: tuple[Scored, ...] = ()
 
 
-@dataclass(frozen=True)
-class Parcel:
-    """A staged model: `files` are all files below `folder`, sorted."""
-
-    repo: str
-    folder: Path
-    files: tuple[File, ...]
-    demo: bool
-    results: tuple[Scored, ...]
-    notes: tuple[str, ...]
-
-
-def check_names(repo: str, license_id: str, dataset: str) -> None:
+def check_names(repo: str, license_id: str, dataset: str, benchmark: str = "") -> None:
     """Raise UsageError for a repository, licence or dataset name that the Hub would not take."""
-    for option, name in (("--repo", repo), ("--dataset", dataset)):
-        if (name or option == "--repo") and not _is_repo(name):
-            raise UsageError(f"{option} {name!r} is no repository: give USER/NAME, of letters, digits, - _ .")
+    for option, name in (("--repo", repo), ("--dataset", dataset), ("--benchmark", benchmark)):
+        if name or option == "--repo":
+            check_repo(option, name)
     if not _LICENSE.fullmatch(license_id):
         raise UsageError(f"--license {license_id!r} is no id of the Hub: give for example cc-by-nc-4.0")
 
@@ -73,7 +58,7 @@ def stage(
     folder: Path,
     method: str | None = None,
     data: Path | None = None,
-) -> Parcel:
+) -> ModelParcel:
     """Check a model and its results and put what would be uploaded into `folder`.
 
     `folder` may hold nothing but such files. `data` is the built dataset of the training, for its licences;
@@ -86,38 +71,34 @@ def stage(
     ready = checkpoints.load(source, method)
     weights = str(_object(source / checkpoints.META)["weights_sha256"])
     if data is not None:
-        about = _with_licenses(about, ready, data)
+        about = replace(about, licenses=_licenses(ready, data))
     shelves = _shelves([scored(f, ready, weights) for f in find(results)] if results else [])
-    wanted = {CARD: Path(), **{name: source / name for name in names}, **dict(_result_files(shelves))}
-    _only(folder, wanted)
-    for path, origin in wanted.items():
-        if origin.name:
-            _copy(origin, folder / path)
-    write_text(folder / CARD, card.render(ready, weights, shelves, about))
-    files = tuple(_file(folder, path) for path in sorted(wanted))
+    texts = {CARD: card.render(ready, weights, shelves, about)}
+    if about.benchmark:
+        texts[eval_results.FILE] = eval_results.render(about.repo, about.benchmark, shelves)
+    copies = {**{name: source / name for name in names}, **dict(_result_files(shelves))}
+    clear(folder, {*texts, *copies}, "model")
+    for path, origin in copies.items():
+        _copy(origin, folder / path)
+    for path, text in texts.items():
+        write_text(folder / path, text)
+    files = listed(folder, {*texts, *copies})
     if weights not in {f.sha256 for f in files}:
         raise CheckpointError(f"{source} was changed while it was read: run the same command again")
     found = tuple(s.scored for s in shelves)
     notes = tuple(_notes(ready, found, about))
-    return Parcel(
-        about.repo, folder, files, card.is_demo(ready) or any(s.result.demo for s in found), found, notes
-    )
+    demo = card.is_demo(ready) or any(s.result.demo for s in found)
+    return ModelParcel(about.repo, "model", folder, files, demo, notes, results=found)
 
 
-def _is_repo(name: str) -> bool:
-    """The Hub's rules for USER/NAME: at most 96 characters a part, no "--", no "..", no end in ".git"."""
-    whole = all(_PART.fullmatch(part) for part in name.split("/")) and name.count("/") == 1
-    return whole and "--" not in name and ".." not in name and not name.endswith(".git")
-
-
-def _with_licenses(about: About, ready: Checkpoint, data: Path) -> About:
+def _licenses(ready: Checkpoint, data: Path) -> dict[str, dict[str, int]]:
     manifest = manifests.read(data)
     if manifest.get("digest") != ready.dataset.get("digest"):
         raise DatasetError(
             f"{data} has digest {str(manifest.get('digest'))[:12]}, the model was trained on"
             f" {str(ready.dataset.get('digest'))[:12]}: give --data the dataset of its training"
         )
-    return About(about.repo, about.license, about.dataset, manifest["licenses"])
+    return dict(manifest["licenses"])
 
 
 def _shelves(found: Sequence[Scored]) -> list[Shelf]:
@@ -158,20 +139,6 @@ def _inside(folder: Path, name: str, error: type[CheckpointError | ResultError])
         raise error(f"{path} is a link out of its folder: put a copy of the file in its place")
 
 
-def _only(folder: Path, wanted: Mapping[str, Path]) -> None:
-    """Make `folder`; raise UsageError where it holds anything that is not to be uploaded."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for path in sorted(folder.rglob("*")):
-            name = path.relative_to(folder).as_posix()
-            if path.is_symlink() or (not path.is_dir() and name not in wanted):
-                raise UsageError(
-                    f"--out {folder} holds {name}, which is not part of this model: choose an empty folder"
-                )
-    except OSError as e:
-        raise UsageError(f"--out {folder} cannot be used ({e.strerror or e}): choose another folder") from e
-
-
 def _copy(source: Path, target: Path) -> None:
     """Copy a file; JSON without the folders of this machine that its settings may name."""
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -208,12 +175,10 @@ def _object(path: Path) -> dict[str, Any]:
     return dict(json.loads(path.read_bytes()))
 
 
-def _file(folder: Path, path: str) -> File:
-    return File(path, (folder / path).stat().st_size, sha256_file(folder / path))
-
-
 def _notes(ready: Checkpoint, found: Sequence[Scored], about: About) -> Iterator[str]:
     """What a publisher should know before they push."""
+    if about.benchmark:
+        yield f"{eval_results.FILE} counts once {about.benchmark} is a benchmark of the Hub with these tasks"
     if not found:
         yield "the card has no results: add --results with a folder that `birdmml bench --checkpoint` wrote"
     for item in found:
