@@ -71,8 +71,10 @@ def frame_of(task: str) -> tuple[str, float] | None:
 
 
 def _tasks(material: Material, scorer: Scorer) -> Iterator[Scored]:
-    single = material.frames != MEAN
-    for task, query in TASKS.items():
+    single, there = material.frames != MEAN, set(material.arrays)
+    # Photos alone have no A: a set without a modality is not asked for it.
+    asked = {task: query for task, query in TASKS.items() if set(query.split("+")) <= there}
+    for task, query in (asked or TASKS).items():
         if (query, "text") in scorer.pairs and not (single and task == "A"):
             yield _task(material, scorer, f"{task} at {material.frames} s" if single else task, query)
 

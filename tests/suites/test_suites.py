@@ -100,6 +100,16 @@ def test_a_method_without_a_pair_has_no_such_task() -> None:
     assert [t.task for t in tasks] == ["V"]
 
 
+def test_photos_alone_are_asked_for_no_sound() -> None:
+    whole, photos = material(), material()
+    del photos.arrays["audio"], photos.present["audio"]
+    scorer = Scorer(dot, SINGLE + JOINT)
+    (seen,) = zero_shot.score([photos], scorer, ZERO_SHOT)
+    same = {t.task: t for t in zero_shot.score([whole], scorer, ZERO_SHOT)}["V"]
+    assert (seen.task, seen.predictions) == ("V", same.predictions)
+    assert zero_shot.score([photos], Scorer(dot, JOINT), ZERO_SHOT) == ()
+
+
 def test_a_method_without_one_to_one_scores_has_the_two_to_one_tasks_and_no_others() -> None:
     scorer = Scorer(dot, JOINT)
     assert [t.task for t in zero_shot.score([material()], scorer, ZERO_SHOT)] == ["A+V"]
