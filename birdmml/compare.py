@@ -92,6 +92,11 @@ def compare_all(
     return adjust(_compared(methods, clusters, samples, seed, level))
 
 
+def check_same(methods: Sequence[Outcomes]) -> None:
+    """Raise ResultError unless the methods can be compared: names of their own, the same items, finite outcomes."""
+    _aligned(methods)
+
+
 def fewest_samples(comparisons: int, alpha: float = ALPHA) -> int:
     """Bootstrap samples from which the smallest p, 2 / (samples + 1), survives Holm's factor `comparisons`."""
     return ceil(2 * comparisons / alpha - LEVEL) - 1

@@ -1,7 +1,7 @@
 """Several results as one table: methods by headline figures, beside chance and beside what the paper reports.
 
 A value is marked as best only where it differs from that of every other method on the same items: paired bootstrap,
-Holm's correction over all pairs of the column.
+Holm's correction over all pairs of all columns of a table (a suite on an evaluation set).
 """
 
 from __future__ import annotations
@@ -9,17 +9,18 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from birdmml import compare, outcomes, paper
 from birdmml.errors import ResultError
 from birdmml.metrics import BOOTSTRAP_SAMPLES, outcome
 from birdmml.outcomes import Predictions
-from birdmml.schema import PLAIN_METRICS, Figure, Result, headline, shown
+from birdmml.schema import Figure, Result, headline, shown
 
 # The paper scores every video of these, those of the training split too.
 WHOLE = ("ssw60", "vb100")
@@ -36,7 +37,7 @@ COLUMNS = (
 )  # fmt: skip
 LEGEND = (
     "Percent; bootstrap 95 % interval over items. `*`: differs from every other method of the column (paired"
-    " bootstrap, Holm at 0.05)."
+    " bootstrap, Holm over the table at 0.05)."
 )
 PAPER_LEGEND = (
     "In brackets: what the ConFu paper reports; `!` marks a value that its other values contradict."
@@ -76,15 +77,17 @@ def standings(done: Sequence[tuple[Result, Path]]) -> Standings:
         for figure in in_table(result):
             place = figure.suite, figure.evalset, figure.task, figure.metric
             places.setdefault(place, {})[name] = Cell(figure, False, *reported(figure, result.method))
-    notes = []
+    notes: list[str] = []
+    columns: dict[tuple[str, str], list[_Column]] = {}
     for place, cells in places.items():
         try:
-            best = _best(place, cells, where)
+            columns.setdefault(place[:2], []).extend(_column(place, cells, where))
         except ResultError as e:
-            best = ""
             notes.append(f"{' '.join(place)}: not compared, {e}")
-        if best:
-            cells[best] = Cell(cells[best].figure, True, cells[best].reported, cells[best].mark)
+    for mine in columns.values():
+        for place, best in _best(mine):
+            cell = places[place][best]
+            places[place][best] = Cell(cell.figure, True, cell.reported, cell.mark)
     notes += not_shown([result for result, _ in done])
     seeds = {label(result): len(result.seeds) for result, _ in done}
     return Standings(tuple(where), seeds, places, any(r.demo for r, _ in done), tuple(notes))
@@ -170,29 +173,53 @@ def reported(figure: Figure, method: str) -> tuple[float | None, str]:
     return None, ""
 
 
-def _best(place: Place, cells: Mapping[str, Cell], where: Mapping[str, Path]) -> str:
-    """The method with the highest value, if it differs from each of the others; else "".
+@dataclass(frozen=True)
+class _Column:
+    """A place where methods can be compared: their outcomes over the same items, the highest first of all."""
+
+    place: Place
+    top: str
+    scored: Sequence[compare.Outcomes]
+    clusters: NDArray[np.int64] | None
+
+    @property
+    def pairs(self) -> int:
+        return len(self.scored) * (len(self.scored) - 1) // 2
+
+
+def _column(place: Place, cells: Mapping[str, Cell], where: Mapping[str, Path]) -> Iterator[_Column]:
+    """The column, if it can be compared: figures that are means over items, of two methods or more.
 
     Raises ResultError where the methods were not scored on the same items.
     """
     metric = place[3]
-    if len(cells) < 2 or metric in PLAIN_METRICS:
-        return ""
+    if len(cells) < 2 or not metric.startswith(("accuracy", "recall@")):
+        return
     items = {name: outcomes.read(where[name], cell.figure.predictions) for name, cell in cells.items()}
     placed = {name: found for name, found in items.items() if isinstance(found, Predictions)}
-    if len(placed) < len(items) or not metric.startswith(("accuracy", "recall@")):
-        return ""  # Other figures are no mean over items that can be paired.
+    if len(placed) < len(items):
+        return
     scored = [
         compare.Outcomes(name, _keys(found), outcome(metric, found.greater, found.ties))
         for name, found in placed.items()
     ]
+    compare.check_same(scored)
     first = next(iter(placed.values()))
     clusters = None if first.draws is None else np.unique(np.asarray(first.ids), return_inverse=True)[1]
-    pairs = len(scored) * (len(scored) - 1) // 2
-    samples = max(BOOTSTRAP_SAMPLES, compare.fewest_samples(pairs))
-    apart = compare.differs(compare.compare_all(scored, clusters, samples))
-    top = max(cells, key=lambda name: cells[name].figure.value)
-    return top if len(apart[top]) == len(cells) - 1 else ""
+    yield _Column(place, max(cells, key=lambda name: cells[name].figure.value), scored, clusters)
+
+
+def _best(columns: Sequence[_Column]) -> Iterator[tuple[Place, str]]:
+    """Of one table, the places whose highest method differs from each of the others: all pairs are one family."""
+    if not columns:
+        return
+    samples = max(BOOTSTRAP_SAMPLES, compare.fewest_samples(sum(c.pairs for c in columns)))
+    found = [compare.compare_all(c.scored, c.clusters, samples) for c in columns]
+    family = iter(compare.adjust([one for comparisons in found for one in comparisons]))
+    for column in columns:
+        apart = compare.differs([next(family) for _ in range(column.pairs)])
+        if len(apart[column.top]) == len(column.scored) - 1:
+            yield column.place, column.top
 
 
 def _keys(items: Predictions) -> tuple[str, ...]:

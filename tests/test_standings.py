@@ -67,14 +67,18 @@ def test_columns_that_are_not_shown_are_said_in_a_line() -> None:
     assert not standings.standings([(result_of("clip", *plain), Path("x"))]).notes
 
 
-def scored_of(folder: Path, name: str, right: int, prefix: str = "i") -> tuple[Result, Path]:
-    ids = tuple(f"{prefix}{i}" for i in range(200))
+def task_of(task: str, right: int, prefix: str = "i") -> Scored:
+    """200 items of which the first `right` are named right."""
     beaten = np.where(np.arange(200) < right, 0, 1)
     said = tuple("a" if b == 0 else "b" for b in beaten)
-    one = Scored(
-        "V", "image", ("accuracy",), 2, ids, ("a",) * 200, said, beaten, np.zeros(200, dtype=np.int64)
-    )
+    ids = tuple(f"{prefix}{i}" for i in range(200))
+    none = np.zeros(200, dtype=np.int64)
+    return Scored(task, "image", ("accuracy",), 2, ids, ("a",) * 200, said, beaten, none)
+
+
+def scored_of(folder: Path, name: str, right: int, prefix: str = "i") -> tuple[Result, Path]:
     head = Result(1, False, name, "tiny", (0,), {}, {}, {}, ())
+    one = task_of("V", right, prefix)
     return record(folder / name, head, [{("zero-shot", "x"): (one,)}]), folder / name
 
 
@@ -94,6 +98,25 @@ def test_best_is_marked_only_where_it_differs_from_every_other(tmp_path: Path) -
     # Twelve methods make 66 pairs, which need more samples than two methods do.
     many = [made(f"poor{n}", 100) for n in range(11)]
     assert stars(good, *many) == ["good"]
+
+
+def test_all_columns_of_a_table_are_one_family(tmp_path: Path) -> None:
+    """A difference that stands alone (p = 0.016) falls beside nine columns without one: ten times that is 0.16."""
+
+    def made(name: str, right: int, columns: int) -> tuple[Result, Path]:
+        done = tuple(task_of(f"V{k}", right if k == 0 else 150) for k in range(columns))
+        head = Result(1, False, name, "tiny", (0,), {}, {}, {}, ())
+        folder = tmp_path / f"{name}-{columns}"
+        return record(folder, head, [{("zero-shot", "x"): done}]), folder
+
+    def stars(columns: int) -> int:
+        table = standings.standings([made("good", 160, columns), made("less", 153, columns)])
+        return sum(cell.best for cells in table.cells.values() for cell in cells.values())
+
+    # Seven items differ, all one way. By hand: a resample has none of them with (1 - 7/200)^200 = 0.0008, and the
+    # least that swapping names can give is 2^-6 = 0.016; alone that is under 0.05, with ten columns 0.16 is not.
+    assert stars(1) == 1
+    assert stars(10) == 0
 
 
 def test_methods_on_other_items_are_not_compared_and_the_table_says_so(tmp_path: Path) -> None:
