@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from birdmml.schema import headline, shown
-
 if TYPE_CHECKING:
     from birdmml.plans import Plan
     from birdmml.schema import Figure, Result
@@ -37,6 +35,8 @@ def opening(plan: Plan) -> list[str]:
 
 def closing(result: Result, folder: Path, every_metric: bool) -> list[str]:
     """Notes, times and where things lie."""
+    from birdmml.schema import headline
+
     short = headline(result.figures)
     hidden = {} if every_metric else dict.fromkeys(f.metric for f in result.figures if f not in short)
     lines = [f"{', '.join(hidden)}: --all, or result.json"] if hidden else []
@@ -86,6 +86,8 @@ def table(result: Result, every_metric: bool) -> str:
 
 
 def _shown(result: Result, group: tuple[str, str], every_metric: bool) -> list[Figure]:
+    from birdmml.schema import headline
+
     chosen = result.figures if every_metric else headline(result.figures)
     return [f for f in chosen if (f.suite, f.evalset) == group]
 
@@ -93,6 +95,7 @@ def _shown(result: Result, group: tuple[str, str], every_metric: bool) -> list[F
 def _explained(result: Result, every_metric: bool) -> list[str]:
     """What each figure shown says and does not, of suites that have words for theirs."""
     from birdmml import discover
+    from birdmml.schema import headline
 
     words = {s: getattr(discover.load("suite", s), "WORDS", {}) for s in {f.suite for f in result.figures}}
     chosen = result.figures if every_metric else headline(result.figures)
@@ -101,6 +104,8 @@ def _explained(result: Result, every_metric: bool) -> list[str]:
 
 
 def _row(figure: Figure, ceilings: bool, spread: bool) -> list[str]:
+    from birdmml.schema import shown
+
     def number(value: float | None) -> str:
         if value is None:
             return "-"

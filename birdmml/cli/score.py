@@ -9,7 +9,6 @@ import typer
 
 from birdmml.cli.bench import needs_data, writable
 from birdmml.errors import UsageError
-from birdmml.schema import SPLITS
 
 
 def score(
@@ -75,6 +74,8 @@ def register(app: typer.Typer) -> None:
 
 def _paths(words: list[str]) -> dict[str, Path]:
     """split -> file, from "test=a.parquet", several with commas or options; a bare file is the test split."""
+    from birdmml.schema import SPLITS
+
     found: dict[str, Path] = {}
     for word in (w.strip() for text in words for w in text.split(",") if w.strip()):
         split, sign, path = word.partition("=")

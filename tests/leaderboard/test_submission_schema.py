@@ -57,6 +57,22 @@ def test_the_reader_and_jsonschema_judge_every_change_alike(
     assert mine == (not accepted(changed)), (path, last, action)
 
 
+def test_no_text_that_has_a_form_may_end_in_a_newline(head: dict[str, Any]) -> None:
+    """Python's `$` would let it; other tools of other languages would not."""
+    told = 0
+    for *path, last in [p for p in places(head) if p]:
+        changed = copy.deepcopy(head)
+        parent: Any = changed
+        for key in path:
+            parent = parent[key]
+        if isinstance(parent[last], str):
+            parent[last] += "\n"
+            mine = bool(list(form.problems(changed)))
+            assert mine == (not accepted(changed)), (path, last)
+            told += mine
+    assert told >= 20
+
+
 def accepted(value: Any) -> bool:
     try:
         validator(form.schema())(value)
