@@ -16,21 +16,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from birdmml import compare, outcomes, paper
+from birdmml import compare, outcomes, reported
 from birdmml.errors import ResultError
 from birdmml.metrics import BOOTSTRAP_SAMPLES, outcome
 from birdmml.outcomes import Predictions
 from birdmml.schema import Figure, Result, headline, shown
 
-# The paper scores every video of these, those of the training split too.
-WHOLE = ("ssw60", "vb100")
 _DETAILS = {
     "single frames": re.compile(r" at [0-9.]+ s$"),
     "retrieval by species": re.compile(r" by species$"),
 }
-# "V | audio gaussian 10 dB" is the paper's "degraded=A snr_db=10".
-_NOISY = re.compile(r"(.+) \| (audio|image) gaussian ([-0-9.]+) dB")
-_LETTERS = {"audio": "A", "image": "V"}
 COLUMNS = (
     "suite", "evalset", "task", "metric", "method", "value", "low", "high", "sd", "n", "seeds", "chance", "best",
     "paper", "paper_mark", "demo",
@@ -76,7 +71,9 @@ def standings(done: Sequence[tuple[Result, Path]]) -> Standings:
         where[name] = folder
         for figure in in_table(result):
             place = figure.suite, figure.evalset, figure.task, figure.metric
-            places.setdefault(place, {})[name] = Cell(figure, False, *reported(figure, result.method))
+            said = reported.claim(figure, result.method)
+            told = (None, "") if said is None else (said.share, said.mark)
+            places.setdefault(place, {})[name] = Cell(figure, False, *told)
     notes: list[str] = []
     columns: dict[tuple[str, str], list[_Column]] = {}
     for place, cells in places.items():
@@ -156,21 +153,6 @@ def not_shown(results: Sequence[Result]) -> list[str]:
     counts = {what: sum(1 for place in found if d.search(place[2])) for what, d in _DETAILS.items()}
     words = ", ".join(f"{what} ({n} column{'s' if n > 1 else ''})" for what, n in counts.items() if n)
     return [f"Not shown here, but in each result.json: {words}."] if words else []
-
-
-def reported(figure: Figure, method: str) -> tuple[float | None, str]:
-    """The paper's value for the same set, task and metric, and "slip", "unconfirmed", ... or ""."""
-    name, _, rest = figure.evalset.partition("-")
-    if name in WHOLE and not rest.endswith("all"):
-        return None, ""
-    task, condition = figure.task, ""
-    if noisy := _NOISY.fullmatch(task):
-        task, condition = noisy[1], f"degraded={_LETTERS[noisy[2]]} snr_db={noisy[3]}"
-    for row in paper.reported(figure.suite, name, method):
-        if (row.task, row.metric, row.condition) == (task, figure.metric, condition):
-            slip = any(s.row == row for s in paper.slips())
-            return row.share, "slip" if slip else row.mark
-    return None, ""
 
 
 @dataclass(frozen=True)

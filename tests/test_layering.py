@@ -18,7 +18,7 @@ GROUND = (
     " shipped"
 )
 FIRST = """
-    media demo fetch sources build audit load evalsets metrics suites results outcomes salvage paper protocols
+    media demo fetch sources build audit load evalsets metrics suites results outcomes salvage paper reported protocols
     prepare prepared arrays arrayset unpickle corrupt gallery compare pairing passes figures picture pictures record
     scoring standings vectors item_ids
 """

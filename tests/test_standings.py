@@ -17,6 +17,23 @@ def result_of(method: str, *figures: Figure) -> Result:
     return Result(1, False, method, "tiny", (0,), {"method": {"variant": "reference"}}, {}, {}, figures)
 
 
+@pytest.mark.parametrize(
+    ("suite", "evalset", "task", "metric", "method"),
+    [
+        ("affect", "mosi-test", "image->audio", "recall@10", "tri_clip"),
+        ("xor", "xor", "a+c->b p=0.5", "accuracy", "confu"),
+    ],
+)
+def test_what_is_reported_of_affect_and_xor_stands_beside_what_was_measured(
+    suite: str, evalset: str, task: str, metric: str, method: str
+) -> None:
+    rows = paper.reported("retrieval" if suite == "affect" else suite, evalset.split("-")[0], method)
+    wanted = [r for r in rows if r.task == task.split(" p=")[0] and r.condition in ("column=1>2", "p=0.5")]
+    told = Figure(suite, evalset, task, metric, 0.5, 0.4, 0.6, 10, 0.1)
+    (cells,) = standings.standings([(result_of(method, told), Path("nowhere"))]).cells.values()
+    assert [cell.reported for cell in cells.values()] == [pytest.approx(wanted[0].share)]
+
+
 def test_the_papers_values_stand_beside_with_its_slips_marked() -> None:
     def figure(evalset: str, task: str) -> Figure:
         return Figure("zero-shot", evalset, task, "accuracy", 0.5, 0.4, 0.6, 10, 0.1)

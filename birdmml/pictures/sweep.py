@@ -8,8 +8,8 @@ from typing import Any
 
 from birdmml.files import atomic_write
 from birdmml.picture import INK, caption
+from birdmml.reported import claim
 from birdmml.schema import Figure, Result
-from birdmml.standings import reported
 from birdmml.suites.zero_shot import frame_of
 
 SUITE, METRIC = "zero-shot", "accuracy"
@@ -84,10 +84,10 @@ def _average(axis: Any, task: str, mean: Figure, colour: str, method: str) -> No
     """The line of eight frames, and the paper's where it has one for these items that nothing contradicts."""
     label = f"{task}, mean of 8 frames, {100 * mean.value:.1f}, n = {mean.n:,}"
     axis.axhline(100 * mean.value, color=colour, lw=1.1, ls="--", label=label)
-    value, mark = reported(mean, method)
-    if value is not None and not mark:
-        label = f"{task}, 8 frames, paper, {100 * value:.1f}"
-        axis.axhline(100 * value, color=colour, lw=1.1, ls=(0, (6, 2, 1, 2)), alpha=0.6, label=label)
+    said = claim(mean, method)
+    if said is not None and not said.mark:
+        label = f"{task}, 8 frames, paper, {100 * said.share:.1f}"
+        axis.axhline(100 * said.share, color=colour, lw=1.1, ls=(0, (6, 2, 1, 2)), alpha=0.6, label=label)
 
 
 def _axes(axis: Any, tasks: dict[str, dict[float, Figure]]) -> None:

@@ -9,10 +9,10 @@ from dataclasses import replace
 from itertools import islice
 
 from birdmml import discover
+from birdmml.reported import Claim, claims
 from birdmml.schema import Figure, Result
 from birdmml.site import headlines
 from birdmml.site.model import Cell, Column, Member, Row, Submission, Table
-from birdmml.site.reported import Claim, claims
 from birdmml.site.text import file_name, plain
 from birdmml.standings import label
 

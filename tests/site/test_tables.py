@@ -9,8 +9,8 @@ import boards
 import numpy as np
 import pytest
 
-from birdmml import compare
-from birdmml.site import model, reported, significance, tables
+from birdmml import compare, reported
+from birdmml.site import model, significance, tables
 from birdmml.site.compared import compared
 from birdmml.site.items import Items, read
 

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from functools import cache
 
 from birdmml import paper
-from birdmml.standings import WHOLE
+from birdmml.schema import Figure
 
+# The paper scores every video of these, those of the training split too.
+WHOLE = ("ssw60", "vb100")
 _MODALITIES = {"A": "audio", "V": "image"}
 # A suite of this project that has the rows of another one of the paper.
 _SUITES = {"affect": "retrieval"}
@@ -37,6 +39,13 @@ def claims(suite: str, evalset: str, task: str, metric: str) -> list[Claim]:
         claim for row_task, row_metric, claim in _rows(_SUITES.get(suite, suite), name)
         if (row_task, row_metric) == (task, metric)
     ]  # fmt: skip
+
+
+def claim(figure: Figure, method: str) -> Claim | None:
+    """What is reported of a method for the figure's set, task and metric, if anything."""
+    key = method.casefold().replace("-", "_")
+    found = claims(figure.suite, figure.evalset, figure.task, figure.metric)
+    return next((one for one in found if one.method == key), None)
 
 
 @cache
