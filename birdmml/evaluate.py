@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -130,10 +131,12 @@ def _scored(plan: Plan, ready: Checkpoint, device: torch.device, shelf: Shelf, q
 
 def _told(ready: Checkpoint, seed: int) -> dict[str, Any]:
     """What a result says of a model: its weights, and where it is known, the loss of each epoch of its training."""
-    told = ready.training.get("history") or []
-    history = [epoch["loss"] for epoch in told if isinstance(epoch, dict) and "loss" in epoch]
+    told = ready.training.get("history")
+    epochs = told if isinstance(told, list) else []  # The file may be a stranger's.
+    history = [epoch.get("loss") if isinstance(epoch, dict) else None for epoch in epochs]
+    known = all(isinstance(loss, int | float) and math.isfinite(loss) for loss in history)
     about: dict[str, Any] = {"seed": seed, "weights_sha256": ready.weights_sha256}
-    return about | ({"loss_by_epoch": history} if history else {})
+    return about | ({"loss_by_epoch": history} if history and known else {})
 
 
 def _extension(method: str, suite: str, query: str) -> str:

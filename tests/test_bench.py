@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -112,6 +113,22 @@ def test_the_same_command_gives_the_same_figures_and_a_checkpoint_gives_its_seed
     assert [f["value"] for f in scored["figures"]] == [f["per_seed"][1] for f in first["figures"]]
     assert scored["seeds"] == [4]
     assert scored["settings"]["trained_here"] is False
+    for model in first["models"]:
+        meta = json.loads((models_of(done) / f"seed-{model['seed']}" / "checkpoint.json").read_text())
+        assert model["loss_by_epoch"] == [epoch["loss"] for epoch in meta["training"]["history"]]
+    assert scored["models"][0]["loss_by_epoch"] == first["models"][1]["loss_by_epoch"]
+
+
+@pytest.mark.parametrize(
+    "history", [[1], {"loss": 1}, [{"loss": "x"}], [{"loss": math.nan}], [{"loss": 2.0}, {}]]
+)
+def test_a_history_that_is_none_is_left_out_of_the_result(history: object) -> None:
+    from types import SimpleNamespace
+
+    from birdmml.evaluate import _told
+
+    made = SimpleNamespace(training={"history": history}, weights_sha256="0" * 64)
+    assert _told(made, 3) == {"seed": 3, "weights_sha256": "0" * 64}  # type: ignore[arg-type]  # what it reads of one
 
 
 def test_the_table_shows_measured_beside_chance_and_the_best_possible(

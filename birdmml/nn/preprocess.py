@@ -75,9 +75,10 @@ class Preprocessor(nn.Module):
         return out
 
     def _together(self, arrays: Sequence[NDArray[Any]], rows: Sequence[int]) -> Tensor:
-        """Arrays of one shape as one batch on the device; a single one is not copied."""
-        if len(rows) == 1 and arrays[rows[0]].flags.writeable:
-            return torch.from_numpy(arrays[rows[0]])[None].to(self.window.device)
+        """Arrays of one shape as one batch on the device; a single one that torch can look at is not copied."""
+        one = arrays[rows[0]]
+        if len(rows) == 1 and one.flags.writeable and one.flags.c_contiguous:
+            return torch.from_numpy(one)[None].to(self.window.device)
         return torch.from_numpy(np.stack([arrays[i] for i in rows])).to(self.window.device)
 
     def log_mel(self, waves: Tensor) -> Tensor:

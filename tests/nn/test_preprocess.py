@@ -125,3 +125,14 @@ def test_finishing_scales_pixels_and_decibels() -> None:
 def test_a_range_above_half_the_rate_is_refused() -> None:
     with pytest.raises(UsageError, match="0-4000 Hz"):
         FrontEnd(rate_hz=8000)
+
+
+def test_a_lone_view_gives_what_its_copy_gives_and_stays_as_it_was() -> None:
+    front = Preprocessor(FrontEnd(image_size=16, bands=16, frames=20, rate_hz=22_050))
+    rng = np.random.default_rng(3)
+    wave = rng.normal(0, 0.1, 8000).astype(np.float32)
+    picture = rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)
+    for view in (wave, wave[::-1], wave[::2], picture, picture[:, ::-1], picture[::-1]):
+        before, make = view.copy(), front.audio if view.ndim == 1 else front.images
+        assert torch.equal(make([view]), make([before, before])[:1])
+        assert np.array_equal(view, before)
