@@ -91,7 +91,9 @@ def of(data: Path, tables: Sequence[tuple[Table, Sequence[Task]]]) -> tuple[Medi
         f"no {part} of {n:,} items: their licence does not allow it" for part, n in sorted(closed.items())
     ]
     if not mine:
-        notes.append(f"no table sets two results on the test split of {data} side by side: no media are shown")
+        notes.append(
+            f"no table sets two results on the test split of {data} side by side: no media are shown"
+        )
     if len(wanted) > MOST:
         notes.append(f"media of at most {MOST:,} items are shown; {len(wanted):,} are listed")
     rate_hz = int(built.manifest["settings"]["rate_hz"])
