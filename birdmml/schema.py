@@ -61,6 +61,22 @@ class Caption:
 
 
 @dataclass(frozen=True)
+class Article:
+    """What an encyclopaedia says of a species, in the revision named; a caption made of it is under its licence.
+
+    `title` is the canonical one, `url` the page's and `history_url` its authors' list.
+    """
+
+    species: str
+    text: str
+    title: str
+    url: str
+    revision: str
+    history_url: str
+    license: str = "CC-BY-SA-4.0"
+
+
+@dataclass(frozen=True)
 class Photo:
     """One photo that a source offers.
 
