@@ -24,8 +24,8 @@ def patiently(web: Web, patience: Patience, url: str, attempt: Callable[[], T]) 
             result = attempt()
             web.worked(url)
             return result
-        except Final:
-            web.worked(url)
+        except Final as e:
+            web.worked(url, e)
             raise
         except Again as e:
             reason, code = e.reason, e.code if e.code is not None else code
