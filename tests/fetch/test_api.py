@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import logging
+import tracemalloc
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from servers import Act, Fast, redirect
 from services import HTML, JSON, Service
@@ -135,6 +137,24 @@ def test_faults_that_pass_are_waited_out(stack: ExitStack, tmp_path: Path) -> No
     assert b.get().ok and b.requests == 8 and sum(b.clock.slept) >= 10
 
 
+def test_what_is_compressed_against_our_wish_is_read_within_bounds(stack: ExitStack, tmp_path: Path) -> None:
+    b = Bench(stack, tmp_path, retries=1)
+    packed = {"Content-Encoding": "gzip", **JSON}
+    b.service.act("/api/1", then=Act(200, packed, gzip.compress(b'{"a": 3}')))
+    b.service.act("/api/2", then=Act(200, packed, gzip.compress(bytes(100 << 20))))
+    b.service.act("/api/3", then=Act(200, packed, b"no gzip"))
+    b.service.act("/api/4", then=Act(200, packed, gzip.compress(b'{"a": 3}')[:-9]))
+    b.service.act("/api/5", then=Act(200, {**packed, "Content-Encoding": "br"}, b"?"))
+    assert b.api.get("/api/1").value == {"a": 3}
+    tracemalloc.start()
+    assert "larger than 8.0 MiB" in b.api.get("/api/2").reason
+    assert tracemalloc.get_traced_memory()[1] < 24 << 20
+    tracemalloc.stop()
+    assert "compressed and cannot be opened" in b.api.get("/api/3").reason
+    assert "ended before it was whole" in b.api.get("/api/4").reason
+    assert "compressed and cannot be opened" in b.api.get("/api/5").reason
+
+
 def test_a_missing_page_is_missing_and_asked_for_once(stack: ExitStack, tmp_path: Path) -> None:
     b = Bench(stack, tmp_path)
     b.service.act(b.name, then=Act(404, JSON, b'{"detail": "Page or revision not found."}'))
@@ -247,11 +267,13 @@ VALUES = st.recursive(
 )
 
 
+@settings(max_examples=50, deadline=None)
 @given(VALUES)
 def test_json_is_read_as_it_was_written(value: object) -> None:
     assert parse(json.dumps(value, ensure_ascii=False).encode()) == value
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.binary(max_size=200) | VALUES.map(lambda v: json.dumps(v).encode()))
 def test_any_bytes_are_json_or_a_plain_error(data: bytes) -> None:
     try:

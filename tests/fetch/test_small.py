@@ -8,6 +8,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -21,6 +22,7 @@ from birdmml.errors import BuildError
 from birdmml.fetch import small
 from birdmml.fetch.fetcher import Fetcher, Wanted
 from birdmml.fetch.ledger import Ledger
+from birdmml.fetch.pace import Clock
 
 Jobs = list[tuple[Wanted, Path]]
 
@@ -100,6 +102,26 @@ def test_wrong_bytes_are_no_file(
     (outcome,) = f.fetch_small([(wanted, tmp_path / "a")])
     assert outcome.state == ("corrupt" if "twice" in reason else "failed") and reason in outcome.reason
     assert not (tmp_path / "a").exists() and not (tmp_path / "a.part").exists()
+
+
+class Quick(Clock):
+    """Time that flies: ten seconds in one."""
+
+    def monotonic(self) -> float:
+        return 10 * time.monotonic()
+
+
+def test_a_service_that_trickles_or_falls_silent_is_left(stack: ExitStack, tmp_path: Path) -> None:
+    s = stack.enter_context(Server({"/drops": b"x" * 4000, "/silence": b"y" * 4000, "/sound": b"z" * 4000}))
+    never = threading.Event()
+    s.act("/drops", then=Act(drip=1))
+    s.act("/silence", Act(hold=never, hold_after=100))
+    f = fetcher(stack, tmp_path, clock=Quick(), retries=1, timeout_s=1.0)
+    found = {o.key: o for o in f.fetch_small(jobs(s.url, ["/drops", "/silence", "/sound"], tmp_path / "out"))}
+    never.set()
+    assert found["/drops"].state == "failed" and "bytes came in 1 s (2 attempts)" in found["/drops"].reason
+    assert found["/silence"].state == "done" and found["/silence"].attempts == 2
+    assert found["/sound"].state == "done" and s.seen("/drops").served < 1000
 
 
 def test_a_large_file_among_small_ones_goes_to_the_disk_as_it_comes(

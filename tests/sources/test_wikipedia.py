@@ -183,7 +183,7 @@ JSONS = st.recursive(
 FIELDS = ("type", "extract", "titles", "revision", "content_urls")
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.fixed_dictionaries({}, optional=dict.fromkeys(FIELDS, JSONS)) | JSONS, st.booleans())
 def test_whatever_the_service_sends_is_an_article_or_told(value: Any, whole: bool) -> None:
     class Stub:

@@ -24,7 +24,7 @@ from birdmml.fetch.fetcher import Fetcher, Wanted
 from birdmml.fetch.ledger import Ledger
 from birdmml.schema import Reject
 from birdmml.sources import _xeno_canto_fake as fake
-from birdmml.sources._names import Names, names_of
+from birdmml.sources._names import Names, names_of, plain
 from birdmml.sources._xeno_canto import KEY, PATH, Listing, Wish, XenoCanto, key_from
 from birdmml.sources._xeno_canto_pages import NoPages, read_all
 from birdmml.sources._xeno_canto_record import Unfit, read_record
@@ -106,6 +106,19 @@ def test_the_recordings_come_and_are_sound(make: Callable[..., Bench], tmp_path:
     assert b.service.twice() == {} and b.service.misbehaved
 
 
+@pytest.mark.parametrize("place", ["169.254.169.254", "localhost:1", "127.0.0.1:1", "[::1]", "10.1.2.3"])
+def test_a_file_inside_a_network_is_not_asked_for(
+    make: Callable[..., Bench], tmp_path: Path, place: str
+) -> None:
+    b = make(each=1, defects=False)
+    b.fake.records[0]["file"] = f"//{place}/1/download"
+    (take,) = b.list().takes
+    (outcome,) = b.fetcher.fetch_all([(Wanted(take.recording.id, take.url), tmp_path / "x")])
+    assert (
+        outcome.state == "failed" and "is an address inside a network; see --allow-private" in outcome.reason
+    )
+
+
 def choice(records: list[dict[str, Any]], most: int, seed: int) -> list[str]:
     """The rule once more, written otherwise: letters in order, then no score; within one by the hash."""
     from hashlib import sha256
@@ -142,7 +155,7 @@ def test_the_order_and_the_pages_of_the_service_do_not_matter(order: random.Rand
     assert list(listed.records) == records and listed.notes == ()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     licence=st.sampled_from(
         [*fake.LICENCES, "by-nd/4.0", "by-nc-nd/4.0", "by-nc-nd/2.5", "by-xx/4.0", "", "by/9.9"]
@@ -402,6 +415,14 @@ def test_a_recording_without_a_number_is_told(value: dict[str, Any]) -> None:
         read_record(value, "https://a.org")
 
 
+@settings(max_examples=50, deadline=None)
+@given(st.text(max_size=50))
+def test_texts_come_out_on_one_line(text: str) -> None:
+    line = plain(text, 20)
+    assert len(line) <= 20 and (line.isprintable() and line == " ".join(line.split()))
+    assert plain(["x"]) == plain(None) == plain(7) == ""
+
+
 JSONS = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
@@ -410,7 +431,7 @@ JSONS = st.recursive(
 FIELDS = ("id", "gen", "sp", "en", "rec", "lic", "file", "file-name", "length", "q", "type", "also", "url")
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.fixed_dictionaries({}, optional=dict.fromkeys(FIELDS, JSONS)) | JSONS, max_size=6))
 def test_whatever_the_service_sends_is_taken_or_told(records: list[Any]) -> None:
     service = XenoCanto(Pages(records), Wish(allows))  # type: ignore[arg-type]  # stands in for an Api
