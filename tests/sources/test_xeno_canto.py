@@ -217,6 +217,19 @@ def test_filters_reject_with_words(make: Callable[..., Bench]) -> None:
         assert not any(t.also for t in listing.takes) or "alone" not in wish
 
 
+@pytest.mark.parametrize(
+    ("wish", "said"),
+    [
+        ({"qualities": ("a",)}, "quality 'a'"),
+        ({"least_s": 9.0, "most_s": 3.0}, "9 to 3 s"),
+        ({"least_s": -1}, "-1"),
+    ],
+)
+def test_a_wish_that_nothing_fits_is_wrong_usage(wish: dict[str, Any], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        Wish(allows, **wish)
+
+
 def test_synonyms_and_english_names_are_asked_after_the_scientific_one(make: Callable[..., Bench]) -> None:
     b = make(defects=False)
     by_synonym = b.list(Names("Novus fuscus", ("Larus fuscus",), ("Great Tit",)))
