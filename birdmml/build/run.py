@@ -15,7 +15,7 @@ from types import ModuleType
 from typing import Any
 
 from birdmml import __version__, discover, files
-from birdmml.build import account, assemble, ingest, split, staging, write
+from birdmml.build import account, assemble, captioning, ingest, split, staging, write
 from birdmml.build.card import render_card
 from birdmml.build.catalog import Catalog, Media
 from birdmml.build.deliver import Chunks, Keys, Listing, Session, opened
@@ -32,7 +32,10 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class BuildSettings:
-    """What decides the bytes of a dataset. `evalsets` are folders whose photos must not be trained on."""
+    """What decides the bytes of a dataset. `evalsets` are folders whose photos must not be trained on.
+
+    `captions` are the captioner's own settings, None for its defaults.
+    """
 
     source: str
     source_settings: Any
@@ -42,6 +45,8 @@ class BuildSettings:
     limit: int | None = None
     limits: ingest.Limits = field(default_factory=ingest.Limits)
     evalsets: tuple[str, ...] = ()
+    captioner: str = "template"
+    captions: Any = None
 
 
 @dataclass(frozen=True)
@@ -134,11 +139,14 @@ class _Build:
             resumed = self._ingest(session, catalog, pool)
             media = catalog.freeze()
             leaks, validation = self._assemble(catalog, media)
+            written = captioning.write_captions(self.settings, catalog, place, session, self.tell)
             shards = self._write(catalog, pool)
             extras = self._extras(pool)
             facts = session.facts()
-            manifest = account.manifest(self.settings, self.source, facts, catalog, shards, extras)
-            validation |= account.of_rows(catalog, shards)
+            manifest = account.manifest(
+                self.settings, self.source, facts, catalog, shards, extras, written.facts
+            )
+            validation |= account.of_rows(catalog, shards) | {"captioner": dict(written.counts)}
             named = account.names_in_captions(shards)
             validation["leakage"] = {
                 "splits": leaks,
@@ -151,6 +159,7 @@ class _Build:
         return Built(place.out, manifest, validation, resumed, unfinished, place.work if unfinished else None)
 
     def _prepare(self) -> None:
+        captioning.check(self.settings)
         if self.effort.resume and not self.place.has_work():
             raise UsageError(
                 f"--resume: there is no unfinished work in {self.place.work}: leave --resume out to build anew"
