@@ -76,7 +76,7 @@ def pixels(folder: Path, kind: str) -> None:
     (folder / "preprocessor_config.json").write_text(json.dumps(said))
 
 
-def blip(folder: Path, seed: int = 1) -> str:
+def blip(folder: Path, seed: int = 0) -> str:
     size = words_tokenizer(folder)
     wide = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
     config = BlipConfig(

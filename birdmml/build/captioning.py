@@ -52,9 +52,9 @@ def write_captions(
     """
     captioner = discover.load("captioner", settings.captioner)
     name = {"name": discover.canonical("captioner", settings.captioner)}
-    total = catalog.want_captions()
-    if not hasattr(captioner, "Writer") or not total:
-        return Told(name, {"photos": total} if total else {})
+    total = catalog.want_captions() if hasattr(captioner, "Writer") else 0
+    if not total:
+        return Told(name, {})
     writer = captioner.Writer(settings.captions or captioner.Settings(), place.work / "captions", tell)
     articles: Mapping[str, Article] = session.articles() if hasattr(session, "articles") else {}
     counts = _Counts(total)

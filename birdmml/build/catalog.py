@@ -183,7 +183,7 @@ class Catalog:
         self._db.execute(
             "CREATE TEMP TABLE wordless AS SELECT DISTINCT image AS m FROM final JOIN place p ON p.m = image "
             "JOIN media a ON a.n = p.n JOIN place q ON q.m = audio JOIN media b ON b.n = q.n "
-            "WHERE a.doc ->> 'caption' IS NULL AND b.doc ->> 'caption' IS NULL"
+            "WHERE json_extract(a.doc, '$.caption') IS NULL AND json_extract(b.doc, '$.caption') IS NULL"
         )
         self._db.execute("CREATE UNIQUE INDEX wordless_m ON wordless (m)")
         return self.count("SELECT count(*) FROM wordless")

@@ -20,7 +20,7 @@ from transformers import (
     GenerationConfig,
 )
 
-from birdmml.captioners._identity import IMAGE, TEXT, unreachable
+from birdmml.captioners._identity import IMAGE, NEEDED, TEXT, unreachable
 from birdmml.errors import BuildError, UsageError
 from birdmml.training.machine import lacks_memory, pick_device
 
@@ -65,7 +65,7 @@ class ImageModel:
         told = {"revision": revision, "trust_remote_code": False}
         with _told(name, IMAGE):
             self.processor: Any = _Processor.from_pretrained(name, **_PIL, **told)
-            self.tokenizer: Any = AutoTokenizer.from_pretrained(name, **told)
+            self.tokenizer: Any = _tokenizer(name, IMAGE, told)
         self.model = _loaded(AutoModelForImageTextToText, name, IMAGE, told, on, "caption images")
         # BLIP's decoder is a model of its own, with settings of its own.
         inner = getattr(self.model, "text_decoder", self.model)
@@ -87,16 +87,11 @@ class ImageModel:
             return torch.as_tensor(pixels).to(self.on.device, self.on.dtype)
 
     def _said(self, pixels: Tensor) -> Tensor:
-        try:
-            with _quiet():
-                said: Tensor = self.model.generate(pixel_values=pixels)
-        except Exception as e:
-            if lacks_memory(e):
-                raise
-            raise UsageError(
-                f"{IMAGE} {self.name} does not caption a photo by itself ({_first(e)}): choose a captioner that needs "
-                "no prompt, such as BLIP or GIT"
-            ) from e
+        with _able(
+            f"{IMAGE} {self.name} does not caption a photo by itself",
+            "a captioner that needs no prompt, such as BLIP",
+        ):
+            said: Tensor = self.model.generate(pixel_values=pixels)
         return said
 
 
@@ -110,7 +105,7 @@ class TextModel:
         self.name, self.on, self.new_tokens = name, on, new_tokens
         self._loading = {"revision": revision, "trust_remote_code": False}
         with _told(name, TEXT):
-            self.tokenizer: Any = AutoTokenizer.from_pretrained(name, **self._loading)
+            self.tokenizer: Any = _tokenizer(name, TEXT, self._loading)
             config = transformers.AutoConfig.from_pretrained(name, **self._loading)
         self.context = int(getattr(config, "max_position_embeddings", 0) or 1 << 30)
         self._model: Any = None
@@ -177,7 +172,7 @@ class TextModel:
                 prompt = prompts[min(row, len(prompts) - 1)]
                 ids[row, width - len(prompt) :] = torch.tensor(prompt)
                 mask[row, width - len(prompt) :] = 1
-            with _quiet():
+            with _able(f"{TEXT} {self.name} does not answer", "another model"):
                 said = model.generate(
                     input_ids=ids.to(self.on.device), attention_mask=mask.to(self.on.device)
                 )
@@ -218,6 +213,31 @@ def _loaded(auto: Any, name: str, option: str, told: Mapping[str, Any], on: Mach
                 f"out of memory: {option} {name} does not fit on {on.device}: choose a smaller one"
             ) from e
         raise
+
+
+def _tokenizer(name: str, option: str, told: Mapping[str, Any]) -> Any:
+    """A model's own tokenizer: transformers makes an empty one, and says nothing, where its files are not there."""
+    found: Any = AutoTokenizer.from_pretrained(name, **told)
+    config: Any = transformers.AutoConfig.from_pretrained(name, **told)
+    size = getattr(config.get_text_config(decoder=True), "vocab_size", None) or 0
+    if 2 * len(found) < size:
+        raise UsageError(
+            f"{option} {name} has a tokenizer of {len(found)} tokens for a model of {size}: give a folder with"
+            f" {NEEDED[option]}"
+        )
+    return found
+
+
+@contextmanager
+def _able(cannot: str, choose: str) -> Iterator[None]:
+    """What a model raises while it works, as one line; a lack of memory goes on."""
+    try:
+        with _quiet():
+            yield
+    except Exception as e:
+        if lacks_memory(e):
+            raise
+        raise UsageError(f"{cannot} ({_first(e)}): choose {choose}") from e
 
 
 @contextmanager
