@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import importlib
 import itertools
@@ -127,7 +128,7 @@ class _Build:
         place, effort = self.place, self.effort
         self._prepare()
         # What measures leaks takes seconds to import: meanwhile, while the workers decode.
-        warm = threading.Thread(target=_leaking)
+        warm = threading.Thread(target=_warm)
         warm.start()
         with (
             opened(
@@ -254,6 +255,12 @@ class _Build:
         write_listings(root / "report", catalog)
         write_report(root, manifest, validation, pool=pool)
         self.tell("report", 1, 1)
+
+
+def _warm() -> None:
+    # An interrupted program ends below this thread; a true fault is raised again where the module is used.
+    with contextlib.suppress(Exception):
+        _leaking()
 
 
 def _leaking() -> ModuleType:

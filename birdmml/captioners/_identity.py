@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +24,10 @@ def identity(name: str, option: str) -> dict[str, str]:
     A folder's path is nobody's business: only its last part is told. Raises UsageError where there is no such
     model, for one of another kind, and for a folder that has its weights as pickles only.
     """
-    folder, config = local(name), _config(name, option)
+    folder = local(name)
+    _check_kind(name, option)
     if folder is None:
-        revision = getattr(config, "_commit_hash", None)
-        if not revision:
-            raise UsageError(
-                f"{option} {name} does not tell its revision: give a local folder with {NEEDED[option]}"
-            )
-        return {"name": name, "revision": str(revision)}
+        return {"name": name, "revision": _revision(name, option)}
     found = sorted(p for p in folder.iterdir() if p.is_file() and p.suffix in _READ)
     if not any(p.suffix == ".safetensors" for p in found):
         pickled = sorted(p.name for p in folder.iterdir() if p.suffix in _PICKLED)
@@ -64,8 +61,21 @@ def unreachable(name: str, option: str, error: BaseException) -> UsageError:
     )
 
 
-def _config(name: str, option: str) -> Any:
-    """A model's config, of the kind that the option asks for."""
+def _revision(name: str, option: str) -> str:
+    """The commit of what the hub gave, as its cache has it in the path of every file."""
+    from transformers.utils.hub import cached_file
+
+    try:
+        path = Path(str(cached_file(name, "config.json"))).as_posix()
+    except Exception as e:  # what the hub's client may raise is not ours to list
+        raise unreachable(name, option, e) from e
+    if found := re.search(r"/snapshots/([0-9a-f]{40})/", path):
+        return found[1]
+    raise UsageError(f"{option} {name} does not tell its revision: give a local folder with {NEEDED[option]}")
+
+
+def _check_kind(name: str, option: str) -> None:
+    """Raises UsageError for a model without a config, or of another kind than the option asks for."""
     from transformers import AutoConfig
     from transformers.models.auto import modeling_auto as auto
 
@@ -83,4 +93,3 @@ def _config(name: str, option: str) -> Any:
         raise UsageError(
             f"{option} {name} ({config.model_type}) does not write text: choose a causal language model"
         )
-    return config

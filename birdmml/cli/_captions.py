@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 from birdmml.errors import UsageError
@@ -29,6 +30,9 @@ def captioner_of(name: str, given: dict[str, Any]) -> tuple[str, Any]:
         raise UsageError(
             f"{', '.join(strange)} is not an option of the {name} captioner: leave it out, or add --captioner hf"
         )
+    for key in ("image_model", "text_model"):
+        if str(chosen.get(key, "")).startswith("~"):
+            chosen[key] = str(Path(chosen[key]).expanduser())
     if (said := chosen.get("license")) is not None:
         chosen["license"] = normalise(said)
         if chosen["license"] == "unknown" != said.casefold():

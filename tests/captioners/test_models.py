@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -262,3 +265,28 @@ def test_a_folder_is_known_by_its_bytes_and_not_by_its_path(made: dict[str, str]
 def test_a_name_that_no_hub_in_reach_has_asks_for_a_folder(option: str, name: str) -> None:
     with pytest.raises(UsageError, match=f"{option} {name} cannot be loaded.*local folder with config.json"):
         identity(name, option)
+
+
+def test_a_model_of_a_hub_is_known_by_its_revision(made: dict[str, str], tmp_path: Path) -> None:
+    """A hub's cache as `huggingface_hub` lays it out, in a process whose cache it is."""
+    revision = "0123456789abcdef0123456789abcdef01234567"
+    cached = tmp_path / "hub" / "models--some--gemma"
+    shutil.copytree(made["gemma"], cached / "snapshots" / revision)
+    (cached / "refs").mkdir()
+    (cached / "refs" / "main").write_text(revision)
+    code = (
+        "from birdmml.captioners._identity import identity, TEXT\n"
+        "from birdmml.captioners._models import TextModel, machine\n"
+        "found = identity('some/gemma', TEXT)\n"
+        "model = TextModel('some/gemma', found['revision'], machine('cpu'), 4)\n"
+        "print(found, len(model.answers([[7, 8]], 1)))"
+    )
+    env = {**os.environ, "HF_HUB_CACHE": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "1"}
+    ran = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == f"{{'name': 'some/gemma', 'revision': '{revision}'}} 1"
+
+
+def test_a_model_that_fails_at_work_is_one_line(made: dict[str, str]) -> None:
+    model = TextModel(made["gemma"], None, ON, TOKENS)
+    with pytest.raises(UsageError, match=f"{TEXT} .*does not answer"):
+        model.answers([[1_000_000]], 1)
