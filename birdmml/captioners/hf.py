@@ -19,6 +19,7 @@ from birdmml import __version__, files, taxonomy
 from birdmml.captioners import _words
 from birdmml.captioners._identity import IMAGE, TEXT, identity
 from birdmml.captioners._store import Store
+from birdmml.errors import BuildError
 from birdmml.licenses import normalise
 from birdmml.schema import UNKNOWN_LICENSE, Article, Caption, Card, Credit, Uncaptioned, Written
 
@@ -31,8 +32,11 @@ CARD = Card(
 )
 
 SEEN_TOKENS, NEW_TOKENS = 48, 96
+LOOK, WRITE = "look at photos", "write captions"
 # Photos looked up in the store at once; what waits for a batch is no more than this and a batch a length.
 WINDOW = 256
+# If this many answers in a row are none, the model is not what it should be: better told now than after all photos.
+GIVE_UP = 64
 T = TypeVar("T")
 Photos = Callable[[], Iterable[Uncaptioned]]
 Progress = Callable[[str, int, int], None]
@@ -111,7 +115,7 @@ class Writer:
         with Store(self.folder) as store:
             self._look(store, photos, total)
             gc.collect()  # The image model goes before the text model comes.
-            self._fill("write captions", store, self._prompts(store, photos), total, self._answer)
+            self._fill(WRITE, store, self._prompts(store, photos), total, self._answer)
             yield from self._written(store, photos)
 
     def _look(self, store: Store, photos: Photos, total: int) -> None:
@@ -128,7 +132,7 @@ class Writer:
                 return [_words.seen_text(s) for s in model().captions(pictures, self.settings.batch)]
 
             asked = ((self._seen_key(p), 0, p) for p in photos())
-            self._fill("look at photos", store, asked, total, see)
+            self._fill(LOOK, store, asked, total, see)
 
     def _prompts(self, store: Store, photos: Photos) -> Iterator[tuple[str, int, list[int]]]:
         """(key, padded length, token ids) for each photo that an image caption is there for."""
@@ -152,15 +156,19 @@ class Writer:
     ) -> None:
         """Have every (key, length, item) that the store lacks answered, in batches of one length."""
         waiting: dict[int, dict[str, T]] = {}
-        seen = 0
+        seen, poor = 0, 0
         self.tell(stage, 0, total)
 
         def work(fewest: int) -> None:
+            nonlocal poor
             for length, items in waiting.items():
                 while len(items) >= fewest:
                     keys = list(islice(items, self.settings.batch))
                     said = answer([items[k] for k in keys])
                     store.put(dict(zip(keys, said, strict=True)), self.settings.batch)
+                    poor = poor + len(said) if all(map(_words.problem, said)) else 0
+                    if poor >= GIVE_UP:
+                        raise BuildError(self._useless(stage, poor, said[0]))
                     waiting[length] = items = {k: v for k, v in items.items() if k not in set(keys)}
                     self.tell(stage, seen - sum(map(len, waiting.values())), total)
 
@@ -220,6 +228,15 @@ class Writer:
         authors = f"authors of “{article.title}”, revision {article.revision}, {article.history_url}"
         return Credit(
             normalise(article.license), article.license, f"{authors}; merged by {models}", article.url
+        )
+
+    def _useless(self, stage: str, count: int, said: str) -> str:
+        option, name = (
+            (IMAGE, self.settings.image_model) if stage == LOOK else (TEXT, self.settings.text_model)
+        )
+        return (
+            f"{option} {name}: {count} answers in a row are no caption (such as {said[:60]!r}: "
+            f"{_words.problem(said)}): its weights may be damaged; choose another model. What was written is kept"
         )
 
     def _seen_key(self, photo: Uncaptioned) -> str:

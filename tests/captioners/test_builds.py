@@ -22,7 +22,7 @@ from birdmml.build.ingest import Limits
 from birdmml.build.run import BuildSettings, Built, build
 from birdmml.build.validate import validate
 from birdmml.captioners import _models, _words, hf
-from birdmml.errors import UsageError
+from birdmml.errors import BuildError, UsageError
 from birdmml.schema import Article
 
 Cli = Callable[..., Ran]
@@ -161,7 +161,7 @@ class Stops:
         self.left -= 1
 
 
-@pytest.mark.parametrize("every", [1, 3])
+@pytest.mark.parametrize("every", [2])
 def test_a_build_stopped_again_and_again_asks_nothing_twice_and_writes_the_same_bytes(
     birds: Path, tmp_path: Path, models: dict[str, str], articles: dict[str, Article],
     monkeypatch: pytest.MonkeyPatch, every: int,
@@ -360,3 +360,33 @@ def test_torch_is_not_imported_for_the_template(tmp_path: Path) -> None:
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "[]"
+
+
+def test_a_model_that_never_says_a_caption_is_told_before_all_photos_are_seen(
+    birds: Path, tmp_path: Path, models: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count = Stops(monkeypatch, 1000)
+    monkeypatch.setattr(hf, "GIVE_UP", 4)
+    monkeypatch.setattr(_words, "seen_text", lambda said: "the the the the")
+    with pytest.raises(BuildError, match="--caption-image-model .*4 answers in a row.*repeats"):
+        made(birds, tmp_path / "out", models, batch=2)
+    assert count.photos == 4
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_build_ends_with_what_became_of_the_captions(
+    birds: Path, tmp_path: Path, models: dict[str, str], cli: Cli
+) -> None:
+    ran = cli(
+        "build", "--source", "folder", "--from", birds, "--clip-seconds", "1", "--out", tmp_path / "out", "--captioner",
+        "hf", "--caption-image-model", models["image_model"], "--caption-text-model", models["text_model"],
+    )  # fmt: skip
+    assert ran.code == 0
+    told = json.loads((tmp_path / "out/report/validation.json").read_text())["captioner"]
+    done = told["without_article"]
+    assert 0 < done < 15
+    assert (
+        f"captions    {done} of 15 photos' written by models, {done} without an article; a template"
+        in ran.out
+    )
+    assert "Traceback" not in ran.err
