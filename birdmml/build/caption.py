@@ -1,31 +1,27 @@
-"""The caption of a row: what the source says, else a template from the taxonomy, marked as such."""
+"""The caption of a row: what the source says, else what models have written, else a template, marked as such."""
 
 from __future__ import annotations
 
-from birdmml import taxonomy
+from birdmml import discover, taxonomy
 from birdmml.build.seeds import generator
-from birdmml.schema import Caption, Credit, Medium
+from birdmml.schema import Caption, Medium
 
-TEMPLATES = (
-    "A photo of a {common_name}, a bird of the family {family}.",
-    "{common_name} ({scientific_name}), photographed in the wild.",
-    "A {common_name}, seen and heard.",
-    "This bird is a {common_name}, one of the {order}.",
-)
-_CREDIT = Credit("CC0-1.0", "CC0-1.0", "birdmml caption template", "")
+WRITTEN = "hf"
 
 
 def caption_of(photo: Medium, clip: Medium, seed: int) -> Caption:
-    """The photo's caption, else the recording's, else a template chosen by the row's ids."""
-    given = photo.caption or clip.caption
+    """The photo's own caption, else the recording's, else what was written for the photo, else a template.
+
+    The template is chosen by the row's ids.
+    """
+    given = photo.caption
+    if given is not None and given.origin == WRITTEN and clip.caption is not None:
+        return clip.caption
+    if given is None:
+        given = clip.caption
     if given is not None:
         return given
-    species = taxonomy.resolve(photo.species)
-    template = TEMPLATES[int(generator(seed, "caption", photo.id, clip.id).integers(len(TEMPLATES)))]
-    text = template.format(
-        common_name=species.common_name,
-        scientific_name=species.scientific_name,
-        family=species.family,
-        order=species.order,
-    )
-    return Caption(text, "template", _CREDIT)
+    template = discover.load("captioner", "template")
+    draw = int(generator(seed, "caption", photo.id, clip.id).integers(len(template.TEMPLATES)))
+    made: Caption = template.caption(taxonomy.resolve(photo.species), draw)
+    return made
