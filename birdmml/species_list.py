@@ -48,6 +48,9 @@ class SpeciesList:
         return self.load().taxonomy
 
 
+SHIPPED = SpeciesList()
+
+
 @dataclass(frozen=True)
 class Loaded:
     """A table, the labels of the species that were completed from the shipped table, and what was left out there."""
@@ -67,15 +70,15 @@ def given(path: Path | str) -> SpeciesList:
 
 def of_settings(source_settings: Any) -> SpeciesList:
     """The list that a source's settings carry; the shipped 150 for a source that takes none."""
-    found = getattr(source_settings, "species_list", SpeciesList())
-    return found if isinstance(found, SpeciesList) else SpeciesList()
+    found = getattr(source_settings, "species_list", SHIPPED)
+    return found if isinstance(found, SpeciesList) else SHIPPED
 
 
 def of_dataset(root: Path, manifest: Mapping[str, Any]) -> SpeciesList:
     """The list of a built dataset: its own table, or the shipped one. `load` raises if the table was changed."""
     told = manifest.get("taxonomy", {})
     if not told.get("file"):
-        return SpeciesList()
+        return SHIPPED
     return SpeciesList(str((root / TABLE).resolve()), str(told.get("digest")), exact=True)
 
 
@@ -96,10 +99,11 @@ def _load(wanted: SpeciesList) -> Loaded:
     species, lines = read_rows(path, data)
     faults = Faults(path)
     owners = _owners(species, lines, faults)
-    if wanted.exact:
-        made, completed, notes = species, frozenset[int](), []
-    else:
-        made, completed, notes = _completed(species, lines, owners, faults)
+    made, completed, notes = (
+        (species, frozenset[int](), list[str]())
+        if wanted.exact
+        else _completed(species, lines, owners, faults)
+    )
     if faults.found:
         faults.stop()
     digest = files.sha256_bytes(taxonomy.to_csv(made).encode())

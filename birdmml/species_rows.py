@@ -10,6 +10,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -62,7 +63,7 @@ def read_rows(path: Path, data: bytes) -> tuple[list[Species], list[int]]:
         if len(species) == MAX_SPECIES:
             faults.add(line, f"more than {MAX_SPECIES:,} species: split the list into several builds")
             break
-        species.append(_species(cells, len(species), lambda what, at=line: faults.add(at, what)))
+        species.append(_species(cells, len(species), partial(faults.add, line)))
         lines.append(line)
     if faults.found:
         faults.stop()
@@ -139,7 +140,7 @@ def _header_fits(names: list[str], line: int, faults: Faults) -> bool:
     elif twice := sorted({n for n in names if names.count(n) > 1}):
         faults.add(line, f"the column {_shown(twice[0])} stands twice in the header: remove one")
     else:
-        _unknown_columns(names, lambda what: faults.add(line, what))
+        _unknown_columns(names, partial(faults.add, line))
     return len(faults.found) == before
 
 
@@ -162,7 +163,7 @@ def _json_lines(text: str, faults: Faults) -> Iterator[tuple[int, Cells]]:
         if not isinstance(value, dict):
             faults.add(number, "not a JSON object: write one object a line")
             continue
-        _unknown_columns(list(value), lambda what, at=number: faults.add(at, what))
+        _unknown_columns(list(value), partial(faults.add, number))
         yield number, value
 
 

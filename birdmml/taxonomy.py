@@ -1,6 +1,7 @@
 """The 150 species, their labels, names and codes (species.csv beside this file), and tables like it.
 
-The functions of this module know the 150; `Taxonomy` is any table, as `birdmml.species_list` reads them. Names, orders, families and codes follow the eBird/Clements checklist v2024, compared with AviList v2025; taxon
+The functions of this module know the 150; `Taxonomy` is any table, as `birdmml.species_list` reads them.
+Names, orders, families and codes follow the eBird/Clements checklist v2024, compared with AviList v2025; taxon
 ids are iNaturalist's of July 2026. Where these differ, the species keeps one row: the newer or older name is a
 synonym, a retired iNaturalist id is kept in `former_inat_ids`. Labels are the row numbers and never change: the
 60 species of SSW60 come first, in SSW60's order, then 90 of VB100's.

@@ -19,7 +19,7 @@ from birdmml.build.catalog import Catalog
 from birdmml.build.names import name_free, name_matches
 from birdmml.build.schema import arrow_schema
 from birdmml.schema import RATE_HZ, SPLITS, Caption, Credit, Split, Triplet
-from birdmml.species_list import SpeciesList
+from birdmml.species_list import SHIPPED, SpeciesList
 from birdmml.taxonomy import Species, Taxonomy
 
 SHARD_BYTES = 256 << 20
@@ -38,7 +38,7 @@ class ShardTask:
     last: int
     seed: int = 0
     rate_hz: int = RATE_HZ
-    species: SpeciesList = SpeciesList()
+    species: SpeciesList = SHIPPED
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Shard:
 
 def plan(
     catalog: Catalog, path: Path, root: Path, staging_folder: Path, seed: int, rate_hz: int,
-    shard_bytes: int = SHARD_BYTES, species: SpeciesList = SpeciesList(),
+    shard_bytes: int = SHARD_BYTES, species: SpeciesList = SHIPPED,
 ) -> list[ShardTask]:  # fmt: skip
     """Cut the rows of each split, in order, into shards of about `shard_bytes` of media."""
     tasks: list[ShardTask] = []

@@ -21,7 +21,7 @@ from birdmml.errors import MediaError, SourceError, UnknownName, UsageError
 from birdmml.licenses import normalise
 from birdmml.schema import Caption, Card, Credit, Photo, Recording, Reject
 from birdmml.sources._table import MANIFEST_NAMES, read_table
-from birdmml.species_list import SpeciesList
+from birdmml.species_list import SHIPPED, SpeciesList
 
 CARD = Card(
     summary="A user's own photos and recordings",
@@ -52,7 +52,7 @@ class Settings:
     root: str = ""
     clip_seconds: float = 10.0
     encoding: str = "utf-8"
-    species_list: SpeciesList = SpeciesList()
+    species_list: SpeciesList = SHIPPED
 
 
 def records(settings: Settings) -> Iterator[Photo | Recording | Reject]:
