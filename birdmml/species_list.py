@@ -93,9 +93,16 @@ def dataset_taxonomy(root: Path, manifest: Mapping[str, Any]) -> Taxonomy:
 @lru_cache(maxsize=8)
 def _load(wanted: SpeciesList) -> Loaded:
     path = Path(wanted.path)
+    if wanted.exact and not path.is_file():
+        raise SourceError(f"{path} is missing")
     data = _bytes(path)
     if files.sha256_bytes(data) != wanted.sha256:
-        raise SourceError(f"{path} was changed since the work began: start again with the list as it is now")
+        when = (
+            "after the build"
+            if wanted.exact
+            else "since the work began: start again with the list as it is now"
+        )
+        raise SourceError(f"{path} was changed {when}")
     species, lines = read_rows(path, data)
     faults = Faults(path)
     owners = _owners(species, lines, faults)
