@@ -62,7 +62,10 @@ class Loaded:
 
 def given(path: Path | str) -> SpeciesList:
     """The list in a file of the user's, checked; raises SourceError saying which lines are wrong, and how."""
-    place = Path(path).expanduser().resolve()
+    try:
+        place = Path(path).expanduser().resolve()
+    except (OSError, RuntimeError) as e:  # A home that does not exist, links in a circle.
+        raise SourceError(f"{path} cannot be found ({e}): name a list of species with --species-list") from e
     found = SpeciesList(str(place), files.sha256_bytes(_bytes(place)))
     found.load()
     return found

@@ -7,8 +7,11 @@ import csv
 import dataclasses
 import io
 import json
+import os
 import pickle
+import re
 import time
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
@@ -66,8 +69,6 @@ def tables(draw: st.DrawFn) -> list[Species]:
 
 
 def _plain(name: str) -> str:
-    import unicodedata
-
     bare = unicodedata.normalize("NFKD", name).casefold()
     return "".join(c for c in bare if c.isalnum()).replace("grey", "gray")
 
@@ -252,10 +253,19 @@ def test_a_look_shows_ten_faults_and_counts_the_others(tmp_path: Path) -> None:
     assert lines[-1].strip() == "and 290 more lines like these"
 
 
-@pytest.mark.parametrize("what", ["absent", "folder"])
-def test_what_is_no_file_is_refused(what: str, tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match=r"is no file: .*--species-list"):
-        species_list.given(tmp_path / "absent" if what == "absent" else tmp_path)
+@pytest.mark.parametrize("what", ["absent", ".", "~nobody-is-called-so/l.txt", "circle", "n" * 5000])
+def test_what_is_no_file_is_refused(what: str, tmp_path: Path, cli: Callable[..., Ran]) -> None:
+    (tmp_path / "circle").symlink_to(tmp_path / "circle")
+    ran = cli("species", "--species-list", what if what.startswith("~") else tmp_path / what)
+    assert ran.code == 1
+    assert re.search(r"is no file: .*--species-list|cannot be (found|read) \(", ran.err)
+    assert len(ran.err.splitlines()) == 1
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "l.txt")
+    with pytest.raises(SourceError, match="is no file"):
+        species_list.given(tmp_path / "l.txt")
 
 
 def many(count: int) -> str:

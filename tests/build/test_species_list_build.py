@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from helpers import Ran, bird_folder, tree
@@ -281,3 +282,28 @@ def test_a_list_that_is_wrong_stops_a_build_before_anything_is_written(
     assert ran.code == 1
     assert "line 2: 'Turdus' is not a binomial" in ran.err
     assert not list(tmp_path.glob("out*"))
+
+
+def test_mteb_is_told_the_same_names(made: Path) -> None:
+    pytest.importorskip("mteb")
+    from birdmml.interop._mteb_tasks import _with_names
+
+    built = load.Built.open(made)
+    assert set(_with_names(built, "train", ["image"])["label"]) == CALLED
+
+
+def test_a_probe_of_very_many_species_asks_of_the_commonest(monkeypatch: pytest.MonkeyPatch) -> None:
+    from birdmml.build import leakage
+    from birdmml.build.names import Names
+
+    labels = np.repeat(np.arange(6), [30, 4, 30, 5, 30, 3])
+    texts = [f"word{label} and thing{i % 7} of {i}" for i, label in enumerate(labels.tolist())]
+    names = {label: Names((f"Bird {label}",)) for label in range(6)}
+    whole = leakage.caption_leakage(texts, labels, np.arange(len(labels)), names)
+    monkeypatch.setattr(leakage, "MAX_CLASSES", 3)
+    some = leakage.caption_leakage(texts, labels, np.arange(len(labels)), names)
+    assert (whole["probe"]["classes"], whole["probe"]["n"]) == (6, 102)
+    assert (some["probe"]["classes"], some["probe"]["n"], some["n"]) == (3, 90, 102)
+    kept = np.flatnonzero(np.isin(labels, (0, 2, 4)))
+    alone = leakage.caption_leakage([texts[i] for i in kept], labels[kept], np.arange(len(kept)), names)
+    assert some["probe"]["accuracy"] == alone["probe"]["accuracy"]
