@@ -174,6 +174,18 @@ def test_a_split_that_the_list_knows_is_not_undone_by_the_shipped_names(tmp_path
     assert any("Setophaga aestiva" in note for note in found.notes)
 
 
+def test_an_id_and_a_name_that_the_list_gives_to_another_are_not_taken_back(tmp_path: Path) -> None:
+    goose = taxonomy.resolve("Branta canadensis")
+    rows = f"Aix sponsa,Canada Goose,{goose.inat_taxon_id}\nBranta canadensis,,\n"
+    path = written(tmp_path / "l.csv", "scientific_name,common_name,inat_taxon_id\n" + rows)
+    found = species_list.given(path).load()
+    duck, bird = found.taxonomy.species
+    assert (duck.common_name, duck.inat_taxon_id) == ("Canada Goose", goose.inat_taxon_id)
+    assert (bird.common_name, bird.inat_taxon_id, bird.family) == ("", None, goose.family)
+    assert found.taxonomy.resolve("canada goose") == found.taxonomy.resolve("7089") == duck
+    assert sorted(note.split("'")[1] for note in found.notes) == ["7089", "Canada Goose"]
+
+
 HEAD = "scientific_name,common_name,inat_taxon_id,synonyms\n"
 HOSTILE: dict[str, tuple[str, str | bytes, str]] = {
     "empty": ("l.txt", "", "lists no species"),
