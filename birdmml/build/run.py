@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from birdmml import __version__, discover, files
+from birdmml import __version__, discover, files, species_list
 from birdmml.build import account, assemble, captioning, ingest, split, staging, write
 from birdmml.build.card import render_card
 from birdmml.build.catalog import Catalog, Media
@@ -27,6 +27,7 @@ from birdmml.build.report import write_report
 from birdmml.errors import BuildError, SourceError, UsageError
 from birdmml.manifest import MANIFEST
 from birdmml.schema import Reject
+from birdmml.taxonomy import to_csv
 
 Progress = Callable[[str, int, int], None]
 
@@ -48,6 +49,11 @@ class BuildSettings:
     evalsets: tuple[str, ...] = ()
     captioner: str = "template"
     captions: Any = None
+
+    @property
+    def species_list(self) -> species_list.SpeciesList:
+        """The species that there are: those of the source's list, or the shipped 150."""
+        return species_list.of_settings(self.source_settings)
 
 
 @dataclass(frozen=True)
@@ -127,6 +133,7 @@ class _Build:
     def run(self) -> Built:
         place, effort = self.place, self.effort
         self._prepare()
+        species = self.settings.species_list
         # What measures leaks takes seconds to import: meanwhile, while the workers decode.
         warm = threading.Thread(target=_warm)
         warm.start()
@@ -134,7 +141,7 @@ class _Build:
             opened(
                 session_of(self.source, self.settings, place.source, self.tell, effort.retry_failed)
             ) as session,
-            Catalog(place.catalog) as catalog,
+            Catalog(place.catalog, species=species.taxonomy) as catalog,
             Pool(effort.workers) as pool,
         ):
             resumed = self._ingest(session, catalog, pool)
@@ -142,16 +149,17 @@ class _Build:
             leaks, validation = self._assemble(catalog, media)
             written = captioning.write_captions(self.settings, catalog, place, session, self.tell)
             shards = self._write(catalog, pool)
-            extras = self._extras(pool)
+            extras = self._extras(pool) | self._table(species)
             facts = session.facts()
             manifest = account.manifest(
                 self.settings, self.source, facts, catalog, shards, extras, written.facts
             )
-            validation |= account.of_rows(catalog, shards) | {"captioner": dict(written.counts)}
+            validation |= account.of_rows(catalog, shards, species.taxonomy)
+            validation["captioner"] = dict(written.counts)
             named = account.names_in_captions(shards)
             validation["leakage"] = {
                 "splits": leaks,
-                "captions": _leaking().of_captions(place.dataset, manifest, named),
+                "captions": _leaking().of_captions(place.dataset, manifest, named, species.taxonomy),
             }
             self._write_words(catalog, pool, manifest, validation)
             unfinished = session.unfinished()
@@ -207,13 +215,16 @@ class _Build:
         if rules.mode == "released" and len(media) and not (media.row >= 0).any():
             raise UsageError(f"--split released: the {settings.source} source has no row order; use grouped")
         self.tell("split and pair", 0, 1)
+        known = settings.species_list.taxonomy
         near = _leaking().near_duplicates(media, rules.near_radius)
         held_out = _leaking().held_out(media, settings.evalsets, rules.near_radius)
-        sides = split.assign(media, rules, settings.seed, near, held_out)
-        rows = assemble.Assembler(media, sides, catalog.ids, settings.seed, settings.passes, rules.mode)
+        sides = split.assign(media, rules, settings.seed, near, held_out, known)
+        rows = assemble.Assembler(
+            media, sides, catalog.ids, settings.seed, settings.passes, rules.mode, known
+        )
         catalog.add_rows(rows)
         catalog.order_rows()
-        validation = account.checks(catalog, rows.tally, self.effort.max_rejects)
+        validation = account.checks(catalog, rows.tally, self.effort.max_rejects, known)
         report = self.place.work / "validation.json"
         files.write_json(report, validation)
         _refuse(validation, report, catalog)
@@ -227,8 +238,9 @@ class _Build:
         place, settings = self.place, self.settings
         _check_space(place, catalog)
         tasks = write.plan(
-            catalog, place.catalog, place.dataset, place.staging, settings.seed, settings.limits.rate_hz
-        )
+            catalog, place.catalog, place.dataset, place.staging, settings.seed, settings.limits.rate_hz,
+            settings.species_list,
+        )  # fmt: skip
         return pool.run(write.write_shard, tasks, _counter(self.tell, "write", len(tasks)))
 
     def _extras(self, pool: Pool) -> dict[str, str]:
@@ -243,6 +255,14 @@ class _Build:
             source.finish_extras(settings.source_settings, root)
         found = sorted(p for p in (root / "evalsets").rglob("*") if p.is_file())
         return {p.relative_to(root).as_posix(): files.sha256_file(p) for p in found}
+
+    def _table(self, species: species_list.SpeciesList) -> dict[str, str]:
+        """The table of a list goes into the dataset, which is then read without the list; path -> sha256."""
+        if not species:
+            return {}
+        path = self.place.dataset / species_list.TABLE
+        files.write_text(path, to_csv(species.taxonomy.species))
+        return {species_list.TABLE: files.sha256_file(path)}
 
     def _write_words(
         self, catalog: Catalog, pool: Pool, manifest: Mapping[str, Any], validation: Mapping[str, Any]
