@@ -9,7 +9,7 @@ from itertools import groupby, islice
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from birdmml import __version__, files, taxonomy
+from birdmml import __version__, files, species_list, taxonomy
 from birdmml.schema import DATASET_SCHEMA_VERSION, SPLITS, UNKNOWN_LICENSE
 
 if TYPE_CHECKING:
@@ -17,12 +17,14 @@ if TYPE_CHECKING:
     from birdmml.build.catalog import Catalog
     from birdmml.build.run import BuildSettings
     from birdmml.build.write import Shard
+    from birdmml.species_list import SpeciesList
+    from birdmml.taxonomy import Taxonomy
 
 # Listed in validation.json up to here; all of them stand in report/rejects.csv and report/absent.csv.
 MAX_LISTED = 10_000
 
 
-def checks(catalog: Catalog, tally: Tally, max_rejects: float) -> dict[str, Any]:
+def checks(catalog: Catalog, tally: Tally, max_rejects: float, known: Taxonomy) -> dict[str, Any]:
     """Everything that was looked at and did not, or not as it was, enter the dataset."""
     rejects, absent = catalog.reasons(absent=False), catalog.reasons(absent=True)
     rejected = sum(rejects.values())
@@ -50,18 +52,18 @@ def checks(catalog: Catalog, tally: Tally, max_rejects: float) -> dict[str, Any]
             "clips": catalog.count("SELECT sum(tails) FROM done"),
             "seconds": round(next(catalog.select("SELECT total(tail_seconds) FROM done"))[0], 3),
         },
-        "duplicates": _duplicates(catalog),
+        "duplicates": _duplicates(catalog, known),
     }
 
 
-def of_rows(catalog: Catalog, shards: Sequence[Shard]) -> dict[str, Any]:
+def of_rows(catalog: Catalog, shards: Sequence[Shard], known: Taxonomy) -> dict[str, Any]:
     """What the written rows add to the validation record."""
     total = _total(shards)
     return {
         "captions_by_origin": _part(total, "origin"),
         "unknown_licenses": {part: total[part, UNKNOWN_LICENSE] for part in ("image", "audio", "caption")},
         "recovered_rows": sum(_part(total, "recovered").values()),
-        "by_species": _by_species(catalog, total),
+        "by_species": _by_species(catalog, total, known),
     }
 
 
@@ -76,7 +78,7 @@ def names_in_captions(shards: Sequence[Shard]) -> dict[str, dict[str, float]]:
     }
 
 
-def _by_species(catalog: Catalog, total: Counter[tuple[str, str]]) -> list[dict[str, Any]]:
+def _by_species(catalog: Catalog, total: Counter[tuple[str, str]], known: Taxonomy) -> list[dict[str, Any]]:
     """Rows of each species: complete, recovered, and lost because a half of them is nowhere; in taxonomic order."""
     lost = dict(
         catalog.select(
@@ -90,12 +92,12 @@ def _by_species(catalog: Catalog, total: Counter[tuple[str, str]]) -> list[dict[
             "recovered": total["recovered", s.scientific_name],
             "lost": lost.get(s.scientific_name, 0),
         }
-        for s in taxonomy.all_species()
+        for s in known.species
     ]
     return [row for row in rows if row["complete"] or row["recovered"] or row["lost"]]
 
 
-def _duplicates(catalog: Catalog) -> list[dict[str, Any]]:
+def _duplicates(catalog: Catalog, known: Taxonomy) -> list[dict[str, Any]]:
     """Media that are byte for byte the same; they stay, on one side of the split."""
     found = catalog.select(
         "SELECT sha256, path, label FROM place JOIN media USING (n) WHERE sha256 IN "
@@ -106,7 +108,7 @@ def _duplicates(catalog: Catalog) -> list[dict[str, Any]]:
         {
             "sha256": sha,
             "paths": list(dict.fromkeys(path for _, path, _ in group)),
-            "species": sorted({taxonomy.by_label(label).scientific_name for _, _, label in group}),
+            "species": sorted({known.by_label(label).scientific_name for _, _, label in group}),
         }
         for sha, group in groups
     ]
@@ -144,7 +146,7 @@ def manifest(
             "limit": settings.limit,
             **asdict(settings.limits),
         },
-        "taxonomy": {"species": len(taxonomy.all_species()), "digest": taxonomy.digest()},
+        "taxonomy": _taxonomy(settings.species_list),
         "counts": {
             "rows": sum(s.rows for s in shards),
             "species": len(_part(total, "species")),
@@ -161,6 +163,21 @@ def manifest(
         "files": dict(extras),
     }
     return {**value, "digest": files.digest(value)}
+
+
+def _taxonomy(chosen: SpeciesList) -> dict[str, Any]:
+    """Which table the labels are of: the shipped one, or the dataset's own file, and what it was made from."""
+    known = chosen.load()
+    said: dict[str, Any] = {"species": len(known.taxonomy), "digest": known.taxonomy.digest}
+    if chosen:
+        said |= {
+            "file": species_list.TABLE,
+            "list_sha256": chosen.sha256,
+            "completed": len(known.completed),
+            "completed_from": taxonomy.digest(),
+            "notes": list(known.notes[:MAX_LISTED]),
+        }
+    return said
 
 
 def _total(shards: Sequence[Shard]) -> Counter[tuple[str, str]]:

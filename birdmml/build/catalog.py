@@ -6,7 +6,6 @@ canonical order (species, kind, id), and everything after it follows from that o
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,9 +16,9 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from birdmml import taxonomy
 from birdmml.build import staging
 from birdmml.schema import SPLITS, Medium, Reject
+from birdmml.taxonomy import Taxonomy, shipped
 
 _TABLES = """
 CREATE TABLE done (key TEXT PRIMARY KEY, wanted INTEGER, tails INTEGER, tail_seconds REAL) WITHOUT ROWID;
@@ -73,9 +72,13 @@ class Row:
 
 
 class Catalog:
-    """The table. Made anew by each build from the receipts that are there, so it need not survive a crash."""
+    """The table. Made anew by each build from the receipts that are there, so it need not survive a crash.
 
-    def __init__(self, path: Path, readonly: bool = False) -> None:
+    `species` gives the labels to what is added (None: the shipped 150).
+    """
+
+    def __init__(self, path: Path, readonly: bool = False, species: Taxonomy | None = None) -> None:
+        self._species = species or shipped()
         if readonly:
             self._db = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro&immutable=1", uri=True)
             return
@@ -99,7 +102,7 @@ class Catalog:
                 (record.key, int(wanted), record.tails, record.tail_seconds),
             )
             if fresh.rowcount:
-                self._db.executemany(_INSERT, (_columns(record.key, m) for m in record.media))
+                self._db.executemany(_INSERT, (self._columns(record.key, m) for m in record.media))
                 self._reject(record.key, record.rejects)
 
     def reject(self, rejects: Iterable[Reject]) -> None:
@@ -206,6 +209,18 @@ class Catalog:
         """Rows of a query; for `account`, who knows the tables."""
         return iter(self._db.execute(query, values))
 
+    def _columns(self, key: str, m: Medium) -> tuple[Any, ...]:
+        kind = int(m.kind == "audio")
+        author = f"{kind}:{m.credit.author}" if m.credit.author else ""
+        phash = int.from_bytes(bytes.fromhex(m.phash), "big", signed=True) if m.phash else 0
+        wish = SPLITS.index(m.split) if m.split in SPLITS else -1
+        label = self._species.resolve(m.species).label
+        return (
+            key, kind, m.id, m.record, label, m.length, hash64(f"{kind}:{m.group}"),
+            hash64(m.sha256), hash64(m.pair or ""), hash64(author), phash, m.partner, m.row, wish, m.source_path,
+            m.sha256, staging.medium_to_json(m),
+        )  # fmt: skip
+
     def _reject(self, key: str, rejects: Iterable[Reject]) -> None:
         self._db.executemany(
             "INSERT INTO rejects VALUES (?, ?, ?, ?, ?, ?)",
@@ -221,23 +236,6 @@ def hash64(text: str) -> int:
     if not text:
         return 0
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big", signed=True) or 1
-
-
-@functools.cache
-def _label(species: str) -> int:
-    return taxonomy.resolve(species).label
-
-
-def _columns(key: str, m: Medium) -> tuple[Any, ...]:
-    kind = int(m.kind == "audio")
-    author = f"{kind}:{m.credit.author}" if m.credit.author else ""
-    phash = int.from_bytes(bytes.fromhex(m.phash), "big", signed=True) if m.phash else 0
-    wish = SPLITS.index(m.split) if m.split in SPLITS else -1
-    return (
-        key, kind, m.id, m.record, _label(m.species), m.length, hash64(f"{kind}:{m.group}"),
-        hash64(m.sha256), hash64(m.pair or ""), hash64(author), phash, m.partner, m.row, wish, m.source_path,
-        m.sha256, staging.medium_to_json(m),
-    )  # fmt: skip
 
 
 def _media(db: sqlite3.Connection, query: str) -> Media:

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from birdmml import __version__, discover, files
+from birdmml import __version__, discover, files, species_list
 from birdmml.build import account, assemble, ingest, split, staging, write
 from birdmml.build.card import render_card
 from birdmml.build.catalog import Catalog, Media
@@ -26,6 +26,7 @@ from birdmml.build.report import write_report
 from birdmml.errors import BuildError, SourceError, UsageError
 from birdmml.manifest import MANIFEST
 from birdmml.schema import Reject
+from birdmml.taxonomy import to_csv
 
 Progress = Callable[[str, int, int], None]
 
@@ -42,6 +43,11 @@ class BuildSettings:
     limit: int | None = None
     limits: ingest.Limits = field(default_factory=ingest.Limits)
     evalsets: tuple[str, ...] = ()
+
+    @property
+    def species_list(self) -> species_list.SpeciesList:
+        """The species that there are: those of the source's list, or the shipped 150."""
+        return species_list.of_settings(self.source_settings)
 
 
 @dataclass(frozen=True)
@@ -121,6 +127,7 @@ class _Build:
     def run(self) -> Built:
         place, effort = self.place, self.effort
         self._prepare()
+        species = self.settings.species_list
         # What measures leaks takes seconds to import: meanwhile, while the workers decode.
         warm = threading.Thread(target=_leaking)
         warm.start()
@@ -128,21 +135,21 @@ class _Build:
             opened(
                 session_of(self.source, self.settings, place.source, self.tell, effort.retry_failed)
             ) as session,
-            Catalog(place.catalog) as catalog,
+            Catalog(place.catalog, species=species.taxonomy) as catalog,
             Pool(effort.workers) as pool,
         ):
             resumed = self._ingest(session, catalog, pool)
             media = catalog.freeze()
             leaks, validation = self._assemble(catalog, media)
             shards = self._write(catalog, pool)
-            extras = self._extras(pool)
+            extras = self._extras(pool) | self._table(species)
             facts = session.facts()
             manifest = account.manifest(self.settings, self.source, facts, catalog, shards, extras)
-            validation |= account.of_rows(catalog, shards)
+            validation |= account.of_rows(catalog, shards, species.taxonomy)
             named = account.names_in_captions(shards)
             validation["leakage"] = {
                 "splits": leaks,
-                "captions": _leaking().of_captions(place.dataset, manifest, named),
+                "captions": _leaking().of_captions(place.dataset, manifest, named, species.taxonomy),
             }
             self._write_words(catalog, pool, manifest, validation)
             unfinished = session.unfinished()
@@ -197,13 +204,16 @@ class _Build:
         if rules.mode == "released" and len(media) and not (media.row >= 0).any():
             raise UsageError(f"--split released: the {settings.source} source has no row order; use grouped")
         self.tell("split and pair", 0, 1)
+        known = settings.species_list.taxonomy
         near = _leaking().near_duplicates(media, rules.near_radius)
         held_out = _leaking().held_out(media, settings.evalsets, rules.near_radius)
-        sides = split.assign(media, rules, settings.seed, near, held_out)
-        rows = assemble.Assembler(media, sides, catalog.ids, settings.seed, settings.passes, rules.mode)
+        sides = split.assign(media, rules, settings.seed, near, held_out, known)
+        rows = assemble.Assembler(
+            media, sides, catalog.ids, settings.seed, settings.passes, rules.mode, known
+        )
         catalog.add_rows(rows)
         catalog.order_rows()
-        validation = account.checks(catalog, rows.tally, self.effort.max_rejects)
+        validation = account.checks(catalog, rows.tally, self.effort.max_rejects, known)
         report = self.place.work / "validation.json"
         files.write_json(report, validation)
         _refuse(validation, report, catalog)
@@ -217,8 +227,9 @@ class _Build:
         place, settings = self.place, self.settings
         _check_space(place, catalog)
         tasks = write.plan(
-            catalog, place.catalog, place.dataset, place.staging, settings.seed, settings.limits.rate_hz
-        )
+            catalog, place.catalog, place.dataset, place.staging, settings.seed, settings.limits.rate_hz,
+            species=settings.species_list,
+        )  # fmt: skip
         return pool.run(write.write_shard, tasks, _counter(self.tell, "write", len(tasks)))
 
     def _extras(self, pool: Pool) -> dict[str, str]:
@@ -233,6 +244,14 @@ class _Build:
             source.finish_extras(settings.source_settings, root)
         found = sorted(p for p in (root / "evalsets").rglob("*") if p.is_file())
         return {p.relative_to(root).as_posix(): files.sha256_file(p) for p in found}
+
+    def _table(self, species: species_list.SpeciesList) -> dict[str, str]:
+        """The table of a list goes into the dataset, which is then read without the list; path -> sha256."""
+        if not species:
+            return {}
+        path = self.place.dataset / species_list.TABLE
+        files.write_text(path, to_csv(species.taxonomy.species))
+        return {species_list.TABLE: files.sha256_file(path)}
 
     def _write_words(
         self, catalog: Catalog, pool: Pool, manifest: Mapping[str, Any], validation: Mapping[str, Any]

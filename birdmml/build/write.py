@@ -12,13 +12,15 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from birdmml import files, taxonomy
+from birdmml import files
 from birdmml.build import staging
 from birdmml.build.caption import caption_of
 from birdmml.build.catalog import Catalog
 from birdmml.build.names import name_free, name_matches
 from birdmml.build.schema import arrow_schema
 from birdmml.schema import RATE_HZ, SPLITS, Caption, Credit, Split, Triplet
+from birdmml.species_list import SHIPPED, SpeciesList
+from birdmml.taxonomy import Species, Taxonomy
 
 SHARD_BYTES = 256 << 20
 GROUP_BYTES = 48 << 20
@@ -36,6 +38,7 @@ class ShardTask:
     last: int
     seed: int = 0
     rate_hz: int = RATE_HZ
+    species: SpeciesList = SHIPPED
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ class Shard:
 
 def plan(
     catalog: Catalog, path: Path, root: Path, staging_folder: Path, seed: int, rate_hz: int,
-    shard_bytes: int = SHARD_BYTES,
+    shard_bytes: int = SHARD_BYTES, species: SpeciesList = SHIPPED,
 ) -> list[ShardTask]:  # fmt: skip
     """Cut the rows of each split, in order, into shards of about `shard_bytes` of media."""
     tasks: list[ShardTask] = []
@@ -60,7 +63,9 @@ def plan(
         for number, (first, last) in enumerate(parts):
             name = shard_name(SPLITS[split], number, len(parts))
             shard = root / "data" / name
-            tasks.append(ShardTask(str(shard), str(path), str(staging_folder), first, last, seed, rate_hz))
+            tasks.append(
+                ShardTask(str(shard), str(path), str(staging_folder), first, last, seed, rate_hz, species)
+            )
     return tasks
 
 
@@ -84,23 +89,21 @@ def shard_name(split: Split, number: int, total: int) -> str:
 def write_shard(task: ShardTask) -> Shard:
     """Write one shard from staging. Raises OSError if the disk does not take it; then nothing is left behind."""
     path, folder = Path(task.path), Path(task.staging)
+    known = task.species.taxonomy
+    schema = arrow_schema(task.rate_hz, known.scientific_names)
     tally: Counter[tuple[str, str]] = Counter()
     with Catalog(Path(task.catalog), readonly=True) as catalog, files.atomic_write(path) as f:
         hashed = files.HashingWriter(f)
-        with _writer(hashed, task.rate_hz) as writer:
-            for group in _batches(_triplets(catalog, task), GROUP_BYTES, GROUP_ROWS):
-                values = [_row(triplet, folder) for triplet in group]
+        with _writer(hashed, schema) as writer:
+            for group in _batches(_triplets(catalog, task, known), GROUP_BYTES, GROUP_ROWS):
+                values = [_row(triplet, folder, known) for triplet in group]
                 for triplet in group:
-                    tally.update(_count(triplet))
-                writer.write_table(
-                    pa.Table.from_pylist(values, schema=arrow_schema(task.rate_hz)),
-                    row_group_size=len(values),
-                )
+                    tally.update(_count(triplet, known))
+                writer.write_table(pa.Table.from_pylist(values, schema=schema), row_group_size=len(values))
     return Shard(f"data/{path.name}", task.last - task.first + 1, hashed.size, hashed.hexdigest(), tally)
 
 
-def _writer(f: Any, rate_hz: int) -> pq.ParquetWriter:
-    schema = arrow_schema(rate_hz)
+def _writer(f: Any, schema: pa.Schema) -> pq.ParquetWriter:
     # Media are compressed already; the other columns are small and repeat.
     packed = {name: "zstd" for name in _leaves(schema) if not name.endswith(".bytes")}
     return pq.ParquetWriter(
@@ -113,15 +116,15 @@ def _writer(f: Any, rate_hz: int) -> pq.ParquetWriter:
     )
 
 
-def _triplets(catalog: Catalog, task: ShardTask) -> Iterator[Triplet]:
+def _triplets(catalog: Catalog, task: ShardTask, known: Taxonomy) -> Iterator[Triplet]:
     for row_id, split, image, image_recovered, audio, audio_recovered in catalog.rows(task.first, task.last):
-        caption = caption_of(image, audio, task.seed)
+        caption = caption_of(image, audio, task.seed, known.resolve(image.species))
         yield Triplet(
             row_id, SPLITS[split], image.species, image, audio, caption, image_recovered, audio_recovered
         )
 
 
-def _count(triplet: Triplet) -> Iterator[tuple[str, str]]:
+def _count(triplet: Triplet, known: Taxonomy) -> Iterator[tuple[str, str]]:
     """What the manifest counts by rows, as (what, value)."""
     yield "species", triplet.species
     yield "origin", triplet.caption.origin
@@ -130,7 +133,7 @@ def _count(triplet: Triplet) -> Iterator[tuple[str, str]]:
     yield "caption", triplet.caption.credit.license
     recovered = triplet.image_recovered or triplet.audio_recovered
     yield ("recovered" if recovered else "complete"), triplet.species
-    species = taxonomy.resolve(triplet.species)
+    species = known.resolve(triplet.species)
     for column, text in (
         ("caption", triplet.caption.text),
         ("caption_name_free", name_free(triplet.caption.text, species)),
@@ -164,9 +167,9 @@ def _leaves(schema: pa.Schema) -> list[str]:
     ]
 
 
-def _row(triplet: Triplet, folder: Path) -> dict[str, Any]:
+def _row(triplet: Triplet, folder: Path, known: Taxonomy) -> dict[str, Any]:
     """All columns of one row, in the names of birdmml.columns."""
-    species = taxonomy.resolve(triplet.species)
+    species = known.resolve(triplet.species)
     image, audio = triplet.image, triplet.audio
     return {
         "id": triplet.id,
@@ -201,7 +204,7 @@ def _row(triplet: Triplet, folder: Path) -> dict[str, Any]:
     }
 
 
-def _caption(caption: Caption, species: taxonomy.Species) -> dict[str, str]:
+def _caption(caption: Caption, species: Species) -> dict[str, str]:
     return {
         "caption": caption.text,
         "caption_name_free": name_free(caption.text, species),

@@ -32,6 +32,10 @@ def build(
         str | None, typer.Option(help="release: column of captions (combined_caption).")
     ] = None,
     species: Annotated[int | None, typer.Option(help="demo: how many species (24).")] = None,
+    species_list: Annotated[
+        Path | None,
+        typer.Option(help="folder: your species instead of the 150; see `birdmml species --species-list`."),
+    ] = None,
     per_species: Annotated[int | None, typer.Option(help="demo: triplets a species (42).")] = None,
     image_size: Annotated[int | None, typer.Option(help="demo: side of a photo in px (96).")] = None,
     synergy: Annotated[
@@ -108,7 +112,7 @@ def build(
     given = {
         "root": root, "species": species, "per_species": per_species, "image_size": image_size,
         "synergy": synergy, "clip_seconds": clip_seconds, "encoding": encoding, "seed": seed,
-        "record": record, "zenodo": zenodo, "caption": caption,
+        "record": record, "zenodo": zenodo, "caption": caption, "species_list": species_list,
     }  # fmt: skip
     own = _source_settings(module, source, given)
     limits = Limits(
@@ -168,6 +172,10 @@ def _source_settings(module: Any, source: str, given: dict[str, Any]) -> Any:
         )
     if chosen.get("clip_seconds") is not None and not 0.1 <= chosen["clip_seconds"] <= 600:
         raise UsageError(f"--clip-seconds {chosen['clip_seconds']:g} is out of range: 0.1 to 600 s")
+    if "species_list" in chosen:
+        from birdmml.species_list import given as given_list
+
+        chosen["species_list"] = given_list(chosen["species_list"])
     return module.Settings(**chosen)
 
 
