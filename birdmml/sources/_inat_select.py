@@ -20,11 +20,14 @@ _ACTIVE = "lower(coalesce(active, '')) IN ('true', 't', '1')"
 
 @dataclass(frozen=True)
 class Wanted:
-    """A species as the tables may know it: `ids` are its taxon ids, today's first, then retired ones."""
+    """A species as the tables may know it: `ids` are its taxon ids, today's first, then retired ones.
+
+    Where there is none, it is looked up by its scientific `names`, the first one first.
+    """
 
     label: int
-    name: str
-    ids: tuple[int, ...]
+    names: tuple[str, ...]
+    ids: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -58,8 +61,8 @@ class Candidate:
 class Found:
     """What the tables hold of what is wanted, counted.
 
-    `taxa`: label -> (state, taxon ids in use); state is "", "former", "inactive" or "unknown", and `today` has the
-    ids under which the table lists the names of inactive ones. `refused` counts photos by (label, reason, detail).
+    `taxa`: label -> (state, taxon ids in use); state is "", "former", "inactive", "ambiguous" or "unknown", and `today`
+    has the ids under which the table lists the names of those that have none in use. `refused` counts photos by (label, reason, detail).
     """
 
     taxa: dict[int, tuple[str, list[int]]] = field(default_factory=dict)
@@ -138,12 +141,13 @@ class Selection:
 
     def _taxa(self) -> None:
         """Which taxon ids stand for which species: today's if it is active, else a retired one that still is."""
-        self._db.execute("CREATE TABLE wanted (label INTEGER, id BIGINT, place INTEGER, name VARCHAR)")
-        for w in self._wanted:
-            for place, one in enumerate(w.ids):
-                self._db.execute("INSERT INTO wanted VALUES (?, ?, ?, ?)", [w.label, one, place, w.name])
-            if not w.ids:
-                self._db.execute("INSERT INTO wanted VALUES (?, NULL, 0, ?)", [w.label, w.name])
+        self._db.execute("CREATE TABLE wanted (label INTEGER, id BIGINT)")
+        self._db.execute("CREATE TABLE called (label INTEGER, place INTEGER, name VARCHAR)")
+        ids = [(w.label, i) for w in self._wanted for i in w.ids]
+        names = [(w.label, place, n) for w in self._wanted for place, n in enumerate(w.names)]
+        for table, marks, rows in (("wanted", "?, ?", ids), ("called", "?, ?, ?", names)):
+            if rows:
+                self._db.executemany(f"INSERT INTO {table} VALUES ({marks})", rows)
         self._make(
             "taxon",
             f"SELECT taxon_id, coalesce(ancestry, '') AS ancestry, rank, name, {_ACTIVE} AS active "
@@ -155,15 +159,16 @@ class Selection:
                 "SELECT taxon_id, bool_or(active) FROM taxon JOIN wanted ON id = taxon_id GROUP BY taxon_id"
             ).fetchall()
         )
-        names: dict[int, list[int]] = {}
-        for label, one in self._db.execute(
-            "SELECT DISTINCT label, taxon_id FROM taxon JOIN wanted USING (name) WHERE active ORDER BY ALL"
+        by_name: dict[int, dict[int, list[int]]] = {}
+        for label, place, one in self._db.execute(
+            "SELECT DISTINCT label, place, taxon_id FROM taxon JOIN called USING (name) WHERE active ORDER BY ALL"
         ).fetchall():
-            names.setdefault(label, []).append(one)
+            by_name.setdefault(label, {}).setdefault(place, []).append(one)
         for w in self._wanted:
-            self.found.taxa[w.label] = _standing(w, known, names.get(w.label, []))
-            if names.get(w.label):
-                self.found.today[w.label] = names[w.label]
+            mine = by_name.get(w.label, {})
+            self.found.taxa[w.label] = standing = _standing(w, known, mine)
+            if not standing[1] and mine:
+                self.found.today[w.label] = sorted({i for ids in mine.values() for i in ids})
         used = [(i, label) for label, (_, ids) in self.found.taxa.items() for i in ids]
         self._db.execute("CREATE TABLE used (id BIGINT, label INTEGER)")
         if used:
@@ -258,14 +263,15 @@ class Selection:
         return int(row[0]) if row else 0
 
 
-def _standing(w: Wanted, known: Mapping[int, bool], named: Sequence[int]) -> tuple[str, list[int]]:
+def _standing(w: Wanted, known: Mapping[int, bool], named: Mapping[int, list[int]]) -> tuple[str, list[int]]:
     """How the table knows a species, and the taxon ids to take.
 
     A name alone does not bring back what was split: only ids that the species list gives are followed, and the name
     where the list has no id at all.
     """
     if not w.ids:
-        return ("", list(named)) if len(named) == 1 else ("unknown", [])
+        first = named[min(named)] if named else []
+        return ("" if len(first) == 1 else "ambiguous" if first else "unknown"), first if len(first) == 1 else []
     if known.get(w.ids[0]):
         return "", [w.ids[0]]
     if former := [i for i in w.ids[1:] if known.get(i)]:
