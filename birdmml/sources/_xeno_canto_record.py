@@ -52,7 +52,7 @@ def read_record(value: dict[str, Any], base: str) -> Found:
     number = int(text)
     file = _address(value.get("file"), base)
     original = plain(value.get("lic"))
-    page = _address(value.get("url"), base) or f"https://xeno-canto.org/{number}"
+    page = _address(value.get("url"), "https:") or f"https://xeno-canto.org/{number}"
     credit = Credit(normalise(original), original, plain(value.get("rec"), 200), page)
     quality = plain(value.get("q"), 20).upper()
     suffix = _EXTENSION.fullmatch(_suffix(plain(value.get("file-name"))))
