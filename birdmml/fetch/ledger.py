@@ -195,8 +195,7 @@ class Ledger:
         """Note a file as done whose bytes are written but not synced; `synced` is to follow."""
         with self._writing():
             self._db.execute(RECORD, {**asdict(row), "state": "done"})
-            where = os.path.relpath(path.absolute(), self.path.parent.absolute())
-            self._db.execute("INSERT OR REPLACE INTO unsynced VALUES (?, ?)", (row.key, where))
+            self._db.execute("INSERT OR REPLACE INTO unsynced VALUES (?, ?)", (row.key, self._where(path)))
 
     def synced(self, keys: Iterable[str]) -> None:
         """The bytes of these have reached the disk."""
@@ -262,6 +261,13 @@ class Ledger:
                 path.unlink()
                 self.again(key)
         self.synced(key for key, _, _ in rows)
+
+    def _where(self, path: Path) -> str:
+        """A path as it is found again after the folder was moved."""
+        try:
+            return os.path.relpath(path.absolute(), self.path.parent.absolute())
+        except ValueError:  # It is on another drive of Windows.
+            return str(path.absolute())
 
     def _pragma(self, text: str) -> object:
         return self._db.execute(f"PRAGMA {text}").fetchone()[0]

@@ -9,9 +9,10 @@ import ssl
 import threading
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import closing, contextmanager
-from functools import cache
+from functools import cache, lru_cache
 from http import HTTPStatus
 from urllib.parse import quote, quote_plus, unquote
+from urllib.request import getproxies
 
 import httpx
 
@@ -75,9 +76,9 @@ class Web:
         self.timeout_s = timeout_s
         self.budget = budget or Budget(1 << 62, 1 << 62)
         try:
-            self._own = {self._parts(base): dict(own) for base, own in headers.items()}
-            self._paces = {self._parts(base): pace for base, pace in paces.items()}
-            self._named = None if named is None else {self._parts(base) for base in named}
+            self._own = {_place(base): dict(own) for base, own in headers.items()}
+            self._paces = {_place(base): pace for base, pace in paces.items()}
+            self._named = None if named is None else {_place(base) for base in named}
         except Final as e:
             raise UsageError(
                 f"what belongs to a service is given by its base address, such as https://a.org: {e.reason}"
@@ -85,6 +86,7 @@ class Web:
         self._hidden = [value for own in self._own.values() for value in own.values()]
         self._pace = Pace(per_minute / 60 if per_minute else None, parallel)
         self._inside: dict[str, bool] = {}
+        self._proxied = bool(getproxies())  # Then the peer is the proxy, and says nothing of the host.
         self._longest_wait_s, self._allow_private = longest_wait_s, allow_private
         self._gates: dict[str, Gate] = {}
         self._lock = threading.Lock()
@@ -115,7 +117,7 @@ class Web:
     def host(self, url: str) -> str:
         """The name under which the gate, the lane and the budget of an address are kept: host, or base address."""
         try:
-            place = self._parts(url)
+            place = _place(url)
         except Final:
             return ""  # It will fail in its turn, with the address named.
         return f"{place[1]}:{place[2]}" if place in self._paces else place[1]
@@ -148,12 +150,11 @@ class Web:
 
         Raises Again, Final or Stopped.
         """
-        if self._named is not None and self._hostile(self._parts(url)):
-            raise Final(
-                "failed", f"{self._parts(url)[1]} is an address inside a network; see --allow-private"
-            )
+        if self._named is not None and self._hostile(_place(url)):
+            raise Final("failed", f"{_place(url)[1]} is an address inside a network; see --allow-private")
         for _ in range(MOST_REDIRECTS + 1):
-            with self._one(url, {**extra, **self._own.get(self._parts(url), {})}) as answer:
+            with self._one(url, {**extra, **self._own.get(_place(url), {})}) as answer:
+                self._check_peer(url, answer)
                 if answer.status_code not in REDIRECTS or LOCATION not in answer.headers:
                     yield answer
                     return
@@ -211,9 +212,24 @@ class Web:
                 raise Again(self._told(e, url)) from e
 
     def _gate(self, url: str) -> Gate:
-        place, name = self._parts(url), self.host(url)
+        place, name = _place(url), self.host(url)
         with self._lock:
             return self._gates.setdefault(name, Gate(self.clock, self._paces.get(place, self._pace)))
+
+    def _check_peer(self, url: str, answer: httpx.Response) -> None:
+        """Refuse the answer of a host that was looked up as a public one and reached as another."""
+        place, stream = _place(url), answer.extensions.get("network_stream")
+        if (
+            self._named is None
+            or self._allow_private
+            or place in self._named
+            or stream is None
+            or self._proxied
+        ):
+            return
+        peer = stream.get_extra_info("server_addr")
+        if peer and not _global(str(peer[0])):
+            raise Final("failed", f"{place[1]} led to {peer[0]}, an address inside a network")
 
     def _hostile(self, place: Place) -> bool:
         """Whether an address lies inside a network and the user did not name it."""
@@ -228,16 +244,6 @@ class Web:
                     self._inside[place[1]] = known
         return known
 
-    def _parts(self, url: str) -> Place:
-        """Scheme, host and port; raises Final for an address that is not http or https."""
-        try:
-            parts = httpx.URL(url)
-        except (httpx.InvalidURL, UnicodeError) as e:
-            raise Final("failed", f"{redact(url)[:80]!r} is no address") from e
-        if parts.scheme not in ("http", "https") or not parts.host:
-            raise Final("failed", f"{redact(url)[:80]!r} is not http or https")
-        return parts.scheme, parts.host, parts.port or (443 if parts.scheme == "https" else 80)
-
     def _next(self, url: str, answer: httpx.Response) -> str:
         """Where a redirect leads; raises Final for a place that it must not lead to."""
         try:
@@ -245,7 +251,7 @@ class Web:
         except (httpx.InvalidURL, UnicodeError, ValueError) as e:
             raise Final("failed", "redirected to what is no address", answer.status_code) from e
         try:
-            old, new = self._parts(url), self._parts(target)
+            old, new = _place(url), _place(target)
         except Final as e:
             raise Final("failed", f"redirected, but {e.reason}", answer.status_code) from e
         if old[0] == "https" and new[0] == "http":
@@ -258,14 +264,26 @@ class Web:
     def _told(self, e: httpx.RequestError, url: str) -> str:
         """A dropped connection in words. httpx's own are used only where they cannot hold a header."""
         if isinstance(e, httpx.ConnectTimeout):
-            return f"no connection to {self._parts(url)[1]} within {self.timeout_s:g} s"
+            return f"no connection to {_place(url)[1]} within {self.timeout_s:g} s"
         if isinstance(e, httpx.TimeoutException):
             return f"nothing came for {self.timeout_s:g} s"
         if isinstance(e, (httpx.ConnectError, httpx.ProxyError)):
-            return self.scrub(f"no connection to {self._parts(url)[1]}: {e}", url)
+            return self.scrub(f"no connection to {_place(url)[1]}: {e}", url)
         if isinstance(e, httpx.DecodingError):
             return "the answer is compressed and cannot be opened"
         return "the connection was dropped"
+
+
+@lru_cache(maxsize=4096)
+def _place(url: str) -> Place:
+    """Scheme, host and port; raises Final for an address that is not http or https."""
+    try:
+        parts = httpx.URL(url)
+    except (httpx.InvalidURL, UnicodeError) as e:
+        raise Final("failed", f"{redact(url)[:80]!r} is no address") from e
+    if parts.scheme not in ("http", "https") or not parts.host:
+        raise Final("failed", f"{redact(url)[:80]!r} is not http or https")
+    return parts.scheme, parts.host, parts.port or (443 if parts.scheme == "https" else 80)
 
 
 def is_private(host: str) -> bool:

@@ -77,7 +77,8 @@ def write(
 
     Returns, for every recording's id ("XC100001"), the reason for which it must be rejected, or "".
     """
-    records, truth = [], {}
+    records: list[dict[str, Any]] = []
+    truth: dict[str, str] = {}
     for n, bird in enumerate(birds):
         rng = np.random.default_rng([seed, n])
         for k in range(each + (len(DEFECTS) if defects else 0)):
