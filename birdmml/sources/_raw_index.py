@@ -26,7 +26,7 @@ CREATE TABLE IF NOT EXISTS recordings (label INTEGER, place INTEGER, name TEXT, 
     state TEXT DEFAULT '', reason TEXT DEFAULT '', PRIMARY KEY (label, place)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS listings (label INTEGER PRIMARY KEY, doc TEXT) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS articles (label INTEGER PRIMARY KEY, doc TEXT) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS rejects (path TEXT, reason TEXT, detail TEXT, species TEXT);
+CREATE TABLE IF NOT EXISTS rejects (label INTEGER, origin TEXT, path TEXT, reason TEXT, detail TEXT, species TEXT);
 """
 KINDS = ("photos", "recordings")
 SPENT = ("gone", "unfit")
@@ -75,6 +75,9 @@ class Index:
         for kind in KINDS:
             for state in states:
                 self._run(f"UPDATE {kind} SET state = '', reason = '' WHERE state = ?", (state,))  # noqa: S608
+        if retry_failed:
+            self._run("DELETE FROM listings WHERE json_extract(doc, '$.failed')")
+            self._run("DELETE FROM articles WHERE doc = 'null'")
         self.commit()
 
     def add_photos(self, candidates: Iterable[Candidate]) -> None:
@@ -97,7 +100,7 @@ class Index:
                 ((label, place, *take) for place, take in enumerate(takes)),
             )
             self._run("INSERT OR REPLACE INTO listings VALUES (?, ?)", (label, json.dumps(doc)))
-            self.reject(rejects)
+            self.reject(label, "listing", rejects)
 
     def listing(self, label: int) -> Any:
         """What was noted with `add_listing`; None before."""
@@ -120,17 +123,18 @@ class Index:
         for (doc,) in self._all("SELECT doc FROM articles WHERE doc <> 'null' ORDER BY label"):
             yield Article(**json.loads(doc))
 
-    def reject(self, rejects: Iterable[Reject]) -> None:
-        """Things that did not come, with their reasons."""
+    def reject(self, label: int, origin: str, rejects: Iterable[Reject]) -> None:
+        """Things of a species that did not come, in place of what `origin` said before (label -1: of none)."""
         with self._lock:
+            self._db.execute("DELETE FROM rejects WHERE label = ? AND origin = ?", (label, origin))
             self._db.executemany(
-                "INSERT INTO rejects VALUES (?, ?, ?, ?)",
-                ((r.path, r.reason, r.detail, r.species) for r in rejects),
+                "INSERT INTO rejects VALUES (?, ?, ?, ?, ?, ?)",
+                ((label, origin, r.path, r.reason, r.detail, r.species) for r in rejects),
             )
 
     def rejects(self) -> Iterator[Reject]:
         """Those, in an order of their own."""
-        for row in self._all("SELECT * FROM rejects ORDER BY path, reason, detail"):
+        for row in self._all("SELECT path, reason, detail, species FROM rejects ORDER BY path, reason, detail"):
             path, reason, detail, species = row
             yield Reject(path, reason, detail, absent=True, species=species)
 
@@ -179,6 +183,11 @@ class Index:
         """The same for one species, all states."""
         query = f"SELECT state, count(*) FROM {kind} WHERE label = ? GROUP BY state"  # noqa: S608  # one of KINDS
         return dict(self._all(query, (label,)))
+
+    def unanswered(self) -> dict[str, int]:
+        """How many lists and articles a service failed to give."""
+        query = "SELECT origin, count(DISTINCT label) FROM rejects WHERE reason IN ('list_failed', 'article_failed') GROUP BY 1"
+        return {{"listing": "lists of recordings", "article": "articles"}[o]: n for o, n in self._all(query)}
 
     def _run(self, query: str, values: Sequence[Any] = ()) -> None:
         with self._lock:
