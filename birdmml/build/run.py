@@ -15,7 +15,7 @@ from types import ModuleType
 from typing import Any
 
 from birdmml import __version__, discover, files, species_list
-from birdmml.build import account, assemble, ingest, split, staging, write
+from birdmml.build import account, assemble, balance, ingest, split, staging, write
 from birdmml.build.card import render_card
 from birdmml.build.catalog import Catalog, Media
 from birdmml.build.deliver import Chunks, Keys, Listing, Session, opened
@@ -143,9 +143,13 @@ class _Build:
             leaks, validation = self._assemble(catalog, media)
             shards = self._write(catalog, pool)
             extras = self._extras(pool) | self._table(species)
-            facts = session.facts()
+            balanced = balance.measure(
+                self.source, self.settings.source_settings, self.settings.limit, catalog, species.taxonomy
+            )
+            facts = session.facts() | ({"balance": balance.summary(balanced)} if balanced else {})
             manifest = account.manifest(self.settings, self.source, facts, catalog, shards, extras)
             validation |= account.of_rows(catalog, shards, species.taxonomy)
+            balance.tell(validation, balanced)
             named = account.names_in_captions(shards)
             validation["leakage"] = {
                 "splits": leaks,

@@ -20,7 +20,7 @@ _ACTIVE = "lower(coalesce(active, '')) IN ('true', 't', '1')"
 
 @dataclass(frozen=True)
 class Wanted:
-    """A species as the tables may know it: `ids` are its taxon ids, today's first, then retired ones.
+    """A species as the tables may know it; `mine` if photos of it are to be chosen here. `ids` are its taxon ids, today's first, then retired ones.
 
     Where there is none, it is looked up by its scientific `names`, the first one first.
     """
@@ -28,6 +28,7 @@ class Wanted:
     label: int
     names: tuple[str, ...]
     ids: tuple[int, ...] = ()
+    mine: bool = True
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ class Found:
     today: dict[int, list[int]] = field(default_factory=dict)
     offered: dict[int, int] = field(default_factory=dict)
     refused: dict[tuple[int, str, str], int] = field(default_factory=dict)
-    duplicates: int = 0
+    duplicates: dict[int, int] = field(default_factory=dict)
     bad_lines: dict[str, int] = field(default_factory=dict)
 
 
@@ -203,10 +204,13 @@ class Selection:
             "offered",
             "SELECT * FROM (SELECT *, "
             "row_number() OVER (PARTITION BY photo_id ORDER BY label, observation_uuid, observer_id, extension, license, "
-            "width, height, taxon_id) AS nth, min(label) OVER (PARTITION BY photo_id) AS least, "
-            "max(label) OVER (PARTITION BY photo_id) AS largest FROM raw) WHERE nth = 1",
+            "width, height, taxon_id) AS nth, count(*) OVER (PARTITION BY photo_id) - 1 AS more, "
+            "min(label) OVER (PARTITION BY photo_id) AS least, max(label) OVER (PARTITION BY photo_id) AS largest "
+            "FROM raw) WHERE nth = 1 AND list_contains(?, label)",
+            [[w.label for w in self._wanted if w.mine]],
         )
-        self.found.duplicates = self._number("SELECT (SELECT count(*) FROM raw) - (SELECT count(*) FROM offered)")
+        repeated = "SELECT label, sum(more) FROM offered GROUP BY label HAVING sum(more) > 0 ORDER BY label"
+        self.found.duplicates = {label: int(n) for label, n in self._db.execute(repeated).fetchall()}
         self._db.execute("DROP TABLE raw")
 
     def _sift(self) -> None:

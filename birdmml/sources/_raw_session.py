@@ -43,7 +43,13 @@ LEAST_RECORDINGS = 20
 class Share(Protocol):
     """The part of a build that this machine does (birdmml.build.parts.Part)."""
 
-    sharing: int
+    @property
+    def count(self) -> int:
+        """How many parts there are."""
+
+    @property
+    def sharing(self) -> int:
+        """How many parts share what a service allows."""
 
     def takes(self, key: str) -> bool:
         """Whether the work on this species is done here."""
@@ -68,6 +74,8 @@ class Session:
         self._rows = min(settings.per_species, limit or settings.per_species)
         known = settings.species_list.taxonomy
         self._species = [s for s in known.species if part is None or part.takes(s.scientific_name)]
+        self._whole = part is None or part.count == 1
+        self._speaks = part is None or part.takes("")  # For all parts, of what all have seen.
         self._pending: deque[tuple[int, Arrival]] = deque()
         self._seq = 0
         agent, key = user_agent(settings.contact), _xeno_canto.key_from()
@@ -98,7 +106,8 @@ class Session:
             self._pending.append((self._seq, arrival))
             yield Delivery(self._record(arrival), arrival.path.read_bytes(), self._seq)
         self._index.commit()
-        self._require()
+        if self._whole:
+            self._require()
 
     def acknowledge(self, seq: int) -> None:
         """Everything delivered so far up to `seq` is safe: its files may go."""
@@ -113,7 +122,7 @@ class Session:
 
     def absent(self) -> Iterator[Reject]:
         """What did not come, each with its reason and what it cost."""
-        return absent(self._index, self._species, self._rows, self._settings)
+        return absent(self._index, self._species, self._rows, self._settings, self._speaks)
 
     def withdrawn(self) -> Iterator[str]:
         """Nothing: what was delivered stays."""
@@ -126,10 +135,6 @@ class Session:
     def articles(self) -> Mapping[str, Article]:
         """Species -> what Wikipedia says of it, where it says anything."""
         return {a.species: a for a in self._index.articles()}
-
-    def wanted_rows(self) -> Mapping[str, int]:
-        """How many rows each species should have."""
-        return {s.scientific_name: self._rows for s in self._species}
 
     def facts(self) -> dict[str, Any]:
         """What the manifest says: the tables, what they hold, and what came of it."""
@@ -210,7 +215,9 @@ class Session:
         rules = _inat_select.Rules(
             settings.seed, lambda text: policy(settings.licenses).allows(normalise(text)), min_side=settings.min_side
         )
-        wanted = [_wanted(s) for s in self._species]
+        # All species are joined in every part: a photo of two is one of two, whoever does which.
+        mine = {s.label for s in self._species}
+        wanted = [_wanted(s, s.label in mine) for s in settings.species_list.taxonomy.species]
         most = 2 * self._rows + 100
         with _inat_select.Selection(tables, wanted, rules, self._folder / "join", settings.memory_mb) as selection:
             found = selection.run()
@@ -218,6 +225,7 @@ class Session:
         index.note("found", _found(found))
         index.note("taxa", {str(k): v for k, v in found.taxa.items()})
         index.note("today", {str(k): v for k, v in found.today.items()})
+        index.note("duplicates", {str(k): v for k, v in found.duplicates.items()})
         index.note("offered", {str(k): v for k, v in found.offered.items()})
         index.note("refused", [[*key, n] for key, n in sorted(found.refused.items())])
         index.note("tables", {name: _inat_tables.identity(table) for name, table in tables.items()})
@@ -303,10 +311,10 @@ def fetcher_for(settings: Settings, ledger: Ledger, agent: str, sharing: int) ->
     )
 
 
-def _wanted(species: Species) -> _inat_select.Wanted:
+def _wanted(species: Species, mine: bool) -> _inat_select.Wanted:
     ids = (species.inat_taxon_id,) if species.inat_taxon_id is not None else ()
     names = (species.scientific_name, *species.synonyms)
-    return _inat_select.Wanted(species.label, names, (*ids, *species.former_inat_ids))
+    return _inat_select.Wanted(species.label, names, (*ids, *species.former_inat_ids), mine)
 
 
 def _found(found: _inat_select.Found) -> dict[str, Any]:
@@ -316,6 +324,6 @@ def _found(found: _inat_select.Found) -> dict[str, Any]:
     return {
         "photos_that_may_be_taken": sum(found.offered.values()),
         "photos_refused": dict(sorted(refused.items())),
-        "duplicate_photo_ids": found.duplicates,
+        "duplicate_photo_ids": sum(found.duplicates.values()),
         "lines_that_are_no_rows": dict(sorted(found.bad_lines.items())),
     }

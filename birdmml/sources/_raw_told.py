@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from birdmml.errors import SourceError
 from birdmml.schema import Reject
 from birdmml.sources._raw_index import Index
 from birdmml.taxonomy import Species
@@ -25,8 +27,8 @@ _WHY = {
 }
 
 
-def absent(index: Index, species: Sequence[Species], rows: int, settings: Settings) -> Iterator[Reject]:
-    """Everything that did not come, in a stable order."""
+def absent(index: Index, species: Sequence[Species], rows: int, settings: Settings, lines: bool) -> Iterator[Reject]:
+    """Everything that did not come, in a stable order; with `lines`, those of the tables that are no rows, too."""
     names = {s.label: s.scientific_name for s in species}
     taxa, today, offered = (index.fact(k) or {} for k in ("taxa", "today", "offered"))
     for s in species:
@@ -38,10 +40,12 @@ def absent(index: Index, species: Sequence[Species], rows: int, settings: Settin
             f"photos.csv.gz: {names[label]}", f"photo_{why}", f"{n:,} {word}: {told}", True, names[label]
         )
     found = index.fact("found") or {}
-    for table, n in found.get("lines_that_are_no_rows", {}).items():
+    for table, n in found.get("lines_that_are_no_rows", {}).items() if lines else ():
         yield Reject(f"{table}.csv.gz", "bad_line", f"{n:,} lines are no rows of the table", True)
-    if n := found.get("duplicate_photo_ids"):
-        yield Reject("photos.csv.gz", "duplicate_photo_id", f"{n:,} rows repeat a photo id; each counts once", True)
+    for label, n in (index.fact("duplicates") or {}).items():
+        detail = f"{n:,} rows repeat a photo id; each photo counts once"
+        name = names[int(label)]
+        yield Reject(f"photos.csv.gz: {name}", "duplicate_photo_id", detail, True, name)
     for kind, what in (("photos", "photo"), ("recordings", "recording")):
         for label, name, state, reason in index.ended(kind, "gone", "failed", "unfit"):
             detail = reason or "no observer is known, and without an author it cannot enter"
@@ -75,6 +79,32 @@ def _species(
         yield Reject(f"photos of {s.scientific_name}", "photos_short", detail, True, s.scientific_name)
 
 
+def merged(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The facts of parts as those of one build; raises SourceError where they were made from different tables."""
+    first = parts[0]
+    for number, part in enumerate(parts):
+        if part["tables"] != first["tables"]:
+            raise SourceError(
+                f"parts 0 and {number} were made from different iNaturalist tables: make all parts from the same ones"
+            )
+    found = {
+        "photos_that_may_be_taken": sum(p["found"]["photos_that_may_be_taken"] for p in parts),
+        "photos_refused": _sums(p["found"]["photos_refused"] for p in parts),
+        "duplicate_photo_ids": sum(p["found"]["duplicate_photo_ids"] for p in parts),
+        "lines_that_are_no_rows": first["found"]["lines_that_are_no_rows"],
+    }
+    species = sorted((s for p in parts for s in p["by_species"]), key=lambda s: int(s["label"]))
+    counts = {kind: _sums(p[kind] for p in parts) for kind in ("photos", "recordings")}
+    return {"demo": False, "tables": first["tables"], "found": found, **counts, "by_species": species}
+
+
+def _sums(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    total: Counter[str] = Counter()
+    for one in counts:
+        total.update(one)
+    return dict(sorted(total.items()))
+
+
 def by_species(index: Index, species: Sequence[Species]) -> list[dict[str, Any]]:
     """For the manifest: how each species was found, and what of it came."""
     taxa, offered = index.fact("taxa") or {}, index.fact("offered") or {}
@@ -85,6 +115,7 @@ def by_species(index: Index, species: Sequence[Species]) -> list[dict[str, Any]]
         _, article = index.article(s.label)
         told.append(
             {
+                "label": s.label,
                 "species": s.scientific_name,
                 "taxon_ids": ids,
                 "taxon_state": state or "active",

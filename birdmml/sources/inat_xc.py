@@ -6,6 +6,7 @@ from the environment (XENO_CANTO_KEY) and written nowhere. Whoever asks says who
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from birdmml.errors import MediaError
 from birdmml.schema import Card
 from birdmml.sources._raw_plan import plan as _plan
 from birdmml.sources._raw_session import Session, Share, Tell
+from birdmml.sources._raw_told import merged
 from birdmml.sources._wikipedia import PER_SECOND as ARTICLES_PER_SECOND
 from birdmml.sources._wikipedia import WIKIPEDIA
 from birdmml.sources._xeno_canto import PER_SECOND as RECORDINGS_PER_SECOND
@@ -80,6 +82,17 @@ def session(
 ) -> Session:
     """One reading; `folder` keeps what it must not forget. `part` is the share of this machine (None: all)."""
     return Session(settings, folder, limit, retry_failed, tell, part)
+
+
+def wanted_rows(settings: Settings, limit: int | None) -> dict[str, int]:
+    """How many rows each species should have."""
+    rows = min(settings.per_species, limit or settings.per_species)
+    return {s.scientific_name: rows for s in settings.species_list.taxonomy.species}
+
+
+def merge_facts(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What all parts of a divided build have found, as one build would say it."""
+    return merged(parts)
 
 
 def open_media(settings: Settings, locator: str) -> Path:
