@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import importlib
 import itertools
@@ -129,7 +130,7 @@ class _Build:
         self._prepare()
         species = self.settings.species_list
         # What measures leaks takes seconds to import: meanwhile, while the workers decode.
-        warm = threading.Thread(target=_leaking)
+        warm = threading.Thread(target=_warm, daemon=True)
         warm.start()
         with (
             opened(
@@ -272,6 +273,12 @@ class _Build:
 
 def _leaking() -> ModuleType:
     return importlib.import_module("birdmml.build.leaking")
+
+
+def _warm() -> None:
+    # The build may have ended with an error, and Python with it; what is truly wrong shows when it is needed.
+    with contextlib.suppress(Exception):
+        _leaking()
 
 
 def _refuse(validation: Mapping[str, Any], report: Path, catalog: Catalog) -> None:

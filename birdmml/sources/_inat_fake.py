@@ -1,6 +1,6 @@
 """A small world in the layouts of iNaturalist Open Data, Xeno-canto and Wikipedia, for tests.
 
-    settings = write(root, seed)        root/tables/*.csv.gz, root/bucket/photos/ID/SIZE.jpg, root/xeno-canto, root/wikipedia
+    settings = write(root, seed)      root/tables/*.csv.gz, root/bucket/photos/ID/SIZE.jpg, root/xeno-canto, ...
 
 Every species has photos that must not be taken; `Truth` says which may, and what the rest are.
 """
@@ -42,7 +42,12 @@ HEADERS: dict[str, tuple[str, ...]] = {
     ),
     "observers": ("observer_id", "login", "name"),
 }  # fmt: skip
-OBSERVERS = ((1, "ana", 'Ana "Birdie" Costa'), (2, "bo", ""), (3, "chen", "Chen Wei"), (4, "dee", "Dee 'D' Okoye"))
+OBSERVERS = (
+    (1, "ana", 'Ana "Birdie" Costa'),
+    (2, "bo", ""),
+    (3, "chen", "Chen Wei"),
+    (4, "dee", "Dee 'D' Okoye"),
+)
 NAMELESS = 9
 
 
@@ -111,7 +116,10 @@ def make_tables(birds: Sequence[Species], seed: int, photos: int, spares: int = 
     """`photos` + `spares` good photos a species, two of each observation, and some of every kind of bad ones."""
     rng = np.random.default_rng([seed, 7])
     tables = Tables(observers=[*OBSERVERS])
-    tables.taxa += [(3, "48460/1/2/355675", 50, "class", "Aves", "true"), (9_999_999, AVES, 10, "species", "Aus bus", "true")]
+    tables.taxa += [
+        (3, "48460/1/2/355675", 50, "class", "Aves", "true"),
+        (9_999_999, AVES, 10, "species", "Aus bus", "true"),
+    ]
     number = 1000
     for bird in birds:
         taxon = bird.inat_taxon_id or 0
@@ -119,7 +127,14 @@ def make_tables(birds: Sequence[Species], seed: int, photos: int, spares: int = 
         tables.taxa.append((taxon, f"{AVES}/{10 + bird.label}", 10, "species", bird.scientific_name, "true"))
         epithet = bird.scientific_name.split(" ")[1]
         tables.taxa.append(
-            (below, f"{AVES}/{10 + bird.label}/{taxon}", 5, "subspecies", f"{bird.scientific_name} {epithet}", "true")
+            (
+                below,
+                f"{AVES}/{10 + bird.label}/{taxon}",
+                5,
+                "subspecies",
+                f"{bird.scientific_name} {epithet}",
+                "true",
+            )
         )
         kinds = [""] * (photos + spares) + ["license", "license", "small", "casual", "author"]
         observation = ""
@@ -131,13 +146,26 @@ def make_tables(birds: Sequence[Species], seed: int, photos: int, spares: int = 
                 tables.observations.append(
                     (
                         observation, observer, f"{rng.uniform(-60, 60):.5f}", f"{rng.uniform(-180, 180):.5f}", "",
-                        below if k % 4 == 0 else taxon, "casual" if kind == "casual" else "research", "2024-05-01", "0.1",
+                        below if k % 4 == 0 else taxon, "casual" if kind == "casual" else "research",
+                        "2024-05-01", "0.1",
                     )
                 )  # fmt: skip
-            licence = ("CC-BY-ND", "all-rights")[k % 2] if kind == "license" else LICENSES[number % len(LICENSES)]
+            licence = (
+                ("CC-BY-ND", "all-rights")[k % 2] if kind == "license" else LICENSES[number % len(LICENSES)]
+            )
             side = 120 if kind == "small" else 600
             tables.photos.append(
-                (_uuid(rng), number, observation, observer, "jpg" if number % 7 else "jpeg", licence, 800, side, k % 2)
+                (
+                    _uuid(rng),
+                    number,
+                    observation,
+                    observer,
+                    "jpg" if number % 7 else "jpeg",
+                    licence,
+                    800,
+                    side,
+                    k % 2,
+                )
             )
             tables.truth[number] = (bird.scientific_name, kind)
         tables.photos.append(tables.photos[-len(kinds)])  # The provider repeats some.

@@ -1,3 +1,4 @@
+# ruff: noqa: S608  # The names in the queries are ours; what is the user's goes in as values.
 """Which photos a build asks for: the tables joined by DuckDB on the disk, then a seeded choice.
 
 The order of a species' photos follows from the seed and their numbers alone, not from the tables' order: first one
@@ -20,9 +21,10 @@ _ACTIVE = "lower(coalesce(active, '')) IN ('true', 't', '1')"
 
 @dataclass(frozen=True)
 class Wanted:
-    """A species as the tables may know it; `mine` if photos of it are to be chosen here. `ids` are its taxon ids, today's first, then retired ones.
+    """A species as the tables may know it; `mine` if photos of it are to be chosen here.
 
-    Where there is none, it is looked up by its scientific `names`, the first one first.
+    `ids` are its taxon ids, today's first, then retired ones. Where there is none, it is looked up by its scientific
+    `names`, the first one first.
     """
 
     label: int
@@ -63,7 +65,8 @@ class Found:
     """What the tables hold of what is wanted, counted.
 
     `taxa`: label -> (state, taxon ids in use); state is "", "former", "inactive", "ambiguous" or "unknown", and `today`
-    has the ids under which the table lists the names of those that have none in use. `refused` counts photos by (label, reason, detail).
+    has the ids under which the table lists the names of those that have none in use.
+    `refused` counts photos by (label, reason, detail), `duplicates` repeated rows by label.
     """
 
     taxa: dict[int, tuple[str, list[int]]] = field(default_factory=dict)
@@ -82,7 +85,12 @@ class Selection:
     """
 
     def __init__(
-        self, tables: Mapping[str, Table], wanted: Sequence[Wanted], rules: Rules, folder: Path, memory_mb: int
+        self,
+        tables: Mapping[str, Table],
+        wanted: Sequence[Wanted],
+        rules: Rules,
+        folder: Path,
+        memory_mb: int,
     ) -> None:
         self._tables, self._wanted, self._rules = tables, wanted, rules
         self.found = Found()
@@ -137,8 +145,8 @@ class Selection:
         )
         while rows := cursor.fetchmany(4096):
             for row in rows:
-                *values, login, name = row
-                yield Candidate(*values, login=login.strip(), author=name.strip() or login.strip())
+                login, name = row[9].strip(), row[10].strip()
+                yield Candidate(*(*row[:9], login, name or login))
 
     def _taxa(self) -> None:
         """Which taxon ids stand for which species: today's if it is active, else a retired one that still is."""
@@ -203,8 +211,8 @@ class Selection:
         self._make(
             "offered",
             "SELECT * FROM (SELECT *, "
-            "row_number() OVER (PARTITION BY photo_id ORDER BY label, observation_uuid, observer_id, extension, license, "
-            "width, height, taxon_id) AS nth, count(*) OVER (PARTITION BY photo_id) - 1 AS more, "
+            "row_number() OVER (PARTITION BY photo_id ORDER BY label, observation_uuid, observer_id, extension, "
+            "license, width, height, taxon_id) AS nth, count(*) OVER (PARTITION BY photo_id) - 1 AS more, "
             "min(label) OVER (PARTITION BY photo_id) AS least, max(label) OVER (PARTITION BY photo_id) AS largest "
             "FROM raw) WHERE nth = 1 AND list_contains(?, label)",
             [[w.label for w in self._wanted if w.mine]],
@@ -234,7 +242,8 @@ class Selection:
             found.refused[label, why, detail] = n
         self._make(
             "ranked",
-            "SELECT * EXCLUDE (h, turn), row_number() OVER (PARTITION BY label ORDER BY turn, h, photo_id) AS rank FROM ("
+            "SELECT * EXCLUDE (h, turn), "
+            "row_number() OVER (PARTITION BY label ORDER BY turn, h, photo_id) AS rank FROM ("
             "SELECT *, row_number() OVER (PARTITION BY label, observation_uuid ORDER BY h, photo_id) AS turn FROM ("
             "SELECT label, photo_id, extension, license, coalesce(width, 0) AS width, coalesce(height, 0) AS height, "
             "observation_uuid, taxon_id, observer_id, md5(?::VARCHAR || ':' || photo_id::VARCHAR) AS h "
@@ -252,7 +261,9 @@ class Selection:
         if n:
             self.found.bad_lines[name] = n
         if n >= MOST_BAD:
-            first = self._db.execute(f"SELECT line, error_message FROM bad_{name} ORDER BY line LIMIT 1").fetchone()
+            first = self._db.execute(
+                f"SELECT line, error_message FROM bad_{name} ORDER BY line LIMIT 1"
+            ).fetchone()
             raise SourceError(
                 f"{self._tables[name].path.name} has {n:,} or more lines that are no rows; the first, line "
                 f"{first[0] if first else '?'}: {_line(first[1] if first else '')}: a column has changed; get the "
@@ -275,7 +286,9 @@ def _standing(w: Wanted, known: Mapping[int, bool], named: Mapping[int, list[int
     """
     if not w.ids:
         first = named[min(named)] if named else []
-        return ("" if len(first) == 1 else "ambiguous" if first else "unknown"), first if len(first) == 1 else []
+        return ("" if len(first) == 1 else "ambiguous" if first else "unknown"), first if len(
+            first
+        ) == 1 else []
     if known.get(w.ids[0]):
         return "", [w.ids[0]]
     if former := [i for i in w.ids[1:] if known.get(i)]:

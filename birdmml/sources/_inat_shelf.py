@@ -39,7 +39,7 @@ def tables_of(settings: Settings, folder: Path, agent: str, tell: Tell) -> dict[
             outcome = fetcher.fetch(Wanted(key, f"{base}/{key}"), to / key, heard)
             if outcome.state != "done":
                 raise SourceError(
-                    f"{base}/{key} cannot be had ({outcome.reason or outcome.state}): check --inat, or try again later; "
-                    "what has come is kept"
+                    f"{base}/{key} cannot be had ({outcome.reason or outcome.state}): check --inat, or try "
+                    "again later; what has come is kept"
                 )
     return open_folder(to)

@@ -92,7 +92,9 @@ class Index:
                 ),
             )
 
-    def add_listing(self, label: int, doc: Any, takes: Sequence[tuple[str, str, int]], rejects: Iterable[Reject]) -> None:
+    def add_listing(
+        self, label: int, doc: Any, takes: Sequence[tuple[str, str, int]], rejects: Iterable[Reject]
+    ) -> None:
         """What a species' list of recordings holds: (name, doc, clips) in the order of choice; known ones stay."""
         with self._lock:
             self._db.executemany(
@@ -134,7 +136,9 @@ class Index:
 
     def rejects(self) -> Iterator[Reject]:
         """Those, in an order of their own."""
-        for row in self._all("SELECT path, reason, detail, species FROM rejects ORDER BY path, reason, detail"):
+        for row in self._all(
+            "SELECT path, reason, detail, species FROM rejects ORDER BY path, reason, detail"
+        ):
             path, reason, detail, species = row
             yield Reject(path, reason, detail, absent=True, species=species)
 
@@ -171,7 +175,9 @@ class Index:
     def ended(self, kind: str, *states: str) -> Iterator[tuple[int, str, str, str]]:
         """(label, name, state, reason) of all rows in these states."""
         marks = ", ".join("?" * len(states))
-        query = f"SELECT label, name, state, reason FROM {kind} WHERE state IN ({marks}) ORDER BY label, place"  # noqa: S608
+        query = (
+            f"SELECT label, name, state, reason FROM {kind} WHERE state IN ({marks}) ORDER BY label, place"  # noqa: S608
+        )
         return iter(self._all(query, states))
 
     def counts(self, kind: str) -> dict[str, int]:
@@ -186,8 +192,11 @@ class Index:
 
     def unanswered(self) -> dict[str, int]:
         """How many lists and articles a service failed to give."""
-        query = "SELECT origin, count(DISTINCT label) FROM rejects WHERE reason IN ('list_failed', 'article_failed') GROUP BY 1"
-        return {{"listing": "lists of recordings", "article": "articles"}[o]: n for o, n in self._all(query)}
+        found = self._all(
+            "SELECT origin, count(DISTINCT label) FROM rejects WHERE reason IN ('list_failed', 'article_failed') "
+            "GROUP BY origin ORDER BY origin"
+        )
+        return {{"listing": "lists of recordings", "article": "articles"}[o]: n for o, n in found}
 
     def _run(self, query: str, values: Sequence[Any] = ()) -> None:
         with self._lock:

@@ -163,13 +163,17 @@ class Session:
     def _streams(self, answers: Answers, key: str, limit: int | None) -> None:
         """The three services. Raises SourceError where Xeno-canto refuses the key, before anything else is asked."""
         settings, index, folder = self._settings, self._index, self._folder / "files"
-        need = Need(self._rows, self._rows, settings.clip_seconds, min(self._rows, LEAST_RECORDINGS, limit or 1 << 30))
+        need = Need(
+            self._rows, self._rows, settings.clip_seconds, min(self._rows, LEAST_RECORDINGS, limit or 1 << 30)
+        )
         wish = _xeno_canto.Wish(policy(settings.licenses).allows, most_s=settings.max_recording_s)
         xeno_canto = Api(self._fetcher, answers, settings.xeno_canto, secrets={"key": key})
         wikipedia = Api(self._fetcher, answers, settings.wikipedia, most_bytes=_wikipedia.MOST_BYTES)
         service = _xeno_canto.XenoCanto(xeno_canto, wish, seed=settings.seed)
         labels = [s.label for s in self._species]
-        self._photos = Photos(self._fetcher, index, settings.photos, settings.photo_size, folder, labels, need)
+        self._photos = Photos(
+            self._fetcher, index, settings.photos, settings.photo_size, folder, labels, need
+        )
         self._recordings = Recordings(self._fetcher, index, service, folder, self._species, need)
         self._articles = Articles(index, _wikipedia.Wikipedia(wikipedia), self._species)
         self._guard()
@@ -182,7 +186,8 @@ class Session:
         which = {
             "seed": settings.seed, "licenses": sorted(policy(settings.licenses).ids), "min_side": settings.min_side,
             "photo_size": settings.photo_size, "rows": self._rows, "clip_seconds": settings.clip_seconds,
-            "max_recording_s": settings.max_recording_s, "species": files.digest([s.scientific_name for s in self._species]),
+            "max_recording_s": settings.max_recording_s,
+            "species": files.digest([s.scientific_name for s in self._species]),
         }  # fmt: skip
         known = self._index.fact("settings")
         if known is None:
@@ -213,13 +218,17 @@ class Session:
             return
         self._tell("join the tables", 0, 1)
         rules = _inat_select.Rules(
-            settings.seed, lambda text: policy(settings.licenses).allows(normalise(text)), min_side=settings.min_side
+            settings.seed,
+            lambda text: policy(settings.licenses).allows(normalise(text)),
+            min_side=settings.min_side,
         )
         # All species are joined in every part: a photo of two is one of two, whoever does which.
         mine = {s.label for s in self._species}
         wanted = [_wanted(s, s.label in mine) for s in settings.species_list.taxonomy.species]
         most = 2 * self._rows + 100
-        with _inat_select.Selection(tables, wanted, rules, self._folder / "join", settings.memory_mb) as selection:
+        with _inat_select.Selection(
+            tables, wanted, rules, self._folder / "join", settings.memory_mb
+        ) as selection:
             found = selection.run()
             index.add_photos(selection.candidates(most))
         index.note("found", _found(found))
@@ -254,7 +263,10 @@ class Session:
             locator=f"photos/{number}/{self._settings.photo_size}.{doc['extension']}",
             observation=doc["observation"],
             credit=Credit(
-                normalise(doc["license"]), doc["license"], doc["author"], f"https://www.inaturalist.org/photos/{number}"
+                normalise(doc["license"]),
+                doc["license"],
+                doc["author"],
+                f"https://www.inaturalist.org/photos/{number}",
             ),
             metadata=json.dumps(told, ensure_ascii=False, sort_keys=True),
         )
@@ -262,11 +274,16 @@ class Session:
     def _require(self) -> None:
         """Stop where one half is missing altogether: the build would be empty."""
         for kind, what in (("photos", "photo"), ("recordings", "recording")):
-            if not self._index.counts(kind).get("done", 0) and not any(a.kind == kind for _, a in self._pending):
+            if not self._index.counts(kind).get("done", 0) and not any(
+                a.kind == kind for _, a in self._pending
+            ):
                 reasons: dict[str, int] = {}
                 for r in self.absent():
                     reasons[r.reason] = reasons.get(r.reason, 0) + 1
-                told = ", ".join(f"{n:,} {reason}" for reason, n in sorted(reasons.items())) or "none was offered"
+                told = (
+                    ", ".join(f"{n:,} {reason}" for reason, n in sorted(reasons.items()))
+                    or "none was offered"
+                )
                 raise SourceError(
                     f"not one {what} could be had ({told}): check --inat, --licenses and the species, or try again "
                     "with --resume --retry-failed"
@@ -277,7 +294,8 @@ def check(settings: Settings) -> None:
     """Raise UsageError for settings that make no sense."""
     if not settings.inat:
         raise UsageError(
-            "the inat-xc source needs the tables of iNaturalist Open Data: add --inat DIR, or --inat URL to download them"
+            "the inat-xc source needs the tables of iNaturalist Open Data: add --inat DIR, or "
+            "--inat URL to download them"
         )
     if settings.photo_size not in SIZES:
         raise UsageError(f"--photo-size {settings.photo_size!r} is none of {', '.join(SIZES)}")

@@ -1,4 +1,4 @@
-"""What a build from raw sources asks for, service by service: photos, recordings, articles, each in a thread of its own.
+"""What a build from raw sources asks for: photos, recordings, articles, each in a thread of its own.
 
 A stream works in rounds: what is wanted is fetched, what turns out to be gone is replaced by the next choice, until
 nothing is lacking or there is no choice left. So what is taken depends on what can be had, and on no order or break.
@@ -54,14 +54,23 @@ class Photos:
     """Photos at `{bucket}/photos/{id}/{size}.{extension}`."""
 
     def __init__(
-        self, fetcher: Fetcher, index: Index, bucket: str, size: str, folder: Path, labels: Sequence[int], need: Need
+        self,
+        fetcher: Fetcher,
+        index: Index,
+        bucket: str,
+        size: str,
+        folder: Path,
+        labels: Sequence[int],
+        need: Need,
     ) -> None:
         self._fetcher, self._index, self._folder = fetcher, index, folder
         self._base, self._size = bucket.rstrip("/"), size
         self._labels, self._need = labels, need
 
     def __iter__(self) -> Iterator[Arrival]:
-        return _rounds(self._index, "photos", self._labels, self._wanted, self._fetcher.fetch_small, self._job)
+        return _rounds(
+            self._index, "photos", self._labels, self._wanted, self._fetcher.fetch_small, self._job
+        )
 
     def _wanted(self, label: int) -> list[Row]:
         return self._index.photos_for(label, self._need.photos)
@@ -77,7 +86,13 @@ class Recordings:
     """Recordings of Xeno-canto, listed species by species as the downloads go on."""
 
     def __init__(
-        self, fetcher: Fetcher, index: Index, service: XenoCanto, folder: Path, species: Sequence[Species], need: Need
+        self,
+        fetcher: Fetcher,
+        index: Index,
+        service: XenoCanto,
+        folder: Path,
+        species: Sequence[Species],
+        need: Need,
     ) -> None:
         self._fetcher, self._index, self._service = fetcher, index, service
         self._folder, self._need = folder, need
@@ -173,8 +188,8 @@ def _all_gone(index: Index, kind: str) -> None:
     if counts.get("gone", 0) >= ALL_GONE and not (counts.get("done") or counts.get("fetched")):
         _, name, _, reason = next(index.ended(kind, "gone"))
         raise SourceError(
-            f"the first {ALL_GONE} photos are all gone (photo {name}: {reason}): check --photos, and whether the tables "
-            "are those of this bucket"
+            f"the first {ALL_GONE} photos are all gone (photo {name}: {reason}): check --photos, and whether the "
+            "tables are those of this bucket"
         )
 
 
@@ -194,7 +209,9 @@ def credit_of(doc: dict[str, Any]) -> Credit:
     return Credit(**doc["credit"])
 
 
-def together(streams: Sequence[Iterator[Arrival]], stop: Callable[[], None], room: int = 32) -> Iterator[Arrival]:
+def together(
+    streams: Sequence[Iterator[Arrival]], stop: Callable[[], None], room: int = 32
+) -> Iterator[Arrival]:
     """What all streams yield, as it comes; each runs in a thread of its own, at most `room` ahead.
 
     What one raises ends all: `stop` makes the others give up, and it is raised here.
@@ -241,4 +258,3 @@ def together(streams: Sequence[Iterator[Arrival]], stop: Callable[[], None], roo
             stop()
         for thread in threads:
             thread.join(5)
-

@@ -27,7 +27,9 @@ _WHY = {
 }
 
 
-def absent(index: Index, species: Sequence[Species], rows: int, settings: Settings, lines: bool) -> Iterator[Reject]:
+def absent(
+    index: Index, species: Sequence[Species], rows: int, settings: Settings, lines: bool
+) -> Iterator[Reject]:
     """Everything that did not come, in a stable order; with `lines`, those of the tables that are no rows, too."""
     names = {s.label: s.scientific_name for s in species}
     taxa, today, offered = (index.fact(k) or {} for k in ("taxa", "today", "offered"))
@@ -50,7 +52,9 @@ def absent(index: Index, species: Sequence[Species], rows: int, settings: Settin
         for label, name, state, reason in index.ended(kind, "gone", "failed", "unfit"):
             detail = reason or "no observer is known, and without an author it cannot enter"
             slug = {"gone": f"{what}_gone", "failed": f"{what}_failed", "unfit": f"{what}_no_author"}[state]
-            yield Reject(f"{what} {name}", slug, f"{names[label]}: {detail}{_instead(state)}", True, names[label])
+            yield Reject(
+                f"{what} {name}", slug, f"{names[label]}: {detail}{_instead(state)}", True, names[label]
+            )
     yield from index.rejects()
 
 
@@ -70,7 +74,10 @@ def _species(
     elif state:
         named = today.get(str(s.label), [])
         hint = f"; today's id of that name there: {', '.join(map(str, named))}" if named else ""
-        asked = ", ".join(str(i) for i in (s.inat_taxon_id, *s.former_inat_ids) if i is not None) or "no id, by its name"
+        asked = (
+            ", ".join(str(i) for i in (s.inat_taxon_id, *s.former_inat_ids) if i is not None)
+            or "no id, by its name"
+        )
         detail = f"{_TAXA[state]} (asked for {asked}){hint}; all {rows:,} rows of it are lacking"
         yield Reject(where, f"taxon_{state}", detail, True, s.scientific_name)
     have = sum(n for state, n in index.held("photos", s.label).items() if state in ("done", "fetched", ""))
