@@ -86,4 +86,7 @@ def offered(
     """What a source's session delivers, and what it says is absent."""
     source = discover.load("source", name)
     with opened(session_of(source, plan, folder, lambda stage, done, total: None)) as session:
-        return [d.record for d in session], list(session.absent())
+        found = [d.record for d in session]
+        if hasattr(source, "SERVICES"):  # They answer in an order of their own.
+            found.sort(key=lambda r: (type(r).__name__, r.path if isinstance(r, Reject) else r.id))
+        return found, list(session.absent())

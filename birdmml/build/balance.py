@@ -64,9 +64,9 @@ def summary(balance: list[dict[str, Any]]) -> dict[str, int]:
 
 def tell(validation: dict[str, Any], balance: list[dict[str, Any]]) -> None:
     """Put it into the validation record: what a species lost is what is lacking, not what was refused on the way."""
-    validation["balance"] = balance
     if not balance:
         return
+    validation["balance"] = balance
     lacking = {b["species"]: b["lacking"] for b in balance}
     for row in validation["by_species"]:
         row["lost"] = lacking.get(row["species"], row["lost"])
