@@ -67,7 +67,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def plan(settings: inat_xc.Settings, served: Served, **own: Any) -> BuildSettings:
     """The build that the command line would make of these settings."""
-    chosen = replace(settings, **served.addresses, **own)
+    chosen = replace(settings, **{**served.addresses, **own})
     limits = Limits(clip_s=chosen.clip_seconds)
     return BuildSettings("inat_xc", chosen, seed=chosen.seed, passes=inat_xc.PASSES, limits=limits)
 

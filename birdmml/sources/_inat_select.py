@@ -228,11 +228,11 @@ class Selection:
         allowed = [text for (text,) in licenses if self._rules.allowed(text)]
         sifted = (
             "SELECT *, CASE WHEN least <> largest THEN 'two_species' WHEN NOT list_contains(?, license) THEN 'license' "
-            "WHEN NOT coalesce(least(width, height) >= ?, ? = 0) THEN 'small' "
+            "WHEN NOT (? = 0 OR coalesce(width >= ? AND height >= ?, false)) THEN 'small' "
             "WHEN NOT regexp_full_match(lower(coalesce(extension, '')), '[a-z0-9]{1,8}') THEN 'extension' "
             "ELSE '' END AS why FROM offered"
         )
-        values = [allowed, least, least]
+        values = [allowed, least, least, least]
         self._make("sifted", sifted, values)
         self._db.execute("DROP TABLE offered")
         for label, why, detail, n in self._db.execute(
