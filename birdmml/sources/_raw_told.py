@@ -80,9 +80,12 @@ def _species(
         )
         detail = f"{_TAXA[state]} (asked for {asked}){hint}; all {rows:,} rows of it are lacking"
         yield Reject(where, f"taxon_{state}", detail, True, s.scientific_name)
-    have = sum(n for state, n in index.held("photos", s.label).items() if state in ("done", "fetched", ""))
-    if not state and have < rows:
-        detail = f"{have:,} of {rows:,} photos could be had ({offered:,} may be taken by the tables)"
+    held = index.held("photos", s.label)
+    have = sum(n for state, n in held.items() if state in ("done", "fetched", ""))
+    if ids and have < rows:
+        tried = sum(held.values())
+        more = "" if tried >= offered else f", of which the first {tried:,} choices were tried"
+        detail = f"{have:,} of {rows:,} photos could be had ({offered:,} may be taken by the tables{more})"
         yield Reject(f"photos of {s.scientific_name}", "photos_short", detail, True, s.scientific_name)
 
 
