@@ -7,7 +7,7 @@ photo of each observation, then second ones, each lot by the MD5 of "seed:photo"
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -38,7 +38,7 @@ class Rules:
     """Which photos may be taken: grades, SPDX-normalised licences as `allowed` says, the shorter side in px."""
 
     seed: int
-    allowed: Any
+    allowed: Callable[[str], bool]
     grades: tuple[str, ...] = ("research",)
     min_side: int = 0
 
@@ -145,7 +145,7 @@ class Selection:
         )
         while rows := cursor.fetchmany(4096):
             for row in rows:
-                login, name = row[9].strip(), row[10].strip()
+                login, name = _plain(row[9]), _plain(row[10])
                 yield Candidate(*(*row[:9], login, name or login))
 
     def _taxa(self) -> None:
@@ -303,6 +303,11 @@ def _clear(folder: Path) -> None:
     for path in folder.glob("join.duckdb*"):
         path.unlink()
     shutil.rmtree(folder / "join.tmp", ignore_errors=True)
+
+
+def _plain(text: str) -> str:
+    """A name on one line, without control and direction marks."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text[:1000]).split())[:200]
 
 
 def _line(e: object) -> str:

@@ -27,9 +27,10 @@ CREATE TABLE IF NOT EXISTS recordings (label INTEGER, place INTEGER, name TEXT, 
 CREATE TABLE IF NOT EXISTS listings (label INTEGER PRIMARY KEY, doc TEXT) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS articles (label INTEGER PRIMARY KEY, doc TEXT) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS rejects (label INTEGER, origin TEXT, path TEXT, reason TEXT, detail TEXT, species TEXT);
+CREATE INDEX IF NOT EXISTS rejects_of ON rejects (label, origin);
 """
+_PAGE = 1000
 KINDS = ("photos", "recordings")
-SPENT = ("gone", "unfit")
 
 Row = tuple[int, int, str, str, str]  # label, place, name, doc, state
 
@@ -135,11 +136,12 @@ class Index:
             )
 
     def rejects(self) -> Iterator[Reject]:
-        """Those, in an order of their own."""
-        for row in self._all(
-            "SELECT path, reason, detail, species FROM rejects ORDER BY path, reason, detail"
-        ):
-            path, reason, detail, species = row
+        """Those, species by species."""
+        query = (
+            "SELECT label, origin, rowid, path, reason, detail, species FROM rejects "  # noqa: S608  # a number
+            f"WHERE (label, origin, rowid) > (?, ?, ?) ORDER BY label, origin, rowid LIMIT {_PAGE}"
+        )
+        for *_, path, reason, detail, species in self._pages(query, [-2, "", 0], 3):
             yield Reject(path, reason, detail, absent=True, species=species)
 
     def photos_for(self, label: int, n: int) -> list[Row]:
@@ -176,9 +178,11 @@ class Index:
         """(label, name, state, reason) of all rows in these states."""
         marks = ", ".join("?" * len(states))
         query = (
-            f"SELECT label, name, state, reason FROM {kind} WHERE state IN ({marks}) ORDER BY label, place"  # noqa: S608
+            f"SELECT label, place, name, state, reason FROM {kind} WHERE (label, place) > (?, ?) "  # noqa: S608
+            f"AND state IN ({marks}) ORDER BY label, place LIMIT {_PAGE}"
         )
-        return iter(self._all(query, states))
+        for label, _, name, state, reason in self._pages(query, [-1, -1], 2, states):
+            yield label, name, state, reason
 
     def counts(self, kind: str) -> dict[str, int]:
         """How many rows are in each state, but for those that were never asked for."""
@@ -201,6 +205,14 @@ class Index:
     def _run(self, query: str, values: Sequence[Any] = ()) -> None:
         with self._lock:
             self._db.execute(query, values)
+
+    def _pages(
+        self, query: str, after: list[Any], width: int, values: Sequence[Any] = ()
+    ) -> Iterator[tuple[Any, ...]]:
+        """All rows of a query that goes on behind the first `width` columns of the last row."""
+        while page := self._all(query, (*after, *values)):
+            yield from page
+            after = list(page[-1][:width])
 
     def _all(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
         with self._lock:

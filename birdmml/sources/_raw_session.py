@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 Tell = Callable[[str, int, int], None]
 # A split needs recordings on each side, however long they are.
 LEAST_RECORDINGS = 20
+# Photos that are noted beyond a quarter more than are wanted: they replace those that are gone.
+SPARES = 100
+LOADED = "loaded"
 
 
 class Share(Protocol):
@@ -80,6 +83,7 @@ class Session:
         self._seq = 0
         agent, key = user_agent(settings.contact), _xeno_canto.key_from()
         with ExitStack() as stack:
+            stack.callback(_tidy, folder)
             self._index = Index(folder / "raw.sqlite")
             stack.callback(self._index.close)
             self._index.begin(retry_failed)
@@ -203,8 +207,10 @@ class Session:
     def _load(self, agent: str) -> None:
         """Join the tables, once; a changed one may not be mixed with what was chosen from the old one."""
         settings, index = self._settings, self._index
-        if settings.is_url and index.fact("loaded"):
-            return
+        if index.fact("loaded"):
+            (self._folder / LOADED).touch()
+            if settings.is_url:
+                return
         tables = tables_of(settings, self._folder, agent, self._tell)
         stamps = {name: table.stamp() for name, table in tables.items()}
         if (known := index.fact("loaded")) is not None:
@@ -225,7 +231,7 @@ class Session:
         # All species are joined in every part: a photo of two is one of two, whoever does which.
         mine = {s.label for s in self._species}
         wanted = [_wanted(s, s.label in mine) for s in settings.species_list.taxonomy.species]
-        most = 2 * self._rows + 100
+        most = self._rows + self._rows // 4 + SPARES
         with _inat_select.Selection(
             tables, wanted, rules, self._folder / "join", settings.memory_mb
         ) as selection:
@@ -240,6 +246,7 @@ class Session:
         index.note("tables", {name: _inat_tables.identity(table) for name, table in tables.items()})
         index.note("loaded", stamps)
         index.commit()
+        (self._folder / LOADED).touch()
         shutil.rmtree(self._folder / "join", ignore_errors=True)
         if settings.is_url:  # Gigabytes that nobody asks again.
             shutil.rmtree(self._folder / "tables", ignore_errors=True)
@@ -288,6 +295,12 @@ class Session:
                     f"not one {what} could be had ({told}): check --inat, --licenses and the species, or try again "
                     "with --resume --retry-failed"
                 )
+
+
+def _tidy(folder: Path) -> None:
+    """After a start that failed: a folder in which nothing is of use the next time goes."""
+    if not ((folder / "tables").exists() or (folder / LOADED).exists()):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def check(settings: Settings) -> None:

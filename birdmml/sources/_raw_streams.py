@@ -147,6 +147,7 @@ def _rounds(
 ) -> Iterator[Arrival]:
     """Fetch what is wanted until nothing is; yields what came, and tells the index of what did not."""
     labels = list(labels)
+    gone, came = 0, index.counts(kind).get("done", 0)
     while labels:
         flying: dict[str, Row] = {}
         lost: set[int] = set()
@@ -164,7 +165,10 @@ def _rounds(
             index.mark(kind, row[0], row[1], state, outcome.reason)
             if state == "gone":
                 lost.add(row[0])
-                _all_gone(index, kind)
+                gone += 1
+            came += state == "fetched"
+            if gone >= ALL_GONE and not came and kind == "photos":
+                raise _nothing_there(row[2], outcome.reason)
             if outcome.path is not None:
                 yield Arrival(kind, row[0], row[1], row[3], outcome.path)
         labels = sorted(lost)
@@ -181,16 +185,11 @@ def fate(outcome: Outcome) -> str:
     return "gone" if outcome.state == "missing" or lasting else "failed"
 
 
-def _all_gone(index: Index, kind: str) -> None:
-    if kind != "photos":
-        return
-    counts = index.counts(kind)
-    if counts.get("gone", 0) >= ALL_GONE and not (counts.get("done") or counts.get("fetched")):
-        _, name, _, reason = next(index.ended(kind, "gone"))
-        raise SourceError(
-            f"the first {ALL_GONE} photos are all gone (photo {name}: {reason}): check --photos, and whether the "
-            "tables are those of this bucket"
-        )
+def _nothing_there(name: str, reason: str) -> SourceError:
+    return SourceError(
+        f"the first {ALL_GONE} photos are all gone (the last, photo {name}: {reason}): check --photos, and whether the "
+        "tables are those of this bucket"
+    )
 
 
 def clips_in(seconds: float, clip_s: float) -> int:

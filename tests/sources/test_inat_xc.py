@@ -206,7 +206,7 @@ def test_without_the_right_key_nothing_is_fetched_and_the_key_is_not_told(
     assert not wrong or wrong not in str(caught.value)
     assert served.photos.requests == served.wikipedia.requests == 0
     assert served.xeno_canto.requests == (1 if len(wrong) == 20 else 0)
-    assert not (tmp_path / "out").exists()
+    assert not list(tmp_path.iterdir())
 
 
 def test_settings_that_make_no_sense_are_told_before_anything_is_asked(
