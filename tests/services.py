@@ -76,6 +76,9 @@ class Faults:
         return kinds[chance // max(every, 1) % len(kinds)] if every and chance % every == 0 else ""
 
 
+NO_FAULTS = Faults()
+
+
 class Service(Server):
     """One host. `faults` are for every request but those that a test acted on with `act`."""
 
@@ -83,7 +86,7 @@ class Service(Server):
         self,
         root: Path | None = None,
         api: Handler | None = None,
-        faults: Faults = Faults(),
+        faults: Faults = NO_FAULTS,
         etags: bool = True,
     ) -> None:
         super().__init__({}, etags=etags)
@@ -165,7 +168,9 @@ class Service(Server):
 
 
 @contextmanager
-def xeno_canto(root: Path, faults: Faults = Faults(), key: str = "0123456789abcdef0123") -> Iterator[Service]:
+def xeno_canto(
+    root: Path, faults: Faults = NO_FAULTS, key: str = "0123456789abcdef0123"
+) -> Iterator[Service]:
     """Xeno-canto over a folder that `_xeno_canto_fake.write` filled; `.fake` holds its records."""
     fake = FakeXenoCanto(root, key)
     lock = threading.Lock()
@@ -181,7 +186,7 @@ def xeno_canto(root: Path, faults: Faults = Faults(), key: str = "0123456789abcd
 
 
 @contextmanager
-def wikipedia(root: Path, faults: Faults = Faults()) -> Iterator[Service]:
+def wikipedia(root: Path, faults: Faults = NO_FAULTS) -> Iterator[Service]:
     """Wikipedia over a folder that `_wikipedia_fake.write` filled; `.fake` holds its pages."""
     fake = FakeWikipedia(root)
 

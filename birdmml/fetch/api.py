@@ -102,9 +102,10 @@ class Api:
         secret = urlencode(self._secrets, quote_via=quote)
         full = url + (("&" if "?" in url else "?") + secret if secret else "")
         headers = {"If-None-Match": known.etag} if known is not None and known.etag else {}
+        refused = REFUSED if self._secrets else ()
         check = _Check(self._fetcher, [v.encode() for v in self._secrets.values() if len(v) > SHORTEST])
         try:
-            reply = self._fetcher.ask(full, self._most_bytes, headers, REFUSED, check)
+            reply = self._fetcher.ask(full, self._most_bytes, headers, refused, check)
         except Final as e:
             answer = Answer(
                 "missing" if e.state == "missing" else "failed", None, e.code, self.hidden(e.reason)
@@ -115,7 +116,7 @@ class Api:
         if reply.code == UNCHANGED and known is not None:
             unchanged = self._read(known)
             return unchanged if unchanged is not None else self._ask(url, None)
-        if reply.code in REFUSED:
+        if reply.code in refused:
             said = self.hidden(said_in(reply.body))
             return Answer(
                 "failed", None, reply.code, f"HTTP {reply.code}: {said}" if said else f"HTTP {reply.code}"

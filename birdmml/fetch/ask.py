@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from birdmml.fetch.attempts import TooLarge, patiently, read
+from birdmml.fetch.attempts import TooLarge, patiently, read, unpacked
 from birdmml.fetch.transfer import Patience
 from birdmml.fetch.web import Again, Final, Web
 from birdmml.fetch.words import is_page
@@ -71,7 +71,10 @@ def _once(web: Web, url: str, most_bytes: int, headers: Mapping[str, str], error
         if code not in fine:
             raise Final("failed", f"HTTP {code} is no answer", code)
         try:
-            body = b"" if code == UNCHANGED else read(web, answer.iter_bytes(), most_bytes)
+            chunks, encoding = answer.iter_raw(), answer.headers.get("content-encoding", "identity")
+            if encoding != "identity":
+                chunks = unpacked(chunks, encoding)
+            body = b"" if code == UNCHANGED else read(web, chunks, most_bytes)
         except TooLarge:
             raise Final("failed", f"the answer is larger than {human_bytes(most_bytes)}", code) from None
         return Reply(code, body, answer.headers.get("etag", "")[:200], answer.headers.get("content-type", ""))

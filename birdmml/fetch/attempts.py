@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
@@ -9,6 +10,7 @@ from birdmml.fetch.transfer import Patience
 from birdmml.fetch.web import Again, Final, Web
 
 T = TypeVar("T")
+BLOCK = 1 << 16
 
 
 class TooLarge(Exception):
@@ -24,8 +26,8 @@ def patiently(web: Web, patience: Patience, url: str, attempt: Callable[[], T]) 
             result = attempt()
             web.worked(url)
             return result
-        except Final:
-            web.worked(url)
+        except Final as e:
+            web.worked(url, e)
             raise
         except Again as e:
             reason, code = e.reason, e.code if e.code is not None else code
@@ -51,3 +53,19 @@ def read(web: Web, chunks: Iterator[bytes], most_bytes: int, slow_bps: float = 1
                 raise Again(f"only {len(body) - before:,} bytes came in {web.timeout_s:g} s")
             since, before = clock.monotonic(), len(body)
     return bytes(body)
+
+
+def unpacked(chunks: Iterator[bytes], encoding: str) -> Iterator[bytes]:
+    """A body that the service compressed, a block at a time however much is in it; gzip only, else raises Again."""
+    if encoding.strip().casefold() not in ("gzip", "x-gzip"):
+        raise Again("the answer is compressed and cannot be opened")
+    gzip = zlib.decompressobj(zlib.MAX_WBITS | 16)
+    try:
+        for chunk in chunks:
+            while chunk:
+                yield gzip.decompress(chunk, BLOCK)
+                chunk = gzip.unconsumed_tail
+    except zlib.error as e:
+        raise Again("the answer is compressed and cannot be opened") from e
+    if not gzip.eof:
+        raise Again("the answer ended before it was whole")

@@ -74,8 +74,8 @@ class Transfer:
                 self._attempt()
                 self.web.worked(self.file.url)
                 return
-            except Final:
-                self.web.worked(self.file.url)
+            except Final as e:
+                self.web.worked(self.file.url, e)
                 raise
             except Again as e:
                 reason, self.code = e.reason, e.code if e.code is not None else self.code

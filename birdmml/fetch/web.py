@@ -132,9 +132,12 @@ class Web:
         if closed := self.budget.closed(self.host(url)):
             raise Final("failed", closed, passing=True)
 
-    def worked(self, url: str) -> None:
-        """Tell the budget that the host answers."""
-        self.budget.worked(self.host(url))
+    def worked(self, url: str, e: Final | None = None) -> None:
+        """Tell the budget that the host answers, if only with an end to it (`e`)."""
+        if e is None or e.state == "missing":
+            self.budget.worked(self.host(url))
+        else:
+            self.budget.refused(self.host(url), self.clock.monotonic())
 
     def failed(self, url: str, again: bool) -> str:
         """Tell the budget of a failed attempt; why there may be no other one, or ""."""

@@ -36,4 +36,4 @@ def plain(text: object, longest: int = 500) -> str:
     if not isinstance(text, str):
         return ""
     text = html.unescape(text[: 4 * longest])
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:longest]
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:longest].rstrip()

@@ -46,6 +46,12 @@ class Wish:
     types: tuple[str, ...] = ()
     alone: bool = False
 
+    def __post_init__(self) -> None:
+        if unknown := [q for q in self.qualities if q not in QUALITIES]:
+            raise UsageError(f"quality {unknown[0]!r} is none of A, B, C, D, E and '' (not scored)")
+        if not 0 <= self.least_s <= self.most_s:
+            raise UsageError(f"recordings of {self.least_s:g} to {self.most_s:g} s: no length fits")
+
 
 @dataclass(frozen=True)
 class Take:

@@ -62,7 +62,7 @@ class FakeXenoCanto:
             return 400, json.dumps({"error": "invalid_query", "message": "Use tags."}).encode()
         found = [_at(base, r) for r in self.records if all(_fits(r, *tag) for tag in tags)]
         size, page = int(query.get("per_page", "100")), int(query.get("page", "1"))
-        return 200, json.dumps(_paged(found, page, size)).encode()
+        return 200, json.dumps(paged(found, page, size)).encode()
 
 
 def write(
@@ -72,8 +72,9 @@ def write(
     each: int = 12,
     seconds: float = 2.0,
     defects: bool = True,
+    sound: bool = True,
 ) -> dict[str, str]:
-    """Write `each` good recordings of every species, and behind them its defects.
+    """Write `each` good recordings of every species, and behind them its defects; without `sound` only the list.
 
     Returns, for every recording's id ("XC100001"), the reason for which it must be rejected, or "".
     """
@@ -84,13 +85,13 @@ def write(
         for k in range(each + (len(DEFECTS) if defects else 0)):
             number = FIRST_ID + len(records)
             long = seconds * (1 + k % 3)
-            record = _record(number, bird, rng, long)
+            record = record_of(number, bird, rng, long)
             name, value, reason = DEFECTS[k - each] if k >= each else ("", None, "")
             if name:
                 record[name] = value
             records.append(record)
             truth[f"XC{number}"] = reason
-            if isinstance(record["file"], str) and record["file"].endswith("/download"):
+            if sound and isinstance(record["file"], str) and record["file"].endswith("/download"):
                 path = root / str(number) / "download"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(_sound(rng, n, long))
@@ -100,7 +101,8 @@ def write(
     return truth
 
 
-def _record(number: int, bird: Names, rng: np.random.Generator, seconds: float) -> dict[str, Any]:
+def record_of(number: int, bird: Names, rng: np.random.Generator, seconds: float) -> dict[str, Any]:
+    """One recording as the service words it; //BASE stands for the service's address."""
     genus, _, species = bird.scientific.partition(" ")
     english = bird.english[0] if bird.english else ""
     licence = LICENCES[int(rng.integers(len(LICENCES)))]
@@ -173,10 +175,11 @@ def _fits(record: dict[str, Any], tag: str, value: str) -> bool:
     return False
 
 
-def _paged(found: list[dict[str, Any]], page: int, size: int) -> dict[str, Any]:
+def paged(found: list[dict[str, Any]], page: int, size: int) -> dict[str, Any]:
+    """One page of an answer, `size` recordings long."""
     return {
         "numRecordings": str(len(found)),
-        "numSpecies": str(len({(r["gen"], r["sp"]) for r in found})),
+        "numSpecies": str(len({(r.get("gen"), r.get("sp")) for r in found})),
         "page": page,
         "numPages": max(1, math.ceil(len(found) / size)),
         "recordings": found[(page - 1) * size : page * size],

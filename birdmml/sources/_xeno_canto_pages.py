@@ -52,28 +52,29 @@ def read_all(ask: Ask) -> Listed:
 
 
 def _read(ask: Ask, fresh: bool, records: dict[str, dict[str, Any]]) -> None:
-    """One reading, into `records`; raises _Changed where the pages do not fit together."""
-    total = pages = 1
-    page, nameless = 0, 0
+    """One reading to the end, into `records`; raises _Changed where the pages did not fit together."""
+    total, pages = 0, 1
+    page, nameless, change = 0, 0, ""
     while page < pages:
         page += 1
         value = _value(ask(page, fresh), page)
         found, said = _number(value, "numRecordings"), _number(value, "numPages")
-        if page == 1:
-            total, pages = found, said
-            if pages > MOST_PAGES:
-                raise NoPages(f"{pages:,} pages are more than a species can have")
-        elif (found, said) != (total, pages):
-            raise _Changed(f"{total:,} recordings on {pages:,} pages became {found:,} on {said:,}")
+        if page > 1 and (found, said) != (total, pages):
+            change = change or f"{total:,} recordings on {pages:,} pages became {found:,} on {said:,}"
+        total, pages = found, said
+        if pages > MOST_PAGES:
+            raise NoPages(f"{pages:,} pages are more than a species can have")
         for record in value["recordings"]:
             key = _key(record)
             if not key:
                 key, nameless = f"?{nameless}", nameless + 1
             if key in records:
-                raise _Changed(f"XC{key} stands on two pages")
+                change = change or f"XC{key} stands there twice"
             records[key] = record if isinstance(record, dict) else {"id": None}
     if len(records) != total:
-        raise _Changed(f"{total:,} recordings were said, {len(records):,} came")
+        change = change or f"{total:,} recordings were said, {len(records):,} came"
+    if change:
+        raise _Changed(change)
 
 
 def _value(answer: Answer, page: int) -> dict[str, Any]:

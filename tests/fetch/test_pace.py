@@ -58,8 +58,8 @@ def test_each_service_has_its_own_pace(stack: ExitStack, tmp_path: Path, how: st
     assert [o.state for o in getattr(f, how)(jobs)] == ["done"] * 24
     assert time.monotonic() - began >= 11 / 20
     assert slow.peak == 1 and 2 <= fast.peak <= 6
-    # Twenty a second, as the server saw it: no quarter of a second has more than 5, and 1 at its edge.
-    assert slow.rate(0.25) <= 6 < fast.rate(0.25)
+    # Twenty a second, as the server saw it: no quarter of a second has more than 5, and 1 at each of its edges.
+    assert slow.rate(0.25) <= 7 < fast.rate(1.0)
 
 
 def test_parts_that_run_at_a_time_share_a_pace() -> None:
@@ -131,7 +131,32 @@ def test_a_service_that_only_asks_for_peace_is_left_after_half_an_hour(
         s.act(f"/{i}.jpg", then=Act(429, {"Retry-After": "600"}))
     f = fetcher(stack, tmp_path, budget=Budget(), clock=clock)
     assert {f.fetch(*job).state for job in files(s, tmp_path, 50)} == {"failed"}
-    assert sum(clock.slept) <= 1800 + 600 + 60
+    assert sum(clock.slept) <= 1800 + 2 * 600 + 60
+
+
+def test_failures_long_apart_are_no_silence() -> None:
+    budget = Budget()
+    assert [budget.failed("a", t * 7200.0) for t in range(3)] == ["", "", ""]
+    budget.worked("a")
+    assert [budget.failed("a", t * 599.0) for t in range(4)] == [""] * 4
+    assert "5 times in a row" in budget.failed("a", 2400.0) and "a failed 5 times" in budget.closed("a")
+
+
+@pytest.mark.parametrize("code", [403, 404])
+def test_a_service_that_does_not_want_us_is_left_alone(stack: ExitStack, tmp_path: Path, code: int) -> None:
+    s = server(stack, 60)
+    for i in range(60):
+        s.act(f"/{i}.jpg", then=Act(code))
+    f = fetcher(stack, tmp_path, budget=Budget(refusals=20))
+    outcomes = list(f.fetch_small(files(s, tmp_path, 60)))
+    asked = sum(s.seen(f"/{i}.jpg").requests for i in range(60))
+    if code == 403:
+        assert 20 <= asked <= 21 and {o.state for o in outcomes} == {"failed"}
+        assert (
+            sum("refused 20 requests in a row and is asked nothing more" in o.reason for o in outcomes) >= 39
+        )
+    else:  # That a file is not there is an answer.
+        assert asked == 60 and {o.state for o in outcomes} == {"missing"}
 
 
 def test_retries_are_counted_over_all_threads() -> None:
