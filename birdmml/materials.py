@@ -383,11 +383,11 @@ def _worse(corruption: Corruption | None) -> str:
 
 
 def _classes(built: Built) -> dict[int, str]:
-    """label -> common name of every species in any split, in label order."""
+    """label -> what every species in any split is called, in label order."""
     pairs: set[tuple[int, str]] = set()
     for name in built.manifest["splits"]:
         rows = built.split(name)
-        pairs |= set(zip(rows.column("label"), rows.column("common_name"), strict=True))
+        pairs |= set(zip(rows.column("label"), rows.called(), strict=True))
     return dict(sorted(pairs))
 
 

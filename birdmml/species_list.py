@@ -62,7 +62,10 @@ class Loaded:
 
 def given(path: Path | str) -> SpeciesList:
     """The list in a file of the user's, checked; raises SourceError saying which lines are wrong, and how."""
-    place = Path(path).expanduser().resolve()
+    try:
+        place = Path(path).expanduser().resolve()
+    except (OSError, RuntimeError) as e:  # A home that does not exist, links in a circle.
+        raise SourceError(f"{path} cannot be found ({e}): name a list of species with --species-list") from e
     found = SpeciesList(str(place), files.sha256_bytes(_bytes(place)))
     found.load()
     return found
@@ -93,9 +96,16 @@ def dataset_taxonomy(root: Path, manifest: Mapping[str, Any]) -> Taxonomy:
 @lru_cache(maxsize=8)
 def _load(wanted: SpeciesList) -> Loaded:
     path = Path(wanted.path)
+    if wanted.exact and not path.is_file():
+        raise SourceError(f"{path} is missing")
     data = _bytes(path)
     if files.sha256_bytes(data) != wanted.sha256:
-        raise SourceError(f"{path} was changed since the work began: start again with the list as it is now")
+        when = (
+            "after the build"
+            if wanted.exact
+            else "since the work began: start again with the list as it is now"
+        )
+        raise SourceError(f"{path} was changed {when}")
     species, lines = read_rows(path, data)
     faults = Faults(path)
     owners = _owners(species, lines, faults)

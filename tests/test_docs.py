@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from helpers import Ran, bird_folder
+from helpers import SPECIES, Ran, bird_folder
 from small import OPTIONS
 
 from birdmml import discover
@@ -65,6 +65,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What a reader has: ~/birds, archives of evaluation sets, a release, a method and embeddings of their own."""
     home = tmp_path_factory.mktemp("desk")
     bird_folder(home / "birds")
+    (home / "my-species.txt").write_text("".join(f"{name}\n" for name in (*SPECIES, "Turdus merula")))
     discover.load("source", "release").fake(home / "release-whole", 0)
     (home / "release-whole" / "files").rename(home / "release")
     for name in ("ssw60", "vb100", "cub200", "av_mnist"):
@@ -85,7 +86,7 @@ def here(desk: Path, tmp_path: Path, small_demo: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("BIRDMML_CACHE", str(tmp_path / "cache"))
     work = tmp_path / "work"
     work.mkdir()
-    for name in ("ssw60.tar.gz", "CUB_200_2011.tgz", "my_method.py", "release"):
+    for name in ("ssw60.tar.gz", "CUB_200_2011.tgz", "my_method.py", "my-species.txt", "release"):
         (work / name).symlink_to(desk / name)
     shutil.copytree(small_demo, work / "data")
     monkeypatch.chdir(work)

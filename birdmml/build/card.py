@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from birdmml import __version__
 from birdmml.build.report_text import RELATIONS, markdown, printable, templates
-from birdmml.columns import COLUMNS
+from birdmml.columns import COLUMNS, Column
 from birdmml.schema import SPLITS, UNKNOWN_LICENSE
 
 PARTS = ("image", "audio", "caption")
@@ -58,9 +58,15 @@ def render_card(manifest: Mapping[str, Any], validation: Mapping[str, Any]) -> s
         origins=validation["captions_by_origin"],
         unknown=validation["unknown_licenses"],
         conflicts=sum(len(d["species"]) > 1 for d in validation["duplicates"]),
-        columns=[(Markup(c.name), c.kind, Markup(c.meaning)) for c in COLUMNS],  # noqa: S704  # our own words
+        columns=[(Markup(c.name), c.kind, Markup(_meaning(c, manifest))) for c in COLUMNS],  # noqa: S704  # our words
         version=__version__,
     )
+
+
+def _meaning(column: Column, manifest: Mapping[str, Any]) -> str:
+    if column.kind == "label" and manifest["taxonomy"].get("file"):
+        return f"row of `species.csv`, from 0: one of the {manifest['taxonomy']['species']} species of this dataset"
+    return column.meaning
 
 
 def hub_licenses(licenses: Mapping[str, Mapping[str, int]]) -> list[str]:

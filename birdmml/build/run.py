@@ -233,7 +233,7 @@ class _Build:
         _check_space(place, catalog)
         tasks = write.plan(
             catalog, place.catalog, place.dataset, place.staging, settings.seed, settings.limits.rate_hz,
-            species=settings.species_list,
+            settings.species_list,
         )  # fmt: skip
         return pool.run(write.write_shard, tasks, _counter(self.tell, "write", len(tasks)))
 

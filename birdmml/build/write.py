@@ -54,7 +54,7 @@ class Shard:
 
 def plan(
     catalog: Catalog, path: Path, root: Path, staging_folder: Path, seed: int, rate_hz: int,
-    shard_bytes: int = SHARD_BYTES, species: SpeciesList = SHIPPED,
+    species: SpeciesList = SHIPPED, shard_bytes: int = SHARD_BYTES,
 ) -> list[ShardTask]:  # fmt: skip
     """Cut the rows of each split, in order, into shards of about `shard_bytes` of media."""
     tasks: list[ShardTask] = []

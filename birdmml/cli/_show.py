@@ -82,6 +82,13 @@ def dataset_lines(root: Path, manifest: Mapping[str, Any], validation: Mapping[s
         f"  checked     {validation['media_checked']:,} media, {validation['rejected']} rejected"
         f" ({100 * validation['reject_share']:.1f} %, --max-rejects {validation['max_rejects']:g})",
     ]
+    table = manifest.get("taxonomy", {})
+    if table.get("file"):
+        lines.append(
+            f"  species     {table['species']:,} listed in {table['file']}; {table['completed']:,} completed from the "
+            "shipped table"
+        )
+        lines += [f"              {note}" for note in table["notes"][:10]]
     lines += [f"              {n} x {reason}" for reason, n in validation["rejects_by_reason"].items()]
     if gone := sum(validation.get("absent_by_reason", {}).values()):
         reasons = ", ".join(f"{n:,} {reason}" for reason, n in validation["absent_by_reason"].items())
