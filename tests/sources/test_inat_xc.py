@@ -343,3 +343,64 @@ def test_the_command_line_takes_it_all(
     assert KEY not in ran.out + ran.err
     ran = cli("build", "--source", "demo", "--inat", "x", "--out", tmp_path / "no")
     assert ran.code == 2 and "--inat" in ran.err
+
+
+def test_a_key_that_is_revoked_meanwhile_stops_the_build_which_then_goes_on_with_a_new_one(
+    world: tuple[Path, inat_xc.Settings], served: Served, tmp_path: Path
+) -> None:
+    make(world[1], served, tmp_path / "calm")
+    with services(world[0]) as fresh:
+        genus, epithet = all_species()[2].scientific_name.split(" ")
+        name = f"/api/3/recordings?page=1&per_page=500&query=gen:{genus} sp:{epithet} grp:birds"
+        fresh.xeno_canto.act(
+            name, then=Act(401, {"Content-Type": "application/json"}, body=b'{"error": "key"}')
+        )
+        with pytest.raises(SourceError, match="XENO_CANTO_KEY") as caught:
+            make(world[1], fresh, tmp_path / "out")
+        assert KEY not in str(caught.value)
+        assert not (tmp_path / "out").exists()
+        fresh.xeno_canto.act(name)
+        build(plan(world[1], fresh), tmp_path / "out", max_rejects=0.2, resume=True)
+        # What was under way when the others were stopped may be asked for again: no more than ran at a time.
+        assert sum(n - 1 for s in fresh.all for n in s.twice().values()) <= 12
+    assert tree(tmp_path / "out") == tree(tmp_path / "calm")
+
+
+def test_a_limit_and_a_least_side_are_kept(
+    world: tuple[Path, inat_xc.Settings], served: Served, tmp_path: Path
+) -> None:
+    few = replace(plan(world[1], served), limit=2)
+    built = build(few, tmp_path / "out", max_rejects=0.2)
+    assert built.manifest["counts"]["photos"] == 8
+    assert served.photos.requests == 8
+    assert {b["wanted"] for b in built.validation["balance"]} == {2}
+    with pytest.raises(SourceError, match="not one photo could be had .*photo_small"):
+        make(world[1], served, tmp_path / "none", min_side=5000)
+    assert not (tmp_path / "none").exists()
+
+
+def test_names_of_observers_cannot_bring_marks_or_lines_into_a_dataset(tmp_path: Path) -> None:
+    settings = _inat_fake.write(tmp_path, 2, species=2, photos=3)
+    tables = _inat_fake.make_tables(all_species()[:2], 2, 3)
+    tables.observers = [
+        (i, "x", f"=cmd|\x1b[31m <script>alert({i})</script>\u202e{'y' * 900}") for i in (1, 2, 3, 4)
+    ]
+    tables.write(tmp_path / "tables")
+    with services(tmp_path) as served:
+        make(settings, served, tmp_path / "out")
+    authors = {row["image_author"] for row in rows_of(tmp_path / "out")}
+    assert all(len(a) <= 200 and a.isprintable() for a in authors)
+
+
+def test_it_holds_no_more_of_the_rejects_than_a_page(tmp_path: Path) -> None:
+    from birdmml.schema import Reject
+    from birdmml.sources._raw_index import Index
+
+    index = Index(tmp_path / "raw.sqlite")
+    for label in (2, 0, 1):
+        index.reject(label, "listing", [Reject(f"XC{i}", "license", str(label)) for i in range(1500)])
+    found = [(r.detail, r.path) for r in index.rejects()]
+    assert found == [(str(label), f"XC{i}") for label in range(3) for i in range(1500)]
+    index.reject(1, "listing", [])
+    assert sum(1 for _ in index.rejects()) == 3000
+    index.close()
