@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import Any
 
 from birdmml import __version__, discover, files, species_list
-from birdmml.build import account, assemble, captioning, ingest, split, staging, write
+from birdmml.build import account, assemble, balance, captioning, ingest, split, staging, write
 from birdmml.build.card import render_card
 from birdmml.build.catalog import Catalog, Media
 from birdmml.build.deliver import Chunks, Keys, Listing, Session, opened
@@ -135,7 +135,7 @@ class _Build:
         self._prepare()
         species = self.settings.species_list
         # What measures leaks takes seconds to import: meanwhile, while the workers decode.
-        warm = threading.Thread(target=_warm)
+        warm = threading.Thread(target=_warm, daemon=True)
         warm.start()
         with (
             opened(
@@ -150,12 +150,16 @@ class _Build:
             written = captioning.write_captions(self.settings, catalog, place, session, self.tell)
             shards = self._write(catalog, pool)
             extras = self._extras(pool) | self._table(species)
-            facts = session.facts()
+            balanced = balance.measure(
+                self.source, self.settings.source_settings, self.settings.limit, catalog, species.taxonomy
+            )
+            facts = session.facts() | ({"balance": balance.summary(balanced)} if balanced else {})
             manifest = account.manifest(
                 self.settings, self.source, facts, catalog, shards, extras, written.facts
             )
             validation |= account.of_rows(catalog, shards, species.taxonomy)
             validation["captioner"] = dict(written.counts)
+            balance.tell(validation, balanced)
             named = account.names_in_captions(shards)
             validation["leakage"] = {
                 "splits": leaks,
@@ -285,6 +289,12 @@ def _warm() -> None:
 
 def _leaking() -> ModuleType:
     return importlib.import_module("birdmml.build.leaking")
+
+
+def _warm() -> None:
+    # The build may have ended with an error, and Python with it; what is truly wrong shows when it is needed.
+    with contextlib.suppress(Exception):
+        _leaking()
 
 
 def _refuse(validation: Mapping[str, Any], report: Path, catalog: Catalog) -> None:

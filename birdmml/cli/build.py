@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from birdmml.cli import _raw
 from birdmml.errors import Interrupted, UsageError
 
 if TYPE_CHECKING:
@@ -54,7 +55,9 @@ def build(
         Path | None,
         typer.Option(help="folder: your species instead of the 150; see `birdmml species --species-list`."),
     ] = None,
-    per_species: Annotated[int | None, typer.Option(help="demo: triplets a species (42).")] = None,
+    per_species: Annotated[
+        int | None, typer.Option(min=1, help="Rows a species: demo (42), inat-xc (1000).")
+    ] = None,
     image_size: Annotated[int | None, typer.Option(help="demo: side of a photo in px (96).")] = None,
     synergy: Annotated[
         float | None, typer.Option(help="demo: 0 redundant, 0.5 shared looks and songs, 1 XOR-like (0.5).")
@@ -65,6 +68,18 @@ def build(
     encoding: Annotated[
         str | None, typer.Option(help="folder, release: the table's encoding (utf-8).")
     ] = None,
+    inat: _raw.Inat = None,
+    contact: _raw.Contact = None,
+    licenses: _raw.Licenses = None,
+    photo_size: _raw.PhotoSize = None,
+    min_side: _raw.MinSide = None,
+    memory: _raw.Memory = None,
+    allow_private: _raw.AllowPrivate = False,
+    photos: _raw.Photos = None,
+    xeno_canto: _raw.XenoCanto = None,
+    wikipedia: _raw.Wikipedia = None,
+    photos_per_second: _raw.PhotosPerSecond = None,
+    recordings_per_second: _raw.RecordingsPerSecond = None,
     seed: Annotated[int, typer.Option(min=0, help="Same seed, settings and input: the same bytes.")] = 0,
     split: Annotated[
         str,
@@ -88,8 +103,8 @@ def build(
         typer.Option(help="Folder of an evaluation set: photos like its own go to test. May be repeated."),
     ] = None,
     passes: Annotated[
-        int, typer.Option(min=0, help="Rows as passes over the photos; 0: use every clip.")
-    ] = 0,
+        int | None, typer.Option(min=0, help="Rows as passes over the photos; 0: use every clip (inat-xc 1).")
+    ] = None,
     limit: Annotated[
         int | None, typer.Option(min=1, help="At most N photos and N recordings a species.")
     ] = None,
@@ -132,6 +147,10 @@ def build(
         "root": root, "species": species, "per_species": per_species, "image_size": image_size,
         "synergy": synergy, "clip_seconds": clip_seconds, "encoding": encoding, "seed": seed,
         "record": record, "zenodo": zenodo, "caption": caption, "species_list": species_list,
+        "inat": inat, "contact": _raw.contact_of(contact, source), "licenses": licenses, "photo_size": photo_size,
+        "min_side": min_side, "memory_mb": memory, "allow_private": allow_private or None, "photos": photos,
+        "xeno_canto": xeno_canto, "wikipedia": wikipedia, "photos_per_second": photos_per_second,
+        "recordings_per_second": recordings_per_second,
     }  # fmt: skip
     own = _source_settings(module, source, given)
     limits = Limits(
@@ -150,7 +169,7 @@ def build(
         own,
         seed,
         Rules(mode, fractions, by_author, near_duplicates),
-        passes,
+        getattr(module, "PASSES", 0) if passes is None else passes,
         limit,
         limits,
         tuple(evalset or ()),
@@ -189,7 +208,7 @@ def _source_settings(module: Any, source: str, given: dict[str, Any]) -> Any:
     from dataclasses import fields
 
     known = {f.name for f in fields(module.Settings)}
-    options = {"root": "from"}
+    options = {"root": "from", "memory_mb": "memory"}
     chosen = {k: v for k, v in given.items() if v is not None and (k in known or k != "seed")}
     if strange := sorted(set(chosen) - known):
         names = ", ".join("--" + options.get(n, n).replace("_", "-") for n in strange)
