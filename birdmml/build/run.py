@@ -16,9 +16,9 @@ from typing import Any
 
 from birdmml import __version__, discover, files
 from birdmml.build import account, assemble, ingest, split, staging, write
-from birdmml.build.card import render_card
 from birdmml.build.catalog import Catalog, Media
 from birdmml.build.deliver import Chunks, Keys, Listing, Session, opened
+from birdmml.build.documents import write_documents
 from birdmml.build.listing import write_listings
 from birdmml.build.place import Place
 from birdmml.build.pool import Pool
@@ -240,7 +240,7 @@ class _Build:
         """The card and the report: for people, from the same manifest."""
         root = self.place.dataset
         self.tell("report", 0, 1)
-        files.write_text(root / "README.md", render_card(manifest, validation))
+        write_documents(root, manifest, validation)
         files.write_json(root / "report" / "validation.json", validation)
         write_listings(root / "report", catalog)
         write_report(root, manifest, validation, pool=pool)
