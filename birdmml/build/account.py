@@ -121,7 +121,6 @@ def manifest(
     extras: Mapping[str, str],
 ) -> dict[str, Any]:
     """What the dataset is and what it was made from; no dates and no paths, so equal builds are equal."""
-    total = _total(shards)
     used = "SELECT count(DISTINCT {}) FROM final JOIN place ON m = {} JOIN media USING (n)"
     value: dict[str, Any] = {
         "schema_version": DATASET_SCHEMA_VERSION,
@@ -146,21 +145,33 @@ def manifest(
         },
         "taxonomy": {"species": len(taxonomy.all_species()), "digest": taxonomy.digest()},
         "counts": {
-            "rows": sum(s.rows for s in shards),
-            "species": len(_part(total, "species")),
+            **of_shards(shards),
             "photos": catalog.count("SELECT count(DISTINCT image) FROM final"),
             "recordings": catalog.count(used.format("grp", "audio")),
             "clips": catalog.count("SELECT count(DISTINCT audio) FROM final"),
         },
-        "licenses": {part: _part(total, part) for part in ("image", "audio", "caption")},
-        "splits": {
-            split: _split([s for s in shards if s.path.startswith(f"data/{split}-")])
-            for split in SPLITS
-            if any(s.path.startswith(f"data/{split}-") for s in shards)
-        },
+        "licenses": licenses(shards),
+        "splits": splits(shards),
         "files": dict(extras),
     }
     return {**value, "digest": files.digest(value)}
+
+
+def of_shards(shards: Sequence[Shard]) -> dict[str, int]:
+    """Rows and species of the written shards."""
+    return {"rows": sum(s.rows for s in shards), "species": len(_part(_total(shards), "species"))}
+
+
+def licenses(shards: Sequence[Shard]) -> dict[str, dict[str, int]]:
+    """Rows by licence of each part."""
+    total = _total(shards)
+    return {part: _part(total, part) for part in ("image", "audio", "caption")}
+
+
+def splits(shards: Sequence[Shard]) -> dict[str, dict[str, Any]]:
+    """Rows, species and shards of each split that has any."""
+    found = {split: [s for s in shards if s.path.startswith(f"data/{split}-")] for split in SPLITS}
+    return {split: _split(mine) for split, mine in found.items() if mine}
 
 
 def _total(shards: Sequence[Shard]) -> Counter[tuple[str, str]]:

@@ -103,9 +103,12 @@ def _biases(manifest: Mapping[str, Any], validation: Mapping[str, Any]) -> Itera
         yield f"Rows a species: least {rows[0]:,}, median {rows[len(rows) // 2]:,}, most {rows[-1]:,}."
     counts = manifest["counts"]
     if counts["rows"] > min(counts["photos"], counts["clips"]):
-        yield f"Media are used again: {counts['photos']:,} photos and {counts['clips']:,} clips make {counts['rows']:,} rows."
+        yield (
+            f"Media are used again: {counts['photos']:,} photos and {counts['clips']:,} clips make"
+            f" {counts['rows']:,} rows."
+        )
     if not manifest["demo"]:
-        yield "Where, when and by whom birds are photographed and recorded is not even; the source's habits are the dataset's."
+        yield "Birds are not photographed and recorded evenly: the places and times of the source are the dataset's."
 
 
 def _limitations(manifest: Mapping[str, Any], validation: Mapping[str, Any]) -> Iterator[str]:
