@@ -83,8 +83,12 @@ def card(text: str, manifest: Mapping[str, Any], paths: Sequence[str]) -> Iterat
     from huggingface_hub import DatasetCard
     from yaml import YAMLError
 
+    none = Finding("card_yaml", "README.md", "no YAML block at its start", "build again, or write one")
+    if not text.startswith("---"):
+        yield none
+        return
     try:
-        data = dict(vars(DatasetCard(text).data))
+        data = {k: v for k, v in vars(DatasetCard(text).data).items() if v is not None}
     except (ValueError, TypeError, AttributeError, YAMLError, RecursionError) as e:
         told = " ".join(str(e).split())[:200]
         yield Finding(
@@ -92,7 +96,7 @@ def card(text: str, manifest: Mapping[str, Any], paths: Sequence[str]) -> Iterat
         )
         return
     if not data:
-        yield Finding("card_yaml", "README.md", "no YAML block at its start", "build again, or write one")
+        yield none
         return
     yield from _fields(data, manifest)
     yield from _configs(data.get("configs"), manifest, paths)
