@@ -15,7 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import urlsplit
 
-import huggingface_hub
+import huggingface_hub.constants
 import pytest
 
 REPO = "someone/birds"
@@ -153,16 +153,18 @@ class _Handler(BaseHTTPRequestHandler):
     def posted(self, path: str, body: bytes) -> Any:
         hub = self.hub
         if path.endswith("/repos/create"):
-            hub.private = bool(json.loads(body).get("private")) if not hub.made else hub.private
+            asked = json.loads(body)
+            if not hub.made:
+                hub.private = bool(asked.get("private")) or asked.get("visibility") == "private"
             hub.made = True
             return {"url": f"{hub.url}/datasets/{REPO}", "id": REPO, "name": REPO}
         if "/preupload/" in path:
-            asked = json.loads(body)["files"]
-            modes = ["lfs" if f["path"].endswith(LARGE) else "regular" for f in asked]
+            named = json.loads(body)["files"]
+            modes = ["lfs" if f["path"].endswith(LARGE) else "regular" for f in named]
             return {
                 "files": [
                     {"path": f["path"], "uploadMode": mode, "shouldIgnore": False}
-                    for f, mode in zip(asked, modes, strict=True)
+                    for f, mode in zip(named, modes, strict=True)
                 ]
             }
         if path.endswith("/info/lfs/objects/batch"):
