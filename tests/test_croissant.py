@@ -162,7 +162,7 @@ def test_the_datasheet_invents_nothing(licensed: Path) -> None:
 
 
 def test_a_build_with_more_workers_has_the_same_documents(tmp_path: Path, cli: Cli) -> None:
-    small = "--species 4 --per-species 5 --image-size 32 --clip-seconds 1".split()
+    small = "--species 4 --per-species 5 --image-size 32 --clip-seconds 2".split()
     for workers in (1, 2):
         ran = cli("build", "--out", tmp_path / str(workers), "--workers", workers, *small)
         assert ran.code == 0, ran.err

@@ -143,6 +143,16 @@ def test_a_demo_in_disguise_is_refused(small_demo: Path, tmp_path: Path, cli: Cl
     refused(cli("push", data, *REPO, "--allow-demo"), "demo: README.md")
 
 
+def test_demo_rows_under_another_name_are_refused(
+    small_demo: Path, tmp_path: Path, cli: Cli, no_network: None
+) -> None:
+    data = Path(shutil.copytree(small_demo, tmp_path / "data"))
+    shutil.rmtree(data / "evalsets")
+    change_manifest(data, lambda m: m.update(demo=False, name="bird-mml", files={}))
+    for options in ((), ("--allow-demo",)):
+        refused(cli("push", data, *REPO, *options), "demo: data/", "rows of the generated demo")
+
+
 def link_inside(data: Path) -> None:
     (data / "report" / "secret.csv").symlink_to("/etc/passwd")
 
@@ -216,6 +226,14 @@ def fewer_rows(data: Path) -> None:
 def edited(data: Path) -> None:
     path = data / "manifest.json"
     path.write_text(path.read_text().replace('"seed": 0', '"seed": 1'))
+
+
+def unlicensed_files(data: Path) -> None:
+    path = data / "evalsets" / "x.mp4"
+    path.parent.mkdir()
+    path.write_bytes(b"film")
+    sha = tree(data)["evalsets/x.mp4"]
+    change_manifest(data, lambda m: m["files"].update({"evalsets/x.mp4": sha}))
 
 
 def no_licences(data: Path) -> None:
@@ -313,6 +331,7 @@ WRONG = [
     (other_rows, "counts: train"),
     (fewer_rows, "counts: data/"),
     (edited, "was changed after the build"),
+    (unlicensed_files, "1 files that no row's licence covers"),
     (no_licences, "build the dataset again"),
     (hostile_types, "build the dataset again"),
     (garbled_validation, "validation.json"),
@@ -336,7 +355,7 @@ def test_what_is_not_fit_does_not_leave(
     harm: Callable[[Path], None], word: str, data: Path, cli: Cli, no_network: None
 ) -> None:
     harm(data)
-    ran = cli("push", data, *REPO, "--push")
+    ran = cli("push", data, *REPO)
     refused(ran, word)
     assert "0123456789abcdef" not in ran.err and "hf_aaaa" not in ran.err
 

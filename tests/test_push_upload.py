@@ -176,11 +176,39 @@ def test_without_a_token_or_a_network_nothing_is_sent(
     free: Path, cli: Cli, hub: DatasetHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
+    monkeypatch.setattr("huggingface_hub.utils.get_token", lambda: None)
     ran = cli("push", free, *PUSH)
     assert ran.code == 1 and "no token" in ran.err and not hub.made
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     ran = cli("push", free, *PUSH)
     assert ran.code == 1 and "HF_HUB_OFFLINE" in ran.err and not hub.made
+
+
+def test_a_dry_run_says_where_the_hub_did_not_answer(free: Path, cli: Cli, hub: DatasetHub) -> None:
+    for fault in (500, RESET, 401):
+        hub.faults = [("/api/datasets/", fault)]
+        ran = cli("push", free, *PUSH[:2])
+        assert ran.code == 0 and "or did not answer" in ran.out, ran.err
+    assert not hub.made
+
+
+def test_what_may_not_be_published_does_not_reach_the_hub(licensed: Path, cli: Cli, hub: DatasetHub) -> None:
+    ran = cli("push", licensed, *PUSH)
+    assert ran.code == 1 and not hub.made and not hub.asked
+
+
+def test_a_filtered_copy_is_what_arrives(licensed: Path, tmp_path: Path, cli: Cli, hub: DatasetHub) -> None:
+    ran = cli("push", licensed, *PUSH, "--filter-licenses", "--out", tmp_path / "copy")
+    assert ran.code == 0, ran.err
+    is_whole(hub, tmp_path / "copy")
+    assert "report/filtered.csv" in hub.files
+
+
+def test_a_demo_arrives_as_a_demo(small_demo: Path, cli: Cli, hub: DatasetHub) -> None:
+    ran = cli("push", small_demo, *PUSH, "--allow-demo")
+    assert ran.code == 0 and "DEMO" in ran.out
+    is_whole(hub, small_demo)
+    assert b"This is not Bird-MML" in hub.files["README.md"]
 
 
 def pushed(data: Path, hub: DatasetHub, kill_at: int = 0) -> subprocess.CompletedProcess[str]:

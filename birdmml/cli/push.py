@@ -54,12 +54,15 @@ def push(
     from birdmml.hub.dataset import policy
     from birdmml.hub.dataset.stage import check_names, stage
     from birdmml.hub.dataset.upload import look, upload
+    from birdmml.hub.push import client
 
     check_names(repo, date)
     if out is not None and not filter_licenses:
         raise UsageError(
             "--out is where --filter-licenses puts the copy: add --filter-licenses, or leave it out"
         )
+    if push:
+        client()  # Without a token nothing need be read.
     checked = _ready(folder, policy.parse(licenses), filter_licenses, out, allow_demo, as_json)
     with tempfile.TemporaryDirectory(prefix="birdmml-push-") as temporary:
         try:
@@ -151,7 +154,9 @@ def _lines(parcel: DatasetParcel, plan: Plan | None) -> list[str]:
     for f in parcel.files:
         lines.append(f"  {f.path.ljust(width)}  {human_bytes(f.size):>10}  {_state(f.path, plan)}")
     if plan is None:
-        lines.append("note      the hub was not asked: what would be replaced is not known")
+        lines.append(
+            "note      the hub was not asked, or did not answer: what would be replaced is not known"
+        )
     else:
         lines += [f"  {path.ljust(width)}              removed from the hub" for path in plan.removed]
         size = human_bytes(sum(f.size for f in plan.new))

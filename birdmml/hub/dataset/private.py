@@ -35,6 +35,10 @@ class Private:
     def __init__(self, root: Path) -> None:
         here = {str(p) for p in (root.resolve(), Path.cwd(), Path.home()) if len(p.parts) > 2}
         self.paths = sorted(here, key=len, reverse=True)
+        # As a path of its own, not as a part of an address or of a longer name.
+        self._here = re.compile(
+            "|".join(rf"(?<![\w/.:%-]){re.escape(p)}(?![\w-])" for p in self.paths) or "(?!)"
+        )
         values = {v for k, v in os.environ.items() if _ENVIRONMENT.search(k.upper()) and len(v) >= 12}
         self.secrets = sorted(v for v in values if not v.isalpha() and "/" not in v)
 
@@ -47,9 +51,8 @@ class Private:
         """(what, next step) of the first thing in a text that must stay here; None where there is none."""
         if _SECRET.search(text) or any(s in text for s in self.secrets):
             return "a key of a service (not shown)", _STEP_SECRET
-        found = _PATH.search(text)
-        path = found[0] if found else next((p for p in self.paths if p in text), None)
-        return None if path is None else (f"a path of one machine, {path[:60]!r}", _STEP_PATH)
+        found = _PATH.search(text) or self._here.search(text)
+        return (f"a path of one machine, {found[0][:60]!r}", _STEP_PATH) if found else None
 
 
 def in_files(root: Path, paths: Iterable[str], private: Private) -> Iterator[Finding]:

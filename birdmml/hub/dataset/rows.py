@@ -50,9 +50,12 @@ def survey(
     wrong: list[Finding] = []
     for split, value in manifest["splits"].items():
         for shard in value["shards"]:
-            wrong += _shard(root, shard, policy, private, licences)
+            wrong += _shard(root, shard, policy, private, licences, bool(manifest["demo"]))
         if value["rows"] != sum(s["rows"] for s in value["shards"]):
             wrong.append(Finding("counts", split, "its rows are not those of its shards", "build again"))
+    if manifest["files"] and not manifest["demo"]:
+        found = f"{len(manifest['files'])} files that no row's licence covers"
+        wrong.append(Finding("licences", min(manifest["files"]), found, "publish them by themselves"))
     for part in PARTS:
         told = {k: n for k, n in manifest["licenses"].get(part, {}).items() if n}
         if told != dict(licences.counts[part]):
@@ -65,16 +68,20 @@ def survey(
 
 
 def _shard(
-    root: Path, shard: Mapping[str, Any], policy: Policy, private: Private, licences: Licences
+    root: Path, shard: Mapping[str, Any], policy: Policy, private: Private, licences: Licences, demo: bool
 ) -> Iterator[Finding]:
-    rows, told = 0, 0
+    rows, told, generated = 0, 0, 0
     for batch in batches(root / shard["path"]):
         rows += batch.num_rows
+        generated += pc.sum(pc.equal(batch["caption_origin"], "demo")).as_py() or 0
         _count(batch, policy, licences)
         for found in _texts(batch, private, shard["path"]):
             told += 1
             if told <= MAX_TOLD:
                 yield found
+    if generated and not demo:
+        what = f"{generated} rows of the generated demo, in a dataset that does not call itself a demo"
+        yield Finding("demo", shard["path"], what, "build the demo again, and publish it as what it is")
     if rows != shard["rows"]:
         yield Finding(
             "counts", shard["path"], f"{rows} rows, the manifest says {shard['rows']}", "build again"

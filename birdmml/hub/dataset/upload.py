@@ -63,7 +63,10 @@ def look(parcel: DatasetParcel) -> Plan | None:
     if constants.HF_HUB_OFFLINE:
         return None
     try:
-        return plan(parcel, there(HfApi(token=get_token() or False), parcel.repo))
+        api = HfApi(token=get_token() or False)
+        # Asked once and not again, unlike the tree: where there is no network that shows at once.
+        api.repo_info(parcel.repo, repo_type="dataset", timeout=10)
+        return plan(parcel, there(api, parcel.repo))
     except RepositoryNotFoundError:
         return plan(parcel, {})
     except unreached:
