@@ -127,7 +127,6 @@ def manifest(
 
     `captioner` is all that decided the captions written here.
     """
-    total = _total(shards)
     used = "SELECT count(DISTINCT {}) FROM final JOIN place ON m = {} JOIN media USING (n)"
     value: dict[str, Any] = {
         "schema_version": DATASET_SCHEMA_VERSION,
@@ -153,18 +152,13 @@ def manifest(
         },
         "taxonomy": _taxonomy(settings.species_list),
         "counts": {
-            "rows": sum(s.rows for s in shards),
-            "species": len(_part(total, "species")),
+            **of_shards(shards),
             "photos": catalog.count("SELECT count(DISTINCT image) FROM final"),
             "recordings": catalog.count(used.format("grp", "audio")),
             "clips": catalog.count("SELECT count(DISTINCT audio) FROM final"),
         },
-        "licenses": {part: _part(total, part) for part in ("image", "audio", "caption")},
-        "splits": {
-            split: _split([s for s in shards if s.path.startswith(f"data/{split}-")])
-            for split in SPLITS
-            if any(s.path.startswith(f"data/{split}-") for s in shards)
-        },
+        "licenses": licenses(shards),
+        "splits": splits(shards),
         "files": dict(extras),
     }
     return {**value, "digest": files.digest(value)}
@@ -183,6 +177,23 @@ def _taxonomy(chosen: SpeciesList) -> dict[str, Any]:
             "notes": list(known.notes[:MAX_LISTED]),
         }
     return said
+
+
+def of_shards(shards: Sequence[Shard]) -> dict[str, int]:
+    """Rows and species of the written shards."""
+    return {"rows": sum(s.rows for s in shards), "species": len(_part(_total(shards), "species"))}
+
+
+def licenses(shards: Sequence[Shard]) -> dict[str, dict[str, int]]:
+    """Rows by licence of each part."""
+    total = _total(shards)
+    return {part: _part(total, part) for part in ("image", "audio", "caption")}
+
+
+def splits(shards: Sequence[Shard]) -> dict[str, dict[str, Any]]:
+    """Rows, species and shards of each split that has any."""
+    found = {split: [s for s in shards if s.path.startswith(f"data/{split}-")] for split in SPLITS}
+    return {split: _split(mine) for split, mine in found.items() if mine}
 
 
 def _total(shards: Sequence[Shard]) -> Counter[tuple[str, str]]:

@@ -17,9 +17,9 @@ from typing import Any
 
 from birdmml import __version__, discover, files, species_list
 from birdmml.build import account, assemble, balance, captioning, ingest, split, staging, write
-from birdmml.build.card import render_card
 from birdmml.build.catalog import Catalog, Media
 from birdmml.build.deliver import Chunks, Keys, Listing, Session, opened
+from birdmml.build.documents import write_documents
 from birdmml.build.listing import write_listings
 from birdmml.build.place import Place
 from birdmml.build.pool import Pool
@@ -274,7 +274,7 @@ class _Build:
         """The card and the report: for people, from the same manifest."""
         root = self.place.dataset
         self.tell("report", 0, 1)
-        files.write_text(root / "README.md", render_card(manifest, validation))
+        write_documents(root, manifest, validation)
         files.write_json(root / "report" / "validation.json", validation)
         write_listings(root / "report", catalog)
         write_report(root, manifest, validation, pool=pool)
@@ -289,12 +289,6 @@ def _warm() -> None:
 
 def _leaking() -> ModuleType:
     return importlib.import_module("birdmml.build.leaking")
-
-
-def _warm() -> None:
-    # The build may have ended with an error, and Python with it; what is truly wrong shows when it is needed.
-    with contextlib.suppress(Exception):
-        _leaking()
 
 
 def _refuse(validation: Mapping[str, Any], report: Path, catalog: Catalog) -> None:
