@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Protocol, Self, TypeVar
 
 from birdmml.errors import BuildError
 
@@ -46,6 +46,15 @@ def _end_with_parent() -> None:
         parent.join()
         # A killed build must not go on writing beside the one that takes over from it.
         os._exit(1)
+
+
+class Runs(Protocol):
+    """What runs tasks, wherever it runs them."""
+
+    def run(
+        self, function: Callable[[T], R], tasks: Sequence[T], done: Callable[[int, R], None] | None = None
+    ) -> list[R]:
+        """`function` of every task, in the order of `tasks`; `done(index, result)` as each one ends."""
 
 
 class Pool:
