@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -79,6 +80,7 @@ class Catalog:
         if readonly:
             self._db = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro&immutable=1", uri=True)
             return
+        self._path = path
         path.unlink(missing_ok=True)
         self._db = sqlite3.connect(path, isolation_level=None)
         self._db.executescript(
@@ -160,6 +162,11 @@ class Catalog:
         )
         self._db.execute("DELETE FROM rows")
         self._db.execute("COMMIT")
+
+    def flush(self) -> None:
+        """Let other machines read: what this one has written leaves its memory for the file system."""
+        with self._path.open("rb+") as f:
+            os.fsync(f.fileno())
 
     def lengths(self) -> Iterator[tuple[int, int, int]]:
         """(number, split, bytes of media) of each row, in order."""

@@ -28,6 +28,10 @@ BEAT_S = 10.0
 STALE_S = 90.0
 
 
+class Busy(BuildError):
+    """Another run holds the claim."""
+
+
 @dataclass(frozen=True)
 class _Holder:
     """A claim as found: what stands in it, and when it was last touched by the file system's clock."""
@@ -48,7 +52,7 @@ class _Holder:
 
 
 class Claim:
-    """The claim on what `path` stands for, `what` in words; raises BuildError where another run holds it."""
+    """The claim on what `path` stands for, `what` in words; raises Busy where another run holds it."""
 
     def __init__(self, path: Path, what: str, beat_s: float = BEAT_S, stale_s: float = STALE_S) -> None:
         self.path, self.what, self.beat_s, self.stale_s = path, what, beat_s, stale_s
@@ -63,7 +67,7 @@ class Claim:
             if holder is None:
                 continue
             if self._alive(holder):
-                raise BuildError(
+                raise Busy(
                     f"{self.what} is being worked on by {holder}: wait for it, or end it "
                     f"(if there is no such process, try again after {self.stale_s:g} s)"
                 )

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from birdmml import discover, files
-from birdmml.build.pool import Runs
+from birdmml.build.pool import Writers
 from birdmml.build.progress import Tell, counter
 
 
@@ -19,9 +19,13 @@ class _Task:
     root: str
     index: int
 
+    def below(self, root: Path) -> _Task:
+        """The same task with its files below another folder."""
+        return replace(self, root=str(root))
+
 
 def write_extras(
-    source: ModuleType, name: str, settings: Any, root: Path, pool: Runs, tell: Tell
+    source: ModuleType, name: str, settings: Any, root: Path, pool: Writers, tell: Tell
 ) -> dict[str, str]:
     """Write them below the dataset's folder `root`; path -> sha256."""
     if not hasattr(source, "extra_tasks"):

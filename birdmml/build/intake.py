@@ -50,18 +50,26 @@ def session_of(
     """The source's own session, or a plain listing of its records; raises UsageError if it cannot be divided."""
     if not hasattr(source, "session"):
         return Listing(source, settings.source_settings, settings.limit, part)
-    more = {}
-    if "part" in inspect.signature(source.session).parameters:
-        more = {"part": part}
-    elif part.count > 1:
-        raise UsageError(
-            f"the {settings.source} source reads one stream from end to end and cannot be divided: leave "
-            "--num-shards out, and give one machine more --workers"
-        )
+    if part.count > 1:
+        refuse_undividable(source, settings)
+    more = {"part": part} if _takes_part(source) else {}
     found: Session = source.session(
         settings.source_settings, folder, settings.limit, retry_failed, tell, **more
     )
     return found
+
+
+def refuse_undividable(source: ModuleType, settings: BuildSettings) -> None:
+    """Raises UsageError if the source's work cannot be divided into parts."""
+    if hasattr(source, "session") and not _takes_part(source):
+        raise UsageError(
+            f"the {settings.source} source reads one stream from end to end and cannot be divided: leave "
+            "--num-shards and --runner out, and give one machine more --workers"
+        )
+
+
+def _takes_part(source: ModuleType) -> bool:
+    return "part" in inspect.signature(source.session).parameters
 
 
 class Own:

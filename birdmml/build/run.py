@@ -19,7 +19,7 @@ from birdmml.build.extras import write_extras
 from birdmml.build.intake import Inlet, Own, amend, session_of
 from birdmml.build.listing import write_listings
 from birdmml.build.place import Place, telling
-from birdmml.build.pool import Pool, Runs
+from birdmml.build.pool import Pool, Writers
 from birdmml.build.progress import Tell as Progress
 from birdmml.build.progress import counter, silent
 from birdmml.build.report import write_report
@@ -107,7 +107,7 @@ def finish(
     max_rejects: float = 0.01,
     progress: Progress | None = None,
     count: int | None = None,
-    pool: Runs | None = None,
+    pool: Writers | None = None,
 ) -> Built:
     """Make the dataset `out` of its `count` parts (None: as many as there are), byte for byte as `build` does.
 
@@ -131,7 +131,7 @@ class _Build:
         place: Place,
         effort: Effort,
         tell: Progress,
-        writers: Runs | None = None,
+        writers: Writers | None = None,
     ) -> None:
         self.source, self.settings, self.place = source, settings, place
         self.effort, self.tell, self.writers = effort, tell, writers
@@ -202,15 +202,17 @@ class _Build:
         self.tell("split and pair", 1, 1)
         return leaks, validation
 
-    def _write(self, catalog: Catalog, pool: Runs) -> list[write.Shard]:
+    def _write(self, catalog: Catalog, pool: Writers) -> list[write.Shard]:
         place, settings = self.place, self.settings
         acceptance.refuse_small_disk(place, catalog)
+        if self.writers is not None:
+            catalog.flush()
         tasks = write.plan(
             catalog, place.catalog, place.dataset, place.staging, settings.seed, settings.limits.rate_hz
         )
         return pool.run(write.write_shard, tasks, counter(self.tell, "write", len(tasks)))
 
-    def _extras(self, pool: Runs) -> dict[str, str]:
+    def _extras(self, pool: Writers) -> dict[str, str]:
         settings = self.settings
         root = self.place.dataset
         return write_extras(self.source, settings.source, settings.source_settings, root, pool, self.tell)

@@ -176,6 +176,13 @@ def _run(
         with progress_bar(quiet=quiet) as progress:
             if division.index is not None:
                 return build_part(settings, out, division.part(), workers, progress, retry_failed)
+            if division.runner == "ray":
+                from birdmml.build.on_ray import Cluster, build_on_ray
+
+                cluster = Cluster(division.address, workers)
+                return build_on_ray(
+                    settings, out, cluster, division.count, division.at_once, share, progress, retry_failed
+                )
             if division.finish:
                 return finish(settings, out, workers, share, progress, division.count)
             return build(settings, out, workers, share, progress, resume, retry_failed)
