@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import threading
 from collections.abc import Callable, Mapping
@@ -140,8 +141,7 @@ class _Build:
         place, effort = self.place, self.effort
         self._prepare()
         # What measures leaks takes seconds to import: meanwhile, while the workers decode.
-        warm = threading.Thread(target=_leaking)
-        warm.start()
+        threading.Thread(target=_warm).start()
         inlet = inlet_of()
         with opened(inlet.told) as told, Catalog(place.catalog) as catalog, Pool(effort.workers) as pool:
             taken = inlet.fill(catalog, pool)
@@ -228,6 +228,12 @@ class _Build:
         write_listings(root / "report", catalog)
         write_report(root, manifest, validation, pool=pool)
         self.tell("report", 1, 1)
+
+
+def _warm() -> None:
+    # An interpreter that is ending lets some modules no more be imported; who needs them asks again, and is told.
+    with contextlib.suppress(RuntimeError):
+        _leaking()
 
 
 def _leaking() -> ModuleType:
