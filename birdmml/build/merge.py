@@ -20,7 +20,7 @@ from birdmml.build.parts import Part
 from birdmml.build.pool import Pool
 from birdmml.build.progress import Tell
 from birdmml.errors import BuildError, UsageError
-from birdmml.schema import Reject
+from birdmml.schema import Article, Reject
 
 if TYPE_CHECKING:
     from birdmml.build.run import BuildSettings
@@ -89,6 +89,10 @@ class Parts:
     def recovered(self) -> Iterator[str]:
         """Locators of what was read behind a hole."""
         return self._of("recovered")
+
+    def articles(self) -> dict[str, Article]:
+        """What an encyclopaedia says of each species, where the source has asked one."""
+        return {value["species"]: Article(**value) for value in self._of("article")}
 
     def facts(self) -> dict[str, Any]:
         """What the manifest says: the source's own `merge_facts`, or what all parts agree on."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,10 @@ from birdmml.build.progress import Tell, silent
 
 if TYPE_CHECKING:
     from birdmml.build.run import BuildSettings
+
+
+# Settings that `told_settings` names in its own words; all others stand there as they are.
+_NAMED = {"source", "source_settings", "seed", "rules", "passes", "limit", "limits", "evalsets"}
 
 
 @dataclass(frozen=True)
@@ -48,9 +52,17 @@ def told_settings(source: ModuleType, settings: BuildSettings) -> dict[str, Any]
         "limit": settings.limit,
         "evaluation sets": [Path(e).name for e in settings.evalsets],
         **asdict(settings.limits),
+        **{f.name: _told_value(getattr(settings, f.name)) for f in fields(settings) if f.name not in _NAMED},
     }
     plain: dict[str, Any] = files.plain_json(value)
     return plain
+
+
+def _told_value(value: Any) -> Any:
+    """A setting in plain values; a file's is its hash."""
+    if (sha256 := getattr(value, "sha256", None)) is not None:
+        return sha256
+    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
 
 
 def build_part(
@@ -118,3 +130,6 @@ def _told(session: Session, catalog: Catalog) -> Iterator[tuple[str, Any]]:
         yield "withdrawn", path
     for path in session.recovered():
         yield "recovered", path
+    articles = session.articles() if hasattr(session, "articles") else {}
+    for article in articles.values():
+        yield "article", article.__dict__

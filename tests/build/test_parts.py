@@ -21,16 +21,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from birdmml import discover
-from birdmml.build import ingest, part_place, parts
+from birdmml.build import ingest, merge, part_place, parts
 from birdmml.build.claim import Claim
 from birdmml.build.deliver import WHOLE
 from birdmml.build.ingest import Limits
 from birdmml.build.part_place import PartPlace
 from birdmml.build.part_run import build_part
 from birdmml.build.parts import MAX_PARTS, Part
+from birdmml.build.progress import silent
 from birdmml.build.run import BuildSettings, build, finish
 from birdmml.errors import BuildError, SourceError, UsageError
-from birdmml.schema import Card, Delivery, Photo, Recording, Reject
+from birdmml.schema import Article, Card, Delivery, Photo, Recording, Reject
 
 Cli = Callable[..., Ran]
 MORE = (*SPECIES, "Corvus brachyrhynchos", "Poecile atricapillus")
@@ -139,6 +140,9 @@ class _Session:
     def facts(self) -> dict[str, Any]:
         return {"demo": False, "requests": sum(1 for _ in self._mine())}
 
+    def articles(self) -> dict[str, Article]:
+        return {s: Article(s, f"{s} is a bird.", s, "u", "7", "h") for s in MORE if self._part.takes(s)}
+
     def unfinished(self) -> str:
         return ""
 
@@ -176,6 +180,14 @@ def test_a_service_in_parts_says_what_it_says_as_a_whole(service: BuildSettings,
     assert told["absent_by_reason"] == {"photo_gone": 5}
     assert told["recovered_rows"] > 0
     assert tree(divided(service, tmp_path / "out", 3)) == tree(tmp_path / "whole")
+
+
+def test_articles_of_all_parts_are_at_hand_in_the_end(service: BuildSettings, tmp_path: Path) -> None:
+    for index in range(3):
+        build_part(service, tmp_path / "out", Part(index, 3))
+    source = discover.load("source", "service")
+    found = merge.Parts(source, service, tmp_path / "out.partial" / "parts", None, silent).articles()
+    assert found == _Session(service.source_settings, tmp_path, Part()).articles()
 
 
 def test_a_service_whose_parts_were_stopped_delivers_nothing_twice(
