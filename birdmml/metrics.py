@@ -7,8 +7,9 @@ broken at random *in expectation*, so a score that says nothing gives exactly ch
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +18,11 @@ from birdmml.errors import ResultError, UnknownName
 
 Floats = NDArray[np.floating]
 Ints = NDArray[np.int64]
+Counts = NDArray[np.uint16 | np.int32]
 
 BLOCK_ELEMENTS = 2**24
 BOOTSTRAP_SAMPLES = 2000
+KEPT_ELEMENTS = 2**23  # Of the draws of one bootstrap that are kept for the next: 16 MiB.
 MEDIAN_RANK, CLASS_MEAN = "median rank", "class-mean accuracy"
 
 
@@ -216,16 +219,51 @@ def bootstrap(
 
     Items are drawn with replacement, the same draw for every seed; blocks bound the memory.
     """
-    generator = np.random.default_rng(seed)
     n = values.shape[1]
     step = max(1, BLOCK_ELEMENTS // 4 // max(1, values.size))
-    found = []
+    counted = _kept_counts if n * samples <= KEPT_ELEMENTS else _counts
+    centre = _medians(values) if median else _means(values)
+    return _interval(np.concatenate([centre(block) for block in counted(n, step, samples, seed)]), level)
+
+
+def _counts(n: int, step: int, samples: int, seed: int) -> Iterator[Counts]:
+    """How often each of `n` items was drawn [step, n], block by block; each row sums to `n`."""
+    generator = np.random.default_rng(seed)
+    kind = np.uint16 if n < 2**16 else np.int32
     for start in range(0, samples, step):
-        drawn = generator.integers(0, n, size=(min(step, samples - start), n))
-        picked = values[:, drawn]
-        centre = np.median(picked, axis=-1) if median else picked.mean(axis=-1)
-        found.append(centre.mean(axis=0))
-    return _interval(np.concatenate(found), level)
+        rows = min(step, samples - start)
+        drawn = generator.integers(0, n, size=(rows, n)) + n * np.arange(rows)[:, None]
+        yield np.bincount(drawn.ravel(), minlength=rows * n).reshape(rows, n).astype(kind)
+
+
+@lru_cache(maxsize=4)
+def _kept_counts(n: int, step: int, samples: int, seed: int) -> tuple[Counts, ...]:
+    """The same, kept: most figures of a result are over the same number of items."""
+    return tuple(_counts(n, step, samples, seed))
+
+
+def _means(values: NDArray[np.float64]) -> Callable[[Counts], NDArray[np.float64]]:
+    """Of counts [B, N], the mean of `values` [S, N] over the items drawn, averaged over seeds [B]."""
+    # Every seed has the same draw: the mean of the seeds' means is the mean of the items' means.
+    items = values.mean(axis=0)
+    return lambda counts: counts.astype(np.float64) @ items / len(items)
+
+
+def _medians(values: NDArray[np.float64]) -> Callable[[Counts], NDArray[np.float64]]:
+    """Of counts [B, N], the median of `values` [S, N] over the items drawn, averaged over seeds [B]."""
+    n = values.shape[1]
+    orders = np.argsort(values, axis=1, kind="stable")
+
+    def of(counts: Counts) -> NDArray[np.float64]:
+        found = np.zeros(len(counts))
+        for row, order in zip(values, orders, strict=True):
+            # The k-th smallest item drawn is the first whose running count exceeds k.
+            running = counts[:, order].cumsum(axis=1, dtype=np.int32)
+            for middle in ((n - 1) // 2, n // 2):
+                found += row[order[(running > middle).argmax(axis=1)]]
+        return found / (2 * len(values))
+
+    return of
 
 
 def _interval(found: NDArray[np.float64], level: float = 0.95) -> tuple[float, float]:

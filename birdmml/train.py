@@ -173,7 +173,8 @@ def train(
             run.feed.fill(lambda done, _: shown.update(done - shown.n))
         steps = settings.epochs * steps_per_epoch(len(rows), settings.batch_size, run.least)
         folder = saving.folder if saving is not None and ranks.main else None
-        _loop(run, position, Journal(folder, accelerator, position, steps, silent))
+        with Journal(folder, accelerator, position, steps, silent) as journal:
+            _loop(run, position, journal)
     seconds = before + time.perf_counter() - started
     return Trained(
         network.eval(), tokenizer, seconds, len(rows) * settings.epochs / seconds, tuple(position.history)
@@ -211,7 +212,6 @@ def _loop(run: _Run, position: Position, journal: Journal) -> None:
         found = {} if run.validation is None else validate(network, run.validation, settings.batch_size)
         journal.epoch(position, means, found, speed)
         _keep_epoch(run, position, found)
-    journal.close()
 
 
 def _epoch(run: _Run, position: Position, journal: Journal, rate: float) -> None:

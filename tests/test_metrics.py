@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
 from birdmml.errors import ResultError, UnknownName
 from birdmml.metrics import bootstrap, chance, hit, outcome, rank, summarise
@@ -127,3 +128,22 @@ def test_bootstrap_in_blocks_equals_one_block(monkeypatch: pytest.MonkeyPatch) -
     whole = bootstrap(values, samples=257)
     monkeypatch.setattr("birdmml.metrics.BLOCK_ELEMENTS", 4 * 31 * 10)
     assert bootstrap(values, samples=257) == whole
+
+
+@given(
+    values=hnp.arrays(
+        np.float64, st.tuples(st.integers(1, 4), st.integers(1, 40)), elements=st.floats(-9, 9)
+    ),
+    median=st.booleans(),
+    samples=st.integers(1, 60),
+    seed=st.integers(0, 3),
+)
+def test_a_bootstrap_by_counts_is_one_by_drawing(
+    values: np.ndarray, median: bool, samples: int, seed: int
+) -> None:
+    n = values.shape[1]
+    drawn = np.random.default_rng(seed).integers(0, n, size=(samples, n))
+    middle = np.median if median else np.mean
+    found = [np.mean([middle(row[picks]) for row in values]) for picks in drawn]
+    expected = np.quantile(found, [0.025, 0.975])
+    assert bootstrap(values, median, samples, seed) == pytest.approx(tuple(expected), abs=1e-9)

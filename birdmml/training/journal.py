@@ -9,7 +9,8 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import psutil
 import torch
@@ -72,10 +73,13 @@ class Journal:
                 file=sys.stderr,
             )
 
-    def close(self) -> None:
-        """Finish the bar and the trackers."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: object, trace: TracebackType | None) -> None:
+        # However the training ends, what is said afterwards stands on a line of its own.
         self._bar.close()
-        if self._accelerator.trackers:
+        if kind is None and self._accelerator.trackers:
             self._accelerator.end_training()
 
     def _write(self, kind: str, step: int, values: Mapping[str, float]) -> None:
