@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from birdmml import __version__, discover, files
 from birdmml.build import part_place
-from birdmml.build.claim import Busy
+from birdmml.build.claim import Busy, Claim
 from birdmml.build.intake import refuse_undividable
 from birdmml.build.part_run import PartMade, build_part
 from birdmml.build.parts import Part
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 STORE_BYTES = 80 << 20
 # More parts than processors, so that none waits long for the last ones.
 PARTS_A_CPU = 4
+# Where tasks write before what they wrote is renamed into place.
+APART = "attempts"
 # Sockets of a local cluster lie in its folder, and their paths may not be long.
 _MAX_FOLDER = 40
 _CHECK_S = 300.0
@@ -72,22 +74,25 @@ def build_on_ray(
     """
     tell = progress or silent
     refuse_undividable(discover.load("source", settings.source), settings)
-    ray = _ray()
-    with _connected(ray, cluster):
-        place = Place(out)
-        place.check_out()
-        place.make_work()
-        with telling(place):
-            _check_nodes(ray, place)
-        cpus = max(1, int(ray.cluster_resources().get("CPU", 1)))
-        begun = part_place.counts(place.parts)
-        count = count or (begun[0] if len(begun) == 1 else PARTS_A_CPU * cpus)
-        at_once = min(at_once or cpus, count)
-        parts = [(settings, str(out), Part(i, count, at_once), retry_failed) for i in range(count)]
-        tasks = _Tasks(ray, at_once)
-        tasks.run(_make_part, parts, counter(tell, "decode and check (parts)", count))
-        runs = RayRuns(tasks, place.dataset)
-        return finish(settings, out, cluster.workers, max_rejects, progress, count, runs)
+    ray, place = _ray(), Place(out)
+    place.check_out()
+    place.make_work()
+    try:
+        with Claim(place.work / "driver", f"the build of {place.out} on Ray"), _connected(ray, cluster):
+            with telling(place):
+                _check_nodes(ray, place)
+            cpus = max(1, int(ray.cluster_resources().get("CPU", 1)))
+            begun = part_place.counts(place.parts)
+            count = count or (begun[0] if len(begun) == 1 else PARTS_A_CPU * cpus)
+            at_once = min(at_once or cpus, count)
+            parts = [(settings, str(out), Part(i, count, at_once), retry_failed) for i in range(count)]
+            tasks = _Tasks(ray, at_once)
+            tasks.run(_make_part, parts, counter(tell, "decode and check (parts)", count))
+            writers = RayRuns(tasks, place.dataset)
+            return finish(settings, out, cluster.workers, max_rejects, progress, count, writers)
+    finally:
+        shutil.rmtree(place.work / APART, ignore_errors=True)
+        place.forget()
 
 
 class RayRuns:
@@ -165,7 +170,7 @@ def _make_part(settings: BuildSettings, out: str, part: Part, retry_failed: bool
 def _write_apart(function: Callable[[P], R], task: P, dataset: str) -> R:
     """Do a task that writes files, which appear whole and under one name whoever else does the same."""
     root = Path(dataset)
-    apart = root.with_name("attempts") / secrets.token_hex(8)
+    apart = root.with_name(APART) / secrets.token_hex(8)
     result = function(task.below(apart))
     for path in sorted(p for p in apart.rglob("*") if p.is_file()):
         there = root / path.relative_to(apart)

@@ -19,6 +19,7 @@ from helpers import Ran, bird_folder, tree
 
 from birdmml import __version__, discover
 from birdmml.build import on_ray
+from birdmml.build.claim import Claim
 from birdmml.build.ingest import Limits
 from birdmml.build.place import Place
 from birdmml.build.run import BuildSettings, build
@@ -108,6 +109,21 @@ def test_a_source_of_one_stream_is_refused_before_ray_is_looked_for(
 def test_nothing_of_ray_is_imported_for_a_local_build() -> None:
     code = "import sys, birdmml.cli.build, birdmml.build.run, birdmml.build.part_run; print('ray' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
+
+
+def test_two_builds_on_ray_of_one_dataset_keep_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(on_ray, "_ray", object)
+    place = Place(tmp_path / "out")
+    place.make_work()
+    own = discover.load("source", "demo").Settings()
+    with (
+        Claim(place.work / "driver", "it"),
+        pytest.raises(BuildError, match="on Ray is being worked on by process"),
+    ):
+        on_ray.build_on_ray(BuildSettings("demo", own), tmp_path / "out", on_ray.Cluster())
+    with pytest.raises(AttributeError):  # Free now: it goes on to what is no Ray.
+        on_ray.build_on_ray(BuildSettings("demo", own), tmp_path / "out", on_ray.Cluster())
+    assert list(tmp_path.iterdir()) == []
 
 
 class _Node:
