@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,10 @@ class ShardTask:
     seed: int = 0
     rate_hz: int = RATE_HZ
     species: SpeciesList = SHIPPED
+
+    def below(self, root: Path) -> ShardTask:
+        """The same task with its shard below another folder than the dataset's."""
+        return replace(self, path=str(root / "data" / Path(self.path).name))
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,9 @@ from birdmml.cli import _raw
 from birdmml.errors import Interrupted, UsageError
 
 if TYPE_CHECKING:
-    from birdmml.build.run import BuildSettings
+    from birdmml.build.part_run import PartMade
+    from birdmml.build.run import BuildSettings, Built
+    from birdmml.cli._divided import Division
 
 
 def build(
@@ -123,6 +125,21 @@ def build(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Try again what could not be downloaded or was missing.")
     ] = False,
+    runner: Annotated[str, typer.Option(help="local, or ray: parts as tasks of a Ray cluster.")] = "local",
+    ray_address: Annotated[
+        str | None, typer.Option(help="ray: address of the cluster (else one is started here).")
+    ] = None,
+    num_shards: Annotated[
+        int | None, typer.Option(min=1, help="Into how many parts to divide the work, by species.")
+    ] = None,
+    shard_index: Annotated[
+        int | None, typer.Option(min=0, help="Make this part alone (0 is the first), for --finish.")
+    ] = None,
+    at_once: Annotated[
+        int | None,
+        typer.Option(min=1, help="How many parts run at a time: they share a service's rate (all)."),
+    ] = None,
+    finish: Annotated[bool, typer.Option("--finish", help="Put all parts together.")] = False,
     dry_run: Annotated[bool, typer.Option(help="Say what would be built, and write nothing.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the manifest as JSON.")] = False,
 ) -> None:
@@ -136,12 +153,15 @@ def build(
     """
     from birdmml import discover, state
     from birdmml.build.ingest import Limits
+    from birdmml.build.part_run import PartMade
     from birdmml.build.run import BuildSettings
-    from birdmml.build.run import build as run
     from birdmml.build.split import Rules
     from birdmml.cli._captions import captioner_of
-    from birdmml.cli._show import built_lines, progress_bar, reject_share
+    from birdmml.cli._divided import Division, part_json, part_lines
+    from birdmml.cli._show import built_lines, reject_share
 
+    division = Division(runner, ray_address, num_shards, shard_index, at_once, finish)
+    division.check(resume)
     module = discover.load("source", source)
     given = {
         "root": root, "species": species, "per_species": per_species, "image_size": image_size,
@@ -182,20 +202,43 @@ def build(
         return
     if hasattr(module, "plan") and not as_json:
         typer.echo("\n".join(module.plan(own, out)), err=True)
-    # A polite kill is treated like Ctrl-C: workers end, finished work is kept.
+    made = _run(settings, out, workers, share, division, resume, retry_failed, quiet=as_json)
+    if isinstance(made, PartMade):
+        lines, value = part_lines(out, made), part_json(made)
+    else:
+        state.remember_build(made.root)
+        lines, value = built_lines(out, made), dict(made.manifest)
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False) if as_json else "\n".join(lines))
+
+
+def _run(
+    settings: BuildSettings, out: Path, workers: int, share: float, division: Division, resume: bool,
+    retry_failed: bool, quiet: bool,
+) -> Built | PartMade:  # fmt: skip
+    """Build, make a part, or finish; a polite kill is treated like Ctrl-C: workers end, finished work is kept."""
+    from birdmml.build.part_run import build_part
+    from birdmml.build.run import build, finish
+    from birdmml.cli._show import progress_bar
+
     signal.signal(signal.SIGTERM, _raise_interrupt)
     try:
-        with progress_bar(quiet=as_json) as progress:
-            built = run(settings, out, workers, share, progress, resume, retry_failed)
+        with progress_bar(quiet=quiet) as progress:
+            if division.index is not None:
+                return build_part(settings, out, division.part(), workers, progress, retry_failed)
+            if division.runner == "ray":
+                from birdmml.build.on_ray import Cluster, build_on_ray
+
+                cluster = Cluster(division.address, workers)
+                return build_on_ray(
+                    settings, out, cluster, division.count, division.at_once, share, progress, retry_failed
+                )
+            if division.finish:
+                return finish(settings, out, workers, share, progress, division.count)
+            return build(settings, out, workers, share, progress, resume, retry_failed)
     except KeyboardInterrupt as e:
         raise Interrupted(
             f"interrupted: {out} is as it was; the same command goes on from {out}.partial, or delete that folder"
         ) from e
-    state.remember_build(built.root)
-    if as_json:
-        typer.echo(json.dumps(built.manifest, indent=2, ensure_ascii=False))
-        return
-    typer.echo("\n".join(built_lines(out, built)))
 
 
 def register(app: typer.Typer) -> None:
