@@ -180,6 +180,11 @@ class Rows:
         name = self._caption if name == "caption" else name
         return [v for f in self._files for v in f.read(columns=[name]).column(name).to_pylist()]
 
+    def called(self) -> list[str]:
+        """What each row's species is called: by its common name, or the scientific one where none is known."""
+        names = zip(self.column("common_name"), self.column("species"), strict=True)
+        return [common or scientific for common, scientific in names]
+
     def media(self, rows: Sequence[int], columns: Sequence[str] = ("image", "audio")) -> list[dict[str, Any]]:
         """Decoded media of the given rows, in the order given: image uint8 [H, W, 3], audio float32 [T].
 

@@ -28,7 +28,7 @@ from birdmml.nn.damage import Others, Sound
 from birdmml.nn.feed import RowSource
 from birdmml.schema import MODALITIES
 from birdmml.suites._material import Arrays, Material, Request, Scorer, Subject
-from birdmml.train import pick_device
+from birdmml.training.machine import pick_device
 from birdmml.training.state import resolve
 
 # How many films are looked into for one with a sound track, before an item goes without.
@@ -383,11 +383,11 @@ def _worse(corruption: Corruption | None) -> str:
 
 
 def _classes(built: Built) -> dict[int, str]:
-    """label -> common name of every species in any split, in label order."""
+    """label -> what every species in any split is called, in label order."""
     pairs: set[tuple[int, str]] = set()
     for name in built.manifest["splits"]:
         rows = built.split(name)
-        pairs |= set(zip(rows.column("label"), rows.column("common_name"), strict=True))
+        pairs |= set(zip(rows.column("label"), rows.called(), strict=True))
     return dict(sorted(pairs))
 
 

@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from helpers import Ran, bird_folder
+from helpers import SPECIES, Ran, bird_folder
+from licensed import build_folder, licensed_folder
 from small import OPTIONS
 
 from birdmml import discover
@@ -65,6 +66,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What a reader has: ~/birds, archives of evaluation sets, a release, a method and embeddings of their own."""
     home = tmp_path_factory.mktemp("desk")
     bird_folder(home / "birds")
+    (home / "my-species.txt").write_text("".join(f"{name}\n" for name in (*SPECIES, "Turdus merula")))
     discover.load("source", "release").fake(home / "release-whole", 0)
     (home / "release-whole" / "files").rename(home / "release")
     for name in ("ssw60", "vb100", "cub200", "av_mnist"):
@@ -74,6 +76,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with tarfile.open(home / "CUB_200_2011.tgz", "w:gz") as archive:
         archive.add(home / "fakes" / "cub200", arcname="CUB_200_2011")
     shutil.copytree(home / "fakes" / "vb100", home / "vb100")
+    build_folder(licensed_folder(home / "licensed-birds"), home / "licensed")
     code = re.findall(r"```python\n(.+?)```", (ROOT / "docs/method.md").read_text(), flags=re.DOTALL)
     (home / "my_method.py").write_text(max(code, key=len))
     return home
@@ -85,9 +88,10 @@ def here(desk: Path, tmp_path: Path, small_demo: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("BIRDMML_CACHE", str(tmp_path / "cache"))
     work = tmp_path / "work"
     work.mkdir()
-    for name in ("ssw60.tar.gz", "CUB_200_2011.tgz", "my_method.py", "release"):
+    for name in ("ssw60.tar.gz", "CUB_200_2011.tgz", "my_method.py", "my-species.txt", "release"):
         (work / name).symlink_to(desk / name)
     shutil.copytree(small_demo, work / "data")
+    shutil.copytree(desk / "licensed", work / "licensed")
     monkeypatch.chdir(work)
     yield work
 

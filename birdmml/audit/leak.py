@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from birdmml import taxonomy
 from birdmml.audit.findings import of_rows, real_codes
 from birdmml.audit.groups import Codes
 from birdmml.audit.media import Measured
@@ -18,8 +17,8 @@ from birdmml.build import near
 from birdmml.build.leakage import caption_leakage
 from birdmml.build.leaks import Leak, evalset_hashes, split_leakage
 from birdmml.build.names import Names
-from birdmml.errors import UnknownName
 from birdmml.schema import SPLITS
+from birdmml.taxonomy import Species, Taxonomy
 
 NEAR = "near-duplicate photos"
 NAMED_SHARE = 0.01
@@ -113,14 +112,14 @@ def of_evalsets(
     return tuple(overlaps), findings
 
 
-def of_captions(rows: Rows) -> tuple[tuple[CaptionLeak, ...], list[Finding]]:
+def of_captions(rows: Rows, known: Taxonomy) -> tuple[tuple[CaptionLeak, ...], list[Finding]]:
     """How often captions name their species, for the captions as they are and for those without names.
 
-    What else their words tell is the business of the text probe.
+    `known` is the dataset's own table, if it has one. What else their words tell is the business of the text probe.
     """
     leaks: list[CaptionLeak] = []
     findings: list[Finding] = []
-    species = {label: _species(name) for label, name in enumerate(rows.species)}
+    species = {label: _species(name, known) for label, name in enumerate(rows.species)}
     for column in ("caption", "caption_name_free"):
         use = np.flatnonzero((rows.label >= 0) & (rows.codes(column) >= 0))
         if not len(use):
@@ -147,11 +146,8 @@ def _naming(leak: CaptionLeak) -> Iterator[Finding]:
         yield Finding(f"{leak.column}_names_species", AMBER, words, count, (), advice)
 
 
-def _species(name: str) -> taxonomy.Species | Names:
-    """By our taxonomy, or by its bare name where that does not know it."""
+def _species(name: str, known: Taxonomy) -> Species | Names:
+    """By the table, or by its bare name where that does not know it."""
     if not any(c.isalpha() for c in name):
         return Names(())  # The number of a label is no name.
-    try:
-        return taxonomy.resolve(name)
-    except UnknownName:
-        return Names((name,), (name,))
+    return known.find(name) or Names((name,), (name,))

@@ -17,6 +17,7 @@ from birdmml.audit.shards import NO_SPLIT, Unreadable, find
 from birdmml.build.near import RADIUS
 from birdmml.build.pool import Pool
 from birdmml.errors import UsageError
+from birdmml.taxonomy import shipped
 
 Progress = Callable[[str, int, int], None]
 
@@ -75,7 +76,7 @@ def _whole(
         if "image" in media
         else ((), [])
     )
-    caption_leaks, naming = leak.of_captions(rows)
+    caption_leaks, naming = leak.of_captions(rows, said.species or shipped())
     probes = tuple(probing.line(name, p, said.ceilings.get(name)) for name, p in probed.items())
     found = [
         *findings.at_chance(probes),

@@ -11,6 +11,8 @@ from birdmml import files, manifest
 from birdmml.audit.model import RED, Finding
 from birdmml.audit.shards import Shard, Unreadable
 from birdmml.errors import DatasetError
+from birdmml.species_list import dataset_taxonomy
+from birdmml.taxonomy import Taxonomy
 
 NONE, AGREES, DIFFERS, UNREADABLE = "none", "agrees", "differs", "unreadable"
 _REBUILD = "get the dataset again, or build it again; do not trust figures that were published for its digest"
@@ -28,6 +30,7 @@ class Told:
     rate_hz: int | None = None
     clip_s: float | None = None
     ceilings: Mapping[str, float] = field(default_factory=dict)
+    species: Taxonomy | None = None
 
 
 def read(
@@ -50,7 +53,13 @@ def read(
         )
         findings.append(Finding("manifest_digest", RED, words, 1, (), _REBUILD))
     findings += _compare(listed, shards, bad, progress)
-    return Told(DIFFERS if findings else AGREES, tuple(findings), **_facts(value))
+    species = None
+    try:
+        species = dataset_taxonomy(root, value)
+    except (DatasetError, AttributeError) as e:
+        words = f"the dataset's table of species cannot be used: {_relative(str(e), root)}"
+        findings.append(Finding("species_table", RED, words, 1, (), _REBUILD))
+    return Told(DIFFERS if findings else AGREES, tuple(findings), **_facts(value), species=species)
 
 
 def _relative(text: str, root: Path) -> str:

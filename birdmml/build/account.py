@@ -9,7 +9,7 @@ from itertools import groupby, islice
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from birdmml import __version__, files, taxonomy
+from birdmml import __version__, files, species_list, taxonomy
 from birdmml.schema import DATASET_SCHEMA_VERSION, SPLITS, UNKNOWN_LICENSE
 
 if TYPE_CHECKING:
@@ -17,12 +17,14 @@ if TYPE_CHECKING:
     from birdmml.build.catalog import Catalog
     from birdmml.build.run import BuildSettings
     from birdmml.build.write import Shard
+    from birdmml.species_list import SpeciesList
+    from birdmml.taxonomy import Taxonomy
 
 # Listed in validation.json up to here; all of them stand in report/rejects.csv and report/absent.csv.
 MAX_LISTED = 10_000
 
 
-def checks(catalog: Catalog, tally: Tally, max_rejects: float) -> dict[str, Any]:
+def checks(catalog: Catalog, tally: Tally, max_rejects: float, known: Taxonomy) -> dict[str, Any]:
     """Everything that was looked at and did not, or not as it was, enter the dataset."""
     rejects, absent = catalog.reasons(absent=False), catalog.reasons(absent=True)
     rejected = sum(rejects.values())
@@ -50,18 +52,18 @@ def checks(catalog: Catalog, tally: Tally, max_rejects: float) -> dict[str, Any]
             "clips": catalog.count("SELECT sum(tails) FROM done"),
             "seconds": round(next(catalog.select("SELECT total(tail_seconds) FROM done"))[0], 3),
         },
-        "duplicates": _duplicates(catalog),
+        "duplicates": _duplicates(catalog, known),
     }
 
 
-def of_rows(catalog: Catalog, shards: Sequence[Shard]) -> dict[str, Any]:
+def of_rows(catalog: Catalog, shards: Sequence[Shard], known: Taxonomy) -> dict[str, Any]:
     """What the written rows add to the validation record."""
     total = _total(shards)
     return {
         "captions_by_origin": _part(total, "origin"),
         "unknown_licenses": {part: total[part, UNKNOWN_LICENSE] for part in ("image", "audio", "caption")},
         "recovered_rows": sum(_part(total, "recovered").values()),
-        "by_species": _by_species(catalog, total),
+        "by_species": _by_species(catalog, total, known),
     }
 
 
@@ -76,7 +78,7 @@ def names_in_captions(shards: Sequence[Shard]) -> dict[str, dict[str, float]]:
     }
 
 
-def _by_species(catalog: Catalog, total: Counter[tuple[str, str]]) -> list[dict[str, Any]]:
+def _by_species(catalog: Catalog, total: Counter[tuple[str, str]], known: Taxonomy) -> list[dict[str, Any]]:
     """Rows of each species: complete, recovered, and lost because a half of them is nowhere; in taxonomic order."""
     lost = dict(
         catalog.select(
@@ -90,12 +92,12 @@ def _by_species(catalog: Catalog, total: Counter[tuple[str, str]]) -> list[dict[
             "recovered": total["recovered", s.scientific_name],
             "lost": lost.get(s.scientific_name, 0),
         }
-        for s in taxonomy.all_species()
+        for s in known.species
     ]
     return [row for row in rows if row["complete"] or row["recovered"] or row["lost"]]
 
 
-def _duplicates(catalog: Catalog) -> list[dict[str, Any]]:
+def _duplicates(catalog: Catalog, known: Taxonomy) -> list[dict[str, Any]]:
     """Media that are byte for byte the same; they stay, on one side of the split."""
     found = catalog.select(
         "SELECT sha256, path, label FROM place JOIN media USING (n) WHERE sha256 IN (SELECT sha256 FROM media "
@@ -108,7 +110,7 @@ def _duplicates(catalog: Catalog) -> list[dict[str, Any]]:
         {
             "sha256": sha,
             "paths": list(dict.fromkeys(path for _, path, _ in group)),
-            "species": sorted({taxonomy.by_label(label).scientific_name for _, _, label in group}),
+            "species": sorted({known.by_label(label).scientific_name for _, _, label in group}),
         }
         for sha, group in groups
     ]
@@ -121,9 +123,12 @@ def manifest(
     catalog: Catalog,
     shards: Sequence[Shard],
     extras: Mapping[str, str],
+    captioner: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """What the dataset is and what it was made from; no dates and no paths, so equal builds are equal."""
-    total = _total(shards)
+    """What the dataset is and what it was made from; no dates and no paths, so equal builds are equal.
+
+    `captioner` is all that decided the captions written here.
+    """
     used = "SELECT count(DISTINCT {}) FROM final JOIN ordered ON m = {}"
     value: dict[str, Any] = {
         "schema_version": DATASET_SCHEMA_VERSION,
@@ -144,25 +149,53 @@ def manifest(
             "near_radius": settings.rules.near_radius,
             "passes": settings.passes,
             "limit": settings.limit,
+            "captioner": dict(captioner),
             **asdict(settings.limits),
         },
-        "taxonomy": {"species": len(taxonomy.all_species()), "digest": taxonomy.digest()},
+        "taxonomy": _taxonomy(settings.species_list),
         "counts": {
-            "rows": sum(s.rows for s in shards),
-            "species": len(_part(total, "species")),
+            **of_shards(shards),
             "photos": catalog.count("SELECT count(DISTINCT image) FROM final"),
             "recordings": catalog.count(used.format("grp", "audio")),
             "clips": catalog.count("SELECT count(DISTINCT audio) FROM final"),
         },
-        "licenses": {part: _part(total, part) for part in ("image", "audio", "caption")},
-        "splits": {
-            split: _split([s for s in shards if s.path.startswith(f"data/{split}-")])
-            for split in SPLITS
-            if any(s.path.startswith(f"data/{split}-") for s in shards)
-        },
+        "licenses": licenses(shards),
+        "splits": splits(shards),
         "files": dict(extras),
     }
     return {**value, "digest": files.digest(value)}
+
+
+def _taxonomy(chosen: SpeciesList) -> dict[str, Any]:
+    """Which table the labels are of: the shipped one, or the dataset's own file, and what it was made from."""
+    known = chosen.load()
+    said: dict[str, Any] = {"species": len(known.taxonomy), "digest": known.taxonomy.digest}
+    if chosen:
+        said |= {
+            "file": species_list.TABLE,
+            "list_sha256": chosen.sha256,
+            "completed": len(known.completed),
+            "completed_from": taxonomy.digest(),
+            "notes": list(known.notes[:MAX_LISTED]),
+        }
+    return said
+
+
+def of_shards(shards: Sequence[Shard]) -> dict[str, int]:
+    """Rows and species of the written shards."""
+    return {"rows": sum(s.rows for s in shards), "species": len(_part(_total(shards), "species"))}
+
+
+def licenses(shards: Sequence[Shard]) -> dict[str, dict[str, int]]:
+    """Rows by licence of each part."""
+    total = _total(shards)
+    return {part: _part(total, part) for part in ("image", "audio", "caption")}
+
+
+def splits(shards: Sequence[Shard]) -> dict[str, dict[str, Any]]:
+    """Rows, species and shards of each split that has any."""
+    found = {split: [s for s in shards if s.path.startswith(f"data/{split}-")] for split in SPLITS}
+    return {split: _split(mine) for split, mine in found.items() if mine}
 
 
 def _total(shards: Sequence[Shard]) -> Counter[tuple[str, str]]:

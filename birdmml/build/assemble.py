@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from birdmml import taxonomy
 from birdmml.build.catalog import Media, Row
 from birdmml.build.seeds import generator
 from birdmml.build.split import AUDIO, IMAGE, Sides
 from birdmml.schema import SPLITS
+from birdmml.taxonomy import Taxonomy, shipped
 
 Index = NDArray[np.int64]
 Pairs = list[tuple[int, int]]
@@ -76,7 +76,10 @@ class Tally:
 
 
 class Assembler:
-    """Pairs photos and clips within species and split; `ids` gives the ids of media first .. last - 1."""
+    """Pairs photos and clips within species and split; `ids` gives the ids of media first .. last - 1.
+
+    `species` names the labels (None: the shipped 150).
+    """
 
     def __init__(
         self,
@@ -86,9 +89,11 @@ class Assembler:
         seed: int,
         passes: int = 0,
         mode: str = "grouped",
+        species: Taxonomy | None = None,
     ) -> None:
         self.media, self.sides, self.ids = media, sides, ids
         self.seed, self.passes, self.mode = seed, passes, mode
+        self.species = species or shipped()
         self.tally = Tally()
 
     def __iter__(self) -> Iterator[Row]:
@@ -99,7 +104,7 @@ class Assembler:
             yield from self._species(start, end)
 
     def _species(self, start: int, end: int) -> Iterator[Row]:
-        species = taxonomy.by_label(int(self.media.label[start]))
+        species = self.species.by_label(int(self.media.label[start]))
         ids, mine = self.ids(start, end), np.arange(start, end)
         whole = {int(k) for k in np.unique(self.media.kind[start:end])}
         for split in range(len(SPLITS)):
@@ -112,7 +117,7 @@ class Assembler:
             else:
                 pairs = self._pairs(photos, clips, split, f"{species.scientific_name}/{SPLITS[split]}")
             for photo, clip in pairs:
-                yield self._row(split, species.ebird_code, photo, clip, ids[photo - start], ids[clip - start])
+                yield self._row(split, species.slug, photo, clip, ids[photo - start], ids[clip - start])
             self._left_over(species.scientific_name, split, photos, clips, pairs, whole)
 
     def _row(self, split: int, code: str, photo: int, clip: int, photo_id: str, clip_id: str) -> Row:

@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from birdmml import __version__
 from birdmml.build.report_text import RELATIONS, markdown, printable, templates
-from birdmml.columns import COLUMNS
+from birdmml.columns import COLUMNS, Column
 from birdmml.schema import SPLITS, UNKNOWN_LICENSE
 
 PARTS = ("image", "audio", "caption")
@@ -30,7 +30,13 @@ HUB_LICENSES = frozenset(
     {"cc0-1.0"} | {f"cc-{t}-{v}" for t, versions in _HUB_VERSIONS.items() for v in versions}
 )
 
-_SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
+_SIZES = (
+    (1_000, "n<1K"),
+    (10_000, "1K<n<10K"),
+    (100_000, "10K<n<100K"),
+    (1_000_000, "100K<n<1M"),
+    (10_000_000, "1M<n<10M"),
+)
 _TASKS = ("zero-shot-image-classification", "image-classification", "audio-classification")
 
 
@@ -58,9 +64,15 @@ def render_card(manifest: Mapping[str, Any], validation: Mapping[str, Any]) -> s
         origins=validation["captions_by_origin"],
         unknown=validation["unknown_licenses"],
         conflicts=sum(len(d["species"]) > 1 for d in validation["duplicates"]),
-        columns=[(Markup(c.name), c.kind, Markup(c.meaning)) for c in COLUMNS],  # noqa: S704  # our own words
+        columns=[(Markup(c.name), c.kind, Markup(_meaning(c, manifest))) for c in COLUMNS],  # noqa: S704  # our words
         version=__version__,
     )
+
+
+def _meaning(column: Column, manifest: Mapping[str, Any]) -> str:
+    if column.kind == "label" and manifest["taxonomy"].get("file"):
+        return f"row of `species.csv`, from 0: one of the {manifest['taxonomy']['species']} species of this dataset"
+    return column.meaning
 
 
 def hub_licenses(licenses: Mapping[str, Mapping[str, int]]) -> list[str]:
@@ -68,6 +80,11 @@ def hub_licenses(licenses: Mapping[str, Mapping[str, int]]) -> list[str]:
     ids = {spdx.lower() for part in licenses.values() for spdx, rows in part.items() if rows}
     known = sorted(ids & HUB_LICENSES)
     return known if known and ids <= HUB_LICENSES else [*known, "other"]
+
+
+def size_category(rows: int) -> str:
+    """The Hub's name for a number of rows."""
+    return next((name for limit, name in _SIZES if rows < limit), "10M<n<100M")
 
 
 def _front_matter(manifest: Mapping[str, Any]) -> str:
@@ -80,7 +97,7 @@ def _front_matter(manifest: Mapping[str, Any]) -> str:
         "language": ["en"],
         "task_categories": list(_TASKS),
         "tags": ["birds", "bioacoustics", "biology", "multimodal", *(["synthetic"] if demo else [])],
-        "size_categories": [next((name for limit, name in _SIZES if rows < limit), "1M<n<10M")],
+        "size_categories": [size_category(rows)],
         # `datasets` names its cache after this block and not after the shards: without the digest, a dataset
         # that was built again would be served from the cache of the old one.
         "configs": [

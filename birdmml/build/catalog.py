@@ -6,7 +6,6 @@ canonical order (species, kind, id), and everything after it follows from that o
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import os
 import sqlite3
@@ -18,9 +17,9 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from birdmml import taxonomy
 from birdmml.build import staging
 from birdmml.schema import SPLITS, Medium, Reject
+from birdmml.taxonomy import Taxonomy, shipped
 
 _TABLES = """
 CREATE TABLE done (key TEXT PRIMARY KEY, wanted INTEGER, tails INTEGER, tail_seconds REAL) WITHOUT ROWID;
@@ -79,9 +78,13 @@ class Row:
 
 
 class Catalog:
-    """The table. Made anew by each build from the receipts that are there, so it need not survive a crash."""
+    """The table. Made anew by each build from the receipts that are there, so it need not survive a crash.
 
-    def __init__(self, path: Path, readonly: bool = False) -> None:
+    `species` gives the labels to what is added (None: the shipped 150).
+    """
+
+    def __init__(self, path: Path, readonly: bool = False, species: Taxonomy | None = None) -> None:
+        self._species = species or shipped()
         if readonly:
             self._db = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro&immutable=1", uri=True)
             return
@@ -106,7 +109,7 @@ class Catalog:
                 (record.key, int(wanted), record.tails, record.tail_seconds),
             )
             if fresh.rowcount:
-                self._db.executemany(_INSERT, (_columns(record.key, m) for m in record.media))
+                self._db.executemany(_INSERT, (self._columns(record.key, m) for m in record.media))
                 self._reject(record.key, record.rejects)
 
     def reject(self, rejects: Iterable[Reject]) -> None:
@@ -197,6 +200,41 @@ class Catalog:
                 staging.medium_from_json(audio), bool(clean),
             )  # fmt: skip
 
+    def want_captions(self) -> int:
+        """Note the photos of rows that show no caption, neither the photo's nor the recording's; how many."""
+        self._db.execute(
+            "CREATE TEMP TABLE wordless AS SELECT DISTINCT image AS m FROM final JOIN place p ON p.m = image "
+            "JOIN media a ON a.n = p.n JOIN place q ON q.m = audio JOIN media b ON b.n = q.n "
+            "WHERE json_extract(a.doc, '$.caption') IS NULL AND json_extract(b.doc, '$.caption') IS NULL"
+        )
+        self._db.execute("CREATE UNIQUE INDEX wordless_m ON wordless (m)")
+        return self.count("SELECT count(*) FROM wordless")
+
+    def uncaptioned(self) -> Iterator[tuple[int, Medium]]:
+        """(place, photo) of what `want_captions` has noted, in canonical order; a page at a time in memory."""
+        query = (
+            "SELECT w.m, doc FROM wordless w JOIN place p ON p.m = w.m JOIN media USING (n) WHERE w.m > ? "
+            "ORDER BY w.m LIMIT 256"
+        )
+        last = 0
+        while page := self._db.execute(query, (last,)).fetchall():
+            yield from ((m, staging.medium_from_json(doc)) for m, doc in page)
+            last = page[-1][0]
+
+    def media_at(self, places: Sequence[int]) -> list[Medium]:
+        """The media at places that `uncaptioned` has told."""
+        query = "SELECT doc FROM place JOIN media USING (n) WHERE m = ?"
+        return [staging.medium_from_json(self._db.execute(query, (m,)).fetchone()[0]) for m in places]
+
+    def put_captions(self, media: Iterable[tuple[int, Medium]]) -> None:
+        """(place, the medium as it shall be), once rows are in order and before they are read."""
+        self._db.execute("BEGIN")
+        self._db.executemany(
+            "UPDATE media SET doc = ? WHERE n = (SELECT n FROM place WHERE m = ?)",
+            ((staging.medium_to_json(medium), place) for place, medium in media),
+        )
+        self._db.execute("COMMIT")
+
     def light(self) -> tuple[NDArray[np.int8], NDArray[np.int64], NDArray[np.int64]]:
         """Split, image index and audio index of every row, [N] each."""
         split, image, audio = _arrays(
@@ -228,6 +266,18 @@ class Catalog:
         """Rows of a query; for `account`, who knows the tables."""
         return iter(self._db.execute(query, values))
 
+    def _columns(self, key: str, m: Medium) -> tuple[Any, ...]:
+        kind = int(m.kind == "audio")
+        author = f"{kind}:{m.credit.author}" if m.credit.author else ""
+        phash = int.from_bytes(bytes.fromhex(m.phash), "big", signed=True) if m.phash else 0
+        wish = SPLITS.index(m.split) if m.split in SPLITS else -1
+        label = self._species.resolve(m.species).label
+        return (
+            key, kind, m.id, m.record, label, m.length, hash64(f"{kind}:{m.group}"),
+            hash64(m.sha256), hash64(m.pair or ""), hash64(author), phash, m.partner, m.row, wish, m.source_path,
+            m.sha256, staging.medium_to_json(m),
+        )  # fmt: skip
+
     def _reject(self, key: str, rejects: Iterable[Reject]) -> None:
         self._db.executemany(
             "INSERT INTO rejects VALUES (?, ?, ?, ?, ?, ?)",
@@ -243,23 +293,6 @@ def hash64(text: str) -> int:
     if not text:
         return 0
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big", signed=True) or 1
-
-
-@functools.cache
-def _label(species: str) -> int:
-    return taxonomy.resolve(species).label
-
-
-def _columns(key: str, m: Medium) -> tuple[Any, ...]:
-    kind = int(m.kind == "audio")
-    author = f"{kind}:{m.credit.author}" if m.credit.author else ""
-    phash = int.from_bytes(bytes.fromhex(m.phash), "big", signed=True) if m.phash else 0
-    wish = SPLITS.index(m.split) if m.split in SPLITS else -1
-    return (
-        key, kind, m.id, m.record, _label(m.species), m.length, hash64(f"{kind}:{m.group}"),
-        hash64(m.sha256), hash64(m.pair or ""), hash64(author), phash, m.partner, m.row, wish, m.source_path,
-        m.sha256, staging.medium_to_json(m),
-    )  # fmt: skip
 
 
 def _media(db: sqlite3.Connection, query: str, size: int) -> Media:

@@ -26,6 +26,8 @@ FOLDS = 5
 MIN_ROWS = 50
 MAX_WORDS = 128
 SAMPLES = 1000
+# The probe's memory grows with rows times classes: 8,000 rows of 8,000 species would take gigabytes.
+MAX_CLASSES = 1000
 
 _BUCKETS = 2**18
 _FEATURES = 4096
@@ -47,9 +49,10 @@ def caption_leakage(
 
     - `n`, and `common`, `scientific`, `part`, `any`: shares of the rows with such a match, over all rows;
     - `repeated`: the share whose caption another row has too, letter for letter;
-    - `probe`: None with a `reason`, or over a stratified sample of `max_rows`: `n`, `classes`, `folds`, `learnable`
-      (rows whose class had training rows left), `accuracy` with `low` and `high` (bootstrap 95 % over groups), the same
-      for `shuffled` labels, `chance_uniform` (1/K) and `chance_largest` (the largest class's share).
+    - `probe`: None with a `reason`, or over a stratified sample of `max_rows` of the MAX_CLASSES commonest classes:
+      `n`, `classes`, `folds`, `learnable` (rows whose class had training rows left), `accuracy` with `low` and `high`
+      (bootstrap 95 % over groups), the same for `shuffled` labels, `chance_uniform` (1/K) and `chance_largest` (the
+      largest class's share).
 
     Raises BuildError if the lengths differ or a label has no species.
     """
@@ -64,7 +67,8 @@ def caption_leakage(
     shares = _match_shares(captions, labels, species_of_label)
     _, copies, count = np.unique(_numbers(captions), return_inverse=True, return_counts=True)
     repeated = float((count[copies] > 1).mean()) if n else None
-    chosen = _stratified(labels, max_rows, np.random.default_rng([seed, 0]))
+    probed = _commonest(labels, MAX_CLASSES)
+    chosen = probed[_stratified(labels[probed], max_rows, np.random.default_rng([seed, 0]))]
     probe = _probe([captions[i] for i in chosen], labels[chosen], _groups(groups)[chosen], seed)
     return {"n": n, **shares, "repeated": repeated, **probe}
 
@@ -124,6 +128,13 @@ def _unfit(rows: int, classes: int, groups: int) -> str:
     if groups < FOLDS:
         return f"too few groups: {groups} of at least {FOLDS}"
     return ""
+
+
+def _commonest(labels: Ints, most: int) -> Ints:
+    """The rows of the `most` classes that have most rows (of equal ones, the first), in ascending order."""
+    classes, count = np.unique(labels, return_counts=True)
+    kept = classes[np.argsort(-count, kind="stable")[:most]]
+    return np.flatnonzero(np.isin(labels, kept))
 
 
 def _stratified(labels: Ints, max_rows: int, rng: np.random.Generator) -> Ints:

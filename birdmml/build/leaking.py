@@ -11,12 +11,12 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from birdmml import taxonomy
 from birdmml.build import near, split
 from birdmml.build.catalog import Media
 from birdmml.build.leakage import caption_leakage
 from birdmml.build.leaks import evalset_hashes, split_leakage
 from birdmml.build.seeds import generator
+from birdmml.taxonomy import Taxonomy
 
 Light = tuple[NDArray[np.int8], NDArray[np.int64], NDArray[np.int64]]
 # The probe's memory grows with these (33 kB each); its interval is +-1 % with 8,000.
@@ -87,7 +87,7 @@ def _codes(hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
 
 
 def of_captions(
-    root: Path, manifest: Mapping[str, Any], named: Mapping[str, Mapping[str, float]]
+    root: Path, manifest: Mapping[str, Any], named: Mapping[str, Mapping[str, float]], known: Taxonomy
 ) -> dict[str, Any]:
     """Names in the captions, and what a bag of words tells of the species.
 
@@ -108,7 +108,7 @@ def of_captions(
             start += batch.num_rows
     labels = np.array(taken["label"], dtype=np.int64)
     _, groups = np.unique(np.array(taken["observation_id"], dtype=object).astype(str), return_inverse=True)
-    species = {label: taxonomy.by_label(label) for label in np.unique(labels).tolist()}
+    species = {label: known.by_label(label) for label in np.unique(labels).tolist()}
     return {
         name: {**caption_leakage(taken[name], labels, groups, species), **named[name], "n": total}
         for name in ("caption", "caption_name_free")

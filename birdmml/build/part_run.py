@@ -43,6 +43,7 @@ def told_settings(source: ModuleType, settings: BuildSettings) -> dict[str, Any]
         "birdmml version": __version__,
         "source": settings.source,
         **source.public_settings(settings.source_settings),
+        "species list": settings.species_list.sha256,
         "seed": settings.seed,
         "split": settings.rules.mode,
         "split shares": list(settings.rules.fractions),
@@ -90,7 +91,7 @@ def build_part(
         here.prepare(files.digest([__version__, keys.base]), told_settings(source, settings))
         with (
             opened(intake.session_of(source, settings, here.source, told, retry_failed, part)) as session,
-            Catalog(here.catalog) as catalog,
+            Catalog(here.catalog, species=settings.species_list.taxonomy) as catalog,
             Pool(workers) as pool,
         ):
             taken = intake.Own(source, settings, session, here.staging, told).fill(catalog, pool)

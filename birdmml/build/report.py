@@ -15,13 +15,15 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 
-from birdmml import files, taxonomy
+from birdmml import files
 from birdmml.build import report_draw, report_read
 from birdmml.build.pool import Pool
 from birdmml.build.report_text import RELATIONS, TEMPLATES, printable, templates, web_address
 from birdmml.errors import DatasetError, MediaError
 from birdmml.media import audio, image
 from birdmml.schema import SPLITS
+from birdmml.species_list import dataset_taxonomy
+from birdmml.taxonomy import Species, Taxonomy
 
 PER_SPECIES = 3
 MAX_SPECIES = 150
@@ -56,11 +58,12 @@ def write_report(
     Shows PER_SPECIES rows of each of the first MAX_SPECIES species and MAX_LISTED rejects. `progress` is
     told (rows drawn, rows to draw). Raises DatasetError if a shard or a medium in it cannot be read.
     """
+    species = dataset_taxonomy(root, manifest)
     survey = report_read.survey(root, manifest, PER_SPECIES)
     labels = sorted(survey.examples)[:MAX_SPECIES]
     shown = [example for label in labels for example in survey.examples[label]]
     names = {
-        e: f"{taxonomy.by_label(label).ebird_code}-{n}"
+        e: f"{species.by_label(label).slug}-{n}"
         for label in labels
         for n, e in enumerate(survey.examples[label], 1)
     }
@@ -72,10 +75,10 @@ def write_report(
         css=_css(),
         csp=_policy(),
         splits=[(s, manifest["splits"][s]) for s in SPLITS if s in manifest["splits"]],
-        gallery=[_section(label, survey, names) for label in labels],
+        gallery=[_section(species.by_label(label), survey, names) for label in labels],
         species_total=len(survey.examples),
         charts=_charts(survey),
-        rows_chart=_rows_chart(survey),
+        rows_chart=_rows_chart(survey, species),
         clipped_rows=survey.clipped_rows,
         shard_bytes=sum(s["bytes"] for split in manifest["splits"].values() for s in split["shards"]),
         max_listed=MAX_LISTED,
@@ -145,11 +148,12 @@ def _draw(task: _MediaTask) -> int:
 
 
 def _section(
-    label: int, survey: report_read.Survey, names: Mapping[report_read.Example, str]
+    species: Species, survey: report_read.Survey, names: Mapping[report_read.Example, str]
 ) -> dict[str, Any]:
+    label = species.label
     rows = survey.rows_by_label[label]
     return {
-        "species": taxonomy.by_label(label),
+        "species": species,
         "rows": sum(rows.values()),
         "splits": [(s, rows[s]) for s in SPLITS if rows[s]],
         "cards": [(names[e], e.split, e.values) for e in survey.examples[label]],
@@ -170,12 +174,12 @@ def _charts(survey: report_read.Survey) -> list[Chart]:
     ]
 
 
-def _rows_chart(survey: report_read.Survey) -> list[dict[str, Any]]:
+def _rows_chart(survey: report_read.Survey, species: Taxonomy) -> list[dict[str, Any]]:
     """Rows of each species by split, most first."""
     order = sorted(survey.rows_by_label.items(), key=lambda item: (-sum(item[1].values()), item[0]))
     return [
         {
-            "name": taxonomy.by_label(label).common_name,
+            "name": species.by_label(label).called,
             "rows": sum(rows.values()),
             "splits": [(s, rows[s]) for s in SPLITS],
         }

@@ -11,11 +11,22 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from birdmml import __version__, discover, files
-from birdmml.build import acceptance, account, assemble, ingest, merge, part_place, split, write
-from birdmml.build.card import render_card
+from birdmml import __version__, discover, files, species_list
+from birdmml.build import (
+    acceptance,
+    account,
+    assemble,
+    balance,
+    captioning,
+    ingest,
+    merge,
+    part_place,
+    split,
+    write,
+)
 from birdmml.build.catalog import Catalog, Media
 from birdmml.build.deliver import Keys, opened
+from birdmml.build.documents import write_documents
 from birdmml.build.extras import write_extras
 from birdmml.build.intake import Inlet, Own, amend, session_of
 from birdmml.build.listing import write_listings
@@ -26,13 +37,17 @@ from birdmml.build.progress import counter, silent
 from birdmml.build.report import write_report
 from birdmml.errors import BuildError, UsageError
 from birdmml.manifest import MANIFEST
+from birdmml.taxonomy import to_csv
 
 __all__ = ["BuildSettings", "Built", "Effort", "Progress", "build", "finish", "session_of"]
 
 
 @dataclass(frozen=True)
 class BuildSettings:
-    """What decides the bytes of a dataset. `evalsets` are folders whose photos must not be trained on."""
+    """What decides the bytes of a dataset. `evalsets` are folders whose photos must not be trained on.
+
+    `captions` are the captioner's own settings, None for its defaults.
+    """
 
     source: str
     source_settings: Any
@@ -42,6 +57,13 @@ class BuildSettings:
     limit: int | None = None
     limits: ingest.Limits = field(default_factory=ingest.Limits)
     evalsets: tuple[str, ...] = ()
+    captioner: str = "template"
+    captions: Any = None
+
+    @property
+    def species_list(self) -> species_list.SpeciesList:
+        """The species that there are: those of the source's list, or the shipped 150."""
+        return species_list.of_settings(self.source_settings)
 
 
 @dataclass(frozen=True)
@@ -140,25 +162,38 @@ class _Build:
     def run(self, inlet_of: Callable[[], Inlet]) -> Built:
         place, effort = self.place, self.effort
         self._prepare()
+        species = self.settings.species_list
         # What measures leaks takes seconds to import: meanwhile, while the workers decode.
-        threading.Thread(target=_warm).start()
+        threading.Thread(target=_warm, daemon=True).start()
         inlet = inlet_of()
-        with opened(inlet.told) as told, Catalog(place.catalog) as catalog, Pool(effort.workers) as pool:
+        with (
+            opened(inlet.told) as told,
+            Catalog(place.catalog, species=species.taxonomy) as catalog,
+            Pool(effort.workers) as pool,
+        ):
             taken = inlet.fill(catalog, pool)
             amend(told, catalog)
             if not taken.records and not taken.resumed:
                 acceptance.refuse_nothing(self.settings.source, catalog)
             leaks, validation = self._assemble(catalog, catalog.freeze())
             give_memory_back()
+            written = captioning.write_captions(self.settings, catalog, place, told, self.tell)
             shards = self._write(catalog, self.writers or pool)
-            extras = self._extras(self.writers or pool)
-            facts = told.facts()
-            manifest = account.manifest(self.settings, self.source, facts, catalog, shards, extras)
-            validation |= account.of_rows(catalog, shards)
+            extras = self._extras(self.writers or pool) | self._table(species)
+            balanced = balance.measure(
+                self.source, self.settings.source_settings, self.settings.limit, catalog, species.taxonomy
+            )
+            facts = told.facts() | ({"balance": balance.summary(balanced)} if balanced else {})
+            manifest = account.manifest(
+                self.settings, self.source, facts, catalog, shards, extras, written.facts
+            )
+            validation |= account.of_rows(catalog, shards, species.taxonomy)
+            validation["captioner"] = dict(written.counts)
+            balance.tell(validation, balanced)
             named = account.names_in_captions(shards)
             validation["leakage"] = {
                 "splits": leaks,
-                "captions": _leaking().of_captions(place.dataset, manifest, named),
+                "captions": _leaking().of_captions(place.dataset, manifest, named, species.taxonomy),
             }
             give_memory_back()
             self._write_words(catalog, pool, manifest, validation)
@@ -169,6 +204,7 @@ class _Build:
         return Built(place.out, manifest, validation, taken.resumed, unfinished, kept)
 
     def _prepare(self) -> None:
+        captioning.check(self.settings)
         if self.effort.resume and not self.place.has_work():
             raise UsageError(
                 f"--resume: there is no unfinished work in {self.place.work}: leave --resume out to build anew"
@@ -187,13 +223,16 @@ class _Build:
         if rules.mode == "released" and len(media) and not (media.row >= 0).any():
             raise UsageError(f"--split released: the {settings.source} source has no row order; use grouped")
         self.tell("split and pair", 0, 1)
+        known = settings.species_list.taxonomy
         near = _leaking().near_duplicates(media, rules.near_radius)
         held_out = _leaking().held_out(media, settings.evalsets, rules.near_radius)
-        sides = split.assign(media, rules, settings.seed, near, held_out)
-        rows = assemble.Assembler(media, sides, catalog.ids, settings.seed, settings.passes, rules.mode)
+        sides = split.assign(media, rules, settings.seed, near, held_out, known)
+        rows = assemble.Assembler(
+            media, sides, catalog.ids, settings.seed, settings.passes, rules.mode, known
+        )
         catalog.add_rows(rows)
         catalog.order_rows()
-        validation = account.checks(catalog, rows.tally, self.effort.max_rejects)
+        validation = account.checks(catalog, rows.tally, self.effort.max_rejects, known)
         report = self.place.work / "validation.json"
         files.write_json(report, validation)
         acceptance.refuse_rejects(validation, report, catalog)
@@ -209,8 +248,9 @@ class _Build:
         if self.writers is not None:
             catalog.flush()
         tasks = write.plan(
-            catalog, place.catalog, place.dataset, place.staging, settings.seed, settings.limits.rate_hz
-        )
+            catalog, place.catalog, place.dataset, place.staging, settings.seed, settings.limits.rate_hz,
+            settings.species_list,
+        )  # fmt: skip
         return pool.run(write.write_shard, tasks, counter(self.tell, "write", len(tasks)))
 
     def _extras(self, pool: Writers) -> dict[str, str]:
@@ -218,13 +258,21 @@ class _Build:
         root = self.place.dataset
         return write_extras(self.source, settings.source, settings.source_settings, root, pool, self.tell)
 
+    def _table(self, species: species_list.SpeciesList) -> dict[str, str]:
+        """The table of a list goes into the dataset, which is then read without the list; path -> sha256."""
+        if not species:
+            return {}
+        path = self.place.dataset / species_list.TABLE
+        files.write_text(path, to_csv(species.taxonomy.species))
+        return {species_list.TABLE: files.sha256_file(path)}
+
     def _write_words(
         self, catalog: Catalog, pool: Pool, manifest: Mapping[str, Any], validation: Mapping[str, Any]
     ) -> None:
         """The card and the report: for people, from the same manifest."""
         root = self.place.dataset
         self.tell("report", 0, 1)
-        files.write_text(root / "README.md", render_card(manifest, validation))
+        write_documents(root, manifest, validation)
         files.write_json(root / "report" / "validation.json", validation)
         write_listings(root / "report", catalog)
         write_report(root, manifest, validation, pool=pool)
@@ -232,8 +280,8 @@ class _Build:
 
 
 def _warm() -> None:
-    # An interpreter that is ending lets some modules no more be imported; who needs them asks again, and is told.
-    with contextlib.suppress(RuntimeError):
+    # An interrupted program ends below this thread; a true fault is raised again where the module is used.
+    with contextlib.suppress(Exception):
         _leaking()
 
 

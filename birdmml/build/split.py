@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from birdmml import taxonomy
 from birdmml.build.catalog import Media
 from birdmml.build.seeds import generator
 from birdmml.schema import SPLITS, Split
+from birdmml.taxonomy import Taxonomy, shipped
 
 Fractions = tuple[float, float, float]
 Sides = NDArray[np.int8]
@@ -33,7 +33,12 @@ class Rules:
 
 
 def assign(
-    media: Media, rules: Rules, seed: int, near: NDArray[np.int64], held_out: NDArray[np.bool_] | None = None
+    media: Media,
+    rules: Rules,
+    seed: int,
+    near: NDArray[np.int64],
+    held_out: NDArray[np.bool_] | None = None,
+    species: Taxonomy | None = None,
 ) -> Sides:
     """The split of each medium, int8 [M] (index into SPLITS).
 
@@ -46,6 +51,8 @@ def assign(
 
     released: row by row, in the source's own split if it has one; then recordings, observations and look-alikes
     do lie on two sides, as in any row-wise split.
+
+    `species` names the labels (None: the shipped 150).
     """
     if rules.mode == "released":
         return row_wise(media, rules.fractions, seed)
@@ -55,7 +62,7 @@ def assign(
         dealer.chosen.update(dict.fromkeys(np.unique(component[held_out]).tolist(), SPLITS.index("test")))
     starts = np.flatnonzero(np.diff(media.label, prepend=-1))
     for start, end in zip(starts, [*starts[1:], len(media)], strict=True):
-        name = taxonomy.by_label(int(media.label[start])).scientific_name
+        name = (species or shipped()).by_label(int(media.label[start])).scientific_name
         dealer.deal_species(np.arange(start, end), generator(seed, "split", name))
     return np.array([dealer.chosen.get(c, 0) for c in component.tolist()], dtype=np.int8)
 

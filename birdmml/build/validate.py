@@ -11,11 +11,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from birdmml import files, manifest, taxonomy
+from birdmml import files, manifest
 from birdmml.build.pool import Pool
 from birdmml.build.schema import arrow_schema
 from birdmml.errors import BirdmmlError, MediaError
 from birdmml.media import audio, image
+from birdmml.species_list import SpeciesList, dataset_taxonomy, of_dataset
+from birdmml.taxonomy import Taxonomy
 
 _LIGHT = (
     "id", "label", "species", "caption", "observation_id", "recording_id", "image_sha256", "audio_sha256",
@@ -48,6 +50,7 @@ class _GroupTask:
     group: int
     clip_samples: int
     rate_hz: int
+    species: SpeciesList
 
 
 @dataclass(frozen=True)
@@ -61,14 +64,16 @@ def validate(
 ) -> Findings:
     """Check hashes, schema, counts, every image and clip, and that no group or file spans two splits.
 
-    Raises DatasetError if `root` has no manifest to compare with.
+    Raises DatasetError if `root` has no manifest to compare with, or not its table of species.
     """
     told = manifest.read(root)
+    # Without its table no label says anything: this raises.
+    names = dataset_taxonomy(root, told).scientific_names
     problems = list(_digest_problems(told)) + list(_file_problems(root, told))
     tasks: list[_GroupTask] = []
     where: list[str] = []
     for split, shard in _shards(told):
-        found, groups = _open(root, shard, told)
+        found, groups = _open(root, shard, told, names)
         problems += found
         tasks += groups
         where += [split] * len(groups)
@@ -123,7 +128,7 @@ def _file_problems(root: Path, told: Mapping[str, Any]) -> Iterator[Problem]:
 
 
 def _open(
-    root: Path, shard: Mapping[str, Any], told: Mapping[str, Any]
+    root: Path, shard: Mapping[str, Any], told: Mapping[str, Any], names: Sequence[str]
 ) -> tuple[list[Problem], list[_GroupTask]]:
     """Check one shard as a file; its row groups if it can be read."""
     name, path = shard["path"], root / shard["path"]
@@ -137,7 +142,7 @@ def _open(
         file = pq.ParquetFile(path)
     except (OSError, pa.ArrowException) as e:
         return [*problems, Problem("not_parquet", name, str(e).splitlines()[0])], []
-    if not file.schema_arrow.equals(arrow_schema(rate_hz), check_metadata=True):
+    if not file.schema_arrow.equals(arrow_schema(rate_hz, names), check_metadata=True):
         problems.append(
             Problem("schema", name, "columns, types or features are not those of this schema version")
         )
@@ -148,7 +153,10 @@ def _open(
             Problem("counts", name, f"{file.metadata.num_rows} rows, the manifest says {shard['rows']}")
         )
     samples = round(float(told["settings"]["clip_s"]) * rate_hz)
-    groups = [_GroupTask(str(path), name, g, samples, rate_hz) for g in range(file.metadata.num_row_groups)]
+    species = of_dataset(root, told)
+    groups = [
+        _GroupTask(str(path), name, g, samples, rate_hz, species) for g in range(file.metadata.num_row_groups)
+    ]
     return problems, groups
 
 
@@ -160,11 +168,12 @@ def _check_group(task: _GroupTask) -> _Group:
         where = f"{task.name} row group {task.group}"
         return _Group({c: [] for c in _LIGHT}, [Problem("damaged", where, str(e).splitlines()[0])])
     light = {c: table.column(c).to_pylist() for c in _LIGHT}
+    known = task.species.taxonomy
     problems: list[Problem] = []
     for row in range(table.num_rows):
         values = {c: light[c][row] for c in _LIGHT}
         where = f"{task.name} row {values['id']}"
-        problems += [Problem(check, where, detail) for check, detail in _row_problems(values)]
+        problems += [Problem(check, where, detail) for check, detail in _row_problems(values, known)]
         problems += _medium_problems(table.column("image")[row].as_py(), values, where, _check_image)
         problems += _medium_problems(
             table.column("audio")[row].as_py(), {**values, "_task": task}, where, _check_audio
@@ -172,12 +181,12 @@ def _check_group(task: _GroupTask) -> _Group:
     return _Group(light, problems)
 
 
-def _row_problems(row: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _row_problems(row: Mapping[str, Any], known: Taxonomy) -> Iterator[tuple[str, str]]:
     empty = [c for c in ("id", "caption", "observation_id", "recording_id") if not row[c]]
     if empty:
         yield "empty", f"no {' and no '.join(empty)}"
     try:
-        expected = taxonomy.by_label(row["label"]).scientific_name
+        expected = known.by_label(row["label"]).scientific_name
     except (BirdmmlError, IndexError, TypeError):
         yield "label", f"label {row['label']} is outside the taxonomy"
     else:

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from birdmml import files, taxonomy
+from birdmml import files
 from birdmml.build import staging
 from birdmml.build.caption import caption_of
 from birdmml.build.catalog import Catalog
@@ -20,6 +20,8 @@ from birdmml.build.names import name_free, name_matches
 from birdmml.build.pool import give_memory_back
 from birdmml.build.schema import arrow_schema
 from birdmml.schema import RATE_HZ, SPLITS, Caption, Credit, Split, Triplet
+from birdmml.species_list import SHIPPED, SpeciesList
+from birdmml.taxonomy import Species, Taxonomy
 
 SHARD_BYTES = 256 << 20
 GROUP_BYTES = 48 << 20
@@ -37,6 +39,7 @@ class ShardTask:
     last: int
     seed: int = 0
     rate_hz: int = RATE_HZ
+    species: SpeciesList = SHIPPED
 
     def below(self, root: Path) -> ShardTask:
         """The same task with its shard below another folder than the dataset's."""
@@ -56,7 +59,7 @@ class Shard:
 
 def plan(
     catalog: Catalog, path: Path, root: Path, staging_folder: Path, seed: int, rate_hz: int,
-    shard_bytes: int = SHARD_BYTES,
+    species: SpeciesList = SHIPPED, shard_bytes: int = SHARD_BYTES,
 ) -> list[ShardTask]:  # fmt: skip
     """Cut the rows of each split, in order, into shards of about `shard_bytes` of media."""
     tasks: list[ShardTask] = []
@@ -65,7 +68,9 @@ def plan(
         for number, (first, last) in enumerate(parts):
             name = shard_name(SPLITS[split], number, len(parts))
             shard = root / "data" / name
-            tasks.append(ShardTask(str(shard), str(path), str(staging_folder), first, last, seed, rate_hz))
+            tasks.append(
+                ShardTask(str(shard), str(path), str(staging_folder), first, last, seed, rate_hz, species)
+            )
     return tasks
 
 
@@ -90,23 +95,22 @@ def write_shard(task: ShardTask) -> Shard:
     """Write one shard from staging. Raises OSError if the disk does not take it; then nothing is left behind."""
     path, folder = Path(task.path), Path(task.staging)
     give_memory_back()  # What decoding has left.
+    known = task.species.taxonomy
+    schema = arrow_schema(task.rate_hz, known.scientific_names)
     tally: Counter[tuple[str, str]] = Counter()
     with Catalog(Path(task.catalog), readonly=True) as catalog, files.atomic_write(path) as f:
         hashed = files.HashingWriter(f)
-        with _writer(hashed, task.rate_hz) as writer:
-            for group in _batches(_triplets(catalog, task), GROUP_BYTES, GROUP_ROWS):
-                values = [_row(triplet, folder) for triplet in group]
+        with shard_writer(hashed, schema) as writer:
+            for group in _batches(_triplets(catalog, task, known), GROUP_BYTES, GROUP_ROWS):
+                values = [_row(triplet, folder, known) for triplet in group]
                 for triplet in group:
-                    tally.update(_count(triplet))
-                writer.write_table(
-                    pa.Table.from_pylist(values, schema=arrow_schema(task.rate_hz)),
-                    row_group_size=len(values),
-                )
+                    tally.update(_count(triplet, known))
+                writer.write_table(pa.Table.from_pylist(values, schema=schema), row_group_size=len(values))
     return Shard(f"data/{path.name}", task.last - task.first + 1, hashed.size, hashed.hexdigest(), tally)
 
 
-def _writer(f: Any, rate_hz: int) -> pq.ParquetWriter:
-    schema = arrow_schema(rate_hz)
+def shard_writer(f: Any, schema: pa.Schema) -> pq.ParquetWriter:
+    """A writer of shards as `datasets`, DuckDB and the Hub's viewer like them; the caller cuts the row groups."""
     # Media are compressed already; the other columns are small and repeat.
     packed = {name: "zstd" for name in _leaves(schema) if not name.endswith(".bytes")}
     return pq.ParquetWriter(
@@ -119,15 +123,15 @@ def _writer(f: Any, rate_hz: int) -> pq.ParquetWriter:
     )
 
 
-def _triplets(catalog: Catalog, task: ShardTask) -> Iterator[Triplet]:
+def _triplets(catalog: Catalog, task: ShardTask, known: Taxonomy) -> Iterator[Triplet]:
     for row_id, split, image, image_recovered, audio, audio_recovered in catalog.rows(task.first, task.last):
-        caption = caption_of(image, audio, task.seed)
+        caption = caption_of(image, audio, task.seed, known.resolve(image.species))
         yield Triplet(
             row_id, SPLITS[split], image.species, image, audio, caption, image_recovered, audio_recovered
         )
 
 
-def _count(triplet: Triplet) -> Iterator[tuple[str, str]]:
+def _count(triplet: Triplet, known: Taxonomy) -> Iterator[tuple[str, str]]:
     """What the manifest counts by rows, as (what, value)."""
     yield "species", triplet.species
     yield "origin", triplet.caption.origin
@@ -136,11 +140,13 @@ def _count(triplet: Triplet) -> Iterator[tuple[str, str]]:
     yield "caption", triplet.caption.credit.license
     recovered = triplet.image_recovered or triplet.audio_recovered
     yield ("recovered" if recovered else "complete"), triplet.species
-    species = taxonomy.resolve(triplet.species)
-    for column, text in (
-        ("caption", triplet.caption.text),
-        ("caption_name_free", name_free(triplet.caption.text, species)),
-    ):
+    species = known.resolve(triplet.species)
+    yield from count_names(triplet.caption.text, name_free(triplet.caption.text, species), species)
+
+
+def count_names(caption: str, without: str, species: Species) -> Iterator[tuple[str, str]]:
+    """The names of a species in a row's caption and in its name-free one, as the manifest counts them."""
+    for column, text in (("caption", caption), ("caption_name_free", without)):
         found = name_matches(text, species)
         yield from ((f"{column} names", kind) for kind, is_there in asdict(found).items() if is_there)
         if found.common or found.scientific or found.part:
@@ -170,9 +176,9 @@ def _leaves(schema: pa.Schema) -> list[str]:
     ]
 
 
-def _row(triplet: Triplet, folder: Path) -> dict[str, Any]:
+def _row(triplet: Triplet, folder: Path, known: Taxonomy) -> dict[str, Any]:
     """All columns of one row, in the names of birdmml.columns."""
-    species = taxonomy.resolve(triplet.species)
+    species = known.resolve(triplet.species)
     image, audio = triplet.image, triplet.audio
     return {
         "id": triplet.id,
@@ -207,7 +213,7 @@ def _row(triplet: Triplet, folder: Path) -> dict[str, Any]:
     }
 
 
-def _caption(caption: Caption, species: taxonomy.Species) -> dict[str, str]:
+def _caption(caption: Caption, species: Species) -> dict[str, str]:
     return {
         "caption": caption.text,
         "caption_name_free": name_free(caption.text, species),

@@ -82,6 +82,13 @@ def dataset_lines(root: Path, manifest: Mapping[str, Any], validation: Mapping[s
         f"  checked     {validation['media_checked']:,} media, {validation['rejected']} rejected"
         f" ({100 * validation['reject_share']:.1f} %, --max-rejects {validation['max_rejects']:g})",
     ]
+    table = manifest.get("taxonomy", {})
+    if table.get("file"):
+        lines.append(
+            f"  species     {table['species']:,} listed in {table['file']}; {table['completed']:,} completed from the "
+            "shipped table"
+        )
+        lines += [f"              {note}" for note in table["notes"][:10]]
     lines += [f"              {n} x {reason}" for reason, n in validation["rejects_by_reason"].items()]
     if gone := sum(validation.get("absent_by_reason", {}).values()):
         reasons = ", ".join(f"{n:,} {reason}" for reason, n in validation["absent_by_reason"].items())
@@ -90,6 +97,14 @@ def dataset_lines(root: Path, manifest: Mapping[str, Any], validation: Mapping[s
         lines.append(
             f"  unverified  {unsure:,} files that no checksum covers: put the record's JSON beside the archives as "
             "record.json"
+        )
+    if "with_article" in (written := validation.get("captioner", {})):
+        alone = written["without_article"]
+        done = written["with_article"] + alone
+        poor = ", ".join(f"{n:,} {reason}" for reason, n in written["to_template"].items())
+        lines.append(
+            f"  captions    {done:,} of {written['photos']:,} photos' written by models, {alone:,} without an "
+            f"article{f'; a template for the others: {poor}' if poor else ''}"
         )
     if validation.get("recovered_rows"):
         lines.append(f"  recovered   {validation['recovered_rows']:,} rows from behind a hole in the archive")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from birdmml.cli import _raw
 from birdmml.errors import Interrupted, UsageError
 
 if TYPE_CHECKING:
@@ -33,8 +34,32 @@ def build(
     caption: Annotated[
         str | None, typer.Option(help="release: column of captions (combined_caption).")
     ] = None,
+    captioner: Annotated[
+        str, typer.Option(help="For photos without a caption: template, or hf (models write it).")
+    ] = "template",
+    caption_image_model: Annotated[
+        str | None,
+        typer.Option(help="hf: image captioner, name or folder (Salesforce/blip-image-captioning-base)."),
+    ] = None,
+    caption_text_model: Annotated[
+        str | None, typer.Option(help="hf: causal language model, name or folder (google/gemma-2-2b-it).")
+    ] = None,
+    caption_batch: Annotated[int | None, typer.Option(min=1, help="hf: captions at once (16).")] = None,
+    caption_article_tokens: Annotated[
+        int | None, typer.Option(min=1, max=100_000, help="hf: of an article at most so many tokens (512).")
+    ] = None,
+    caption_license: Annotated[
+        str | None, typer.Option(help="hf: your licence for captions that no article went into (unknown).")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="hf: auto, cpu, cuda or mps (auto).")] = None,
     species: Annotated[int | None, typer.Option(help="demo: how many species (24).")] = None,
-    per_species: Annotated[int | None, typer.Option(help="demo: triplets a species (42).")] = None,
+    species_list: Annotated[
+        Path | None,
+        typer.Option(help="folder: your species instead of the 150; see `birdmml species --species-list`."),
+    ] = None,
+    per_species: Annotated[
+        int | None, typer.Option(min=1, help="Rows a species: demo (42), inat-xc (1000).")
+    ] = None,
     image_size: Annotated[int | None, typer.Option(help="demo: side of a photo in px (96).")] = None,
     synergy: Annotated[
         float | None, typer.Option(help="demo: 0 redundant, 0.5 shared looks and songs, 1 XOR-like (0.5).")
@@ -45,6 +70,18 @@ def build(
     encoding: Annotated[
         str | None, typer.Option(help="folder, release: the table's encoding (utf-8).")
     ] = None,
+    inat: _raw.Inat = None,
+    contact: _raw.Contact = None,
+    licenses: _raw.Licenses = None,
+    photo_size: _raw.PhotoSize = None,
+    min_side: _raw.MinSide = None,
+    memory: _raw.Memory = None,
+    allow_private: _raw.AllowPrivate = False,
+    photos: _raw.Photos = None,
+    xeno_canto: _raw.XenoCanto = None,
+    wikipedia: _raw.Wikipedia = None,
+    photos_per_second: _raw.PhotosPerSecond = None,
+    recordings_per_second: _raw.RecordingsPerSecond = None,
     seed: Annotated[int, typer.Option(min=0, help="Same seed, settings and input: the same bytes.")] = 0,
     split: Annotated[
         str,
@@ -68,8 +105,8 @@ def build(
         typer.Option(help="Folder of an evaluation set: photos like its own go to test. May be repeated."),
     ] = None,
     passes: Annotated[
-        int, typer.Option(min=0, help="Rows as passes over the photos; 0: use every clip.")
-    ] = 0,
+        int | None, typer.Option(min=0, help="Rows as passes over the photos; 0: use every clip (inat-xc 1).")
+    ] = None,
     limit: Annotated[
         int | None, typer.Option(min=1, help="At most N photos and N recordings a species.")
     ] = None,
@@ -119,6 +156,7 @@ def build(
     from birdmml.build.part_run import PartMade
     from birdmml.build.run import BuildSettings
     from birdmml.build.split import Rules
+    from birdmml.cli._captions import captioner_of
     from birdmml.cli._divided import Division, part_json, part_lines
     from birdmml.cli._show import built_lines, reject_share
 
@@ -128,12 +166,21 @@ def build(
     given = {
         "root": root, "species": species, "per_species": per_species, "image_size": image_size,
         "synergy": synergy, "clip_seconds": clip_seconds, "encoding": encoding, "seed": seed,
-        "record": record, "zenodo": zenodo, "caption": caption,
+        "record": record, "zenodo": zenodo, "caption": caption, "species_list": species_list,
+        "inat": inat, "contact": _raw.contact_of(contact, source), "licenses": licenses, "photo_size": photo_size,
+        "min_side": min_side, "memory_mb": memory, "allow_private": allow_private or None, "photos": photos,
+        "xeno_canto": xeno_canto, "wikipedia": wikipedia, "photos_per_second": photos_per_second,
+        "recordings_per_second": recordings_per_second,
     }  # fmt: skip
     own = _source_settings(module, source, given)
     limits = Limits(
         clip_s=own.clip_seconds, max_image_side=max_image_side, max_pixels=max_pixels, max_seconds=max_seconds
     )
+    told = {
+        "image_model": caption_image_model, "text_model": caption_text_model, "batch": caption_batch,
+        "article_tokens": caption_article_tokens, "license": caption_license, "device": device,
+    }  # fmt: skip
+    writer, captions = captioner_of(captioner, told)
     mode, fractions = _split(split, shares)
     if near_duplicates is None:
         near_duplicates = getattr(module, "NEAR_RADIUS", Rules.near_radius)
@@ -142,10 +189,12 @@ def build(
         own,
         seed,
         Rules(mode, fractions, by_author, near_duplicates),
-        passes,
+        getattr(module, "PASSES", 0) if passes is None else passes,
         limit,
         limits,
         tuple(evalset or ()),
+        writer,
+        captions,
     )
     share = reject_share(max_rejects)
     if dry_run:
@@ -202,7 +251,7 @@ def _source_settings(module: Any, source: str, given: dict[str, Any]) -> Any:
     from dataclasses import fields
 
     known = {f.name for f in fields(module.Settings)}
-    options = {"root": "from"}
+    options = {"root": "from", "memory_mb": "memory"}
     chosen = {k: v for k, v in given.items() if v is not None and (k in known or k != "seed")}
     if strange := sorted(set(chosen) - known):
         names = ", ".join("--" + options.get(n, n).replace("_", "-") for n in strange)
@@ -211,6 +260,10 @@ def _source_settings(module: Any, source: str, given: dict[str, Any]) -> Any:
         )
     if chosen.get("clip_seconds") is not None and not 0.1 <= chosen["clip_seconds"] <= 600:
         raise UsageError(f"--clip-seconds {chosen['clip_seconds']:g} is out of range: 0.1 to 600 s")
+    if "species_list" in chosen:
+        from birdmml.species_list import given as given_list
+
+        chosen["species_list"] = given_list(chosen["species_list"])
     return module.Settings(**chosen)
 
 
@@ -243,25 +296,36 @@ def _print_plan(settings: BuildSettings, out: Path) -> None:
 
     from birdmml import discover
     from birdmml.build.deliver import Listing
+    from birdmml.cli._captions import planned
     from birdmml.schema import Photo, Reject
 
     source = discover.load("source", settings.source)
     typer.echo(f"would build {out} from the {settings.source} source (nothing is written):")
     if hasattr(source, "plan"):
-        typer.echo("\n".join(f"  {line}" for line in source.plan(settings.source_settings, out)))
+        lines = [
+            *source.plan(settings.source_settings, out),
+            *planned(settings.captioner, settings.captions, None),
+        ]
+        typer.echo("\n".join(f"  {line}" for line in lines))
         return
     photos: Counter[str] = Counter()
     recordings: Counter[str] = Counter()
+    wordless: Counter[str] = Counter()
     rejects: list[Reject] = []
     for delivery in Listing(source, settings.source_settings, settings.limit):
         if isinstance(delivery.record, Reject):
             rejects.append(delivery.record)
         else:
-            (photos if isinstance(delivery.record, Photo) else recordings)[delivery.record.species] += 1
+            is_photo = isinstance(delivery.record, Photo)
+            (photos if is_photo else recordings)[delivery.record.species] += 1
+            wordless[delivery.record.species] += is_photo and delivery.record.caption is None
     typer.echo(
         f"  {photos.total():,} photos and {recordings.total():,} recordings; "
         f"{len(photos.keys() & recordings.keys())} species have both; {len(rejects)} entries are refused already"
     )
+    paired = sum(n for species, n in wordless.items() if recordings[species])
+    for line in planned(settings.captioner, settings.captions, paired):
+        typer.echo(f"  {line}")
     for reject in rejects[:10]:
         typer.echo(f"    {reject.path}: {reject.reason}: {reject.detail}")
 

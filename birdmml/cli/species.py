@@ -1,14 +1,16 @@
-"""`birdmml species`: list the taxonomy, or find one species by any of its names."""
+"""`birdmml species`: list the taxonomy or a list of your own, or find one species by any of its names."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
+    from birdmml.species_list import Loaded
     from birdmml.taxonomy import Species
 
 
@@ -16,12 +18,25 @@ def species(
     name: Annotated[
         str | None, typer.Argument(help="A scientific or common name, eBird code or iNaturalist taxon id.")
     ] = None,
+    species_list: Annotated[
+        Path | None,
+        typer.Option(
+            help="Check and show a list of your own: CSV, TSV, JSONL, or one scientific name a line."
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """List the 150 species, or find one by any of its names."""
-    from birdmml import taxonomy
+    """List the 150 species or those of a list of your own, or find one by any of its names.
 
-    found = [taxonomy.resolve(name)] if name is not None else list(taxonomy.all_species())
+    \b
+    birdmml species yelwar
+    birdmml species --species-list my-species.csv
+    """
+    from birdmml.species_list import SHIPPED, given
+
+    chosen = SHIPPED if species_list is None else given(species_list)
+    known = chosen.load()
+    found = list(known.taxonomy.species) if name is None else [known.taxonomy.resolve(name)]
     if as_json:
         records = [dataclasses.asdict(s) for s in found]
         typer.echo(json.dumps(records[0] if name is not None else records, indent=2, ensure_ascii=False))
@@ -29,11 +44,30 @@ def species(
         typer.echo(_details(found[0]))
     else:
         typer.echo(_table(found))
+        if species_list is not None:
+            typer.echo("\n".join(_summary(species_list, chosen.sha256, known)))
 
 
 def register(app: typer.Typer) -> None:
     """Add the command to the command line."""
     app.command()(species)
+
+
+def _summary(path: Path, sha256: str, known: Loaded) -> list[str]:
+    """What is known of a list, and what of it is the shipped table's."""
+    species = known.taxonomy.species
+    lacking = {
+        "common name": sum(not s.common_name for s in species),
+        "order": sum(not s.order for s in species),
+        "family": sum(not s.family for s in species),
+        "iNaturalist taxon id": sum(s.inat_taxon_id is None for s in species),
+    }
+    told = ", ".join(f"{n:,} have no {what}" for what, n in lacking.items() if n)
+    return [
+        f"{path.name}: {len(species):,} species (SHA-256 {sha256[:12]}); {len(known.completed):,} completed from "
+        f"the shipped table{f'; {told}' if told else ''}",
+        *(f"  {note}" for note in known.notes),
+    ]
 
 
 def _table(found: list[Species]) -> str:
@@ -47,12 +81,13 @@ def _table(found: list[Species]) -> str:
 
 
 def _details(s: Species) -> str:
+    taxa = [i for i in (s.inat_taxon_id, *s.former_inat_ids) if i is not None]
     fields = {
         "label": s.label,
-        "common name": s.common_name,
-        "order, family": f"{s.order}, {s.family}",
-        "eBird code": s.ebird_code,
-        "iNaturalist": ", formerly ".join(map(str, (s.inat_taxon_id, *s.former_inat_ids))),
+        "common name": s.common_name or "-",
+        "order, family": ", ".join(filter(None, (s.order, s.family))) or "-",
+        "eBird code": s.ebird_code or "-",
+        "iNaturalist": ", formerly ".join(map(str, taxa)) or "-",
         "SSW60 label": "-" if s.ssw60_label is None else s.ssw60_label,
         "VB100 class": s.vb100_class or "-",
         "synonyms": ", ".join(s.synonyms) or "-",

@@ -137,7 +137,7 @@ def of_dataset(data: Path, split: str) -> dict[str, Any]:
     _, names = OwnRows(built).classes(Request("dataset", split), None)
     for task, query in ZERO_SHOT.items():
         inputs = query.split("+")
-        load_rows = partial(_columns, built.paths(split), {**{i: i for i in inputs}, "label": "common_name"})
+        load_rows = partial(_with_names, built, split, inputs)
         metadata = about.zero_shot(task, inputs)
         found[f"zero-shot {task}"] = _task(metadata, ZeroShot, load_rows, inputs, "label", names)
     return found
@@ -243,6 +243,14 @@ def _split_of(built: Built, split: str, query: str, target: str, relevant: Relev
         for side in (query, target)
     ]
     return {"queries": sides[0], "corpus": sides[1], "relevant_docs": relevant, "top_ranked": None}
+
+
+def _with_names(built: Built, split: str, inputs: Sequence[str]) -> Any:
+    """MTEB's form of a split for zero-shot: the label is the common name, or the scientific where there is none."""
+    found = _columns(built.paths(split), {**{i: i for i in inputs}, "label": "common_name"})
+    if all(found["label"]):
+        return found
+    return found.remove_columns("label").add_column("label", built.split(split).called())
 
 
 def _two_sets(files: Mapping[str, list[Path]], query: str, target: str, relevant: Relevant) -> dict[str, Any]:

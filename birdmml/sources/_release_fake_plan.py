@@ -228,7 +228,7 @@ def _as_released(species: Species) -> Bird:
     if species.former_inat_ids:
         older = species.synonyms[0] if species.synonyms else species.scientific_name
         return Bird(species, older, species.former_inat_ids[0])
-    return Bird(species, species.scientific_name, species.inat_taxon_id)
+    return Bird(species, species.scientific_name, species.inat_taxon_id or 0)  # Each of the 150 has an id.
 
 
 def _ids(rng: np.random.Generator, lowest: int, n: int) -> Iterator[int]:

@@ -21,6 +21,7 @@ from birdmml.errors import MediaError, SourceError, UnknownName, UsageError
 from birdmml.licenses import normalise
 from birdmml.schema import Caption, Card, Credit, Photo, Recording, Reject
 from birdmml.sources._table import MANIFEST_NAMES, read_table
+from birdmml.species_list import SHIPPED, SpeciesList
 
 CARD = Card(
     summary="A user's own photos and recordings",
@@ -43,11 +44,15 @@ _XENO_CANTO = re.compile(r"(?<![A-Za-z0-9])XC(\d{3,})(?!\d)", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Settings:
-    """`root` is the folder or the manifest file; clips are `clip_seconds` long; `encoding` is the manifest's."""
+    """`root` is the folder or the manifest file; clips are `clip_seconds` long; `encoding` is the manifest's.
+
+    `species_list`: the species that there are, if not the 150.
+    """
 
     root: str = ""
     clip_seconds: float = 10.0
     encoding: str = "utf-8"
+    species_list: SpeciesList = SHIPPED
 
 
 def records(settings: Settings) -> Iterator[Photo | Recording | Reject]:
@@ -57,20 +62,21 @@ def records(settings: Settings) -> Iterator[Photo | Recording | Reject]:
     """
     root = _root(settings)
     given = Path(settings.root).expanduser()
+    known = settings.species_list
     if given.is_file():
-        yield from _listed(root, read_table(given, settings.encoding))
+        yield from _listed(root, read_table(given, settings.encoding), known)
         return
     for name in MANIFEST_NAMES:
         if (root / name).is_file():
-            yield from _listed(root, read_table(root / name, settings.encoding))
+            yield from _listed(root, read_table(root / name, settings.encoding), known)
             return
     if not (root / "images").is_dir() and not (root / "audio").is_dir():
         raise SourceError(
             f"{root} has neither images/<species>/ and audio/<species>/ folders nor a manifest "
             f"({', '.join(MANIFEST_NAMES)}): arrange the files so, or name another folder with --from"
         )
-    yield from _walk(root, "images", IMAGE_SUFFIXES)
-    yield from _walk(root, "audio", AUDIO_SUFFIXES)
+    yield from _walk(root, "images", IMAGE_SUFFIXES, known)
+    yield from _walk(root, "audio", AUDIO_SUFFIXES, known)
 
 
 def open_media(settings: Settings, locator: str) -> Path:
@@ -135,7 +141,9 @@ def _root(settings: Settings) -> Path:
     return (given.parent if given.is_file() else given).resolve()
 
 
-def _walk(root: Path, top: str, suffixes: frozenset[str]) -> Iterator[Photo | Recording | Reject]:
+def _walk(
+    root: Path, top: str, suffixes: frozenset[str], known: SpeciesList
+) -> Iterator[Photo | Recording | Reject]:
     """Every file below `top`, folder by folder in name order; the folder just below names the species."""
     if (root / top).is_dir():
         for locator, linked in _files(root, top):
@@ -152,7 +160,7 @@ def _walk(root: Path, top: str, suffixes: frozenset[str]) -> Iterator[Photo | Re
             elif suffix not in suffixes:
                 yield Reject(locator, "unknown_type", f"{suffix or 'no suffix'} is no type for {top}/")
             else:
-                yield _record(root, root / top, locator, parts[1], {}, linked=linked)
+                yield _record(root, root / top, locator, parts[1], {}, known, linked=linked)
 
 
 def _files(root: Path, folder: str) -> Iterator[tuple[str, bool]]:
@@ -168,7 +176,9 @@ def _files(root: Path, folder: str) -> Iterator[tuple[str, bool]]:
             yield f"{folder}/{name}", linked
 
 
-def _listed(root: Path, rows: Iterator[tuple[int, dict[str, str]]]) -> Iterator[Photo | Recording | Reject]:
+def _listed(
+    root: Path, rows: Iterator[tuple[int, dict[str, str]]], known: SpeciesList
+) -> Iterator[Photo | Recording | Reject]:
     """The rows of a manifest, each a record or a reject."""
     seen: set[tuple[str, str]] = set()
     for line, row in rows:
@@ -184,7 +194,7 @@ def _listed(root: Path, rows: Iterator[tuple[int, dict[str, str]]]) -> Iterator[
             yield Reject(where, "listed_twice", f"line {line}: the file was listed before")
         else:
             seen.add(key)
-            yield _record(root, root, key[0], row.get("species", ""), row, line, linked=True)
+            yield _record(root, root, key[0], row.get("species", ""), row, known, line, linked=True)
 
 
 def _record(
@@ -193,10 +203,11 @@ def _record(
     locator: str,
     species: str,
     row: dict[str, str],
+    known: SpeciesList,
     line: int = 0,
     linked: bool = False,
 ) -> Photo | Recording | Reject:
-    """One file as a record: its kind by its suffix, its species by the taxonomy.
+    """One file as a record: its kind by its suffix, its species by the list that is `known`.
 
     A path that may be `linked` must lie below `top` in truth.
     """
@@ -208,7 +219,7 @@ def _record(
         return Reject(
             locator, "unknown_type", f"{at}{suffix or 'no suffix'} is neither an image nor a sound format"
         )
-    name, problem = _species(species)
+    name, problem = _species(known, species)
     if problem:
         return Reject(locator, "unknown_species", f"{at}{problem}")
     credit = Credit(
@@ -231,10 +242,10 @@ def _record(
 
 
 @functools.lru_cache(maxsize=4096)
-def _species(name: str) -> tuple[str, str]:
+def _species(known: SpeciesList, name: str) -> tuple[str, str]:
     """The scientific name and "", or "" and what is wrong."""
     try:
-        return taxonomy.resolve(name).scientific_name, ""
+        return known.taxonomy.resolve(name).scientific_name, ""
     except UnknownName as e:
         return "", str(e)
 
