@@ -42,7 +42,7 @@ def _keep_memory() -> None:
 
 
 def give_memory_back() -> None:
-    """Give the system back what was freed: glibc keeps the pages of a stage that is over, and the next asks for more."""
+    """Give the system what was freed: glibc keeps the pages of a stage that is over, and the next asks for more."""
     with contextlib.suppress(OSError, AttributeError, TypeError):  # Another C library does as it likes.
         ctypes.CDLL(None).malloc_trim(0)
 
