@@ -264,10 +264,12 @@ def main() -> None:
         return
     if given.work is None:
         parser.error("--work: name a folder for the build")
-    figures = (
-        run(given.rows, given.work, given.workers) if given.what == "run" else real(given.work, given.workers)
-    )
-    keep(f"tiny {figures['rows']}" if given.what == "run" else "real", figures)
+    if given.what == "real":
+        keep("real", real(given.work, given.workers))
+    elif given.what == "table":
+        keep(f"table {given.rows}", table(given.rows, given.work))
+    else:
+        keep(f"tiny {given.rows}", run(given.rows, given.work, given.workers))
     shutil.rmtree(given.work, ignore_errors=True)
 
 

@@ -43,6 +43,7 @@ def told_settings(source: ModuleType, settings: BuildSettings) -> dict[str, Any]
         "birdmml version": __version__,
         "source": settings.source,
         **source.public_settings(settings.source_settings),
+        "species list": settings.species_list.sha256,
         "seed": settings.seed,
         "split": settings.rules.mode,
         "split shares": list(settings.rules.fractions),

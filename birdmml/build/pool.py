@@ -41,6 +41,12 @@ def _keep_memory() -> None:
             mallopt(parameter, 1 << 30)
 
 
+def give_memory_back() -> None:
+    """Give the system what was freed: glibc keeps the pages of a stage that is over, and the next asks for more."""
+    with contextlib.suppress(OSError, AttributeError, TypeError):  # Another C library does as it likes.
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def _end_with_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:

@@ -31,7 +31,7 @@ from birdmml.build.extras import write_extras
 from birdmml.build.intake import Inlet, Own, amend, session_of
 from birdmml.build.listing import write_listings
 from birdmml.build.place import Place, telling
-from birdmml.build.pool import Pool, Writers
+from birdmml.build.pool import Pool, Writers, give_memory_back
 from birdmml.build.progress import Tell as Progress
 from birdmml.build.progress import counter, silent
 from birdmml.build.report import write_report
@@ -175,8 +175,8 @@ class _Build:
             amend(told, catalog)
             if not taken.records and not taken.resumed:
                 acceptance.refuse_nothing(self.settings.source, catalog)
-            media = catalog.freeze()
-            leaks, validation = self._assemble(catalog, media)
+            leaks, validation = self._assemble(catalog, catalog.freeze())
+            give_memory_back()
             written = captioning.write_captions(self.settings, catalog, place, told, self.tell)
             shards = self._write(catalog, self.writers or pool)
             extras = self._extras(self.writers or pool) | self._table(species)
@@ -195,6 +195,7 @@ class _Build:
                 "splits": leaks,
                 "captions": _leaking().of_captions(place.dataset, manifest, named, species.taxonomy),
             }
+            give_memory_back()
             self._write_words(catalog, pool, manifest, validation)
             unfinished = told.unfinished()
         files.write_json(place.dataset / MANIFEST, manifest)

@@ -17,6 +17,7 @@ from birdmml.build import staging
 from birdmml.build.caption import caption_of
 from birdmml.build.catalog import Catalog
 from birdmml.build.names import name_free, name_matches
+from birdmml.build.pool import give_memory_back
 from birdmml.build.schema import arrow_schema
 from birdmml.schema import RATE_HZ, SPLITS, Caption, Credit, Split, Triplet
 from birdmml.species_list import SHIPPED, SpeciesList
@@ -93,6 +94,7 @@ def shard_name(split: Split, number: int, total: int) -> str:
 def write_shard(task: ShardTask) -> Shard:
     """Write one shard from staging. Raises OSError if the disk does not take it; then nothing is left behind."""
     path, folder = Path(task.path), Path(task.staging)
+    give_memory_back()  # What decoding has left.
     known = task.species.taxonomy
     schema = arrow_schema(task.rate_hz, known.scientific_names)
     tally: Counter[tuple[str, str]] = Counter()
