@@ -17,7 +17,7 @@ from birdmml.nn.presets import preset
 from birdmml.passes import Pass
 from birdmml.plans import Plan, check_limit, own_file
 from birdmml.protocols.model import Evaluate, Method, Protocol
-from birdmml.train import pick_device
+from birdmml.training.machine import pick_device
 from birdmml.training.plan import configured
 
 

@@ -24,6 +24,7 @@ FOLDERS = {
     "method": "methods",
     "suite": "suites",
     "evaluation set": "evalsets",
+    "captioner": "captioners",
 }
 # Other spellings in use: VB100 is "VE100" on the poster.
 ALIASES = {"evaluation set": {"ve100": "vb100"}}

@@ -24,7 +24,8 @@ from birdmml.passes import Found
 from birdmml.plans import SUITES, Plan, plan
 from birdmml.record import opened, record
 from birdmml.schema import RESULT_SCHEMA_VERSION, Result
-from birdmml.train import cpu_threads, pick_device
+from birdmml.train import cpu_threads
+from birdmml.training.machine import pick_device
 
 __all__ = ["SUITES", "Plan", "describe", "plan", "run"]
 

@@ -28,7 +28,7 @@ from birdmml.nn.damage import Others, Sound
 from birdmml.nn.feed import RowSource
 from birdmml.schema import MODALITIES
 from birdmml.suites._material import Arrays, Material, Request, Scorer, Subject
-from birdmml.train import pick_device
+from birdmml.training.machine import pick_device
 from birdmml.training.state import resolve
 
 # How many films are looked into for one with a sound track, before an item goes without.

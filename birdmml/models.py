@@ -16,7 +16,8 @@ from birdmml.errors import CheckpointError, UsageError
 from birdmml.load import Built
 from birdmml.materials import about, rows_of
 from birdmml.nn.presets import Preset
-from birdmml.train import pick_device, train
+from birdmml.train import train
+from birdmml.training.machine import pick_device
 
 FOLDER = "models"
 

@@ -19,7 +19,7 @@ from birdmml.models import Recipe
 from birdmml.nn.presets import preset
 from birdmml.passes import Pass
 from birdmml.suites._material import BARE
-from birdmml.train import pick_device
+from birdmml.training.machine import pick_device
 from birdmml.training.plan import check_columns, configured
 
 MAX_SEEDS = 100

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from birdmml.taxonomy import Species
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
@@ -53,7 +56,7 @@ class Credit:
 
 @dataclass(frozen=True)
 class Caption:
-    """A text about one bird. `origin` says how it came to be: provided, template, demo."""
+    """A text about one bird. `origin` says how it came to be: provided, template, hf, demo."""
 
     text: str
     origin: str
@@ -197,6 +200,32 @@ class Triplet:
     caption: Caption
     image_recovered: bool = False
     audio_recovered: bool = False
+
+
+@dataclass(frozen=True)
+class Uncaptioned:
+    """A photo that no caption came with. `place` is its number, `read` gives its encoded bytes."""
+
+    place: int
+    species: Species
+    sha256: str
+    read: Callable[[], bytes]
+    article: Article | None = None
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a captioner made of one photo: `seen` from its pixels alone, `caption` in the end, or why none (`problem`).
+
+    `article` is the one that went into it, `cut` whether it was longer than what is read of one.
+    """
+
+    place: int
+    caption: Caption | None
+    seen: str = ""
+    problem: str = ""
+    article: Article | None = None
+    cut: bool = False
 
 
 @dataclass(frozen=True)

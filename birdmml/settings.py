@@ -8,6 +8,7 @@ import tomllib
 import types
 import typing
 from collections.abc import Iterable, Mapping
+from functools import cache
 from typing import Any, TypeVar
 
 from birdmml import files
@@ -30,7 +31,7 @@ def from_dict(cls: type[T], values: Mapping[str, Any], where: str = "") -> T:
     for key in values:
         if key not in fields:
             raise UnknownName("setting", f"{where}{key}", [f"{where}{name}" for name in fields])
-    hints = typing.get_type_hints(cls)
+    hints = _hints(typing.cast(Any, cls))
     given = {k: _convert(hints[k], v, f"{where}{k}") for k, v in values.items()}
     nothing = dataclasses.MISSING
     missing = [
@@ -82,6 +83,11 @@ def from_toml(cls: type[T], text: str) -> T:
     except tomllib.TOMLDecodeError as e:
         raise UsageError(f"not TOML: {e}") from e
     return from_dict(cls, values)
+
+
+@cache
+def _hints(cls: Any) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
 
 
 def _convert(hint: Any, value: Any, name: str) -> Any:

@@ -31,7 +31,7 @@ from birdmml.nn.text import train_tokenizer
 from birdmml.training import state
 from birdmml.training.estimate import too_large
 from birdmml.training.journal import Journal
-from birdmml.training.machine import bar, lacks_memory, launched, precision
+from birdmml.training.machine import bar, lacks_memory, launched, pick_device, precision
 from birdmml.training.ranks import Ranks, global_batch_norm
 from birdmml.training.rates import optimiser, rates, set_rate
 from birdmml.training.state import Learner, Position, Saving
@@ -39,7 +39,6 @@ from birdmml.training.step import Numerics, Terms, checkpoint_activations, chunk
 from birdmml.training.validate import score as validation_score
 from birdmml.training.validate import validate
 
-DEVICES = ("auto", "cpu", "cuda", "mps")
 # A loss this many times the first one does not come back.
 DIVERGED = 10.0
 MAX_SHOWN = 64
@@ -100,18 +99,6 @@ class _Run:
             "history": [{k: round(v, 6) for k, v in epoch.items()} for epoch in position.history],
         }
         return dataclasses.replace(self.ready, training=training)
-
-
-def pick_device(name: str) -> torch.device:
-    """ "auto" takes cuda, then mps, then cpu. Raises UsageError for a device that is not there."""
-    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if name == "auto":
-        return torch.device(next(d for d in ("cuda", "mps", "cpu") if there[d]))
-    if name not in there:
-        raise UsageError(f"unknown device {name!r}: choose one of {', '.join(DEVICES)}")
-    if not there[name]:
-        raise UsageError(f"device {name} is not available here: use --device auto")
-    return torch.device(name)
 
 
 @contextmanager

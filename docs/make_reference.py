@@ -22,7 +22,7 @@ from birdmml.nn import presets
 
 OUT = Path(__file__).with_name("reference.md")
 WIDTH = 100
-KINDS = ("source", "method", "suite", "evaluation set")
+KINDS = ("source", "captioner", "method", "suite", "evaluation set")
 
 
 def commands() -> Iterator[str]:

@@ -209,6 +209,8 @@ class _Handler(BaseHTTPRequestHandler):
         etag = f'"{hashlib.sha1(whole).hexdigest()}"'
         headers = {"Content-Type": "application/octet-stream", "Accept-Ranges": "bytes"}
         headers |= {"ETag": etag} if self.owner.etags else {}
+        if self.owner.etags and self.headers.get("If-None-Match") == etag:
+            return 304, headers, b""
         asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
         if not asked or act.ignore_range or self.headers.get("If-Range", etag) != etag:
             return 200, headers, whole + act.extra

@@ -24,7 +24,7 @@ FIRST = """
 """
 SECOND = """
     nn methods checkpoint train training embed embedded materials models swapped prepared_set wanted plans by_protocol
-    evaluate series own_model xor array_data array_subject interop
+    evaluate series own_model xor array_data array_subject interop captioners
 """
 FLOORS = {
     **dict.fromkeys(GROUND.split(), 0),
@@ -34,7 +34,9 @@ FLOORS = {
     **dict.fromkeys(("cli", "__main__"), 4),
 }
 # Stages keep to themselves; `cli`, `evaluate` and `materials` join them.
-STAGES = {"sources", "build", "load", "evalsets", "suites", "methods", "train", "embed", "leaderboard"}
+STAGES = {
+    "sources", "build", "captioners", "load", "evalsets", "suites", "methods", "train", "embed", "leaderboard",
+}  # fmt: skip
 HEAVY = set(
     "numpy pyarrow PIL soundfile soxr av torch transformers datasets sklearn accelerate matplotlib".split()
 )

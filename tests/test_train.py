@@ -15,7 +15,8 @@ from birdmml.errors import TrainingError, UsageError
 from birdmml.load import Built
 from birdmml.nn.feed import RowSource
 from birdmml.nn.presets import Preset
-from birdmml.train import Trained, cpu_threads, pick_device, train
+from birdmml.train import Trained, cpu_threads, train
+from birdmml.training.machine import pick_device
 
 
 @pytest.fixture(scope="module")

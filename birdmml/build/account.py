@@ -121,8 +121,12 @@ def manifest(
     catalog: Catalog,
     shards: Sequence[Shard],
     extras: Mapping[str, str],
+    captioner: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """What the dataset is and what it was made from; no dates and no paths, so equal builds are equal."""
+    """What the dataset is and what it was made from; no dates and no paths, so equal builds are equal.
+
+    `captioner` is all that decided the captions written here.
+    """
     total = _total(shards)
     used = "SELECT count(DISTINCT {}) FROM final JOIN place ON m = {} JOIN media USING (n)"
     value: dict[str, Any] = {
@@ -144,6 +148,7 @@ def manifest(
             "near_radius": settings.rules.near_radius,
             "passes": settings.passes,
             "limit": settings.limit,
+            "captioner": dict(captioner),
             **asdict(settings.limits),
         },
         "taxonomy": _taxonomy(settings.species_list),

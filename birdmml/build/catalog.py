@@ -181,6 +181,41 @@ class Catalog:
                 staging.medium_from_json(audio), bool(clean),
             )  # fmt: skip
 
+    def want_captions(self) -> int:
+        """Note the photos of rows that show no caption, neither the photo's nor the recording's; how many."""
+        self._db.execute(
+            "CREATE TEMP TABLE wordless AS SELECT DISTINCT image AS m FROM final JOIN place p ON p.m = image "
+            "JOIN media a ON a.n = p.n JOIN place q ON q.m = audio JOIN media b ON b.n = q.n "
+            "WHERE json_extract(a.doc, '$.caption') IS NULL AND json_extract(b.doc, '$.caption') IS NULL"
+        )
+        self._db.execute("CREATE UNIQUE INDEX wordless_m ON wordless (m)")
+        return self.count("SELECT count(*) FROM wordless")
+
+    def uncaptioned(self) -> Iterator[tuple[int, Medium]]:
+        """(place, photo) of what `want_captions` has noted, in canonical order; a page at a time in memory."""
+        query = (
+            "SELECT w.m, doc FROM wordless w JOIN place p ON p.m = w.m JOIN media USING (n) WHERE w.m > ? "
+            "ORDER BY w.m LIMIT 256"
+        )
+        last = 0
+        while page := self._db.execute(query, (last,)).fetchall():
+            yield from ((m, staging.medium_from_json(doc)) for m, doc in page)
+            last = page[-1][0]
+
+    def media_at(self, places: Sequence[int]) -> list[Medium]:
+        """The media at places that `uncaptioned` has told."""
+        query = "SELECT doc FROM place JOIN media USING (n) WHERE m = ?"
+        return [staging.medium_from_json(self._db.execute(query, (m,)).fetchone()[0]) for m in places]
+
+    def put_captions(self, media: Iterable[tuple[int, Medium]]) -> None:
+        """(place, the medium as it shall be), once rows are in order and before they are read."""
+        self._db.execute("BEGIN")
+        self._db.executemany(
+            "UPDATE media SET doc = ? WHERE n = (SELECT n FROM place WHERE m = ?)",
+            ((staging.medium_to_json(medium), place) for place, medium in media),
+        )
+        self._db.execute("COMMIT")
+
     def light(self) -> tuple[NDArray[np.int8], NDArray[np.int64], NDArray[np.int64]]:
         """Split, image index and audio index of every row, [N] each."""
         cursor = self._db.execute("SELECT split, image - 1, audio - 1 FROM final ORDER BY i")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import importlib
 import itertools
@@ -15,7 +16,7 @@ from types import ModuleType
 from typing import Any
 
 from birdmml import __version__, discover, files, species_list
-from birdmml.build import account, assemble, ingest, split, staging, write
+from birdmml.build import account, assemble, captioning, ingest, split, staging, write
 from birdmml.build.card import render_card
 from birdmml.build.catalog import Catalog, Media
 from birdmml.build.deliver import Chunks, Keys, Listing, Session, opened
@@ -33,7 +34,10 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class BuildSettings:
-    """What decides the bytes of a dataset. `evalsets` are folders whose photos must not be trained on."""
+    """What decides the bytes of a dataset. `evalsets` are folders whose photos must not be trained on.
+
+    `captions` are the captioner's own settings, None for its defaults.
+    """
 
     source: str
     source_settings: Any
@@ -43,6 +47,8 @@ class BuildSettings:
     limit: int | None = None
     limits: ingest.Limits = field(default_factory=ingest.Limits)
     evalsets: tuple[str, ...] = ()
+    captioner: str = "template"
+    captions: Any = None
 
     @property
     def species_list(self) -> species_list.SpeciesList:
@@ -129,7 +135,7 @@ class _Build:
         self._prepare()
         species = self.settings.species_list
         # What measures leaks takes seconds to import: meanwhile, while the workers decode.
-        warm = threading.Thread(target=_leaking)
+        warm = threading.Thread(target=_warm)
         warm.start()
         with (
             opened(
@@ -141,11 +147,15 @@ class _Build:
             resumed = self._ingest(session, catalog, pool)
             media = catalog.freeze()
             leaks, validation = self._assemble(catalog, media)
+            written = captioning.write_captions(self.settings, catalog, place, session, self.tell)
             shards = self._write(catalog, pool)
             extras = self._extras(pool) | self._table(species)
             facts = session.facts()
-            manifest = account.manifest(self.settings, self.source, facts, catalog, shards, extras)
+            manifest = account.manifest(
+                self.settings, self.source, facts, catalog, shards, extras, written.facts
+            )
             validation |= account.of_rows(catalog, shards, species.taxonomy)
+            validation |= {"captioner": dict(written.counts)}
             named = account.names_in_captions(shards)
             validation["leakage"] = {
                 "splits": leaks,
@@ -158,6 +168,7 @@ class _Build:
         return Built(place.out, manifest, validation, resumed, unfinished, place.work if unfinished else None)
 
     def _prepare(self) -> None:
+        captioning.check(self.settings)
         if self.effort.resume and not self.place.has_work():
             raise UsageError(
                 f"--resume: there is no unfinished work in {self.place.work}: leave --resume out to build anew"
@@ -264,6 +275,12 @@ class _Build:
         write_listings(root / "report", catalog)
         write_report(root, manifest, validation, pool=pool)
         self.tell("report", 1, 1)
+
+
+def _warm() -> None:
+    # An interrupted program ends below this thread; a true fault is raised again where the module is used.
+    with contextlib.suppress(Exception):
+        _leaking()
 
 
 def _leaking() -> ModuleType:

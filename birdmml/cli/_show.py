@@ -98,6 +98,14 @@ def dataset_lines(root: Path, manifest: Mapping[str, Any], validation: Mapping[s
             f"  unverified  {unsure:,} files that no checksum covers: put the record's JSON beside the archives as "
             "record.json"
         )
+    if "with_article" in (written := validation.get("captioner", {})):
+        alone = written["without_article"]
+        done = written["with_article"] + alone
+        poor = ", ".join(f"{n:,} {reason}" for reason, n in written["to_template"].items())
+        lines.append(
+            f"  captions    {done:,} of {written['photos']:,} photos' written by models, {alone:,} without an "
+            f"article{f'; a template for the others: {poor}' if poor else ''}"
+        )
     if validation.get("recovered_rows"):
         lines.append(f"  recovered   {validation['recovered_rows']:,} rows from behind a hole in the archive")
     lines += _unused(validation)

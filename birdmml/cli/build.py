@@ -31,6 +31,24 @@ def build(
     caption: Annotated[
         str | None, typer.Option(help="release: column of captions (combined_caption).")
     ] = None,
+    captioner: Annotated[
+        str, typer.Option(help="For photos without a caption: template, or hf (models write it).")
+    ] = "template",
+    caption_image_model: Annotated[
+        str | None,
+        typer.Option(help="hf: image captioner, name or folder (Salesforce/blip-image-captioning-base)."),
+    ] = None,
+    caption_text_model: Annotated[
+        str | None, typer.Option(help="hf: causal language model, name or folder (google/gemma-2-2b-it).")
+    ] = None,
+    caption_batch: Annotated[int | None, typer.Option(min=1, help="hf: captions at once (16).")] = None,
+    caption_article_tokens: Annotated[
+        int | None, typer.Option(min=1, max=100_000, help="hf: of an article at most so many tokens (512).")
+    ] = None,
+    caption_license: Annotated[
+        str | None, typer.Option(help="hf: your licence for captions that no article went into (unknown).")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="hf: auto, cpu, cuda or mps (auto).")] = None,
     species: Annotated[int | None, typer.Option(help="demo: how many species (24).")] = None,
     species_list: Annotated[
         Path | None,
@@ -106,6 +124,7 @@ def build(
     from birdmml.build.run import BuildSettings
     from birdmml.build.run import build as run
     from birdmml.build.split import Rules
+    from birdmml.cli._captions import captioner_of
     from birdmml.cli._show import built_lines, progress_bar, reject_share
 
     module = discover.load("source", source)
@@ -118,6 +137,11 @@ def build(
     limits = Limits(
         clip_s=own.clip_seconds, max_image_side=max_image_side, max_pixels=max_pixels, max_seconds=max_seconds
     )
+    told = {
+        "image_model": caption_image_model, "text_model": caption_text_model, "batch": caption_batch,
+        "article_tokens": caption_article_tokens, "license": caption_license, "device": device,
+    }  # fmt: skip
+    writer, captions = captioner_of(captioner, told)
     mode, fractions = _split(split, shares)
     if near_duplicates is None:
         near_duplicates = getattr(module, "NEAR_RADIUS", Rules.near_radius)
@@ -130,6 +154,8 @@ def build(
         limit,
         limits,
         tuple(evalset or ()),
+        writer,
+        captions,
     )
     share = reject_share(max_rejects)
     if dry_run:
@@ -208,25 +234,36 @@ def _print_plan(settings: BuildSettings, out: Path) -> None:
 
     from birdmml import discover
     from birdmml.build.deliver import Listing
+    from birdmml.cli._captions import planned
     from birdmml.schema import Photo, Reject
 
     source = discover.load("source", settings.source)
     typer.echo(f"would build {out} from the {settings.source} source (nothing is written):")
     if hasattr(source, "plan"):
-        typer.echo("\n".join(f"  {line}" for line in source.plan(settings.source_settings, out)))
+        lines = [
+            *source.plan(settings.source_settings, out),
+            *planned(settings.captioner, settings.captions, None),
+        ]
+        typer.echo("\n".join(f"  {line}" for line in lines))
         return
     photos: Counter[str] = Counter()
     recordings: Counter[str] = Counter()
+    wordless: Counter[str] = Counter()
     rejects: list[Reject] = []
     for delivery in Listing(source, settings.source_settings, settings.limit):
         if isinstance(delivery.record, Reject):
             rejects.append(delivery.record)
         else:
-            (photos if isinstance(delivery.record, Photo) else recordings)[delivery.record.species] += 1
+            is_photo = isinstance(delivery.record, Photo)
+            (photos if is_photo else recordings)[delivery.record.species] += 1
+            wordless[delivery.record.species] += is_photo and delivery.record.caption is None
     typer.echo(
         f"  {photos.total():,} photos and {recordings.total():,} recordings; "
         f"{len(photos.keys() & recordings.keys())} species have both; {len(rejects)} entries are refused already"
     )
+    paired = sum(n for species, n in wordless.items() if recordings[species])
+    for line in planned(settings.captioner, settings.captions, paired):
+        typer.echo(f"  {line}")
     for reject in rejects[:10]:
         typer.echo(f"    {reject.path}: {reject.reason}: {reject.detail}")
 

@@ -9,26 +9,27 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
-from urllib.parse import urlsplit
+from typing import Any, Self
 
 from birdmml.errors import BuildError
+from birdmml.fetch.ask import Reply, ask, unchanged
+from birdmml.fetch.attempts import TooLarge
+from birdmml.fetch.budget import Budget
 from birdmml.fetch.lanes import Lanes
 from birdmml.fetch.ledger import GIVEN_UP, Entry, Ledger, Wanted
-from birdmml.fetch.pace import Clock
+from birdmml.fetch.pace import Clock, Pace
 from birdmml.fetch.part import BLOCK, Part, free_bytes
+from birdmml.fetch.small import Job, Small, pages
 from birdmml.fetch.transfer import Patience, Progress, Transfer
-from birdmml.fetch.web import Again, Final, Web
+from birdmml.fetch.web import Final, Web
 from birdmml.fetch.words import redact
 from birdmml.files import human_bytes
 
 __all__ = ["Clock", "Fetcher", "Outcome", "Space", "Wanted", "free_bytes", "redact", "space_needed"]
-
-Job = tuple[Wanted, Path]
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,10 @@ class Fetcher:
     wish (`Retry-After`, `X-RateLimit-*`) is granted up to `longest_wait_s`. `headers` by base address
     (`{"https://a.org": {"Authorization": ...}}`) go there only, and into no log, error or ledger. No file may exceed
     `most_bytes`. A redirect into a private network is refused unless `allow_private`, or unless it begins in one.
+
+    Services have a `Pace` of their own in `paces`, by base address. With `named`, the base addresses that the user
+    gave, any other address inside a network is refused, whether it stands in a table, an answer or a redirect.
+    `budget` bounds what all files and answers together may spend on failures (without: each for itself).
     """
 
     def __init__(
@@ -104,10 +109,12 @@ class Fetcher:
         most_bytes: int = 1 << 40,
         allow_private: bool = False,
         clock: Clock | None = None,
+        paces: Mapping[str, Pace] = {},
+        named: Collection[str] | None = None,
+        budget: Budget | None = None,
     ) -> None:
         self.ledger = ledger
         self._clock = clock or Clock()
-        self._parallel = parallel
         self._patience = Patience(retries, back_off_s, 100.0, most_bytes)
         self._busy: set[Path] = set()
         self._lock = threading.Lock()
@@ -120,6 +127,9 @@ class Fetcher:
             timeout_s=timeout_s,
             longest_wait_s=longest_wait_s,
             allow_private=allow_private,
+            paces=paces,
+            named=named,
+            budget=budget,
         )
 
     def __enter__(self) -> Self:
@@ -145,7 +155,7 @@ class Fetcher:
             self._clock.check()
             self.ledger.plan([file])
             entry = self._entry(file.key)
-            if not self._settled(file, to, entry):
+            if not self._settled(file, to, entry) or (file.fresh and self._changed(file, to, entry)):
                 self._bring(file, to, entry, progress)
             return _outcome(self._entry(file.key), to)
 
@@ -155,10 +165,10 @@ class Fetcher:
         `jobs` is read as room appears, so millions are fine; `progress` is called from several threads. Raises
         as `fetch` does; then, and when the iterator is closed early, what is under way stops for good.
         """
-        lanes: Lanes[Job, Outcome] = Lanes(lambda job: self.fetch(*job, progress), self._parallel)
+        lanes: Lanes[Job, Outcome] = Lanes(lambda job: self.fetch(*job, progress), self._web.parallel)
         try:
             for job in jobs:
-                yield from lanes.put(_host(job[0].url), job)
+                yield from lanes.put(self._web.host(job[0].url), job)
             yield from lanes.rest()
         except BaseException:  # Ctrl-C, too, must not leave threads downloading; raised again.
             self._clock.stop.set()
@@ -166,37 +176,74 @@ class Fetcher:
         finally:
             lanes.close()
 
+    def fetch_small(self, jobs: Iterable[Job]) -> Iterator[Outcome]:
+        """Bring many small files (photos), as `fetch_all` does; cheaper: in memory, synced to the disk in batches.
+
+        A file that breaks off begins anew; one above 8 MiB is brought as `fetch` does it. What is settled comes out
+        at once. Raises as `fetch_all` does.
+        """
+        small = Small(self._web, self.ledger, self._patience)
+        lanes: Lanes[tuple[Job, Entry], Outcome] = Lanes(
+            lambda planned: self._small(small, *planned), self._web.parallel
+        )
+        try:
+            for (file, to), entry in pages(jobs, self.ledger.known):
+                self._clock.check()
+                if self._settled(file, to, entry):
+                    yield _outcome(self._entry(file.key), to)
+                else:
+                    yield from lanes.put(self._web.host(file.url), ((file, to), entry))
+            yield from lanes.rest()
+            small.sync()
+        except BaseException:  # Ctrl-C, too, must not leave threads downloading; raised again.
+            self._clock.stop.set()
+            raise
+        finally:
+            lanes.close()
+
+    def _small(self, small: Small, job: Job, entry: Entry) -> Outcome:
+        file, to = job
+        with self._alone(to):
+            self._clock.check()
+            try:
+                return _outcome(small.bring(file, to, entry), to)
+            except TooLarge:
+                self._bring(file, to, entry, None)
+            return _outcome(self._entry(file.key), to)
+
     def get(self, url: str, most_bytes: int = 1 << 24) -> bytes:
         """A small answer (a page of an API) in memory, with the same patience; nothing goes into the ledger.
 
         Raises BuildError, without the address's keys, when it does not come or is larger than `most_bytes`.
         """
-        last = ""
-        for failures in range(self._patience.retries + 1):
-            try:
-                if failures:
-                    self._clock.back_off(failures, self._patience.back_off_s)
-                return self._read(url, most_bytes)
-            except Again as e:
-                last = e.reason
-            except Final as e:
-                raise BuildError(f"{redact(url)}: {e.reason}; check the address and what it asks for") from e
-        raise BuildError(f"{redact(url)}: {last}; check the connection, or try again later")
+        try:
+            return self.ask(url, most_bytes).body
+        except Final as e:
+            hint = (
+                "check the connection, or try again later"
+                if e.passing
+                else "check the address and what it asks for"
+            )
+            raise BuildError(f"{redact(url)}: {e.reason}; {hint}") from e
 
-    def _read(self, url: str, most_bytes: int) -> bytes:
-        with self._web.open(url) as answer:
-            self._web.refuse(answer)
-            if answer.status_code != 200:
-                raise Final("failed", f"HTTP {answer.status_code} is no answer", answer.status_code)
-            body = bytearray()
-            for chunk in answer.iter_bytes():
-                self._clock.check()
-                body += chunk
-                if len(body) > most_bytes:
-                    raise Final(
-                        "failed", f"the answer is larger than {human_bytes(most_bytes)}", answer.status_code
-                    )
-            return bytes(body)
+    def ask(
+        self,
+        url: str,
+        most_bytes: int,
+        headers: Mapping[str, str] = {},
+        errors: Collection[int] = (),
+        check: Callable[[Reply], Any] = lambda reply: None,
+    ) -> Reply:
+        """As `birdmml.fetch.ask.ask` does it, at this fetcher's pace and on its budget."""
+        return ask(self._web, self._patience, url, most_bytes, headers, errors, check)
+
+    def hide(self, *secrets: str) -> None:
+        """Keep these out of every error, ledger and log from now on."""
+        self._web.hide(*secrets)
+
+    def scrub(self, text: str) -> str:
+        """A text without them, and without the keys of addresses in it."""
+        return self._web.scrub(text)
 
     @contextmanager
     def _alone(self, to: Path) -> Iterator[None]:
@@ -231,6 +278,28 @@ class Fetcher:
                 return True
         return entry.state in GIVEN_UP
 
+    def _changed(self, file: Wanted, to: Path, entry: Entry) -> bool:
+        """Whether the server has another file than the one that lies there; where it does not say, it has not."""
+        if entry.state != "done" or not to.is_file() or not entry.etag:
+            return False
+        try:
+            same = unchanged(self._web, self._patience, file.url, entry.etag)
+        except Final as e:
+            self.ledger.record(
+                file.key,
+                "done",
+                code=e.code,
+                size=entry.bytes,
+                sha256=entry.sha256,
+                etag=entry.etag,
+                attempts=entry.attempts + 1,
+                reason=f"kept, for the server did not say whether it changed: {e.reason}",
+            )
+            return False
+        if not same:
+            self.ledger.again(file.key)
+        return not same
+
     def _bring(self, file: Wanted, to: Path, entry: Entry, progress: Progress | None) -> None:
         """Download a file, or learn why not, and tell the ledger."""
         with Part(to, file.size) as part:
@@ -248,13 +317,6 @@ class Fetcher:
                 with suppress(BuildError):  # The disk may be too full for that as well.
                     transfer.note(str(e) or "interrupted")
                 raise
-
-
-def _host(url: str) -> str:
-    try:
-        return urlsplit(url).hostname or ""
-    except ValueError:
-        return ""  # It will fail in its turn, with the address named.
 
 
 def _hashes(path: Path) -> tuple[str, str]:

@@ -16,10 +16,11 @@ PATIENCE_S = 2.0  # How long to wait for threads that were stopped; a read may h
 
 
 class Lanes(Generic[J, R]):
-    """Runs `work(job)` in `parallel` threads a lane; results come in the order in which they end."""
+    """Runs `work(job)` in `parallel(host)` threads a lane; results come in the order in which they end."""
 
-    def __init__(self, work: Callable[[J], R], parallel: int) -> None:
+    def __init__(self, work: Callable[[J], R], parallel: Callable[[str], int]) -> None:
         self._work, self._parallel = work, parallel
+        self._threads_of: list[int] = []
         self._queues: list[queue.SimpleQueue[tuple[J] | None]] = []
         self._threads: list[threading.Thread] = []
         self._lane_of: dict[str, int] = {}
@@ -28,8 +29,9 @@ class Lanes(Generic[J, R]):
 
     def put(self, host: str, job: J) -> Iterator[R]:
         """Queue a job once there is room; yields what has ended meanwhile, raises what a job raised."""
-        lane = self._lane(host)
-        while lane.qsize() >= 2 * self._parallel:
+        number = self._number(host)
+        lane = self._queues[number]
+        while lane.qsize() >= 2 * self._threads_of[number]:
             yield self._result()
         lane.put((job,))
         self._open += 1
@@ -43,22 +45,25 @@ class Lanes(Generic[J, R]):
 
     def close(self) -> None:
         """Send the threads home."""
-        for lane in self._queues:
-            for _ in range(self._parallel):
+        for lane, threads in zip(self._queues, self._threads_of, strict=True):
+            for _ in range(threads):
                 lane.put(None)
         until = time.monotonic() + PATIENCE_S
         for thread in self._threads:
             thread.join(max(until - time.monotonic(), 0.0))
 
-    def _lane(self, host: str) -> queue.SimpleQueue[tuple[J] | None]:
+    def _number(self, host: str) -> int:
+        """The lane of a host, begun where it is new; hosts that share one get the threads of the widest."""
         number = self._lane_of.setdefault(host, len(self._lane_of) % MOST_LANES)
         if number == len(self._queues):
             self._queues.append(queue.SimpleQueue())
-            for _ in range(self._parallel):
-                thread = threading.Thread(target=self._run, args=(self._queues[number],), daemon=True)
-                thread.start()
-                self._threads.append(thread)
-        return self._queues[number]
+            self._threads_of.append(0)
+        while self._threads_of[number] < self._parallel(host):
+            thread = threading.Thread(target=self._run, args=(self._queues[number],), daemon=True)
+            thread.start()
+            self._threads.append(thread)
+            self._threads_of[number] += 1
+        return number
 
     def _run(self, lane: queue.SimpleQueue[tuple[J] | None]) -> None:
         while (job := lane.get()) is not None:

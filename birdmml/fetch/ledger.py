@@ -12,15 +12,16 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from itertools import islice
 from pathlib import Path
 from typing import Self
 
 from birdmml.errors import BuildError
 from birdmml.fetch.words import redact
+from birdmml.files import sha256_file
 
 STATES = ("wanted", "partial", "done", "missing", "corrupt", "failed")
 GIVEN_UP = ("missing", "corrupt", "failed")
@@ -34,7 +35,8 @@ class Wanted:
     """A file to download: its name in the ledger, where it lies, and what is promised of it.
 
     `size` in bytes and `md5` (lower-case hex) are None where the provider does not say; `page_ok` lets an HTML
-    page pass as the file. Raises ValueError for a promise that cannot be one.
+    page pass as the file. One that is `fresh` and there is asked for once more, and comes only if it has changed
+    (by its ETag). Raises ValueError for a promise that cannot be one.
     """
 
     key: str
@@ -42,6 +44,7 @@ class Wanted:
     size: int | None = None
     md5: str | None = None
     page_ok: bool = False
+    fresh: bool = False
 
     def __post_init__(self) -> None:
         if not self.key:
@@ -101,6 +104,9 @@ RECORD = """UPDATE files SET state = :state, code = :code, bytes = :bytes, md5 =
 GET = f"SELECT {COLUMNS} FROM files WHERE key = ?"  # noqa: S608 - the names are our own columns
 ITER = f"SELECT {COLUMNS} FROM files WHERE key > ? ORDER BY key LIMIT {PAGE}"  # noqa: S608 - as above
 ITER_STATE = f"SELECT {COLUMNS} FROM files WHERE key > ? AND state = ? ORDER BY key LIMIT {PAGE}"  # noqa: S608 - as above
+# Files whose bytes may not have reached the disk: after a power cut they are looked at once more.
+UNSYNCED = "CREATE TABLE IF NOT EXISTS unsynced (key TEXT PRIMARY KEY, path TEXT NOT NULL) WITHOUT ROWID"
+AGAIN = "UPDATE files SET state = 'wanted', code = NULL, bytes = 0, sha256 = NULL, reason = '' WHERE key = ?"
 RETRY = "UPDATE files SET state = 'wanted', code = NULL, reason = '' WHERE state IN (?, ?, ?)"
 
 
@@ -173,6 +179,29 @@ class Ledger:
         if not found:
             raise KeyError(key)
 
+    def known(self, files: Sequence[Wanted]) -> list[Entry]:
+        """Plan a page of files and return their rows, in the same order."""
+        self.plan(files)
+        with self._lock, self._told():
+            rows = [self._db.execute(GET, (f.key,)).fetchone() for f in files]
+        return [Entry(*row) for row in rows]
+
+    def again(self, key: str) -> None:
+        """Make one file wanted once more; what is known of it is forgotten, but not its ETag."""
+        with self._writing():
+            self._db.execute(AGAIN, (key,))
+
+    def whole(self, path: Path, row: Entry) -> None:
+        """Note a file as done whose bytes are written but not synced; `synced` is to follow."""
+        with self._writing():
+            self._db.execute(RECORD, {**asdict(row), "state": "done"})
+            self._db.execute("INSERT OR REPLACE INTO unsynced VALUES (?, ?)", (row.key, self._where(path)))
+
+    def synced(self, keys: Iterable[str]) -> None:
+        """The bytes of these have reached the disk."""
+        with self._writing():
+            self._db.executemany("DELETE FROM unsynced WHERE key = ?", ((k,) for k in keys))
+
     def get(self, key: str) -> Entry | None:
         """The row of a file, None where there is none."""
         with self._lock, self._told():
@@ -214,10 +243,31 @@ class Ledger:
         self._pragma("journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = NORMAL")
         with self._writing():
-            for statement in SCHEMA if empty else ():
+            for statement in (*(SCHEMA if empty else ()), UNSYNCED):
                 self._db.execute(statement)
         if self._pragma("quick_check(1)") != "ok":
             raise sqlite3.DatabaseError("its pages do not fit together")
+        self._check_unsynced()
+
+    def _check_unsynced(self) -> None:
+        """Files that the last run did not sync must have the bytes it noted; others are wanted again."""
+        rows = self._db.execute(
+            "SELECT key, path, sha256 FROM unsynced JOIN files USING (key) WHERE state = 'done'"
+        ).fetchall()
+        for key, where, sha256 in rows:
+            path = self.path.parent / where
+            # One that was used and deleted since is done all the same.
+            if path.is_file() and sha256_file(path) != sha256:
+                path.unlink()
+                self.again(key)
+        self.synced(key for key, _, _ in rows)
+
+    def _where(self, path: Path) -> str:
+        """A path as it is found again after the folder was moved."""
+        try:
+            return os.path.relpath(path.absolute(), self.path.parent.absolute())
+        except ValueError:  # It is on another drive of Windows.
+            return str(path.absolute())
 
     def _pragma(self, text: str) -> object:
         return self._db.execute(f"PRAGMA {text}").fetchone()[0]

@@ -7,9 +7,10 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 
-from birdmml.errors import Interrupted
+from birdmml.errors import Interrupted, UsageError
 
 LONGEST_BACKOFF_S = 60.0
 EPOCH = 1_000_000_000  # A reset time above this is a date, below it a number of seconds.
@@ -53,14 +54,33 @@ class Clock:
         self.check()
 
 
+@dataclass(frozen=True)
+class Pace:
+    """What one service allows: so many requests a second (None: any number) and answers at a time."""
+
+    per_second: float | None = None
+    parallel: int = 2
+
+    def __post_init__(self) -> None:
+        if self.parallel < 1 or (self.per_second is not None and not 0 < self.per_second < float("inf")):
+            raise UsageError(
+                f"a pace of {self.per_second} requests a second, {self.parallel} at a time: both must be above 0"
+            )
+
+    def shared(self, parts: int) -> Pace:
+        """The share of each of `parts` that run at a time: together they ask no faster than this pace."""
+        per_second = self.per_second / parts if self.per_second is not None else None
+        return Pace(per_second, max(1, self.parallel // parts))
+
+
 class Gate:
     """One host: at most `parallel` answers in flight, requests spaced, and none while it asked for peace."""
 
-    def __init__(self, clock: Clock, parallel: int, per_minute: float | None) -> None:
+    def __init__(self, clock: Clock, pace: Pace) -> None:
         self._clock = clock
-        self._slots = threading.BoundedSemaphore(parallel)
+        self._slots = threading.BoundedSemaphore(pace.parallel)
         self._lock = threading.Lock()
-        self._spacing_s = 60.0 / per_minute if per_minute else 0.0
+        self._spacing_s = 1.0 / pace.per_second if pace.per_second else 0.0
         self._free_at = self._peace_until = float("-inf")
 
     @contextmanager

@@ -69,9 +69,14 @@ class Transfer:
             self.part.restart()  # Nothing could tell whether these bytes and the next ones are of one file.
             self._high = 0
         while idle <= self.patience.retries:
+            self.web.allowed(self.file.url)
             try:
                 self._attempt()
+                self.web.worked(self.file.url)
                 return
+            except Final as e:
+                self.web.worked(self.file.url, e)
+                raise
             except Again as e:
                 reason, self.code = e.reason, e.code if e.code is not None else self.code
             except Wrong as e:
@@ -79,7 +84,10 @@ class Transfer:
             idle = 0 if self.part.size > self._high else idle + 1
             self._high = max(self._high, self.part.size)
             self.note(reason)
-            if idle <= self.patience.retries:
+            again = idle <= self.patience.retries
+            if spent := self.web.failed(self.file.url, again):
+                raise Final("failed", f"{reason}; {spent}", self.code)
+            if again:
                 self.web.clock.back_off(idle, self.patience.back_off_s)
         raise Final("failed", f"{reason} ({idle} attempts brought nothing)", self.code)
 

@@ -7,20 +7,23 @@ import logging
 import socket
 import ssl
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import closing, contextmanager
-from functools import cache
+from functools import cache, lru_cache
 from http import HTTPStatus
-from urllib.parse import unquote
+from urllib.parse import quote, quote_plus, unquote
+from urllib.request import getproxies
 
 import httpx
 
 from birdmml.errors import UsageError
-from birdmml.fetch.pace import Clock, Gate, wait_asked
+from birdmml.fetch.budget import Budget
+from birdmml.fetch.pace import Clock, Gate, Pace, wait_asked
 from birdmml.fetch.words import redact, words
 
 REDIRECTS = (301, 302, 303, 307, 308)
 MOST_REDIRECTS = 5
+MOST_HOSTS = 10_000  # Whose addresses are remembered.
 LOCATION = "x-hidden-location"
 GONE = (404, 410)
 AGAIN = (408, 425, 429)
@@ -37,15 +40,22 @@ class Again(Exception):
 
 
 class Final(Exception):
-    """Trying again is of no use; `state` is the ledger's word for it."""
+    """Trying again is of no use (or, if it is `passing`, not now); `state` is the ledger's word for it."""
 
-    def __init__(self, state: str, reason: str, code: int | None = None) -> None:
+    def __init__(self, state: str, reason: str, code: int | None = None, passing: bool = False) -> None:
         super().__init__(reason)
-        self.state, self.reason, self.code = state, reason, code
+        self.state, self.reason, self.code, self.passing = state, reason, code, passing
+
+
+Place = tuple[str, str, int]
 
 
 class Web:
-    """A client for all threads. `headers` are by base address: they go there and nowhere else, and into no text."""
+    """A client for all threads. `headers` are by base address: they go there and nowhere else, and into no text.
+
+    `paces` are by base address, too; a host without one has `parallel` and `per_minute`. With `named` (the base
+    addresses that the user gave) no other address inside a network is asked, redirected to or not.
+    """
 
     def __init__(
         self,
@@ -58,15 +68,25 @@ class Web:
         timeout_s: float,
         longest_wait_s: float,
         allow_private: bool,
+        paces: Mapping[str, Pace] = {},
+        named: Collection[str] | None = None,
+        budget: Budget | None = None,
     ) -> None:
         self.clock = clock
         self.timeout_s = timeout_s
+        self.budget = budget or Budget(1 << 62, 1 << 62)
         try:
-            self._own = {self._parts(base): dict(own) for base, own in headers.items()}
+            self._own = {_place(base): dict(own) for base, own in headers.items()}
+            self._paces = {_place(base): pace for base, pace in paces.items()}
+            self._named = None if named is None else {_place(base) for base in named}
         except Final as e:
-            raise UsageError(f"headers are given by base address, such as https://a.org: {e.reason}") from e
+            raise UsageError(
+                f"what belongs to a service is given by its base address, such as https://a.org: {e.reason}"
+            ) from e
         self._hidden = [value for own in self._own.values() for value in own.values()]
-        self._pace = (parallel, per_minute)
+        self._pace = Pace(per_minute / 60 if per_minute else None, parallel)
+        self._inside: dict[str, bool] = {}
+        self._proxied = bool(getproxies())  # Then the peer is the proxy, and says nothing of the host.
         self._longest_wait_s, self._allow_private = longest_wait_s, allow_private
         self._gates: dict[str, Gate] = {}
         self._lock = threading.Lock()
@@ -89,6 +109,40 @@ class Web:
         )
         _keep_keys_out_of_logs()
 
+    def hide(self, *secrets: str) -> None:
+        """Keep these, as they are or as part of an address, out of every text that is told from now on."""
+        spelled = [form for s in secrets for form in (s, quote(s, safe=""), quote_plus(s))]
+        self._hidden += [s for s in dict.fromkeys(spelled) if s not in self._hidden]
+
+    def host(self, url: str) -> str:
+        """The name under which the gate, the lane and the budget of an address are kept: host, or base address."""
+        try:
+            place = _place(url)
+        except Final:
+            return ""  # It will fail in its turn, with the address named.
+        return f"{place[1]}:{place[2]}" if place in self._paces else place[1]
+
+    def parallel(self, host: str) -> int:
+        """How many answers of a host (as `host` names it) may be under way at a time."""
+        paces = {f"{place[1]}:{place[2]}": pace for place, pace in self._paces.items()}
+        return paces.get(host, self._pace).parallel
+
+    def allowed(self, url: str) -> None:
+        """Raise Final where the run's budget says that this host is asked nothing more."""
+        if closed := self.budget.closed(self.host(url)):
+            raise Final("failed", closed, passing=True)
+
+    def worked(self, url: str, e: Final | None = None) -> None:
+        """Tell the budget that the host answers, if only with an end to it (`e`)."""
+        if e is None or e.state == "missing":
+            self.budget.worked(self.host(url))
+        else:
+            self.budget.refused(self.host(url), self.clock.monotonic())
+
+    def failed(self, url: str, again: bool) -> str:
+        """Tell the budget of a failed attempt; why there may be no other one, or ""."""
+        return self.budget.failed(self.host(url), self.clock.monotonic(), again)
+
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
@@ -99,8 +153,11 @@ class Web:
 
         Raises Again, Final or Stopped.
         """
+        if self._named is not None and self._hostile(_place(url)):
+            raise Final("failed", f"{_place(url)[1]} is an address inside a network; see --allow-private")
         for _ in range(MOST_REDIRECTS + 1):
-            with self._one(url, {**extra, **self._own.get(self._parts(url), {})}) as answer:
+            with self._one(url, {**extra, **self._own.get(_place(url), {})}) as answer:
+                self._check_peer(url, answer)
                 if answer.status_code not in REDIRECTS or LOCATION not in answer.headers:
                     yield answer
                     return
@@ -158,19 +215,37 @@ class Web:
                 raise Again(self._told(e, url)) from e
 
     def _gate(self, url: str) -> Gate:
-        host = self._parts(url)[1]
+        place, name = _place(url), self.host(url)
         with self._lock:
-            return self._gates.setdefault(host, Gate(self.clock, *self._pace))
+            return self._gates.setdefault(name, Gate(self.clock, self._paces.get(place, self._pace)))
 
-    def _parts(self, url: str) -> tuple[str, str, int]:
-        """Scheme, host and port; raises Final for an address that is not http or https."""
-        try:
-            parts = httpx.URL(url)
-        except (httpx.InvalidURL, UnicodeError) as e:
-            raise Final("failed", f"{redact(url)[:80]!r} is no address") from e
-        if parts.scheme not in ("http", "https") or not parts.host:
-            raise Final("failed", f"{redact(url)[:80]!r} is not http or https")
-        return parts.scheme, parts.host, parts.port or (443 if parts.scheme == "https" else 80)
+    def _check_peer(self, url: str, answer: httpx.Response) -> None:
+        """Refuse the answer of a host that was looked up as a public one and reached as another."""
+        place, stream = _place(url), answer.extensions.get("network_stream")
+        if (
+            self._named is None
+            or self._allow_private
+            or place in self._named
+            or stream is None
+            or self._proxied
+        ):
+            return
+        peer = stream.get_extra_info("server_addr")
+        if peer and not _global(str(peer[0])):
+            raise Final("failed", f"{place[1]} led to {peer[0]}, an address inside a network")
+
+    def _hostile(self, place: Place) -> bool:
+        """Whether an address lies inside a network and the user did not name it."""
+        if self._allow_private or place in (self._named or ()):
+            return False
+        with self._lock:
+            known = self._inside.get(place[1])
+        if known is None:
+            known = is_private(place[1])
+            with self._lock:
+                if len(self._inside) < MOST_HOSTS:
+                    self._inside[place[1]] = known
+        return known
 
     def _next(self, url: str, answer: httpx.Response) -> str:
         """Where a redirect leads; raises Final for a place that it must not lead to."""
@@ -179,26 +254,39 @@ class Web:
         except (httpx.InvalidURL, UnicodeError, ValueError) as e:
             raise Final("failed", "redirected to what is no address", answer.status_code) from e
         try:
-            old, new = self._parts(url), self._parts(target)
+            old, new = _place(url), _place(target)
         except Final as e:
             raise Final("failed", f"redirected, but {e.reason}", answer.status_code) from e
         if old[0] == "https" and new[0] == "http":
             raise Final("failed", f"redirected from https to http at {new[1]}", answer.status_code)
-        if new[1] != old[1] and not self._allow_private and is_private(new[1]) and not is_private(old[1]):
+        inside = new[1] != old[1] and self._hostile(new) and not is_private(old[1])
+        if inside if self._named is None else self._hostile(new):
             raise Final("failed", f"redirected to {new[1]}, an address inside a network", answer.status_code)
         return target
 
     def _told(self, e: httpx.RequestError, url: str) -> str:
         """A dropped connection in words. httpx's own are used only where they cannot hold a header."""
         if isinstance(e, httpx.ConnectTimeout):
-            return f"no connection to {self._parts(url)[1]} within {self.timeout_s:g} s"
+            return f"no connection to {_place(url)[1]} within {self.timeout_s:g} s"
         if isinstance(e, httpx.TimeoutException):
             return f"nothing came for {self.timeout_s:g} s"
         if isinstance(e, (httpx.ConnectError, httpx.ProxyError)):
-            return self.scrub(f"no connection to {self._parts(url)[1]}: {e}", url)
+            return self.scrub(f"no connection to {_place(url)[1]}: {e}", url)
         if isinstance(e, httpx.DecodingError):
             return "the answer is compressed and cannot be opened"
         return "the connection was dropped"
+
+
+@lru_cache(maxsize=4096)
+def _place(url: str) -> Place:
+    """Scheme, host and port; raises Final for an address that is not http or https."""
+    try:
+        parts = httpx.URL(url)
+    except (httpx.InvalidURL, UnicodeError) as e:
+        raise Final("failed", f"{redact(url)[:80]!r} is no address") from e
+    if parts.scheme not in ("http", "https") or not parts.host:
+        raise Final("failed", f"{redact(url)[:80]!r} is not http or https")
+    return parts.scheme, parts.host, parts.port or (443 if parts.scheme == "https" else 80)
 
 
 def is_private(host: str) -> bool:

@@ -27,7 +27,7 @@ from birdmml.metrics import BLOCK_ELEMENTS, check_scores
 from birdmml.nn.feed import to_device, trimmed
 from birdmml.nn.text import tokenise
 from birdmml.schema import MODALITIES
-from birdmml.train import pick_device
+from birdmml.training.machine import pick_device
 from birdmml.training.state import resolve
 
 Arrays = dict[str, NDArray[np.float32]]

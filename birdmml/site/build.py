@@ -23,6 +23,7 @@ from birdmml.site.text import plain
 MOST_CONFUSIONS, MOST_REASONS = 6, 5
 # A process takes as long to start as this many small submissions take to check.
 ENOUGH = 25
+AT_ONCE = 64  # Pages that are held together while they are made.
 # What Hugging Face reads of a static Space.
 SPACE = (
     "---\ntitle: Bird-MML leaderboard\nsdk: static\napp_file: index.html\n---\n\n"
@@ -80,20 +81,21 @@ def build(
     place.check(out)
     accepted, refused = gather(submissions, workers)
     made, notes = site(accepted, refused, data)
-    if dry_run:
-        written = _written(made, None)
-    else:
-        with place.fresh(out) as folder:
-            written = _written(made, folder)
+    with Pool(min(workers, 1 + len(accepted) // ENOUGH)) as pool:
+        if dry_run:
+            written = _written(made, None, pool)
+        else:
+            with place.fresh(out) as folder:
+                written = _written(made, folder, pool)
     board, size = made.board, sum(n for n, _ in written.values())
     counts = len(accepted) + len(refused), len(board.members), len(board.tables)
     return Built(out, *counts, board.refused, 1 + len(written), size, tuple(notes))
 
 
-def _written(made: Site, folder: Path | None) -> dict[str, tuple[int, str]]:
+def _written(made: Site, folder: Path | None, pool: Pool) -> dict[str, tuple[int, str]]:
     """Write every file below `folder`, the list of them last; returns (bytes, SHA-256) by name. None writes nothing."""
     known: dict[str, tuple[int, str]] = {}
-    for name, content in made.files():
+    for name, content in made.files(pool):
         known[name] = len(content), sha256_bytes(content)
         if folder is not None:
             path = folder / name
@@ -161,6 +163,10 @@ def _checked(task: tuple[Path, Path]) -> Submission | Refused:
     return report.submission
 
 
+def _entry(task: tuple[Member, list[tuple[str, Confusion]]]) -> str:
+    return pages.entry(*task)
+
+
 def _reasons(report: Report) -> tuple[str, ...]:
     said = [plain(p.line, 300) for p in report.problems[:MOST_REASONS]]
     left = len(report.problems) - len(said)
@@ -176,14 +182,14 @@ class Site:
     shelf: Shelf
     media: media.Media | None = None
 
-    def files(self) -> Iterator[tuple[str, bytes]]:
-        """Every file but the list of them: its path and content."""
-        for name, text in self._texts():
+    def files(self, pool: Pool | None = None) -> Iterator[tuple[str, bytes]]:
+        """Every file but the list of them: its path and content. Pages of results are made in the pool."""
+        for name, text in self._texts(pool or Pool(1)):
             yield name, text.encode()
         if self.media is not None:
             yield from self.media.files()
 
-    def _texts(self) -> Iterator[tuple[str, str]]:
+    def _texts(self, pool: Pool) -> Iterator[tuple[str, str]]:
         board = self.board
         yield "index.html", pages.index(board, self.tasks)
         for name in pages.ASSETS:
@@ -197,8 +203,10 @@ class Site:
             yield f"tables/{table.id}.json", exports.table_json(table)
             yield f"tables/{table.id}.md", exports.as_markdown([table])
             yield from self._items(table)
-        for member in board.members:
-            yield f"entries/{member.page}.html", pages.entry(member, self._confusions(member))
+        for start in range(0, len(board.members), AT_ONCE):
+            some = board.members[start : start + AT_ONCE]
+            made = pool.run(_entry, [(member, self._confusions(member)) for member in some])
+            yield from ((f"entries/{m.page}.html", text) for m, text in zip(some, made, strict=True))
 
     def _items(self, table: Table) -> Iterator[tuple[str, str]]:
         tasks = sorted(self.tasks.get(table.id, []), key=lambda t: t.column != table.lead)

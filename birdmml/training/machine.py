@@ -15,6 +15,20 @@ from birdmml.errors import UsageError
 from birdmml.training.journal import PROJECT, trackers
 from birdmml.training.state import Saving
 
+DEVICES = ("auto", "cpu", "cuda", "mps")
+
+
+def pick_device(name: str) -> torch.device:
+    """ "auto" takes cuda, then mps, then cpu. Raises UsageError for a device that is not there."""
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name == "auto":
+        return torch.device(next(d for d in ("cuda", "mps", "cpu") if there[d]))
+    if name not in there:
+        raise UsageError(f"unknown device {name!r}: choose one of {', '.join(DEVICES)}")
+    if not there[name]:
+        raise UsageError(f"device {name} is not available here: use --device auto")
+    return torch.device(name)
+
 
 def lacks_memory(error: Exception) -> bool:
     """Whether this says that memory has run out."""

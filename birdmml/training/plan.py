@@ -21,11 +21,11 @@ from birdmml.nn.feed import RowSource, steps_per_epoch
 from birdmml.nn.foreign import resolved
 from birdmml.nn.presets import Preset, preset
 from birdmml.schema import MODALITIES
-from birdmml.train import Trained, pick_device, tokenizer_for, train
+from birdmml.train import Trained, tokenizer_for, train
 from birdmml.training import curves
 from birdmml.training.estimate import FACTOR, estimate
 from birdmml.training.journal import trackers
-from birdmml.training.machine import is_main
+from birdmml.training.machine import is_main, pick_device
 from birdmml.training.state import Saving
 
 MAX_SEEDS = 100

@@ -17,7 +17,7 @@ from small import OPTIONS
 
 from birdmml import discover, load, species_list, taxonomy
 from birdmml.audit.run import audit
-from birdmml.build.caption import TEMPLATES, caption_of
+from birdmml.build.caption import caption_of
 from birdmml.build.ingest import Limits
 from birdmml.build.run import BuildSettings, build
 from birdmml.build.validate import validate
@@ -130,11 +130,9 @@ def test_a_template_is_chosen_among_those_whose_words_are_known(known: int) -> N
         seen.add(text)
         assert (common or "Parus major") in text
         assert ("family" in text) <= bool(family)
-        assert ("one of the" in text) <= bool(order)
-    assert len(seen) == 2 + bool(order) + bool(family)
-    if common and order and family:
-        words = {"common_name": common, "scientific_name": "Parus major", "order": order, "family": family}
-        assert seen == {t.format(**words) for t in TEMPLATES}
+        assert ("one of the" in text or "of the order" in text) <= bool(order)
+    # One needs the family, two the order, one neither.
+    assert len(seen) == 1 + 2 * bool(order) + bool(family)
 
 
 def test_it_is_sound_and_others_read_its_names(made: Path) -> None:

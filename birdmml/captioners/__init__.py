@@ -1,0 +1,1 @@
+"""Captions for photos that come without one: one file, one captioner. See `birdmml list`."""
