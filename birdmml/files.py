@@ -32,6 +32,11 @@ def digest(value: Any) -> str:
     return sha256_bytes(canonical_json(value).encode())
 
 
+def plain_json(value: Any) -> Any:
+    """`value` as it is after it was written as JSON and read again."""
+    return json.loads(canonical_json(value))
+
+
 @contextmanager
 def atomic_write(path: Path, sync_name: bool = True) -> Iterator[BinaryIO]:
     """Write to a neighbour, sync, rename: readers see the old file or the new one, never a part.

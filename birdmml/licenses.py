@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
+from birdmml.errors import UsageError
 from birdmml.schema import UNKNOWN_LICENSE
 
 _TERMS = ("BY", "BY-SA", "BY-NC", "BY-NC-SA", "BY-ND", "BY-NC-ND")
@@ -39,3 +41,33 @@ def normalise(text: str | None) -> str:
 def _checked(terms: str, version: str) -> str:
     spdx = f"CC-{terms.upper()}-{version}"
     return spdx if spdx in _KNOWN else UNKNOWN_LICENSE
+
+
+@dataclass(frozen=True)
+class Policy:
+    """Which licences may enter a dataset. `ids` are SPDX ids; none given: all that are known and allow derivatives."""
+
+    ids: frozenset[str] = frozenset()
+
+    def allows(self, spdx: str) -> bool:
+        """Whether something under this licence (an SPDX id or `unknown`) may enter; `unknown` never may."""
+        if spdx == UNKNOWN_LICENSE:
+            return False
+        return spdx in self.ids if self.ids else "-ND" not in spdx
+
+
+def policy(text: str = "") -> Policy:
+    """The policy that a list of SPDX ids and families (`CC0,CC-BY,CC-BY-NC-4.0`) states; "" is the default.
+
+    A family stands for its versions and not for its relatives: CC-BY holds no CC-BY-NC. Raises UsageError.
+    """
+    ids: set[str] = set()
+    for word in filter(None, (w.strip() for w in text.split(","))):
+        if normalise(word) == UNKNOWN_LICENSE:
+            raise UsageError(
+                f"--licenses: {word[:60]!r} is no Creative Commons licence: give SPDX ids or families such as "
+                "CC0,CC-BY,CC-BY-NC-4.0 (what has no known licence cannot enter)"
+            )
+        match = _SHORT.fullmatch(word)
+        ids |= {k for k in _KNOWN if k[3:-4] == match[1].upper()} if match else {normalise(word)}
+    return Policy(frozenset(ids))

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from helpers import SPECIES, Ran, bird_folder
+from licensed import build_folder, licensed_folder
 from small import OPTIONS
 
 from birdmml import discover
@@ -75,6 +76,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with tarfile.open(home / "CUB_200_2011.tgz", "w:gz") as archive:
         archive.add(home / "fakes" / "cub200", arcname="CUB_200_2011")
     shutil.copytree(home / "fakes" / "vb100", home / "vb100")
+    build_folder(licensed_folder(home / "licensed-birds"), home / "licensed")
     code = re.findall(r"```python\n(.+?)```", (ROOT / "docs/method.md").read_text(), flags=re.DOTALL)
     (home / "my_method.py").write_text(max(code, key=len))
     return home
@@ -89,6 +91,7 @@ def here(desk: Path, tmp_path: Path, small_demo: Path, monkeypatch: pytest.Monke
     for name in ("ssw60.tar.gz", "CUB_200_2011.tgz", "my_method.py", "my-species.txt", "release"):
         (work / name).symlink_to(desk / name)
     shutil.copytree(small_demo, work / "data")
+    shutil.copytree(desk / "licensed", work / "licensed")
     monkeypatch.chdir(work)
     yield work
 

@@ -2,7 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birdmml.licenses import normalise
+from birdmml.errors import UsageError
+from birdmml.licenses import normalise, policy
 
 
 @pytest.mark.parametrize(
@@ -64,3 +65,29 @@ def test_anything_else_is_unknown(text):
 @given(st.text())
 def test_the_result_is_always_its_own_normal_form(text):
     assert normalise(normalise(text)) == normalise(text)
+
+
+@given(st.text() | st.sampled_from(["CC-BY-ND-4.0", "CC0-1.0", "by-nc", "CC-BY-NC-ND-3.0", "unknown"]))
+def test_the_default_policy_takes_what_is_known_and_allows_derivatives(text):
+    found = normalise(text)
+    assert policy().allows(found) == (found != "unknown" and "ND" not in found)
+
+
+@pytest.mark.parametrize(
+    ("given_", "taken", "refused"),
+    [
+        ("CC-BY", ["CC-BY-4.0", "CC-BY-2.5"], ["CC-BY-NC-4.0", "CC-BY-SA-4.0", "CC0-1.0", "CC-BY-ND-4.0"]),
+        ("cc0, by-nc", ["CC0-1.0", "CC-BY-NC-1.0"], ["CC-BY-NC-SA-4.0", "CC-BY-4.0"]),
+        ("CC-BY-NC-4.0", ["CC-BY-NC-4.0"], ["CC-BY-NC-3.0"]),
+        ("CC-BY-ND,", ["CC-BY-ND-4.0"], ["CC-BY-NC-ND-4.0", "unknown"]),
+    ],
+)
+def test_a_policy_holds_what_it_names_and_no_relatives(given_, taken, refused):
+    assert [policy(given_).allows(x) for x in taken] == [True] * len(taken)
+    assert [policy(given_).allows(x) for x in refused] == [False] * len(refused)
+
+
+@pytest.mark.parametrize("wrong", ["mine", "unknown", "CC-BY-9.0", "CC-BY,NC"])
+def test_a_policy_that_names_no_licence_is_refused(wrong):
+    with pytest.raises(UsageError, match="--licenses"):
+        policy(wrong)

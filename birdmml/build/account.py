@@ -100,8 +100,10 @@ def _by_species(catalog: Catalog, total: Counter[tuple[str, str]], known: Taxono
 def _duplicates(catalog: Catalog, known: Taxonomy) -> list[dict[str, Any]]:
     """Media that are byte for byte the same; they stay, on one side of the split."""
     found = catalog.select(
-        "SELECT sha256, path, label FROM place JOIN media USING (n) WHERE sha256 IN "
-        "(SELECT sha256 FROM media GROUP BY sha256 HAVING count(DISTINCT path) > 1) ORDER BY sha256, m"
+        "SELECT sha256, path, label FROM place JOIN media USING (n) WHERE sha256 IN (SELECT sha256 FROM media "
+        # The hashes of hashes are small and sort fast; what shares one is looked at in full.
+        "WHERE sha IN (SELECT sha FROM ordered GROUP BY sha HAVING count(*) > 1) "
+        "GROUP BY sha256 HAVING count(DISTINCT path) > 1) ORDER BY sha256, m"
     )
     groups = islice(((sha, list(group)) for sha, group in groupby(found, key=lambda row: row[0])), MAX_LISTED)
     return [
@@ -127,8 +129,7 @@ def manifest(
 
     `captioner` is all that decided the captions written here.
     """
-    total = _total(shards)
-    used = "SELECT count(DISTINCT {}) FROM final JOIN place ON m = {} JOIN media USING (n)"
+    used = "SELECT count(DISTINCT {}) FROM final JOIN ordered ON m = {}"
     value: dict[str, Any] = {
         "schema_version": DATASET_SCHEMA_VERSION,
         "name": f"birdmml-{settings.source}",
@@ -153,18 +154,13 @@ def manifest(
         },
         "taxonomy": _taxonomy(settings.species_list),
         "counts": {
-            "rows": sum(s.rows for s in shards),
-            "species": len(_part(total, "species")),
+            **of_shards(shards),
             "photos": catalog.count("SELECT count(DISTINCT image) FROM final"),
             "recordings": catalog.count(used.format("grp", "audio")),
             "clips": catalog.count("SELECT count(DISTINCT audio) FROM final"),
         },
-        "licenses": {part: _part(total, part) for part in ("image", "audio", "caption")},
-        "splits": {
-            split: _split([s for s in shards if s.path.startswith(f"data/{split}-")])
-            for split in SPLITS
-            if any(s.path.startswith(f"data/{split}-") for s in shards)
-        },
+        "licenses": licenses(shards),
+        "splits": splits(shards),
         "files": dict(extras),
     }
     return {**value, "digest": files.digest(value)}
@@ -183,6 +179,23 @@ def _taxonomy(chosen: SpeciesList) -> dict[str, Any]:
             "notes": list(known.notes[:MAX_LISTED]),
         }
     return said
+
+
+def of_shards(shards: Sequence[Shard]) -> dict[str, int]:
+    """Rows and species of the written shards."""
+    return {"rows": sum(s.rows for s in shards), "species": len(_part(_total(shards), "species"))}
+
+
+def licenses(shards: Sequence[Shard]) -> dict[str, dict[str, int]]:
+    """Rows by licence of each part."""
+    total = _total(shards)
+    return {part: _part(total, part) for part in ("image", "audio", "caption")}
+
+
+def splits(shards: Sequence[Shard]) -> dict[str, dict[str, Any]]:
+    """Rows, species and shards of each split that has any."""
+    found = {split: [s for s in shards if s.path.startswith(f"data/{split}-")] for split in SPLITS}
+    return {split: _split(mine) for split, mine in found.items() if mine}
 
 
 def _total(shards: Sequence[Shard]) -> Counter[tuple[str, str]]:

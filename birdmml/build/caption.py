@@ -13,8 +13,8 @@ WRITTEN = "hf"
 def caption_of(photo: Medium, clip: Medium, seed: int, species: Species | None = None) -> Caption:
     """The photo's own caption, else the recording's, else what was written for the photo, else a template.
 
-    The template is chosen by the row's ids, and says what is known of the `species` (None: the photo's, of the shipped
-    150).
+    The template is chosen by the row's ids, and says what is known of the `species` (None: the photo's, of the
+    shipped 150).
     """
     given = photo.caption
     if given is not None and given.origin == WRITTEN and clip.caption is not None:
@@ -24,6 +24,6 @@ def caption_of(photo: Medium, clip: Medium, seed: int, species: Species | None =
     if given is not None:
         return given
     template = discover.load("captioner", "template")
-    draw = int(generator(seed, "caption", photo.id, clip.id).integers(len(template.TEMPLATES)))
+    draw = int(generator(seed, "caption", photo.id, clip.id).integers(template.DRAWS))
     made: Caption = template.caption(species or resolve(photo.species), draw)
     return made

@@ -17,7 +17,7 @@ from birdmml.build.catalog import Catalog
 from birdmml.schema import Article, Medium, Uncaptioned, Written
 
 if TYPE_CHECKING:
-    from birdmml.build.deliver import Session
+    from birdmml.build.deliver import Told as Source
     from birdmml.build.place import Place
     from birdmml.build.run import BuildSettings
     from birdmml.taxonomy import Taxonomy
@@ -44,7 +44,7 @@ def check(settings: BuildSettings) -> None:
 
 
 def write_captions(
-    settings: BuildSettings, catalog: Catalog, place: Place, session: Session, tell: Progress
+    settings: BuildSettings, catalog: Catalog, place: Place, session: Source, tell: Progress
 ) -> Told:
     """Put a caption into the catalog for each photo of a row that has none, and says why where there is none.
 

@@ -30,7 +30,13 @@ HUB_LICENSES = frozenset(
     {"cc0-1.0"} | {f"cc-{t}-{v}" for t, versions in _HUB_VERSIONS.items() for v in versions}
 )
 
-_SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
+_SIZES = (
+    (1_000, "n<1K"),
+    (10_000, "1K<n<10K"),
+    (100_000, "10K<n<100K"),
+    (1_000_000, "100K<n<1M"),
+    (10_000_000, "1M<n<10M"),
+)
 _TASKS = ("zero-shot-image-classification", "image-classification", "audio-classification")
 
 
@@ -76,6 +82,11 @@ def hub_licenses(licenses: Mapping[str, Mapping[str, int]]) -> list[str]:
     return known if known and ids <= HUB_LICENSES else [*known, "other"]
 
 
+def size_category(rows: int) -> str:
+    """The Hub's name for a number of rows."""
+    return next((name for limit, name in _SIZES if rows < limit), "10M<n<100M")
+
+
 def _front_matter(manifest: Mapping[str, Any]) -> str:
     """YAML whose values are JSON, a subset of YAML: quotes, colons and line ends in them stay data."""
     demo = bool(manifest["demo"])
@@ -86,7 +97,7 @@ def _front_matter(manifest: Mapping[str, Any]) -> str:
         "language": ["en"],
         "task_categories": list(_TASKS),
         "tags": ["birds", "bioacoustics", "biology", "multimodal", *(["synthetic"] if demo else [])],
-        "size_categories": [next((name for limit, name in _SIZES if rows < limit), "1M<n<10M")],
+        "size_categories": [size_category(rows)],
         # `datasets` names its cache after this block and not after the shards: without the digest, a dataset
         # that was built again would be served from the cache of the old one.
         "configs": [

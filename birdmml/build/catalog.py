@@ -7,8 +7,9 @@ canonical order (species, kind, id), and everything after it follows from that o
 from __future__ import annotations
 
 import hashlib
+import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -25,13 +26,18 @@ CREATE TABLE done (key TEXT PRIMARY KEY, wanted INTEGER, tails INTEGER, tail_sec
 CREATE TABLE media (n INTEGER PRIMARY KEY, key TEXT, kind INTEGER, id TEXT, record TEXT, label INTEGER,
     length INTEGER, grp INTEGER, sha INTEGER, pair INTEGER, author INTEGER, phash INTEGER, partner TEXT,
     source_row INTEGER, wish INTEGER, path TEXT, sha256 TEXT, recovered INTEGER DEFAULT 0, doc TEXT);
-CREATE INDEX media_key ON media (key);
 CREATE TABLE rejects (key TEXT, path TEXT, reason TEXT, detail TEXT, absent INTEGER, species TEXT);
 CREATE TABLE place (m INTEGER PRIMARY KEY, n INTEGER);
+CREATE TABLE ordered (m INTEGER PRIMARY KEY, n INTEGER, record TEXT, kind INTEGER, id TEXT, label INTEGER,
+    length INTEGER, grp INTEGER, sha INTEGER, pair INTEGER, author INTEGER, phash INTEGER, partner TEXT,
+    source_row INTEGER, wish INTEGER);
 CREATE TABLE rows (split INTEGER, key BLOB, id TEXT, image INTEGER, audio INTEGER, length INTEGER);
 CREATE TABLE final (i INTEGER PRIMARY KEY, split INTEGER, id TEXT, image INTEGER, audio INTEGER, length INTEGER);
 """
 _ORDER = "label, kind, id, path"
+_NARROW = "n, record, kind, id, label, length, grp, sha, pair, author, phash, partner, source_row, wish"
+# What SQLite keeps of the table in memory, KiB, while it is filled here and there, and then; a sort uses as much again.
+_CACHE_KIB, _SORT_KIB = 32_768, 8_192
 
 
 @dataclass(frozen=True)
@@ -82,10 +88,11 @@ class Catalog:
         if readonly:
             self._db = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro&immutable=1", uri=True)
             return
+        self._path = path
         path.unlink(missing_ok=True)
         self._db = sqlite3.connect(path, isolation_level=None)
         self._db.executescript(
-            f"PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA cache_size=-65536; {_TABLES} BEGIN;"
+            f"PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA cache_size=-{_CACHE_KIB}; {_TABLES} BEGIN;"
         )
 
     def __enter__(self) -> Self:
@@ -129,25 +136,32 @@ class Catalog:
 
     def freeze(self) -> Media:
         """Forget records that this build does not want, fix the order, and give the columns out."""
-        unwanted = "key IN (SELECT key FROM done WHERE NOT wanted)"
-        for table in ("media", "rejects", "done"):
-            self._db.execute(f"DELETE FROM {table} WHERE {unwanted}")  # noqa: S608  # constants
-        self._db.execute(f"INSERT INTO place (n) SELECT n FROM media ORDER BY {_ORDER}")  # noqa: S608  # a constant
+        self._db.execute(f"PRAGMA cache_size=-{_SORT_KIB}")
+        self._db.execute("PRAGMA shrink_memory")
+        if self.count("SELECT EXISTS (SELECT 1 FROM done WHERE NOT wanted)"):
+            unwanted = "key IN (SELECT key FROM done WHERE NOT wanted)"
+            for table in ("media", "rejects", "done"):
+                self._db.execute(f"DELETE FROM {table} WHERE {unwanted}")  # noqa: S608  # constants
+        # Sorted once, without the documents: what follows reads it from end to end and not here and there.
+        self._db.execute(f"INSERT INTO ordered ({_NARROW}) SELECT {_NARROW} FROM media ORDER BY {_ORDER}")  # noqa: S608  # constants
+        self._db.execute("INSERT INTO place SELECT m, n FROM ordered")
         self._db.execute("CREATE INDEX place_n ON place (n)")
         self._db.execute("CREATE TEMP TABLE first (record TEXT PRIMARY KEY, m INTEGER) WITHOUT ROWID")
-        self._db.execute(
-            "INSERT INTO first SELECT record, min(m) - 1 FROM place JOIN media USING (n) WHERE kind = 1 GROUP BY record"
-        )
+        if self.count("SELECT EXISTS (SELECT 1 FROM ordered WHERE partner IS NOT NULL)"):
+            self._db.execute(
+                "INSERT INTO first SELECT record, min(m) - 1 FROM ordered WHERE kind = 1 GROUP BY record"
+            )
         return _media(
             self._db,
             "SELECT label, kind, length, grp, sha, pair, author, phash, source_row, wish, "
             "CASE WHEN partner IS NULL THEN -2 ELSE coalesce(first.m, -1) END "
-            "FROM place JOIN media USING (n) LEFT JOIN first ON first.record = media.partner ORDER BY place.m",
+            "FROM ordered LEFT JOIN first ON first.record = ordered.partner ORDER BY ordered.m",
+            self.count("SELECT count(*) FROM ordered"),
         )
 
     def ids(self, first: int, last: int) -> list[str]:
         """Ids of the media with indices `first` .. `last` - 1."""
-        query = "SELECT id FROM place JOIN media USING (n) WHERE m > ? AND m <= ? ORDER BY m"
+        query = "SELECT id FROM ordered WHERE m > ? AND m <= ? ORDER BY m"
         return [row[0] for row in self._db.execute(query, (first, last))]
 
     def add_rows(self, rows: Iterable[Row]) -> None:
@@ -163,6 +177,11 @@ class Catalog:
         )
         self._db.execute("DELETE FROM rows")
         self._db.execute("COMMIT")
+
+    def flush(self) -> None:
+        """Let other machines read: what this one has written leaves its memory for the file system."""
+        with self._path.open("rb+") as f:
+            os.fsync(f.fileno())
 
     def lengths(self) -> Iterator[tuple[int, int, int]]:
         """(number, split, bytes of media) of each row, in order."""
@@ -218,9 +237,12 @@ class Catalog:
 
     def light(self) -> tuple[NDArray[np.int8], NDArray[np.int64], NDArray[np.int64]]:
         """Split, image index and audio index of every row, [N] each."""
-        cursor = self._db.execute("SELECT split, image - 1, audio - 1 FROM final ORDER BY i")
-        split, image, audio = _arrays(cursor, 3)
-        return split.astype(np.int8), image, audio
+        split, image, audio = _arrays(
+            self._db.execute("SELECT split, image - 1, audio - 1 FROM final ORDER BY i"),
+            self.count("SELECT count(*) FROM final"),
+            (np.int8, np.int64, np.int64),
+        )
+        return split, image, audio
 
     def rejects(self, absent: bool) -> Iterator[Reject]:
         """Rejects of media, or what is absent; in an order of their own."""
@@ -273,26 +295,30 @@ def hash64(text: str) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big", signed=True) or 1
 
 
-def _media(db: sqlite3.Connection, query: str) -> Media:
-    label, kind, length, group, sha, pair, author, phash, row, wish, partner = _arrays(db.execute(query), 11)
-    hashes: Mapping[str, NDArray[np.uint64]] = {
-        name: value.astype(np.int64).view(np.uint64)
-        for name, value in {
-            "group": group,
-            "sha": sha,
-            "pair": pair,
-            "author": author,
-            "phash": phash,
-        }.items()
-    }
+def _media(db: sqlite3.Connection, query: str, size: int) -> Media:
+    hashes = ("group", "sha", "pair", "author", "phash")
+    kinds: tuple[type[np.generic], ...] = (
+        np.int16,
+        np.int8,
+        np.int64,
+        *(np.int64 for _ in hashes),
+        np.int64,
+        np.int8,
+        np.int64,
+    )
+    label, kind, length, *hashed, row, wish, partner = _arrays(db.execute(query), size, kinds)
     return Media(
-        label=label.astype(np.int16), kind=kind.astype(np.int8), length=length, partner=partner, row=row,
-        wish=wish.astype(np.int8), **hashes,
+        label=label, kind=kind, length=length, partner=partner, row=row, wish=wish,
+        **{name: value.view(np.uint64) for name, value in zip(hashes, hashed, strict=True)},
     )  # fmt: skip
 
 
-def _arrays(cursor: sqlite3.Cursor, width: int) -> list[NDArray[np.int64]]:
-    """The integer columns of a query, read in blocks."""
-    blocks = [np.array(block, dtype=np.int64) for block in iter(lambda: cursor.fetchmany(8192), [])]
-    table = np.concatenate(blocks) if blocks else np.empty((0, width), dtype=np.int64)
-    return [np.ascontiguousarray(table[:, i]) for i in range(width)]
+def _arrays(cursor: sqlite3.Cursor, size: int, kinds: Sequence[type[np.generic]]) -> list[NDArray[Any]]:
+    """The integer columns of a query with `size` rows; nothing is held twice."""
+    columns = [np.empty(size, dtype=kind) for kind in kinds]
+    start = 0
+    for block in iter(lambda: cursor.fetchmany(8192), []):
+        for column, values in zip(columns, zip(*block, strict=True), strict=True):
+            column[start : start + len(block)] = values
+        start += len(block)
+    return columns

@@ -8,37 +8,30 @@ told how far its deliveries are safe.
 from __future__ import annotations
 
 import contextlib
+import functools
+import hashlib
 import itertools
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from birdmml import files
 from birdmml.build import ingest
+from birdmml.build.parts import Part
 from birdmml.build.spool import Spool, Spools, plain_record
 from birdmml.schema import Delivery, Photo, Recording, Reject
 
+WHOLE = Part()
 
-class Session(Protocol):
-    """One reading of a source. Sources without a `session` of their own get `Listing`."""
 
-    total: int | None
-    """How many records will come, if that is known."""
-
-    resumes: bool
-    """Whether what was acknowledged in an earlier run is not delivered again."""
-
-    def __iter__(self) -> Iterator[Delivery]:
-        """Records in the source's order."""
-
-    def acknowledge(self, seq: int) -> None:
-        """Everything delivered up to this number is safe on disk."""
+class Told(Protocol):
+    """What a source says of a reading once all was delivered."""
 
     def absent(self) -> Iterator[Reject]:
-        """What never came, once all was delivered."""
+        """What never came."""
 
     def recovered(self) -> Iterator[str]:
         """Locators of what was read behind a hole."""
@@ -55,23 +48,61 @@ class Session(Protocol):
     def close(self) -> None:
         """Let go of files and connections."""
 
+
+class Session(Told, Protocol):
+    """One reading of a source. Sources without a `session` of their own get `Listing`.
+
+    A source whose `session` has the parameter `part` can be divided: it delivers what `part.takes`, whole species,
+    and its module's `merge_facts`, given the facts of all parts, returns those of the whole (without it, all parts
+    must agree).
+    """
+
+    total: int | None
+    """How many records will come, if that is known."""
+
+    resumes: bool
+    """Whether what was acknowledged in an earlier run is not delivered again."""
+
+    def __iter__(self) -> Iterator[Delivery]:
+        """Records in the source's order."""
+
+    def acknowledge(self, seq: int) -> None:
+        """Everything delivered up to this number is safe on disk."""
+
     turn: Callable[[], None]
     """Set by the reader: a session calls it where it wants to hear soon what is safe (before it frees a file)."""
 
 
-class Listing:
-    """A session over a source that lists its records; at most `limit` of a kind and species."""
+S = TypeVar("S", bound=Told)
 
-    def __init__(self, source: ModuleType, settings: Any, limit: int | None) -> None:
-        self._source, self._settings, self._limit = source, settings, limit
+
+class Listing:
+    """A session over a source that lists its records; at most `limit` of a kind and species.
+
+    Of several parts each takes whole species, so that what holds for a species holds in its part. `listing` is a
+    digest of everything the source lists, whichever part takes it.
+    """
+
+    def __init__(self, source: ModuleType, settings: Any, limit: int | None, part: Part = WHOLE) -> None:
+        self._source, self._settings, self._limit, self._part = source, settings, limit, part
         self.resumes = False
         self.turn: Callable[[], None] = lambda: None
         # Counted in a first pass: it finds broken manifests before any work, and nothing is kept in memory.
-        self.total: int | None = sum(1 for d in self if not isinstance(d.record, Reject))
+        seen = hashlib.sha256()
+        self.total: int | None = sum(1 for d in self._deliver(seen) if not isinstance(d.record, Reject))
+        self.listing = seen.hexdigest()
 
     def __iter__(self) -> Iterator[Delivery]:
+        return self._deliver(None)
+
+    def _deliver(self, seen: hashlib._Hash | None) -> Iterator[Delivery]:
         taken: dict[tuple[str, bool], int] = defaultdict(int)
+        mine = functools.lru_cache(maxsize=1 << 15)(self._part.takes)
         for item in self._source.records(self._settings):
+            if seen is not None:
+                seen.update(_signed(item))
+            if not mine(item.species or item.path if isinstance(item, Reject) else item.species):
+                continue
             if not isinstance(item, Reject):
                 kind = (item.species, isinstance(item, Photo))
                 taken[kind] += 1
@@ -105,6 +136,12 @@ class Listing:
 
     def close(self) -> None:
         """Nothing is open."""
+
+
+def _signed(item: Photo | Recording | Reject) -> bytes:
+    """What tells one entry of a listing from another."""
+    where = (item.path, item.reason) if isinstance(item, Reject) else (item.locator, item.id)
+    return "\x1f".join((type(item).__name__, item.species, *where, "\n")).encode("utf-8", "surrogatepass")
 
 
 class Keys:
@@ -184,7 +221,7 @@ class Chunks:
 
 
 @contextlib.contextmanager
-def opened(session: Session) -> Iterator[Session]:
+def opened(session: S) -> Iterator[S]:
     """Close the session whatever happens."""
     try:
         yield session

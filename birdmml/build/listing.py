@@ -18,11 +18,13 @@ def write_listings(folder: Path, catalog: Catalog) -> None:
             writer = csv.writer(text, lineterminator="\n")
             writer.writerow(("path", "species", "reason", "detail"))
             for reject in catalog.rejects(absent):
-                writer.writerow(_safe(v) for v in (reject.path, reject.species, reject.reason, reject.detail))
+                writer.writerow(
+                    safe_cell(v) for v in (reject.path, reject.species, reject.reason, reject.detail)
+                )
             text.detach()
 
 
-def _safe(text: str) -> str:
+def safe_cell(text: str) -> str:
     """A cell that no spreadsheet takes for a formula, and no terminal for a command."""
     shown = text.encode("utf-8", "backslashreplace").decode()
     return f"'{shown}" if shown[:1] in ("=", "+", "-", "@", "\t", "\r") else shown

@@ -2,21 +2,25 @@
 
 data/            the dataset, untouched until the new one is complete
 data.partial/    work in progress: staging, the new dataset, a lock; kept when a build stops early
+data.partial/parts/    the parts of a build that is divided, see part_place
 data.old/        the old dataset, for the instant between two renames
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import shutil
-from collections.abc import Callable
+import sqlite3
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 from filelock import FileLock, Timeout
 
+from birdmml.build import parts
 from birdmml.errors import BuildError
 from birdmml.manifest import is_dataset
 
@@ -39,11 +43,13 @@ class Place:
         self.spool = self.work / "spool"
         self.source = self.work / "source"  # Where a source that downloads or unpacks keeps its own state.
         self.catalog = self.work / "catalog.sqlite"
+        self.parts = self.work / parts.FOLDER
         self._spoilt = self.source / "spoilt"  # Left by a source that found its input wrong in the end.
         self._lock = FileLock(self.work / ".lock", timeout=0)
 
     def __enter__(self) -> Self:
-        self._check_out()
+        self.check_out()
+        self.make_work()
         self._claim_work()
         self._restore()
         return self
@@ -70,7 +76,8 @@ class Place:
         return self._worth_keeping() and not self._spoilt.exists()
 
     def _worth_keeping(self) -> bool:
-        return any(any(folder.rglob("*")) for folder in (self.staging, self.source, self.spool))
+        kept = (self.staging, self.source, self.spool, self.parts)
+        return any(any(folder.rglob("*")) for folder in kept)
 
     def commit(self, keep_work: bool = False) -> None:
         """Put the finished dataset in place of the old one; clear the work away, unless more may come to it."""
@@ -87,17 +94,19 @@ class Place:
         else:
             shutil.rmtree(self.work, ignore_errors=True)
 
+    def forget(self) -> None:
+        """Clear the work folder away if nothing is in it, and no part of a divided build was begun."""
+        with contextlib.suppress(OSError):
+            self.parts.rmdir()
+        if self.work.is_dir() and {p.name for p in self.work.iterdir()} <= {_MARK}:
+            shutil.rmtree(self.work, ignore_errors=True)
+
     def disk_words(self, error: OSError) -> str:
         """One line about what the disk would not do, with the next step."""
-        where = error.filename or self.work
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            return (
-                f"the disk is full at {where}: {self.out} is as it was; free some space and run the same command "
-                "again (finished work is kept), or choose another --out"
-            )
-        return f"{where}: {error.strerror or error}; {self.out} is as it was; mend it and run the same command again"
+        return _disk_words(self, error)
 
-    def _check_out(self) -> None:
+    def check_out(self) -> None:
+        """Raises BuildError if `out` holds what may not be replaced."""
         if not self.out.name:
             raise BuildError(f"--out {self.out} is the root of a file system: name a folder of its own")
         if self.out.exists() and not self.out.is_dir():
@@ -112,7 +121,8 @@ class Place:
                 "or empty this one yourself"
             )
 
-    def _claim_work(self) -> None:
+    def make_work(self) -> None:
+        """Make the work folder; raises BuildError if it cannot be made or is somebody else's."""
         try:
             if self.work.is_dir() and any(self.work.iterdir()) and not (self.work / _MARK).exists():
                 raise BuildError(
@@ -125,6 +135,8 @@ class Place:
                 raise PermissionError(13, "no write permission", str(self.out))
         except OSError as e:
             raise BuildError(f"cannot write to {self.work} ({e.strerror}): choose another --out") from e
+
+    def _claim_work(self) -> None:
         try:
             self._lock.acquire()
         except Timeout as e:
@@ -137,3 +149,30 @@ class Place:
         if self.old.exists() and not self.out.exists():
             self.old.rename(self.out)
         shutil.rmtree(self.old, ignore_errors=True)
+
+
+class _Works(Protocol):
+    out: Path
+    work: Path
+
+
+@contextlib.contextmanager
+def telling(place: _Works) -> Iterator[None]:
+    """What the disk would not do becomes a BuildError in one line, with the next step."""
+    try:
+        yield
+    except OSError as e:
+        raise BuildError(_disk_words(place, e)) from e
+    except sqlite3.OperationalError as e:
+        # What SQLite calls an error of the disk is mostly a full one.
+        raise BuildError(_disk_words(place, OSError(errno.ENOSPC, str(e)))) from e
+
+
+def _disk_words(place: _Works, error: OSError) -> str:
+    where = error.filename or place.work
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return (
+            f"the disk is full at {where}: {place.out} is as it was; free some space and run the same command "
+            "again (finished work is kept), or choose another --out"
+        )
+    return f"{where}: {error.strerror or error}; {place.out} is as it was; mend it and run the same command again"

@@ -11,8 +11,9 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Protocol, Self, TypeVar
 
 from birdmml.errors import BuildError
 
@@ -46,6 +47,25 @@ def _end_with_parent() -> None:
         parent.join()
         # A killed build must not go on writing beside the one that takes over from it.
         os._exit(1)
+
+
+class Placed(Protocol):
+    """A task that writes files, and can be told to write them below another folder."""
+
+    def below(self, root: Path) -> Self:
+        """The same task with its files below `root`."""
+
+
+P = TypeVar("P", bound=Placed)
+
+
+class Writers(Protocol):
+    """What runs tasks that write files of a dataset, wherever it runs them."""
+
+    def run(
+        self, function: Callable[[P], R], tasks: Sequence[P], done: Callable[[int, R], None] | None = None
+    ) -> list[R]:
+        """`function` of every task, in the order of `tasks`; `done(index, result)` as each one ends."""
 
 
 class Pool:

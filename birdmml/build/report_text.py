@@ -10,6 +10,8 @@ from urllib.parse import urlsplit
 import jinja2
 from markupsafe import Markup
 
+from birdmml import __version__
+
 TEMPLATES = Path(__file__).with_name("templates")
 
 # Controls, marks that reorder the text around them, lone surrogates and non-characters.
@@ -70,3 +72,9 @@ def templates(clean: Callable[[str], str], *folders: Path) -> jinja2.Environment
     environment.filters["thousands"] = lambda n: f"{n:,}"
     environment.filters["percent"] = lambda x: f"{100 * x:.1f} %"
     return environment
+
+
+def citation() -> str:
+    """BibTeX of the software and of the paper that the method comes from."""
+    text = templates(str).get_template("cite.md.j2").render(version=__version__)
+    return text.replace("```bibtex\n", "").replace("```", "").strip()

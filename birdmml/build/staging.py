@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from birdmml import files
+from birdmml.build import parts
 from birdmml.schema import Caption, Credit, Medium, Reject
 
 
@@ -29,8 +30,11 @@ class Done:
 
 
 def data_path(folder: Path, chunk: int) -> Path:
-    """The file that holds the chunk's encoded media, end to end."""
-    return folder / f"chunk-{chunk:06d}.bin"
+    """The file that holds the chunk's encoded media, end to end; the chunks of parts lie in the parts' folders."""
+    part, number = parts.located(chunk)
+    if part is not None:
+        folder = folder.with_name(parts.FOLDER) / part.name / "staging"
+    return folder / f"chunk-{number:06d}.bin"
 
 
 def receipt_path(folder: Path, chunk: int) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,10 @@ class ShardTask:
     seed: int = 0
     rate_hz: int = RATE_HZ
     species: SpeciesList = SHIPPED
+
+    def below(self, root: Path) -> ShardTask:
+        """The same task with its shard below another folder than the dataset's."""
+        return replace(self, path=str(root / "data" / Path(self.path).name))
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,7 @@ def write_shard(task: ShardTask) -> Shard:
     tally: Counter[tuple[str, str]] = Counter()
     with Catalog(Path(task.catalog), readonly=True) as catalog, files.atomic_write(path) as f:
         hashed = files.HashingWriter(f)
-        with _writer(hashed, schema) as writer:
+        with shard_writer(hashed, schema) as writer:
             for group in _batches(_triplets(catalog, task, known), GROUP_BYTES, GROUP_ROWS):
                 values = [_row(triplet, folder, known) for triplet in group]
                 for triplet in group:
@@ -103,7 +107,8 @@ def write_shard(task: ShardTask) -> Shard:
     return Shard(f"data/{path.name}", task.last - task.first + 1, hashed.size, hashed.hexdigest(), tally)
 
 
-def _writer(f: Any, schema: pa.Schema) -> pq.ParquetWriter:
+def shard_writer(f: Any, schema: pa.Schema) -> pq.ParquetWriter:
+    """A writer of shards as `datasets`, DuckDB and the Hub's viewer like them; the caller cuts the row groups."""
     # Media are compressed already; the other columns are small and repeat.
     packed = {name: "zstd" for name in _leaves(schema) if not name.endswith(".bytes")}
     return pq.ParquetWriter(
@@ -134,10 +139,12 @@ def _count(triplet: Triplet, known: Taxonomy) -> Iterator[tuple[str, str]]:
     recovered = triplet.image_recovered or triplet.audio_recovered
     yield ("recovered" if recovered else "complete"), triplet.species
     species = known.resolve(triplet.species)
-    for column, text in (
-        ("caption", triplet.caption.text),
-        ("caption_name_free", name_free(triplet.caption.text, species)),
-    ):
+    yield from count_names(triplet.caption.text, name_free(triplet.caption.text, species), species)
+
+
+def count_names(caption: str, without: str, species: Species) -> Iterator[tuple[str, str]]:
+    """The names of a species in a row's caption and in its name-free one, as the manifest counts them."""
+    for column, text in (("caption", caption), ("caption_name_free", without)):
         found = name_matches(text, species)
         yield from ((f"{column} names", kind) for kind, is_there in asdict(found).items() if is_there)
         if found.common or found.scientific or found.part:

@@ -22,13 +22,14 @@ TEMPLATES = (
     "A photo and a recording of the species {common_name}.",
     "This bird is {a} {common_name}, one of the {order}.",
 )
-# For a species that no common name is known of.
-_LATIN_ONLY = (
+# For a species whose table knows no common name.
+LATIN_ONLY = (
     "A photo of {scientific_name}, a bird of the family {family}.",
     "{scientific_name}, a bird of the order {order}.",
-    "A photo and a recording of {scientific_name}.",
+    "A photo and a recording of the species {scientific_name}.",
     "This bird is {scientific_name}, one of the {order}.",
 )
+DRAWS = 12  # Divided by each number of templates that may be usable.
 CREDIT = Credit("CC0-1.0", "CC0-1.0", "birdmml caption template", "")
 # Words that begin with a vowel's letter and the sound of a consonant.
 _LIKE_YOU = ("Eu", "Ewe", "Uni", "Ura", "Uta")
@@ -53,8 +54,8 @@ def caption(species: Species, draw: int) -> Caption:
         "order": species.order,
     }
     unknown = [f"{{{name}}}" for name, value in known.items() if not value]
-    sentences = TEMPLATES if species.common_name else _LATIN_ONLY
-    usable = [t for t in sentences if not any(u in t for u in unknown)]
+    templates = TEMPLATES if species.common_name else LATIN_ONLY
+    usable = [t for t in templates if not any(u in t for u in unknown)]
     text = usable[draw % len(usable)].format(a=article(species.common_name), **known)
     return Caption(text, "template", CREDIT)
 

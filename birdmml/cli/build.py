@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from birdmml.cli import _raw
 from birdmml.errors import Interrupted, UsageError
 
 if TYPE_CHECKING:
-    from birdmml.build.run import BuildSettings
+    from birdmml.build.part_run import PartMade
+    from birdmml.build.run import BuildSettings, Built
+    from birdmml.cli._divided import Division
 
 
 def build(
@@ -54,7 +57,9 @@ def build(
         Path | None,
         typer.Option(help="folder: your species instead of the 150; see `birdmml species --species-list`."),
     ] = None,
-    per_species: Annotated[int | None, typer.Option(help="demo: triplets a species (42).")] = None,
+    per_species: Annotated[
+        int | None, typer.Option(min=1, help="Rows a species: demo (42), inat-xc (1000).")
+    ] = None,
     image_size: Annotated[int | None, typer.Option(help="demo: side of a photo in px (96).")] = None,
     synergy: Annotated[
         float | None, typer.Option(help="demo: 0 redundant, 0.5 shared looks and songs, 1 XOR-like (0.5).")
@@ -65,6 +70,18 @@ def build(
     encoding: Annotated[
         str | None, typer.Option(help="folder, release: the table's encoding (utf-8).")
     ] = None,
+    inat: _raw.Inat = None,
+    contact: _raw.Contact = None,
+    licenses: _raw.Licenses = None,
+    photo_size: _raw.PhotoSize = None,
+    min_side: _raw.MinSide = None,
+    memory: _raw.Memory = None,
+    allow_private: _raw.AllowPrivate = False,
+    photos: _raw.Photos = None,
+    xeno_canto: _raw.XenoCanto = None,
+    wikipedia: _raw.Wikipedia = None,
+    photos_per_second: _raw.PhotosPerSecond = None,
+    recordings_per_second: _raw.RecordingsPerSecond = None,
     seed: Annotated[int, typer.Option(min=0, help="Same seed, settings and input: the same bytes.")] = 0,
     split: Annotated[
         str,
@@ -88,8 +105,8 @@ def build(
         typer.Option(help="Folder of an evaluation set: photos like its own go to test. May be repeated."),
     ] = None,
     passes: Annotated[
-        int, typer.Option(min=0, help="Rows as passes over the photos; 0: use every clip.")
-    ] = 0,
+        int | None, typer.Option(min=0, help="Rows as passes over the photos; 0: use every clip (inat-xc 1).")
+    ] = None,
     limit: Annotated[
         int | None, typer.Option(min=1, help="At most N photos and N recordings a species.")
     ] = None,
@@ -108,6 +125,21 @@ def build(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Try again what could not be downloaded or was missing.")
     ] = False,
+    runner: Annotated[str, typer.Option(help="local, or ray: parts as tasks of a Ray cluster.")] = "local",
+    ray_address: Annotated[
+        str | None, typer.Option(help="ray: address of the cluster (else one is started here).")
+    ] = None,
+    num_shards: Annotated[
+        int | None, typer.Option(min=1, help="Into how many parts to divide the work, by species.")
+    ] = None,
+    shard_index: Annotated[
+        int | None, typer.Option(min=0, help="Make this part alone (0 is the first), for --finish.")
+    ] = None,
+    at_once: Annotated[
+        int | None,
+        typer.Option(min=1, help="How many parts run at a time: they share a service's rate (all)."),
+    ] = None,
+    finish: Annotated[bool, typer.Option("--finish", help="Put all parts together.")] = False,
     dry_run: Annotated[bool, typer.Option(help="Say what would be built, and write nothing.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the manifest as JSON.")] = False,
 ) -> None:
@@ -121,17 +153,24 @@ def build(
     """
     from birdmml import discover, state
     from birdmml.build.ingest import Limits
+    from birdmml.build.part_run import PartMade
     from birdmml.build.run import BuildSettings
-    from birdmml.build.run import build as run
     from birdmml.build.split import Rules
     from birdmml.cli._captions import captioner_of
-    from birdmml.cli._show import built_lines, progress_bar, reject_share
+    from birdmml.cli._divided import Division, part_json, part_lines
+    from birdmml.cli._show import built_lines, reject_share
 
+    division = Division(runner, ray_address, num_shards, shard_index, at_once, finish)
+    division.check(resume)
     module = discover.load("source", source)
     given = {
         "root": root, "species": species, "per_species": per_species, "image_size": image_size,
         "synergy": synergy, "clip_seconds": clip_seconds, "encoding": encoding, "seed": seed,
         "record": record, "zenodo": zenodo, "caption": caption, "species_list": species_list,
+        "inat": inat, "contact": _raw.contact_of(contact, source), "licenses": licenses, "photo_size": photo_size,
+        "min_side": min_side, "memory_mb": memory, "allow_private": allow_private or None, "photos": photos,
+        "xeno_canto": xeno_canto, "wikipedia": wikipedia, "photos_per_second": photos_per_second,
+        "recordings_per_second": recordings_per_second,
     }  # fmt: skip
     own = _source_settings(module, source, given)
     limits = Limits(
@@ -150,7 +189,7 @@ def build(
         own,
         seed,
         Rules(mode, fractions, by_author, near_duplicates),
-        passes,
+        getattr(module, "PASSES", 0) if passes is None else passes,
         limit,
         limits,
         tuple(evalset or ()),
@@ -163,20 +202,43 @@ def build(
         return
     if hasattr(module, "plan") and not as_json:
         typer.echo("\n".join(module.plan(own, out)), err=True)
-    # A polite kill is treated like Ctrl-C: workers end, finished work is kept.
+    made = _run(settings, out, workers, share, division, resume, retry_failed, quiet=as_json)
+    if isinstance(made, PartMade):
+        lines, value = part_lines(out, made), part_json(made)
+    else:
+        state.remember_build(made.root)
+        lines, value = built_lines(out, made), dict(made.manifest)
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False) if as_json else "\n".join(lines))
+
+
+def _run(
+    settings: BuildSettings, out: Path, workers: int, share: float, division: Division, resume: bool,
+    retry_failed: bool, quiet: bool,
+) -> Built | PartMade:  # fmt: skip
+    """Build, make a part, or finish; a polite kill is treated like Ctrl-C: workers end, finished work is kept."""
+    from birdmml.build.part_run import build_part
+    from birdmml.build.run import build, finish
+    from birdmml.cli._show import progress_bar
+
     signal.signal(signal.SIGTERM, _raise_interrupt)
     try:
-        with progress_bar(quiet=as_json) as progress:
-            built = run(settings, out, workers, share, progress, resume, retry_failed)
+        with progress_bar(quiet=quiet) as progress:
+            if division.index is not None:
+                return build_part(settings, out, division.part(), workers, progress, retry_failed)
+            if division.runner == "ray":
+                from birdmml.build.on_ray import Cluster, build_on_ray
+
+                cluster = Cluster(division.address, workers)
+                return build_on_ray(
+                    settings, out, cluster, division.count, division.at_once, share, progress, retry_failed
+                )
+            if division.finish:
+                return finish(settings, out, workers, share, progress, division.count)
+            return build(settings, out, workers, share, progress, resume, retry_failed)
     except KeyboardInterrupt as e:
         raise Interrupted(
             f"interrupted: {out} is as it was; the same command goes on from {out}.partial, or delete that folder"
         ) from e
-    state.remember_build(built.root)
-    if as_json:
-        typer.echo(json.dumps(built.manifest, indent=2, ensure_ascii=False))
-        return
-    typer.echo("\n".join(built_lines(out, built)))
 
 
 def register(app: typer.Typer) -> None:
@@ -189,7 +251,7 @@ def _source_settings(module: Any, source: str, given: dict[str, Any]) -> Any:
     from dataclasses import fields
 
     known = {f.name for f in fields(module.Settings)}
-    options = {"root": "from"}
+    options = {"root": "from", "memory_mb": "memory"}
     chosen = {k: v for k, v in given.items() if v is not None and (k in known or k != "seed")}
     if strange := sorted(set(chosen) - known):
         names = ", ".join("--" + options.get(n, n).replace("_", "-") for n in strange)

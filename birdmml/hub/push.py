@@ -23,6 +23,19 @@ def push(*parcels: Parcel, private: bool = False) -> list[str]:
     Every repository is made, and found private where it must be, before the first file leaves. The token is that of
     the environment or of `hf auth login`; HF_ENDPOINT names another hub. Raises HubError.
     """
+    api, token = client()
+    for parcel in parcels:
+        with one_line(parcel, token):
+            make(api, parcel, private)
+    done = []
+    for parcel in parcels:
+        with one_line(parcel, token):
+            done.append(_send(api, parcel))
+    return done
+
+
+def client() -> tuple[HfApi, str]:
+    """The hub's client and the token that it sends. Raises HubError where there is none, or no hub is wanted."""
     from huggingface_hub import HfApi, constants, get_token
 
     if constants.HF_HUB_OFFLINE:
@@ -30,18 +43,11 @@ def push(*parcels: Parcel, private: bool = False) -> list[str]:
     token = get_token()
     if not token:
         raise HubError(f"nothing was uploaded: no token of the hub was found; {LOGIN}")
-    api = HfApi(token=token)
-    for parcel in parcels:
-        with _one_line(parcel, token):
-            _make(api, parcel, private)
-    done = []
-    for parcel in parcels:
-        with _one_line(parcel, token):
-            done.append(_send(api, parcel))
-    return done
+    return HfApi(token=token), token
 
 
-def _make(api: HfApi, parcel: Parcel, private: bool) -> None:
+def make(api: HfApi, parcel: Parcel, private: bool) -> None:
+    """Make the repository unless it is there. Raises HubError where it is public and must not be."""
     sdk = "static" if parcel.kind == "space" else None
     api.create_repo(
         parcel.repo, repo_type=parcel.kind, private=private or None, exist_ok=True, space_sdk=sdk
@@ -65,8 +71,8 @@ def _send(api: HfApi, parcel: Parcel) -> str:
 
 
 @contextmanager
-def _one_line(parcel: Parcel, token: str) -> Iterator[None]:
-    """What the hub's client raises, as a HubError."""
+def one_line(parcel: Parcel, token: str) -> Iterator[None]:
+    """What the hub's client raises, as a HubError on one line and without the token."""
     from huggingface_hub.errors import HfHubHTTPError
 
     # Its bases are OSError and the error of whichever HTTP client this huggingface_hub is built on; the uploader

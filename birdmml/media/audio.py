@@ -25,6 +25,7 @@ MAX_CHANNELS = 8
 FULL_SCALE = 0.999
 # A header may round the length; more than this share of missing sound is a cut file.
 _TRUNCATED = 0.98
+_MP3_MARGIN = 3 * 1152
 
 
 @dataclass(frozen=True)
@@ -261,7 +262,8 @@ def _promised_frames(file: soundfile.SoundFile, head: bytes) -> int | None:
     if at < 0 or len(head) < at + 12 or not head[at + 7] & 1:
         return None
     per_frame = 1152 if file.samplerate >= 32_000 else 576
-    return int(struct.unpack(">I", head[at + 8 : at + 12])[0]) * per_frame
+    # The header counts what the encoder put before and behind the sound; the reader cuts it away.
+    return max(int(struct.unpack(">I", head[at + 8 : at + 12])[0]) * per_frame - _MP3_MARGIN, 1)
 
 
 def _plain(error: BaseException) -> str:

@@ -21,6 +21,7 @@ from birdmml.build.caption import caption_of
 from birdmml.build.ingest import Limits
 from birdmml.build.run import BuildSettings, build
 from birdmml.build.validate import validate
+from birdmml.captioners.template import TEMPLATES
 from birdmml.errors import DatasetError, SourceError
 from birdmml.schema import Credit, Medium
 from birdmml.taxonomy import Species
@@ -130,9 +131,11 @@ def test_a_template_is_chosen_among_those_whose_words_are_known(known: int) -> N
         seen.add(text)
         assert (common or "Parus major") in text
         assert ("family" in text) <= bool(family)
-        assert ("one of the" in text or "of the order" in text) <= bool(order)
-    # One needs the family, two the order, one neither.
+        assert ("order" in text or "one of the" in text) <= bool(order)
     assert len(seen) == 1 + 2 * bool(order) + bool(family)
+    if common and order and family:
+        words = {"common_name": common, "scientific_name": "Parus major", "order": order, "family": family}
+        assert seen == {t.format(a="a", **words) for t in TEMPLATES}
 
 
 def test_it_is_sound_and_others_read_its_names(made: Path) -> None:

@@ -160,3 +160,13 @@ def test_a_whole_recording_that_is_cut_or_too_long_is_refused() -> None:
             audio.decode_sound(broken)
     with pytest.raises(MediaError, match="audio_too_long"):
         audio.decode_sound(data, max_seconds=1.0)
+
+
+@pytest.mark.parametrize("seconds", [1.0, 2.0, 3.0])
+@pytest.mark.parametrize("rate", [22_050, 44_100])
+def test_a_short_mp3_is_whole_whatever_its_encoder_put_around_it(seconds: float, rate: int) -> None:
+    out = io.BytesIO()
+    soundfile.write(out, tone(seconds, rate), rate, format="MP3")
+    assert len(audio.decode_sound(out.getvalue(), rate)) == round(seconds * rate)
+    with pytest.raises(MediaError, match="audio_truncated|audio_damaged"):
+        audio.decode_sound(out.getvalue()[: len(out.getvalue()) // 2], rate)

@@ -1,0 +1,322 @@
+# ruff: noqa: S608  # The names in the queries are ours; what is the user's goes in as values.
+"""Which photos a build asks for: the tables joined by DuckDB on the disk, then a seeded choice.
+
+The order of a species' photos follows from the seed and their numbers alone, not from the tables' order: first one
+photo of each observation, then second ones, each lot by the MD5 of "seed:photo".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from birdmml.errors import SourceError, UsageError
+from birdmml.sources._inat_tables import MOST_BAD, Table
+
+_ACTIVE = "lower(coalesce(active, '')) IN ('true', 't', '1')"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A species as the tables may know it; `mine` if photos of it are to be chosen here.
+
+    `ids` are its taxon ids, today's first, then retired ones. Where there is none, it is looked up by its scientific
+    `names`, the first one first.
+    """
+
+    label: int
+    names: tuple[str, ...]
+    ids: tuple[int, ...] = ()
+    mine: bool = True
+
+
+@dataclass(frozen=True)
+class Rules:
+    """Which photos may be taken: grades, SPDX-normalised licences as `allowed` says, the shorter side in px."""
+
+    seed: int
+    allowed: Callable[[str], bool]
+    grades: tuple[str, ...] = ("research",)
+    min_side: int = 0
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A photo that may be taken, the `rank`-th choice (from 1) of its species."""
+
+    label: int
+    rank: int
+    photo_id: int
+    extension: str
+    license: str
+    width: int
+    height: int
+    observation: str
+    taxon_id: int
+    login: str
+    author: str
+
+
+@dataclass
+class Found:
+    """What the tables hold of what is wanted, counted.
+
+    `taxa`: label -> (state, taxon ids in use); state is "", "former", "inactive", "ambiguous" or "unknown", and `today`
+    has the ids under which the table lists the names of those that have none in use.
+    `refused` counts photos by (label, reason, detail), `duplicates` repeated rows by label.
+    """
+
+    taxa: dict[int, tuple[str, list[int]]] = field(default_factory=dict)
+    today: dict[int, list[int]] = field(default_factory=dict)
+    offered: dict[int, int] = field(default_factory=dict)
+    refused: dict[tuple[int, str, str], int] = field(default_factory=dict)
+    duplicates: dict[int, int] = field(default_factory=dict)
+    bad_lines: dict[str, int] = field(default_factory=dict)
+
+
+class Selection:
+    """One join of the tables, in a database file of its own below `folder`; a context manager.
+
+    `memory_mb` bounds what DuckDB holds in memory; the rest goes to the disk. Raises SourceError for a table that
+    cannot be read to its end.
+    """
+
+    def __init__(
+        self,
+        tables: Mapping[str, Table],
+        wanted: Sequence[Wanted],
+        rules: Rules,
+        folder: Path,
+        memory_mb: int,
+    ) -> None:
+        self._tables, self._wanted, self._rules = tables, wanted, rules
+        self.found = Found()
+        duckdb = _duckdb()
+        self._error: type[Exception] = duckdb.Error
+        self._path = folder / "join.duckdb"
+        _clear(folder)
+        self._db = duckdb.connect(str(self._path))
+        for name, value in (
+            ("memory_limit", f"{memory_mb}MB"), ("temp_directory", str(folder / "join.tmp")),
+            ("preserve_insertion_order", "false"), ("enable_progress_bar", "false"), ("threads", "2"),
+        ):  # fmt: skip
+            self._db.execute(f"SET {name} = '{value}'")
+
+    def __enter__(self) -> Selection:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._db.close()
+        _clear(self._path.parent)
+
+    def run(self) -> Found:
+        """Join; afterwards `candidates` can be asked."""
+        try:
+            self._taxa()
+            self._offered()
+            self._sift()
+        except self._error as e:
+            raise SourceError(
+                f"the iNaturalist tables cannot be read ({_line(e)}): download the one named again, or free some "
+                "space or memory (--memory) if that is what was lacking"
+            ) from e
+        return self.found
+
+    def candidates(self, most: int) -> Iterator[Candidate]:
+        """The first `most` choices of each species, species by species in the order of choice."""
+        self._make(
+            "chosen",
+            "SELECT label, rank, photo_id, extension, license, width, height, observation_uuid, taxon_id, observer_id "
+            "FROM ranked WHERE rank <= ?", [most],
+        )  # fmt: skip
+        self._make(
+            "named",
+            "SELECT observer_id, min(coalesce(login, '')) AS login, min(coalesce(name, '')) AS name FROM "
+            f"{self._read('observers')} WHERE observer_id IN (SELECT observer_id FROM chosen) GROUP BY observer_id",
+        )
+        self._count_bad("observers")
+        cursor = self._db.execute(
+            "SELECT label, rank, photo_id, extension, license, width, height, observation_uuid::VARCHAR, taxon_id, "
+            "coalesce(named.login, ''), coalesce(named.name, '') FROM chosen "
+            "LEFT JOIN named USING (observer_id) ORDER BY label, rank"
+        )
+        while rows := cursor.fetchmany(4096):
+            for row in rows:
+                login, name = _plain(row[9]), _plain(row[10])
+                yield Candidate(*(*row[:9], login, name or login))
+
+    def _taxa(self) -> None:
+        """Which taxon ids stand for which species: today's if it is active, else a retired one that still is."""
+        self._db.execute("CREATE TABLE wanted (label INTEGER, id BIGINT)")
+        self._db.execute("CREATE TABLE called (label INTEGER, place INTEGER, name VARCHAR)")
+        ids = [(w.label, i) for w in self._wanted for i in w.ids]
+        names = [(w.label, place, n) for w in self._wanted for place, n in enumerate(w.names)]
+        for table, marks, rows in (("wanted", "?, ?", ids), ("called", "?, ?, ?", names)):
+            if rows:
+                self._db.executemany(f"INSERT INTO {table} VALUES ({marks})", rows)
+        self._make(
+            "taxon",
+            f"SELECT taxon_id, coalesce(ancestry, '') AS ancestry, rank, name, {_ACTIVE} AS active "
+            f"FROM {self._read('taxa')} WHERE taxon_id IS NOT NULL",
+        )
+        self._count_bad("taxa")
+        known = dict(
+            self._db.execute(
+                "SELECT taxon_id, bool_or(active) FROM taxon JOIN wanted ON id = taxon_id GROUP BY taxon_id"
+            ).fetchall()
+        )
+        by_name: dict[int, dict[int, list[int]]] = {}
+        for label, place, one in self._db.execute(
+            "SELECT DISTINCT label, place, taxon_id FROM taxon JOIN called USING (name) WHERE active ORDER BY ALL"
+        ).fetchall():
+            by_name.setdefault(label, {}).setdefault(place, []).append(one)
+        for w in self._wanted:
+            mine = by_name.get(w.label, {})
+            self.found.taxa[w.label] = standing = _standing(w, known, mine)
+            if not standing[1] and mine:
+                self.found.today[w.label] = sorted({i for ids in mine.values() for i in ids})
+        used = [(i, label) for label, (_, ids) in self.found.taxa.items() for i in ids]
+        self._db.execute("CREATE TABLE used (id BIGINT, label INTEGER)")
+        if used:
+            self._db.executemany("INSERT INTO used VALUES (?, ?)", used)
+        # Subspecies lie below their species; where two wanted taxa contain one, the nearer one has it.
+        self._make(
+            "mine",
+            "SELECT taxon_id, arg_max(label, depth) AS label FROM ("
+            "SELECT taxon_id, TRY_CAST(unnest(up) AS BIGINT) AS id, generate_subscripts(up, 1) AS depth FROM ("
+            "SELECT taxon_id, list_append(regexp_split_to_array(ancestry, '[/\\\\]'), taxon_id::VARCHAR) AS up "
+            "FROM taxon WHERE active)) JOIN used USING (id) GROUP BY taxon_id",
+        )
+
+    def _offered(self) -> None:
+        """Every photo of a wanted species' observations of the right grade, whatever its licence."""
+        self._make(
+            "seen",
+            f"SELECT DISTINCT observation_uuid, label, o.taxon_id FROM {self._read('observations')} o "
+            "JOIN mine USING (taxon_id) WHERE list_contains(?, quality_grade)",
+            [list(self._rules.grades)],
+        )
+        self._count_bad("observations")
+        self._make(
+            "raw",
+            "SELECT photo_id, observation_uuid, observer_id, extension, coalesce(license, '') AS license, width, "
+            f"height, label, seen.taxon_id FROM {self._read('photos')} p JOIN seen USING (observation_uuid) "
+            "WHERE photo_id IS NOT NULL",
+        )
+        self._count_bad("photos")
+        # A photo of two species shows either or both: its label cannot be known.
+        self._make(
+            "offered",
+            "SELECT * FROM (SELECT *, "
+            "row_number() OVER (PARTITION BY photo_id ORDER BY label, observation_uuid, observer_id, extension, "
+            "license, width, height, taxon_id) AS nth, count(*) OVER (PARTITION BY photo_id) - 1 AS more, "
+            "min(label) OVER (PARTITION BY photo_id) AS least, max(label) OVER (PARTITION BY photo_id) AS largest "
+            "FROM raw) WHERE nth = 1 AND list_contains(?, label)",
+            [[w.label for w in self._wanted if w.mine]],
+        )
+        repeated = "SELECT label, sum(more) FROM offered GROUP BY label HAVING sum(more) > 0 ORDER BY label"
+        self.found.duplicates = {label: int(n) for label, n in self._db.execute(repeated).fetchall()}
+        self._db.execute("DROP TABLE raw")
+
+    def _sift(self) -> None:
+        """Why each photo may not be taken, and the order of choice of those that may."""
+        least, found = self._rules.min_side, self.found
+        licenses = self._db.execute("SELECT DISTINCT license FROM offered").fetchall()
+        allowed = [text for (text,) in licenses if self._rules.allowed(text)]
+        sifted = (
+            "SELECT *, CASE WHEN least <> largest THEN 'two_species' WHEN NOT list_contains(?, license) THEN 'license' "
+            "WHEN NOT (? = 0 OR coalesce(width >= ? AND height >= ?, false)) THEN 'small' "
+            "WHEN NOT regexp_full_match(lower(coalesce(extension, '')), '[a-z0-9]{1,8}') THEN 'extension' "
+            "ELSE '' END AS why FROM offered"
+        )
+        values = [allowed, least, least, least]
+        self._make("sifted", sifted, values)
+        self._db.execute("DROP TABLE offered")
+        for label, why, detail, n in self._db.execute(
+            "SELECT label, why, CASE why WHEN 'license' THEN license WHEN 'extension' THEN coalesce(extension, '') "
+            "ELSE '' END AS detail, count(*) FROM sifted WHERE why <> '' GROUP BY ALL ORDER BY ALL"
+        ).fetchall():
+            found.refused[label, why, detail] = n
+        self._make(
+            "ranked",
+            "SELECT * EXCLUDE (h, turn), "
+            "row_number() OVER (PARTITION BY label ORDER BY turn, h, photo_id) AS rank FROM ("
+            "SELECT *, row_number() OVER (PARTITION BY label, observation_uuid ORDER BY h, photo_id) AS turn FROM ("
+            "SELECT label, photo_id, extension, license, coalesce(width, 0) AS width, coalesce(height, 0) AS height, "
+            "observation_uuid, taxon_id, observer_id, md5(?::VARCHAR || ':' || photo_id::VARCHAR) AS h "
+            "FROM sifted WHERE why = ''))", [self._rules.seed],
+        )  # fmt: skip
+        self._db.execute("DROP TABLE sifted")
+        found.offered = dict(self._db.execute("SELECT label, count(*) FROM ranked GROUP BY label").fetchall())
+
+    def _read(self, name: str) -> str:
+        return self._tables[name].sql(rejects=f"bad_{name}")
+
+    def _count_bad(self, name: str) -> None:
+        """Lines that are no rows are counted; too many of them are another table."""
+        n = self._number(f"SELECT count(DISTINCT line) FROM bad_{name}")
+        if n:
+            self.found.bad_lines[name] = n
+        if n >= MOST_BAD:
+            first = self._db.execute(
+                f"SELECT line, error_message FROM bad_{name} ORDER BY line LIMIT 1"
+            ).fetchone()
+            raise SourceError(
+                f"{self._tables[name].path.name} has {n:,} or more lines that are no rows; the first, line "
+                f"{first[0] if first else '?'}: {_line(first[1] if first else '')}: a column has changed; get the "
+                "table again, or a newer birdmml"
+            )
+
+    def _make(self, name: str, query: str, values: Iterable[Any] = ()) -> None:
+        self._db.execute(f"CREATE OR REPLACE TABLE {name} AS {query}", list(values))
+
+    def _number(self, query: str) -> int:
+        row = self._db.execute(query).fetchone()
+        return int(row[0]) if row else 0
+
+
+def _standing(w: Wanted, known: Mapping[int, bool], named: Mapping[int, list[int]]) -> tuple[str, list[int]]:
+    """How the table knows a species, and the taxon ids to take.
+
+    A name alone does not bring back what was split: only ids that the species list gives are followed, and the name
+    where the list has no id at all.
+    """
+    if not w.ids:
+        first = named[min(named)] if named else []
+        return ("" if len(first) == 1 else "ambiguous" if first else "unknown"), first if len(
+            first
+        ) == 1 else []
+    if known.get(w.ids[0]):
+        return "", [w.ids[0]]
+    if former := [i for i in w.ids[1:] if known.get(i)]:
+        return "former", former
+    return ("inactive" if any(i in known for i in w.ids) else "unknown"), []
+
+
+def _clear(folder: Path) -> None:
+    import shutil
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in folder.glob("join.duckdb*"):
+        path.unlink()
+    shutil.rmtree(folder / "join.tmp", ignore_errors=True)
+
+
+def _plain(text: str) -> str:
+    """A name on one line, without control and direction marks."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text[:1000]).split())[:200]
+
+
+def _line(e: object) -> str:
+    return " ".join(str(e).split())[:300]
+
+
+def _duckdb() -> ModuleType:
+    try:
+        import duckdb
+    except ImportError as e:
+        raise UsageError("--source inat-xc joins tables with DuckDB: pip install 'birdmml[raw]'") from e
+    return duckdb

@@ -1,0 +1,481 @@
+"""A build that is divided ends with the bytes of one that is not."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from helpers import SPECIES, Ran, bird_folder, photo, sound, tree
+from hypothesis import given
+from hypothesis import strategies as st
+
+from birdmml import discover
+from birdmml.build import ingest, merge, part_place, parts
+from birdmml.build.claim import Claim
+from birdmml.build.deliver import WHOLE
+from birdmml.build.ingest import Limits
+from birdmml.build.part_place import PartPlace
+from birdmml.build.part_run import build_part
+from birdmml.build.parts import MAX_PARTS, Part
+from birdmml.build.progress import silent
+from birdmml.build.run import BuildSettings, build, finish
+from birdmml.errors import BuildError, SourceError, UsageError
+from birdmml.schema import Article, Card, Delivery, Photo, Recording, Reject
+
+Cli = Callable[..., Ran]
+MORE = (*SPECIES, "Corvus brachyrhynchos", "Poecile atricapillus")
+
+
+def folder_settings(birds: Path, **more: Any) -> BuildSettings:
+    own = discover.load("source", "folder").Settings(str(birds), clip_seconds=1.0)
+    return BuildSettings("folder", own, limits=Limits(clip_s=1.0), **more)
+
+
+def demo_settings() -> BuildSettings:
+    own = discover.load("source", "demo").Settings(
+        species=5, per_species=6, image_size=32, clip_seconds=2.0, eval_videos=1
+    )
+    return BuildSettings("demo", own, limits=Limits(clip_s=2.0))
+
+
+def divided(settings: BuildSettings, out: Path, count: int, max_rejects: float = 0.01) -> Path:
+    """The parts, last one first, and their end."""
+    for index in reversed(range(count)):
+        build_part(settings, out, Part(index, count))
+    finish(settings, out, max_rejects=max_rejects)
+    return out
+
+
+@given(st.text(), st.integers(1, 40))
+def test_every_key_belongs_to_one_part(key: str, count: int) -> None:
+    assert sum(Part(i, count).takes(key) for i in range(count)) == 1
+
+
+@given(st.integers(1, MAX_PARTS), st.data(), st.integers(0, parts.CHUNKS - 1))
+def test_a_chunks_number_tells_its_part(count: int, data: st.DataObject, chunk: int) -> None:
+    part = Part(data.draw(st.integers(0, count - 1)), count)
+    number = parts.numbered(chunk, part)
+    assert parts.located(number) == (part, chunk)
+    assert number < 2**63
+    assert parts.located(chunk) == (None, chunk)
+
+
+def test_the_demo_in_three_parts(tmp_path: Path) -> None:
+    build(demo_settings(), tmp_path / "whole")
+    assert tree(divided(demo_settings(), tmp_path / "out", 3)) == tree(tmp_path / "whole")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out", "whole"]
+
+
+@pytest.mark.parametrize("count", [1, 4, 9])
+def test_a_folder_in_parts_with_limits_rejects_and_more_parts_than_species(
+    tmp_path: Path, count: int
+) -> None:
+    birds = bird_folder(tmp_path / "birds", photos=5, recordings=4, species=MORE)
+    (birds / "images" / SPECIES[0] / "p1.jpg").write_text("no photo")
+    photo(birds / "images" / "Draco magnus" / "p.jpg")
+    photo(birds / "images" / "stray.jpg")
+    settings = folder_settings(birds, limit=3)
+    build(settings, tmp_path / "whole", max_rejects=0.5)
+    told = json.loads((tmp_path / "whole/report/validation.json").read_bytes())
+    assert set(told["rejects_by_reason"]) == {"not_an_image", "no_species", "unknown_species"}
+    assert tree(divided(settings, tmp_path / "out", count, max_rejects=0.5)) == tree(tmp_path / "whole")
+
+
+# A source that reads by itself, as those of services do: it remembers what it has delivered, and says in the end
+# what never came, what must not be used, and what lay behind a hole.
+
+
+@dataclass(frozen=True)
+class _Settings:
+    root: str = ""
+    clip_seconds: float = 1.0
+
+
+class _Session:
+    def __init__(self, settings: _Settings, folder: Path, part: Part) -> None:
+        self._settings, self._part, self._path = settings, part, folder / "acknowledged"
+        self._safe = int(self._path.read_text()) if self._path.exists() else 0
+        self.resumes, self.turn = True, lambda: None
+        self.total: int | None = None
+
+    def _mine(self) -> Iterator[Photo | Recording]:
+        for species in MORE:
+            if self._part.takes(species):
+                for i in range(4):
+                    where = f"images/{species}/p{i}.jpg"
+                    yield Photo(f"{species}-{i}", species, where, where)
+                    where = f"audio/{species}/r{i}.wav"
+                    yield Recording(f"{species}-{i}", species, where, where)
+
+    def __iter__(self) -> Iterator[Delivery]:
+        for seq, record in enumerate(self._mine(), 1):
+            if seq > self._safe:
+                data = (Path(self._settings.root) / record.locator).read_bytes()
+                yield Delivery(record, data, seq)
+
+    def acknowledge(self, seq: int) -> None:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._path.write_text(str(max(seq, self._safe)))
+
+    def absent(self) -> Iterator[Reject]:
+        return (Reject(f"{s}, line 5", "photo_gone", "404", True, s) for s in MORE if self._part.takes(s))
+
+    def withdrawn(self) -> Iterator[str]:
+        return (f"images/{s}/p3.jpg" for s in MORE[:2] if self._part.takes(s))
+
+    def recovered(self) -> Iterator[str]:
+        return (f"audio/{s}/r0.wav" for s in MORE if self._part.takes(s))
+
+    def facts(self) -> dict[str, Any]:
+        return {"demo": False, "requests": sum(1 for _ in self._mine())}
+
+    def articles(self) -> dict[str, Article]:
+        return {s: Article(s, f"{s} is a bird.", s, "u", "7", "h") for s in MORE if self._part.takes(s)}
+
+    def unfinished(self) -> str:
+        return ""
+
+    def close(self) -> None:
+        pass
+
+
+def merge_facts(every: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"demo": False, "requests": sum(f["requests"] for f in every)}
+
+
+@pytest.fixture
+def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BuildSettings:
+    """Settings of such a source."""
+    module = ModuleType("service")
+    module.__dict__.update(
+        CARD=Card("a service", "CC0-1.0", "", ""),
+        Settings=_Settings,
+        session=lambda own, folder, limit, retry, tell, part=WHOLE: _Session(own, folder, part),
+        merge_facts=merge_facts,
+        decoding=lambda own: {"clip_seconds": own.clip_seconds},
+        public_settings=lambda own: {"clip_seconds": own.clip_seconds},
+    )
+    real = discover.load
+    monkeypatch.setattr(
+        discover, "load", lambda kind, name: module if name == "service" else real(kind, name)
+    )
+    birds = bird_folder(tmp_path / "birds", photos=4, recordings=4, species=MORE)
+    return BuildSettings("service", _Settings(str(birds)), limits=Limits(clip_s=1.0))
+
+
+def test_a_service_in_parts_says_what_it_says_as_a_whole(service: BuildSettings, tmp_path: Path) -> None:
+    build(service, tmp_path / "whole")
+    told = json.loads((tmp_path / "whole/report/validation.json").read_bytes())
+    assert told["absent_by_reason"] == {"photo_gone": 5}
+    assert told["recovered_rows"] > 0
+    assert tree(divided(service, tmp_path / "out", 3)) == tree(tmp_path / "whole")
+
+
+def test_articles_of_all_parts_are_at_hand_in_the_end(service: BuildSettings, tmp_path: Path) -> None:
+    for index in range(3):
+        build_part(service, tmp_path / "out", Part(index, 3))
+    source = discover.load("source", "service")
+    found = merge.Parts(source, service, tmp_path / "out.partial" / "parts", None, silent).articles()
+    assert found == _Session(service.source_settings, tmp_path, Part()).articles()
+
+
+def test_a_service_whose_parts_were_stopped_delivers_nothing_twice(
+    service: BuildSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build(service, tmp_path / "whole")
+    monkeypatch.setattr(ingest, "CHUNK_RECORDS", 2)
+    honest, calls = ingest.ingest, []
+
+    def stops(task: ingest.Task) -> object:
+        calls.extend(i.key for i in task.items)
+        if len(calls) in (4, 12):
+            raise KeyboardInterrupt
+        return honest(task)
+
+    monkeypatch.setattr(ingest, "ingest", stops)
+    for index in range(2):
+        for _ in range(3):
+            try:
+                build_part(service, tmp_path / "out", Part(index, 2))
+                break
+            except KeyboardInterrupt:
+                continue
+    assert len(calls) - len(set(calls)) == 4  # What was under way as it stopped.
+    finish(service, tmp_path / "out")
+    assert tree(tmp_path / "out") == tree(tmp_path / "whole")
+
+
+def test_facts_that_differ_and_that_nobody_merges_are_told(
+    service: BuildSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(discover.load("source", "service"), "merge_facts")
+    with pytest.raises(BuildError, match=r"parts 0 and 1 of 2 found the source different \(requests\)"):
+        divided(service, tmp_path / "out", 2)
+
+
+def test_a_source_of_one_stream_says_that_it_cannot_be_divided(tmp_path: Path) -> None:
+    source = discover.load("source", "release")
+    settings = BuildSettings("release", source.fake(tmp_path / "rel", 0), limits=Limits(clip_s=1.0))
+    with pytest.raises(UsageError, match="release source reads one stream .* leave --num-shards"):
+        build_part(settings, tmp_path / "out", Part(0, 2))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["rel"]
+
+
+def test_what_lacks_is_named_with_the_command_that_makes_it(birds: Path, tmp_path: Path) -> None:
+    out, settings = tmp_path / "out", folder_settings(birds)
+    for index in (0, 2):
+        build_part(settings, out, Part(index, 5))
+    with pytest.raises(
+        BuildError, match=r"parts 1, 3, 4 of 5 .*--num-shards 5 --shard-index 1 .*--array=1,3,4"
+    ):
+        finish(settings, out)
+    assert not out.exists()
+    for index in (1, 3, 4):
+        build_part(settings, out, Part(index, 5))
+    finish(settings, out)
+    assert not (tmp_path / "out.partial").exists()
+
+
+def test_a_part_that_was_begun_again_is_not_complete(birds: Path, tmp_path: Path) -> None:
+    out, settings = tmp_path / "out", folder_settings(birds)
+    build_part(settings, out, Part(0, 1))
+    with PartPlace(out, Part(0, 1)) as here:
+        here.prepare("another key", {})
+        (here.staging / "x").touch()
+    with pytest.raises(BuildError, match=r"part 0 of 1 is not there \(part 0 begun, and not complete\)"):
+        finish(settings, out)
+
+
+def test_other_settings_are_told_by_name(birds: Path, tmp_path: Path) -> None:
+    out, settings = tmp_path / "out", folder_settings(birds)
+    build_part(settings, out, Part(0, 1))
+    with pytest.raises(
+        BuildError, match=r"other settings: limit None there, 2 here; seed 0 there, 5 here: give"
+    ):
+        finish(replace(settings, seed=5, limit=2), out)
+    # Made again with these, what was decoded is taken over; what the limit leaves out is not in the dataset.
+    assert build_part(replace(settings, seed=5, limit=2), out, Part(0, 1)).resumed == 12
+    finish(replace(settings, seed=5, limit=2), out)
+    build(replace(settings, seed=5, limit=2), tmp_path / "whole")
+    assert tree(out) == tree(tmp_path / "whole")
+
+
+def test_a_listing_that_changed_between_the_parts_is_told(birds: Path, tmp_path: Path) -> None:
+    out, settings = tmp_path / "out", folder_settings(birds)
+    build_part(settings, out, Part(0, 2))
+    sound(birds / "audio" / SPECIES[1] / "new.wav", seed=77)
+    build_part(settings, out, Part(1, 2))
+    with pytest.raises(BuildError, match=r"lists something else now than when part 0 of 2 was made"):
+        finish(settings, out)
+    build_part(settings, out, Part(0, 2))
+    finish(settings, out)
+    build(settings, tmp_path / "whole")
+    assert tree(out) == tree(tmp_path / "whole")
+
+
+def test_a_part_that_lost_a_file_is_damaged(birds: Path, tmp_path: Path) -> None:
+    out, settings = tmp_path / "out", folder_settings(birds)
+    build_part(settings, out, Part(0, 1))
+    folder = part_place.staging_of(tmp_path / "out.partial" / "parts", Part(0, 1))
+    next(folder.glob("*.json")).write_text("torn")
+    with pytest.raises(BuildError, match=r"part 0 of 1 is damaged: .* holds 0 chunks .* --shard-index 0"):
+        finish(settings, out)
+    build_part(settings, out, Part(0, 1))
+    finish(settings, out)
+
+
+def test_parts_of_two_counts_are_not_guessed_between(birds: Path, tmp_path: Path) -> None:
+    out, settings = tmp_path / "out", folder_settings(birds)
+    for count in (1, 2):
+        for index in range(count):
+            build_part(settings, out, Part(index, count))
+    with pytest.raises(UsageError, match="parts of 1 and 2: say which"):
+        finish(settings, out)
+    with pytest.raises(UsageError, match="has no part of 3, but of 1, 2"):
+        finish(settings, out, count=3)
+    finish(settings, out, count=2)
+
+
+def test_parts_and_a_build_that_is_not_divided_keep_out_of_each_others_way(
+    birds: Path, tmp_path: Path
+) -> None:
+    out, settings = tmp_path / "out", folder_settings(birds)
+    build_part(settings, out, Part(0, 1))
+    before = tree(tmp_path / "out.partial" / "parts")
+    with pytest.raises(BuildError, match="holds parts of a divided build: put them together with --finish"):
+        build(settings, out)
+    assert tree(tmp_path / "out.partial" / "parts") == before
+    finish(settings, out)
+    (tmp_path / "two.partial").mkdir()
+    for name in (".birdmml-build", "plan"):
+        (tmp_path / "two.partial" / name).touch()
+    with pytest.raises(BuildError, match="work of a build that is not divided"):
+        build_part(settings, tmp_path / "two", Part(0, 1))
+
+
+def test_nothing_in_any_part_is_an_error_as_ever(tmp_path: Path) -> None:
+    (tmp_path / "birds" / "images").mkdir(parents=True)
+    with pytest.raises(SourceError, match="has no photo and no recording to offer"):
+        divided(folder_settings(tmp_path / "birds"), tmp_path / "out", 2)
+
+
+def test_a_second_run_of_the_same_part_is_refused_and_one_of_another_is_not(
+    birds: Path, tmp_path: Path
+) -> None:
+    out, settings = tmp_path / "out", folder_settings(birds)
+    with PartPlace(out, Part(0, 2)):
+        with pytest.raises(
+            BuildError, match=rf"part 0 of 2 of .* is being worked on by process {os.getpid()} on"
+        ):
+            build_part(settings, out, Part(0, 2))
+        build_part(settings, out, Part(1, 2))
+    build_part(settings, out, Part(0, 2))
+    with (
+        PartPlace(out, Part(1, 2)),
+        pytest.raises(BuildError, match="part 1 of 2 is being made again by process"),
+    ):
+        finish(settings, out)
+    work = tmp_path / "out.partial"
+    with part_place.finishing(work), pytest.raises(BuildError, match="is being finished by process"):
+        build_part(settings, out, Part(0, 2))
+    finish(settings, out)
+
+
+def foreign(path: Path) -> None:
+    """A claim of another machine."""
+    path.write_text(
+        json.dumps({"machine": "elsewhere", "node": "node7", "pid": 1, "since": 0.0, "token": "x"})
+    )
+
+
+def test_a_claim_of_another_machine_holds_while_it_is_touched(tmp_path: Path) -> None:
+    path, ended = tmp_path / "claim", threading.Event()
+    foreign(path)
+
+    def touch() -> None:
+        while not ended.wait(0.05):
+            os.utime(path)
+
+    toucher = threading.Thread(target=touch)
+    toucher.start()
+    with (
+        pytest.raises(BuildError, match="x is being worked on by process 1 on node7"),
+        Claim(path, "x", 0.1, 5.0),
+    ):
+        pass
+    ended.set()
+    toucher.join()
+    with Claim(path, "x", beat_s=0.1, stale_s=0.5) as mine:
+        assert json.loads(path.read_text())["pid"] == os.getpid()
+        mine.check()
+    assert not path.exists()
+
+
+def test_who_lost_its_claim_finds_out_and_leaves_the_others(tmp_path: Path) -> None:
+    path = tmp_path / "claim"
+    with Claim(path, "part 3", beat_s=0.02) as mine:
+        path.rename(tmp_path / "aside")
+        foreign(path)
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            try:
+                mine.check()
+            except BuildError as e:
+                assert "part 3 was taken over by another run" in str(e)
+                break
+            time.sleep(0.01)
+        else:
+            pytest.fail("nothing was noticed")
+    assert "elsewhere" in path.read_text()
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"pid": "no"}', '{"machine": 7}'])
+def test_a_claim_that_cannot_be_read_is_put_aside_when_nobody_touches_it(tmp_path: Path, text: str) -> None:
+    (tmp_path / "claim").write_text(text)
+    with Claim(tmp_path / "claim", "x", beat_s=0.1, stale_s=0.2):
+        pass
+
+
+def test_a_killed_part_goes_on_at_once_and_ends_with_the_same_bytes(tmp_path: Path) -> None:
+    birds = bird_folder(tmp_path / "birds", photos=40, recordings=40)
+    build(folder_settings(birds), tmp_path / "calm")
+    command = [sys.executable, "-m", "birdmml", "build", "--source", "folder", "--from", str(birds)]
+    command += ["--clip-seconds", "1", "--out", str(tmp_path / "out"), "--num-shards", "1"]
+    running = subprocess.Popen([*command, "--shard-index", "0"], stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not list((tmp_path / "out.partial").rglob("staging/*.json")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    running.send_signal(signal.SIGKILL)
+    running.wait()
+    made = build_part(folder_settings(birds), tmp_path / "out", Part(0, 1))
+    assert made.resumed > 0
+    finish(folder_settings(birds), tmp_path / "out")
+    assert tree(tmp_path / "out") == tree(tmp_path / "calm")
+
+
+def test_a_finish_that_was_stopped_is_done_again(
+    birds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, settings = tmp_path / "out", folder_settings(birds)
+    build_part(settings, out, Part(0, 1))
+    with monkeypatch.context() as m:
+        m.setattr("birdmml.build.write.plan", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            finish(settings, out)
+    assert not out.exists()
+    finish(settings, out)
+    build(settings, tmp_path / "whole")
+    assert tree(out) == tree(tmp_path / "whole")
+
+
+def test_by_the_command_line(cli: Cli, tmp_path: Path) -> None:
+    small = ["build", "--species", "4", "--per-species", "6", "--image-size", "32", "--clip-seconds", "2"]
+    small += ["--out", tmp_path / "out"]
+    for index in range(2):
+        ran = cli(*small, "--num-shards", 2, "--shard-index", index, "--json")
+        assert ran.code == 0
+        told = json.loads(ran.out)
+        assert (told["part"], told["count"], told["rejects"]) == (index, 2, 0)
+    ran = cli(*small, "--finish", "--json")
+    assert ran.code == 0
+    assert json.loads(ran.out)["counts"]["rows"] == 24
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--num-shards", 3], "needs to be told what to do"),
+        (["--shard-index", 3], "add --num-shards"),
+        (["--num-shards", 3, "--shard-index", 3], "give an index from 0 to 2"),
+        (["--num-shards", 3, "--shard-index", 1, "--finish"], "leave one of the two out"),
+        (["--finish", "--resume"], "--resume is not for parts"),
+        (["--ray-address", "auto"], "--ray-address is for --runner ray"),
+        (["--runner", "spark"], "neither local nor ray"),
+        (["--at-once", 2], "--at-once is for parts"),
+        (["--num-shards", 3, "--shard-index", 1, "--at-once", 5], "5 parts at a time of 3"),
+        (["--num-shards", 100_000, "--shard-index", 1], "more than 99999"),
+    ],
+)
+def test_options_that_do_not_go_together(cli: Cli, tmp_path: Path, options: list[object], words: str) -> None:
+    ran = cli("build", "--out", tmp_path / "out", *options)
+    assert ran.code == 2
+    assert words in ran.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_path_stands_in_what_parts_leave(birds: Path, tmp_path: Path) -> None:
+    build_part(folder_settings(birds), tmp_path / "out", Part(0, 1))
+    made = part_place.made(tmp_path / "out.partial" / "parts", Part(0, 1))
+    assert made["records"] == 30
+    assert str(tmp_path) not in json.dumps(made)
