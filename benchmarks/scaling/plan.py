@@ -17,6 +17,7 @@ MEASURED = Path(__file__).with_name("scaling.json")
 PHOTO_BYTES, CLIP_BYTES, RECORDING_BYTES = 100_000, 250_000, 1_000_000
 ARTICLE_BYTES = 5_000
 LISTED = 500  # Recordings on a page of Xeno-canto.
+LEAST_RECORDINGS = 20  # Of a species, for variety, though fewer would give clips enough.
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,8 @@ class Services:
 
     photos_per_second: float = 20.0
     recordings_per_second: float = 1.0
-    articles_per_second: float = 1.0
-    clips_a_recording: float = 3.0
+    articles_per_second: float = 5.0
+    clips_a_recording: float = 6.0
 
 
 @dataclass(frozen=True)
@@ -75,8 +76,10 @@ class Plan:
 
 def plan(species: int, rows: int, costs: Costs, services: Services = Services()) -> Plan:
     """The plan of a build of `rows` rows of `species` species in all."""
-    recordings = math.ceil(rows / services.clips_a_recording)
-    listed = species * max(1, math.ceil(recordings / species / LISTED))
+    each = math.ceil(rows / species)
+    wanted = max(min(each, LEAST_RECORDINGS), math.ceil(each / services.clips_a_recording))
+    recordings = species * wanted
+    listed = species * math.ceil(wanted / LISTED)
     asked = recordings + listed
     dataset = rows * (PHOTO_BYTES + CLIP_BYTES)
     return Plan(
@@ -132,7 +135,11 @@ def main() -> None:
     parser.add_argument("--photos-per-second", type=float, default=Services.photos_per_second)
     parser.add_argument("--recordings-per-second", type=float, default=Services.recordings_per_second)
     given = parser.parse_args()
-    services = Services(given.photos_per_second, given.recordings_per_second, 1.0, given.clips_a_recording)
+    services = Services(
+        photos_per_second=given.photos_per_second,
+        recordings_per_second=given.recordings_per_second,
+        clips_a_recording=given.clips_a_recording,
+    )
     print("\n".join(lines(given.species, given.rows, measured(), services)))
 
 
