@@ -119,11 +119,15 @@ def lines(species: int, rows: int, costs: Costs, services: Services) -> list[str
         f"{services.articles_per_second:g} a second",
         f"  transferred {p.transferred / gb:,.0f} GB",
         f"  dataset     {p.dataset / gb:,.0f} GB; {p.disk / gb:,.0f} GB of disk while it is made",
-        f"  decoding    {p.decode_cpu_hours:,.0f} processor hours; {p.enough()} processors keep up with the services",
+        f"  decoding    {p.decode_cpu_hours:,.0f} processor hours; {_processors(p.enough())} with the services",
         f"  finish      {p.alone_hours:,.1f} h on one machine with {p.memory / 2**30:,.1f} GiB, and "
         f"{p.write_cpu_hours:,.1f} processor hours of writing",
     ]
-    return table + [f"  {n:>4} processors: {p.hours(n) / 24:,.1f} days" for n in (1, 4, 16, 64)]
+    return table + [f"  {n:>4} in all: {p.hours(n) / 24:,.1f} days" for n in (1, 4, 16, 64)]
+
+
+def _processors(n: int) -> str:
+    return "1 processor keeps up" if n == 1 else f"{n} processors keep up"
 
 
 def main() -> None:
