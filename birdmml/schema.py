@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from birdmml.taxonomy import Species
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
@@ -204,7 +207,7 @@ class Uncaptioned:
     """A photo that no caption came with. `place` is its number, `read` gives its encoded bytes."""
 
     place: int
-    species: str
+    species: Species
     sha256: str
     read: Callable[[], bytes]
     article: Article | None = None

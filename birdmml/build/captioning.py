@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from birdmml.build.deliver import Told as Source
     from birdmml.build.place import Place
     from birdmml.build.run import BuildSettings
+    from birdmml.taxonomy import Taxonomy
 
 KEY = "written_caption"
 PAGE = 512
@@ -59,8 +60,10 @@ def write_captions(
     articles: Mapping[str, Article] = session.articles() if hasattr(session, "articles") else {}
     counts = _Counts(total)
 
+    known = settings.species_list.taxonomy
+
     def photos() -> Iterator[Uncaptioned]:
-        return _photos(catalog, place.staging, articles)
+        return _photos(catalog, place.staging, articles, known)
 
     written = iter(writer.write(photos, total))
     for page in iter(lambda: list(islice(written, PAGE)), []):
@@ -70,11 +73,13 @@ def write_captions(
     return Told({**name, **writer.facts()}, counts.told())
 
 
-def _photos(catalog: Catalog, folder: Path, articles: Mapping[str, Article]) -> Iterator[Uncaptioned]:
+def _photos(
+    catalog: Catalog, folder: Path, articles: Mapping[str, Article], known: Taxonomy
+) -> Iterator[Uncaptioned]:
     for place, medium in catalog.uncaptioned():
         yield Uncaptioned(
             place,
-            medium.species,
+            known.resolve(medium.species),
             medium.sha256,
             functools.partial(staging.read_medium, folder, medium),
             articles.get(medium.species),

@@ -63,7 +63,9 @@ def article_text(article: Article, tokens: int, marks: tuple[str, ...]) -> str:
 
 def task(species: Species, seen: str, article: str) -> str:
     """What is asked of the text model."""
-    told = TASK.format(common=species.common_name, scientific=species.scientific_name, seen=seen)
+    # Without a common name the brackets around the other go, too.
+    form = TASK if species.common_name else TASK.replace("{common} ({scientific})", "{scientific}")
+    told = form.format(common=species.common_name, scientific=species.scientific_name, seen=seen)
     return told + (WITH_ARTICLE.format(article=article) if article else ALONE)
 
 

@@ -15,7 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
-from birdmml import __version__, files, taxonomy
+from birdmml import __version__, files
 from birdmml.captioners import _words
 from birdmml.captioners._identity import IMAGE, TEXT, identity
 from birdmml.captioners._store import Store
@@ -209,7 +209,7 @@ class Writer:
 
     def _prompt(self, photo: Uncaptioned, seen: str) -> str:
         seen = " ".join(_words.without(seen, self._marks).split())
-        task = _words.task(taxonomy.resolve(photo.species), seen, self._article(photo)[0])
+        task = _words.task(photo.species, seen, self._article(photo)[0])
         return self._model.prompt(task, _words.ANSWER)
 
     def _article(self, photo: Uncaptioned) -> tuple[str, bool]:

@@ -55,7 +55,9 @@ def build(
     species: Annotated[int | None, typer.Option(help="demo: how many species (24).")] = None,
     species_list: Annotated[
         Path | None,
-        typer.Option(help="folder: your species instead of the 150; see `birdmml species --species-list`."),
+        typer.Option(
+            help="folder, inat-xc: your species instead of the 150; see `birdmml species --species-list`."
+        ),
     ] = None,
     per_species: Annotated[
         int | None, typer.Option(min=1, help="Rows a species: demo (42), inat-xc (1000).")

@@ -194,7 +194,8 @@ def test_the_shipped_table_as_a_list_gives_the_rows_of_a_build_without_one(
     plain, listed = tree(tmp_path / "plain"), tree(tmp_path / "listed")
     assert set(listed) - set(plain) == {"species.csv"}
     assert listed["species.csv"] == taxonomy.digest()
-    told = {"manifest.json", "README.md", "report/index.html"}
+    # These tell the digest, or where the labels come from.
+    told = {"manifest.json", "README.md", "report/index.html", "croissant.json", "datasheet.md"}
     assert {k: v for k, v in plain.items() if k not in told} == {
         k: v for k, v in listed.items() if k not in told | {"species.csv"}
     }

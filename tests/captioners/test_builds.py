@@ -390,3 +390,32 @@ def test_a_build_ends_with_what_became_of_the_captions(
         in ran.out
     )
     assert "Traceback" not in ran.err
+
+
+def test_species_of_a_list_are_written_about_by_the_names_that_are_known(
+    tmp_path: Path, models: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from birdmml import species_list
+
+    birds = bird_folder(tmp_path / "birds", 3, 3, ("Turdus merula", "Erithacus rubecula"))
+    listed = tmp_path / "mine.csv"
+    listed.write_text("scientific_name,common_name\nTurdus merula,\nErithacus rubecula,European Robin\n")
+    asked: list[str] = []
+    task = _words.task
+
+    def watched(*given: Any) -> str:
+        asked.append(task(*given))
+        return asked[-1]
+
+    monkeypatch.setattr(_words, "task", watched)
+    monkeypatch.setattr(_words, "problem", lambda text: "")
+    own = discover.load("source", "folder").Settings(
+        str(birds), clip_seconds=1.0, species_list=species_list.given(listed)
+    )
+    settings = BuildSettings(
+        "folder", own, limits=Limits(clip_s=1.0), captioner="hf", captions=hf.Settings(**models, device="cpu")
+    )
+    build(settings, tmp_path / "out")
+    told = {line for text in asked for line in text.splitlines() if line.startswith("Species:")}
+    assert told == {"Species: Turdus merula", "Species: European Robin (Erithacus rubecula)"}
+    assert {r["caption_origin"] for r in rows(tmp_path / "out")} == {"hf"}
