@@ -9,6 +9,8 @@ from types import ModuleType
 
 import pytest
 
+from birdmml.sources import inat_xc
+
 FOLDER = Path(__file__).parents[1] / "benchmarks" / "scaling"
 
 
@@ -50,6 +52,18 @@ def test_pages_of_a_species_with_many_recordings(planner: ModuleType) -> None:
     p = planner.plan(2, 2_002, costs, planner.Services(recordings_per_second=1.0, clips_a_recording=1.0))
     assert p.recording_requests == 2_002 + 2 * 3  # 1,001 recordings a species: three pages of 500.
     assert planner.plan(2, 2_002, planner.Costs(10.0, 0.0, 0.0, 0.0, 0.0)).enough() > 1
+
+
+def test_a_species_with_few_rows_is_asked_for_several_recordings(planner: ModuleType) -> None:
+    costs = planner.Costs(1.0, 0.0, 0.0, 0.0, 0.0)
+    assert planner.plan(3, 3 * 60, costs).recording_requests == 3 * (20 + 1)  # Ten would give clips enough.
+    assert planner.plan(3, 3 * 12, costs).recording_requests == 3 * (12 + 1)
+
+
+def test_rates_are_those_that_the_source_keeps_to(planner: ModuleType) -> None:
+    own, mine = inat_xc.Settings(), planner.Services()
+    names = ("photos_per_second", "recordings_per_second", "articles_per_second")
+    assert [getattr(own, n) for n in names] == [getattr(mine, n) for n in names]
 
 
 def test_the_measured_costs_give_the_plan_of_the_docs(planner: ModuleType) -> None:

@@ -17,6 +17,7 @@ MEASURED = Path(__file__).with_name("scaling.json")
 PHOTO_BYTES, CLIP_BYTES, RECORDING_BYTES = 100_000, 250_000, 1_000_000
 ARTICLE_BYTES = 5_000
 LISTED = 500  # Recordings on a page of Xeno-canto.
+LEAST_RECORDINGS = 20  # Of a species, for variety, though fewer would give clips enough.
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,8 @@ class Services:
 
     photos_per_second: float = 20.0
     recordings_per_second: float = 1.0
-    articles_per_second: float = 1.0
-    clips_a_recording: float = 3.0
+    articles_per_second: float = 5.0
+    clips_a_recording: float = 6.0
 
 
 @dataclass(frozen=True)
@@ -75,8 +76,10 @@ class Plan:
 
 def plan(species: int, rows: int, costs: Costs, services: Services = Services()) -> Plan:
     """The plan of a build of `rows` rows of `species` species in all."""
-    recordings = math.ceil(rows / services.clips_a_recording)
-    listed = species * max(1, math.ceil(recordings / species / LISTED))
+    each = math.ceil(rows / species)
+    wanted = max(min(each, LEAST_RECORDINGS), math.ceil(each / services.clips_a_recording))
+    recordings = species * wanted
+    listed = species * math.ceil(wanted / LISTED)
     asked = recordings + listed
     dataset = rows * (PHOTO_BYTES + CLIP_BYTES)
     return Plan(
@@ -116,11 +119,15 @@ def lines(species: int, rows: int, costs: Costs, services: Services) -> list[str
         f"{services.articles_per_second:g} a second",
         f"  transferred {p.transferred / gb:,.0f} GB",
         f"  dataset     {p.dataset / gb:,.0f} GB; {p.disk / gb:,.0f} GB of disk while it is made",
-        f"  decoding    {p.decode_cpu_hours:,.0f} processor hours; {p.enough()} processors keep up with the services",
+        f"  decoding    {p.decode_cpu_hours:,.0f} processor hours; {_processors(p.enough())} with the services",
         f"  finish      {p.alone_hours:,.1f} h on one machine with {p.memory / 2**30:,.1f} GiB, and "
         f"{p.write_cpu_hours:,.1f} processor hours of writing",
     ]
-    return table + [f"  {n:>4} processors: {p.hours(n) / 24:,.1f} days" for n in (1, 4, 16, 64)]
+    return table + [f"  {n:>4} in all: {p.hours(n) / 24:,.1f} days" for n in (1, 4, 16, 64)]
+
+
+def _processors(n: int) -> str:
+    return "1 processor keeps up" if n == 1 else f"{n} processors keep up"
 
 
 def main() -> None:
@@ -132,7 +139,11 @@ def main() -> None:
     parser.add_argument("--photos-per-second", type=float, default=Services.photos_per_second)
     parser.add_argument("--recordings-per-second", type=float, default=Services.recordings_per_second)
     given = parser.parse_args()
-    services = Services(given.photos_per_second, given.recordings_per_second, 1.0, given.clips_a_recording)
+    services = Services(
+        photos_per_second=given.photos_per_second,
+        recordings_per_second=given.recordings_per_second,
+        clips_a_recording=given.clips_a_recording,
+    )
     print("\n".join(lines(given.species, given.rows, measured(), services)))
 
 

@@ -17,8 +17,9 @@ from raw_sources import KEY, Served, absent, key, make, plan, quick, services
 from servers import Act, redirect
 from services import HTML, Faults
 
+from birdmml.build.part_run import build_part
 from birdmml.build.parts import Part
-from birdmml.build.run import build, session_of
+from birdmml.build.run import build, finish, session_of
 from birdmml.errors import SourceError, UsageError
 from birdmml.sources import _inat_fake, inat_xc
 from birdmml.taxonomy import all_species
@@ -404,3 +405,15 @@ def test_it_holds_no_more_of_the_rejects_than_a_page(tmp_path: Path) -> None:
     index.reject(1, "listing", [])
     assert sum(1 for _ in index.rejects()) == 3000
     index.close()
+
+
+@pytest.mark.parametrize("count", [2, 5])
+def test_parts_put_together_are_the_build_of_one_machine(
+    world: tuple[Path, inat_xc.Settings], served: Served, tmp_path: Path, count: int
+) -> None:
+    make(world[1], served, tmp_path / "whole", max_rejects=0.5)
+    settings = plan(world[1], served)
+    for index in reversed(range(count)):
+        build_part(settings, tmp_path / "out", Part(index, count, at_once=1))
+    finish(settings, tmp_path / "out", max_rejects=0.5)
+    assert tree(tmp_path / "out") == tree(tmp_path / "whole")
