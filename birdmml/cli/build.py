@@ -155,6 +155,7 @@ def build(
     """
     from birdmml import discover, state
     from birdmml.build.ingest import Limits
+    from birdmml.build.intake import refuse_undividable
     from birdmml.build.part_run import PartMade
     from birdmml.build.run import BuildSettings
     from birdmml.build.split import Rules
@@ -202,6 +203,8 @@ def build(
     if dry_run:
         _print_plan(settings, out)
         return
+    if division.divided:
+        refuse_undividable(module, settings)
     if hasattr(module, "plan") and not as_json:
         typer.echo("\n".join(module.plan(own, out)), err=True)
     made = _run(settings, out, workers, share, division, resume, retry_failed, quiet=as_json)

@@ -14,7 +14,7 @@ from typing import Any
 from birdmml.errors import MediaError
 from birdmml.schema import Card
 from birdmml.sources._raw_plan import plan as _plan
-from birdmml.sources._raw_session import Session, Share, Tell
+from birdmml.sources._raw_session import Session, Share, Tell, check
 from birdmml.sources._raw_told import merged
 from birdmml.sources._wikipedia import PER_SECOND as ARTICLES_PER_SECOND
 from birdmml.sources._wikipedia import WIKIPEDIA
@@ -114,6 +114,7 @@ def public_settings(settings: Settings) -> dict[str, Any]:
 
 def plan(settings: Settings, out: Path) -> list[str]:
     """What would be asked of whom, and how long it takes at the services' limits; nothing is fetched."""
+    check(settings)
     return _plan(settings, out)
 
 
