@@ -53,7 +53,7 @@ def on_killed_nodes(tmp_path: Path, media: int, count: int, kills: int) -> dict[
         for p in (tmp_path / "out/data").iterdir()
         for row in pq.read_table(p, columns=["id"])["id"].to_pylist()
     ]
-    assert len(ids) == len(set(ids)) == media * len(SPECIES)
+    assert len(ids) == len(set(ids)) >= media * len(SPECIES)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["birds", "calm", "out"]
     told: dict[str, Any] = json.loads(ran.stdout.splitlines()[-1])
     return told
