@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from birdmml import discover
 from birdmml.build import staging
 from birdmml.build.catalog import Catalog
-from birdmml.schema import Article, Medium, Uncaptioned, Written
+from birdmml.schema import UNKNOWN_LICENSE, Article, Medium, Uncaptioned, Written
 
 if TYPE_CHECKING:
     from birdmml.build.deliver import Told as Source
@@ -65,7 +65,9 @@ def write_captions(
     def photos() -> Iterator[Uncaptioned]:
         return _photos(catalog, place.staging, articles, known)
 
-    written = iter(writer.write(photos, total))
+    # Some sources take no part without a licence; a caption that no article went into may have none.
+    strict = getattr(discover.load("source", settings.source), "LICENSED", False)
+    written = map(_licensed, writer.write(photos, total)) if strict else iter(writer.write(photos, total))
     for page in iter(lambda: list(islice(written, PAGE)), []):
         media = catalog.media_at([w.place for w in page])
         catalog.put_captions((w.place, _with(m, w)) for m, w in zip(media, page, strict=True))
@@ -84,6 +86,13 @@ def _photos(
             functools.partial(staging.read_medium, folder, medium),
             articles.get(medium.species),
         )
+
+
+def _licensed(written: Written) -> Written:
+    """Without its caption where that has no licence; then the row has a template's."""
+    if written.caption is None or written.caption.credit.license != UNKNOWN_LICENSE:
+        return written
+    return dataclasses.replace(written, caption=None, problem="no licence")
 
 
 def _with(medium: Medium, written: Written) -> Medium:

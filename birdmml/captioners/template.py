@@ -19,14 +19,14 @@ CARD = Card(
 TEMPLATES = (
     "A photo of {a} {common_name}, a bird of the family {family}.",
     "{common_name} ({scientific_name}), a bird of the order {order}.",
-    "A photo and a recording of the species {common_name}.",
+    "A photo and a recording of {a} {common_name}.",
     "This bird is {a} {common_name}, one of the {order}.",
 )
 # For a species whose table knows no common name.
 LATIN_ONLY = (
     "A photo of {scientific_name}, a bird of the family {family}.",
     "{scientific_name}, a bird of the order {order}.",
-    "A photo and a recording of the species {scientific_name}.",
+    "A photo and a recording of {scientific_name}.",
     "This bird is {scientific_name}, one of the {order}.",
 )
 DRAWS = 12  # Divided by each number of templates that may be usable.

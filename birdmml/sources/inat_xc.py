@@ -29,6 +29,7 @@ CARD = Card(
     url="https://github.com/inaturalist/inaturalist-open-data",
 )
 BUCKET = "https://inaturalist-open-data.s3.amazonaws.com"
+LICENSED = True  # No part of a row without a known licence: not a caption, either.
 # Every photo of a species once: a species has the rows that were asked for, and clips go round where they are few.
 PASSES = 1
 # Folders below `fake`'s root that a test serves, by the setting that takes the address.

@@ -419,3 +419,20 @@ def test_species_of_a_list_are_written_about_by_the_names_that_are_known(
     told = {line for text in asked for line in text.splitlines() if line.startswith("Species:")}
     assert told == {"Species: Turdus merula", "Species: European Robin (Erithacus rubecula)"}
     assert {r["caption_origin"] for r in rows(tmp_path / "out")} == {"hf"}
+
+
+def test_where_no_part_may_lack_a_licence_a_caption_without_one_gives_way(
+    birds: Path,
+    tmp_path: Path,
+    models: dict[str, str],
+    articles: dict[str, Article],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    free = made(birds, tmp_path / "free", models).validation["captioner"]
+    monkeypatch.setattr(discover.load("source", "folder"), "LICENSED", True, raising=False)
+    strict = made(birds, tmp_path / "strict", models).validation["captioner"]
+    assert free["without_article"] > 0
+    assert strict["without_article"] == 0
+    assert strict["to_template"]["no licence"] == free["without_article"]
+    licences = {r["caption_origin"]: r["caption_license"] for r in rows(tmp_path / "strict")}
+    assert "unknown" not in licences.values()
