@@ -11,6 +11,7 @@ import os
 import secrets
 import shutil
 import signal
+import sys
 import tempfile
 import threading
 import time
@@ -216,11 +217,15 @@ def _connected(ray: Any, cluster: Cluster) -> Iterator[None]:
             except (ConnectionError, RuntimeError, ValueError, TimeoutError) as e:
                 where = f"of {cluster.address}" if cluster.address else "here"
                 raise BuildError(f"no Ray cluster {where} can be used: {str(e).splitlines()[0]}") from e
-        yield
+        # Ray tells of nodes that die on standard output, where a caller's `--json` has nothing but JSON.
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
     finally:
-        ray.shutdown()
-        if folder is not None:
-            shutil.rmtree(folder, ignore_errors=True)
+        try:
+            ray.shutdown()
+        finally:
+            if folder is not None:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.contextmanager

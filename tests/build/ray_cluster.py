@@ -1,4 +1,4 @@
-"""Run by tests in a process of its own: a build on a Ray cluster of three nodes, one or more of which are killed.
+"""Run by tests in a process of its own: a build on a Ray cluster of KILLS + 2 nodes, of which KILLS are killed.
 
 python ray_cluster.py BIRDS OUT PARTS KILLS: prints JSON with the nodes' workers that were killed in the midst.
 """
@@ -24,12 +24,11 @@ SMALL = {"num_cpus": 1, "object_store_memory": on_ray.STORE_BYTES, "include_dash
 
 def at_work(work: Path, node: object) -> list[int]:
     """Processes of the node that hold a part's claim or write apart."""
-    mine = {
-        child.pid
-        for started in node.all_processes.values()
-        for one in started
-        for child in psutil.Process(one.process.pid).children(recursive=True)
-    }
+    try:
+        raylet = psutil.Process(node.all_processes["raylet"][0].process.pid)
+        mine = {child.pid for child in raylet.children(recursive=True)}
+    except psutil.NoSuchProcess:
+        return []
     found = []
     for claim in work.glob("parts/*/claim"):
         try:
@@ -53,7 +52,7 @@ def kill(node: object) -> None:
 
 def main(birds: str, out: str, count: str, kills: str) -> None:
     nodes = Nodes(initialize_head=True, head_node_args=SMALL)
-    victims = [nodes.add_node(**SMALL) for _ in range(2)]
+    victims = [nodes.add_node(**SMALL) for _ in range(int(kills) + 1)]
     killed: list[int] = []
     ended = threading.Event()
 
@@ -65,8 +64,6 @@ def main(birds: str, out: str, count: str, kills: str) -> None:
                     killed.extend(busy)
                     nodes.remove_node(node, allow_graceful=False)
                     victims.remove(node)
-                    if len(killed) < int(kills):
-                        victims.append(nodes.add_node(wait=False, **SMALL))
                     break
             time.sleep(0.02)
 
