@@ -291,7 +291,7 @@ def test_list_names_every_plugin_with_its_line(cli: Cli) -> None:
     ran = cli("list")
     for word in ("confu", "tri_clip", "retrieval", "zero-shot", "demo", "folder", "paper-birds"):
         assert word in ran.out
-    kinds = {"source", "method", "suite", "evaluation set", "protocol"}
+    kinds = {"source", "method", "suite", "evaluation set", "protocol", "captioner"}
     assert set(json.loads(cli("list", "--json").out)) == kinds
 
 

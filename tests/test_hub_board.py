@@ -133,7 +133,8 @@ def test_the_cards_say_what_it_is_to_the_hub_and_what_strangers_wrote_is_inert(
     parsed = markdown_it.MarkdownIt("commonmark").enable("table").parse(card.text)
     inner = [t for block in parsed for t in (block.children or [])]
     assert not {"html_inline", "image", "link_open"} & {t.type for t in inner}
-    assert "49" not in card.text.replace("\\{\\{ 7\\*7 \\}\\}", "")
+    # Digests may hold these digits, too.
+    assert "49" not in re.sub(r"-[0-9a-f]{8}\b", "", card.text)
 
 
 def test_a_site_with_a_card_keeps_it(cli: Cli, shelf: Path, site: Path, tmp_path: Path) -> None:

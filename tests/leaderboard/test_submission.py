@@ -21,7 +21,7 @@ from birdmml.leaderboard.submission import About, check, making, read
 from birdmml.leaderboard.submission.making import make
 
 Cli = Callable[..., Ran]
-REAL = Path(__file__).parents[2] / "benchmarks" / "results" / "symile-tiny-demo-d28b21a5"
+RECORDED = Path(__file__).parents[2] / "benchmarks" / "submissions" / "demo" / "results"
 
 
 @pytest.fixture
@@ -109,7 +109,9 @@ def test_demo_limited_and_dirty_results_are_refused_unless_asked_for_and_then_la
 
 
 def test_one_seed_no_commit_no_models_and_departures_are_said(tmp_path: Path) -> None:
-    shutil.copytree(REAL, tmp_path / "real", ignore=shutil.ignore_patterns("figures"))
+    (real,) = RECORDED.glob("symile-tiny-demo-????????")
+    shutil.copytree(real, tmp_path / "real")
+    submitted.edit_json(tmp_path / "real" / "result.json", lambda v: v.update(models=[]))
     made = make([tmp_path / "real"], ABOUT, tmp_path / "a", True)
     assert made.about["labels"] == ["demo", "no protocol", "models unknown"]
     told = {"name": "own-protocol", "digest": "e" * 64, "departures": ["2 of 3 seeds"]}
