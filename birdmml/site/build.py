@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 
 import pyarrow as pa
+from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]  # ships no types
 
 from birdmml.build.pool import Pool
 from birdmml.errors import BirdmmlError, ResultError
@@ -141,13 +143,19 @@ def _different(
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Arrow reads in this thread alone: for files this small, handing work to others costs more than the work."""
+    """Arrow and BLAS in this thread alone: for tables this small, handing work to others costs more than the work."""
     before = pa.cpu_count()
     pa.set_cpu_count(1)
     try:
-        yield
+        with _controller().limit(limits=1):
+            yield
     finally:
         pa.set_cpu_count(before)
+
+
+@cache
+def _controller() -> ThreadpoolController:
+    return ThreadpoolController()  # Looks through all libraries, which takes a while.
 
 
 @_one_thread()

@@ -30,8 +30,8 @@ def check(path: Path) -> None:
     try:
         with pq.ParquetFile(path) as file:
             _size(file.metadata)
-            names = _form(file.schema_arrow)
-        with pq.ParquetFile(path, read_dictionary=names) as file:
+            names, told = _form(file.schema_arrow), file.metadata
+        with pq.ParquetFile(path, read_dictionary=names, metadata=told) as file:
             _texts(file, names)
     except (OSError, ValueError, KeyError, OverflowError, MemoryError, pa.ArrowException) as e:
         raise ResultError(f"no predictions file ({type(e).__name__}: {str(e)[:200]})") from e
