@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -22,7 +21,6 @@ from hypothesis import strategies as st
 
 from birdmml import discover
 from birdmml.build import ingest, merge, part_place, parts
-from birdmml.build.claim import Claim
 from birdmml.build.deliver import WHOLE
 from birdmml.build.ingest import Limits
 from birdmml.build.part_place import PartPlace
@@ -352,61 +350,6 @@ def test_a_second_run_of_the_same_part_is_refused_and_one_of_another_is_not(
     finish(settings, out)
 
 
-def foreign(path: Path) -> None:
-    """A claim of another machine."""
-    path.write_text(
-        json.dumps({"machine": "elsewhere", "node": "node7", "pid": 1, "since": 0.0, "token": "x"})
-    )
-
-
-def test_a_claim_of_another_machine_holds_while_it_is_touched(tmp_path: Path) -> None:
-    path, ended = tmp_path / "claim", threading.Event()
-    foreign(path)
-
-    def touch() -> None:
-        while not ended.wait(0.05):
-            os.utime(path)
-
-    toucher = threading.Thread(target=touch)
-    toucher.start()
-    with (
-        pytest.raises(BuildError, match="x is being worked on by process 1 on node7"),
-        Claim(path, "x", 0.1, 5.0),
-    ):
-        pass
-    ended.set()
-    toucher.join()
-    with Claim(path, "x", beat_s=0.1, stale_s=0.5) as mine:
-        assert json.loads(path.read_text())["pid"] == os.getpid()
-        mine.check()
-    assert not path.exists()
-
-
-def test_who_lost_its_claim_finds_out_and_leaves_the_others(tmp_path: Path) -> None:
-    path = tmp_path / "claim"
-    with Claim(path, "part 3", beat_s=0.02) as mine:
-        path.rename(tmp_path / "aside")
-        foreign(path)
-        deadline = time.monotonic() + 20
-        while time.monotonic() < deadline:
-            try:
-                mine.check()
-            except BuildError as e:
-                assert "part 3 was taken over by another run" in str(e)
-                break
-            time.sleep(0.01)
-        else:
-            pytest.fail("nothing was noticed")
-    assert "elsewhere" in path.read_text()
-
-
-@pytest.mark.parametrize("text", ["", "[]", "{", '{"pid": "no"}', '{"machine": 7}'])
-def test_a_claim_that_cannot_be_read_is_put_aside_when_nobody_touches_it(tmp_path: Path, text: str) -> None:
-    (tmp_path / "claim").write_text(text)
-    with Claim(tmp_path / "claim", "x", beat_s=0.1, stale_s=0.2):
-        pass
-
-
 def test_a_killed_part_goes_on_at_once_and_ends_with_the_same_bytes(tmp_path: Path) -> None:
     birds = bird_folder(tmp_path / "birds", photos=40, recordings=40)
     build(folder_settings(birds), tmp_path / "calm")
@@ -437,41 +380,6 @@ def test_a_finish_that_was_stopped_is_done_again(
     finish(settings, out)
     build(settings, tmp_path / "whole")
     assert tree(out) == tree(tmp_path / "whole")
-
-
-def test_by_the_command_line(cli: Cli, tmp_path: Path) -> None:
-    small = ["build", "--species", "4", "--per-species", "6", "--image-size", "32", "--clip-seconds", "2"]
-    small += ["--out", tmp_path / "out"]
-    for index in range(2):
-        ran = cli(*small, "--num-shards", 2, "--shard-index", index, "--json")
-        assert ran.code == 0
-        told = json.loads(ran.out)
-        assert (told["part"], told["count"], told["rejects"]) == (index, 2, 0)
-    ran = cli(*small, "--finish", "--json")
-    assert ran.code == 0
-    assert json.loads(ran.out)["counts"]["rows"] == 24
-
-
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        (["--num-shards", 3], "needs to be told what to do"),
-        (["--shard-index", 3], "add --num-shards"),
-        (["--num-shards", 3, "--shard-index", 3], "give an index from 0 to 2"),
-        (["--num-shards", 3, "--shard-index", 1, "--finish"], "leave one of the two out"),
-        (["--finish", "--resume"], "--resume is not for parts"),
-        (["--ray-address", "auto"], "--ray-address is for --runner ray"),
-        (["--runner", "spark"], "neither local nor ray"),
-        (["--at-once", 2], "--at-once is for parts"),
-        (["--num-shards", 3, "--shard-index", 1, "--at-once", 5], "5 parts at a time of 3"),
-        (["--num-shards", 100_000, "--shard-index", 1], "more than 99999"),
-    ],
-)
-def test_options_that_do_not_go_together(cli: Cli, tmp_path: Path, options: list[object], words: str) -> None:
-    ran = cli("build", "--out", tmp_path / "out", *options)
-    assert ran.code == 2
-    assert words in ran.err
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_no_path_stands_in_what_parts_leave(birds: Path, tmp_path: Path) -> None:

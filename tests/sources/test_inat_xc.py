@@ -380,33 +380,6 @@ def test_a_limit_and_a_least_side_are_kept(
     assert not (tmp_path / "none").exists()
 
 
-def test_names_of_observers_cannot_bring_marks_or_lines_into_a_dataset(tmp_path: Path) -> None:
-    settings = _inat_fake.write(tmp_path, 2, species=2, photos=3)
-    tables = _inat_fake.make_tables(all_species()[:2], 2, 3)
-    tables.observers = [
-        (i, "x", f"=cmd|\x1b[31m <script>alert({i})</script>\u202e{'y' * 900}") for i in (1, 2, 3, 4)
-    ]
-    tables.write(tmp_path / "tables")
-    with services(tmp_path) as served:
-        make(settings, served, tmp_path / "out")
-    authors = {row["image_author"] for row in rows_of(tmp_path / "out")}
-    assert all(len(a) <= 200 and a.isprintable() for a in authors)
-
-
-def test_it_holds_no_more_of_the_rejects_than_a_page(tmp_path: Path) -> None:
-    from birdmml.schema import Reject
-    from birdmml.sources._raw_index import Index
-
-    index = Index(tmp_path / "raw.sqlite")
-    for label in (2, 0, 1):
-        index.reject(label, "listing", [Reject(f"XC{i}", "license", str(label)) for i in range(1500)])
-    found = [(r.detail, r.path) for r in index.rejects()]
-    assert found == [(str(label), f"XC{i}") for label in range(3) for i in range(1500)]
-    index.reject(1, "listing", [])
-    assert sum(1 for _ in index.rejects()) == 3000
-    index.close()
-
-
 @pytest.mark.parametrize("count", [2, 5])
 def test_parts_put_together_are_the_build_of_one_machine(
     world: tuple[Path, inat_xc.Settings], served: Served, tmp_path: Path, count: int
