@@ -222,7 +222,8 @@ def _connected(ray: Any, cluster: Cluster) -> Iterator[None]:
             yield
     finally:
         try:
-            ray.shutdown()
+            with contextlib.redirect_stdout(sys.stderr):  # It says at the end what it held back.
+                ray.shutdown()
         finally:
             if folder is not None:
                 shutil.rmtree(folder, ignore_errors=True)
