@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 # Settings that `told_settings` names in its own words; all others stand there as they are.
 _NAMED = {"source", "source_settings", "seed", "rules", "passes", "limit", "limits", "evalsets"}
+# Captions are written when the parts are put together, by that run's models: parts know nothing of them.
+_AT_THE_END = {"captioner", "captions"}
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,11 @@ def told_settings(source: ModuleType, settings: BuildSettings) -> dict[str, Any]
         "limit": settings.limit,
         "evaluation sets": [Path(e).name for e in settings.evalsets],
         **asdict(settings.limits),
-        **{f.name: _told_value(getattr(settings, f.name)) for f in fields(settings) if f.name not in _NAMED},
+        **{
+            f.name: _told_value(getattr(settings, f.name))
+            for f in fields(settings)
+            if f.name not in _NAMED | _AT_THE_END
+        },
     }
     plain: dict[str, Any] = files.plain_json(value)
     return plain

@@ -47,9 +47,10 @@ def planned(name: str, settings: Any, photos: int | None) -> list[str]:
     from birdmml import discover
 
     module = discover.load("captioner", name)
-    count = "photos that come without one" if photos is None else f"{photos:,} photos that come without one"
     more = module.plan(settings) if hasattr(module, "plan") else []
     return [
-        f"captions: {name}, for up to {count}" if photos != 0 else "captions: all photos come with one",
+        "captions: all photos come with one"
+        if photos == 0
+        else f"captions: {name}, for {'' if photos is None else f'up to {photos:,} '}photos that come without one",
         *more,
     ]
