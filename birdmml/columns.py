@@ -15,11 +15,12 @@ class Column:
 
 
 def _credit(part: str) -> tuple[Column, ...]:
+    template = " (a template: where its terms are)" if part == "caption" else ""
     return (
         Column(f"{part}_license", "string", f"SPDX id of the {part}'s licence, or `unknown`"),
         Column(f"{part}_license_original", "string", f"the {part}'s licence as its source writes it"),
         Column(f"{part}_author", "string", f"who made the {part}"),
-        Column(f"{part}_url", "string", f"where the {part} comes from"),
+        Column(f"{part}_url", "string", f"where the {part} comes from{template}"),
     )
 
 

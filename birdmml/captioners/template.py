@@ -30,7 +30,9 @@ LATIN_ONLY = (
     "This bird is {scientific_name}, one of the {order}.",
 )
 DRAWS = 12  # Divided by each number of templates that may be usable.
-CREDIT = Credit("CC0-1.0", "CC0-1.0", "birdmml caption template", "")
+# There is no page of a template: the address is that of its terms.
+_TERMS = "https://creativecommons.org/publicdomain/zero/1.0/"
+CREDIT = Credit("CC0-1.0", "CC0-1.0", "birdmml caption template", _TERMS)
 # Words that begin with a vowel's letter and the sound of a consonant.
 _LIKE_YOU = ("Eu", "Ewe", "Uni", "Ura", "Uta")
 

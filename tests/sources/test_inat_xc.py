@@ -43,7 +43,13 @@ def served(world: tuple[Path, inat_xc.Settings]) -> Iterator[Served]:
 
 
 def rows_of(out: Path) -> list[dict[str, Any]]:
-    columns = ["label", *(f"{p}_{c}" for p in ("image", "audio") for c in ("id", "license", "author", "url"))]
+    credit = ("license", "author", "url")
+    columns = [
+        "label",
+        "image_id",
+        "audio_id",
+        *(f"{p}_{c}" for p in ("image", "audio", "caption") for c in credit),
+    ]
     return [
         r
         for path in sorted(out.glob("data/*.parquet"))
@@ -87,7 +93,7 @@ def test_each_part_of_each_row_has_a_licence_an_author_and_an_address(
     rows = rows_of(tmp_path / "out")
     assert len(rows) == 4 * PHOTOS == built.manifest["counts"]["rows"]
     for row in rows:
-        for part in ("image", "audio"):
+        for part in ("image", "audio", "caption"):
             assert row[f"{part}_license"].startswith("CC") and "ND" not in row[f"{part}_license"]
             assert row[f"{part}_author"] and row[f"{part}_url"].startswith("http")
     # Those that come first in the order of choice, and no others.
