@@ -8,6 +8,7 @@ claim (its machine stood still for minutes, and another run went on) finds out a
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import platform
@@ -147,12 +148,20 @@ class Claim:
 
 
 def _read(path: Path) -> _Holder | None:
-    """The claim at a path; opened, so that a network file system asks its server."""
+    """The claim at a path, None where there is none; opened, so that a network file system asks its server.
+
+    Raises BuildError for one that cannot be read: whose it is cannot be told, so it may not be taken.
+    """
     try:
         with path.open(encoding="utf-8", errors="replace") as f:
             return _Holder(f.read(4096), os.fstat(f.fileno()).st_mtime_ns)
-    except OSError:
-        return None
+    except OSError as e:
+        if e.errno in (errno.ENOENT, errno.ESTALE):
+            return None
+        raise BuildError(
+            f"the claim {path} cannot be read ({e.strerror}): another user's run may hold it; wait for that one, "
+            "or delete the claim if there is none"
+        ) from e
 
 
 def _self() -> dict[str, Any]:

@@ -67,3 +67,13 @@ def test_a_claim_that_cannot_be_read_is_put_aside_when_nobody_touches_it(tmp_pat
     (tmp_path / "claim").write_text(text)
     with Claim(tmp_path / "claim", "x", beat_s=0.1, stale_s=0.2):
         pass
+
+
+def test_a_claim_that_cannot_be_opened_is_told_and_left(tmp_path: Path) -> None:
+    (tmp_path / "claim").mkdir()
+    with (
+        pytest.raises(BuildError, match=r"claim cannot be read \(Is a directory\)"),
+        Claim(tmp_path / "claim", "x"),
+    ):
+        pass
+    assert (tmp_path / "claim").is_dir()
