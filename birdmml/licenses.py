@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from birdmml.errors import UsageError
 from birdmml.schema import UNKNOWN_LICENSE
 
+DEFAULT = "default"
 _TERMS = ("BY", "BY-SA", "BY-NC", "BY-NC-SA", "BY-ND", "BY-NC-ND")
 _VERSIONS = ("1.0", "2.0", "2.5", "3.0", "4.0")
 # Creative Commons published no BY-NC-ND 1.0: its first version was named by-nd-nc.
-_KNOWN = {f"CC-{t}-{v}" for t in _TERMS for v in _VERSIONS} - {"CC-BY-NC-ND-1.0"}
+_KNOWN = {f"CC-{t}-{v}" for t in _TERMS for v in _VERSIONS} - {"CC-BY-NC-ND-1.0"} | {"CC0-1.0"}
 
 _SHORT = re.compile(r"(?:cc[- ])?(by(?:-(?:nc|sa|nd))*)", re.IGNORECASE)
 _SPDX = re.compile(r"cc[- ](by(?:-(?:nc|sa|nd))*)[- ](\d\.\d)", re.IGNORECASE)
@@ -45,29 +46,47 @@ def _checked(terms: str, version: str) -> str:
 
 @dataclass(frozen=True)
 class Policy:
-    """Which licences may enter a dataset. `ids` are SPDX ids; none given: all that are known and allow derivatives."""
+    """Which licences may enter a dataset, or leave in one. `ids` are SPDX ids; none: all known that allow derivatives.
+
+    A clip is cut and resampled, a photo scaled, a caption rewritten without names: each is a derivative, which an ND
+    licence does not allow to be passed on. A rights holder's own permission is told by naming the licence. `text` is
+    what would be given to --licenses.
+    """
 
     ids: frozenset[str] = frozenset()
+    text: str = DEFAULT
+
+    def why_not(self, spdx: str) -> str:
+        """Why something under this licence may not be taken; "" where it may. `unknown`, or no SPDX id, never may."""
+        if spdx not in _KNOWN:
+            return "unknown licence"
+        if not self.ids:
+            return "forbids derivatives" if "-ND-" in spdx else ""
+        return "" if spdx in self.ids else "not among --licenses"
 
     def allows(self, spdx: str) -> bool:
-        """Whether something under this licence (an SPDX id or `unknown`) may enter; `unknown` never may."""
-        if spdx == UNKNOWN_LICENSE:
-            return False
-        return spdx in self.ids if self.ids else "-ND" not in spdx
+        """Whether something under this licence (an SPDX id or `unknown`) may be taken."""
+        return not self.why_not(spdx)
 
 
 def policy(text: str = "") -> Policy:
-    """The policy that a list of SPDX ids and families (`CC0,CC-BY,CC-BY-NC-4.0`) states; "" is the default.
+    """The policy of a list of SPDX ids and families (`CC0,CC-BY,CC-BY-NC-4.0`); the default of "" and `default`.
 
     A family stands for its versions and not for its relatives: CC-BY holds no CC-BY-NC. Raises UsageError.
     """
+    words = [w for w in (w.strip() for w in text.split(",")) if w]
+    if [w.casefold() for w in words] in ([], [DEFAULT]):
+        return Policy()
     ids: set[str] = set()
-    for word in filter(None, (w.strip() for w in text.split(","))):
+    said: set[str] = set()
+    for word in words:
         if normalise(word) == UNKNOWN_LICENSE:
             raise UsageError(
                 f"--licenses: {word[:60]!r} is no Creative Commons licence: give SPDX ids or families such as "
-                "CC0,CC-BY,CC-BY-NC-4.0 (what has no known licence cannot enter)"
+                "CC0,CC-BY,CC-BY-NC-4.0 (what has no known licence is not taken: ask its author)"
             )
         match = _SHORT.fullmatch(word)
-        ids |= {k for k in _KNOWN if k[3:-4] == match[1].upper()} if match else {normalise(word)}
-    return Policy(frozenset(ids))
+        family = f"CC-{match[1].upper()}" if match else "CC0" if word.upper() == "CC0" else ""
+        ids |= {k for k in _KNOWN if k[:-4] == family} if family else {normalise(word)}
+        said.add(family or normalise(word))
+    return Policy(frozenset(ids), ",".join(sorted(said)))
