@@ -207,7 +207,7 @@ def _loaded(auto: Any, name: str, option: str, told: Mapping[str, Any], on: Mach
         )
     try:
         return model.to(on.device).eval()
-    except Exception as e:
+    except Exception as e:  # only a lack of memory is ours to tell; else raised again
         if lacks_memory(e):
             raise BuildError(
                 f"out of memory: {option} {name} does not fit on {on.device}: choose a smaller one"
@@ -234,7 +234,7 @@ def _able(cannot: str, choose: str) -> Iterator[None]:
     try:
         with _quiet():
             yield
-    except Exception as e:
+    except Exception as e:  # what a stranger's model raises is not ours to list
         if lacks_memory(e):
             raise
         raise UsageError(f"{cannot} ({_first(e)}): choose {choose}") from e
@@ -279,7 +279,7 @@ def _told(name: str, option: str, does: str = "") -> Iterator[None]:
         yield
     except UsageError:
         raise
-    except Exception as e:
+    except Exception as e:  # what a stranger's files break is not ours to list
         if lacks_memory(e):
             raise BuildError(f"out of memory while {option} {name} was loaded: choose a smaller model") from e
         if does and "Unrecognized configuration class" in str(e):
@@ -293,7 +293,7 @@ def _memory(on: Machine, rows: int) -> Iterator[None]:
         yield
     except (BuildError, UsageError):
         raise
-    except Exception as e:
+    except Exception as e:  # only a lack of memory is ours to tell; else raised again
         if not lacks_memory(e):
             raise
         step = f"--caption-batch {rows // 2}" if rows > 1 else "a smaller model, or another --device"

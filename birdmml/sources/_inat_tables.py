@@ -85,7 +85,7 @@ def open_folder(folder: Path) -> dict[str, Table]:
 
 def read_header(name: str, path: Path) -> Table:
     """The table in `path`, by its first line. Raises SourceError where a column that is needed is not there."""
-    opened: Callable[..., gzip.GzipFile] = gzip.open if path.name.endswith(".gz") else open  # type: ignore[assignment]
+    opened: Callable[..., gzip.GzipFile] = gzip.open if path.name.endswith(".gz") else open  # type: ignore[assignment]  # both read bytes
     try:
         with opened(path, "rb") as f:
             line = f.readline(_LONGEST_HEADER)

@@ -75,7 +75,7 @@ class Index:
         states = ("fetched", "failed") if retry_failed else ("fetched",)
         for kind in KINDS:
             for state in states:
-                self._run(f"UPDATE {kind} SET state = '', reason = '' WHERE state = ?", (state,))  # noqa: S608
+                self._run(f"UPDATE {kind} SET state = '', reason = '' WHERE state = ?", (state,))  # noqa: S608  # KINDS
         if retry_failed:
             self._run("DELETE FROM listings WHERE json_extract(doc, '$.failed')")
             self._run("DELETE FROM articles WHERE doc = 'null'")
@@ -178,7 +178,7 @@ class Index:
         """(label, name, state, reason) of all rows in these states."""
         marks = ", ".join("?" * len(states))
         query = (
-            f"SELECT label, place, name, state, reason FROM {kind} WHERE (label, place) > (?, ?) "  # noqa: S608
+            f"SELECT label, place, name, state, reason FROM {kind} WHERE (label, place) > (?, ?) "  # noqa: S608  # one of KINDS
             f"AND state IN ({marks}) ORDER BY label, place LIMIT {_PAGE}"
         )
         for label, _, name, state, reason in self._pages(query, [-1, -1], 2, states):
@@ -186,7 +186,7 @@ class Index:
 
     def counts(self, kind: str) -> dict[str, int]:
         """How many rows are in each state, but for those that were never asked for."""
-        query = f"SELECT state, count(*) FROM {kind} WHERE state <> '' GROUP BY state ORDER BY state"  # noqa: S608
+        query = f"SELECT state, count(*) FROM {kind} WHERE state <> '' GROUP BY state ORDER BY state"  # noqa: S608  # one of KINDS
         return dict(self._all(query))
 
     def held(self, kind: str, label: int) -> dict[str, int]:

@@ -156,7 +156,7 @@ def _rounds(
             for label in labels:  # noqa: B023  # used up before the next round
                 for row in wanted(label):
                     file, to = job(row)
-                    flying[file.key] = row  # noqa: B023
+                    flying[file.key] = row  # noqa: B023  # as above
                     yield file, to
 
         for outcome in fetch(jobs()):

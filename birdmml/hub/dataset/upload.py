@@ -107,7 +107,7 @@ def upload(
             try:
                 make(api, parcel, private)
                 return _once(api, parcel)
-            except Exception as e:
+            except Exception as e:  # what is not transient, or comes the last time, is raised again
                 if pause is None or not _transient(e):
                     raise
                 tell(f"the hub did not take it ({type(e).__name__}); again in {pause:g} s")

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from birdmml.errors import ResultError
 from birdmml.files import human_bytes
+from birdmml.leaderboard.submission.strict import BAD
 from birdmml.outcomes import measured, placed, species
 
 MAX_ROWS = 5_000_000
@@ -20,8 +21,6 @@ MAX_CANDIDATES = 10**7
 _FORMS = {"placed": placed.COLUMNS, "species": species.COLUMNS, "measured": measured.COLUMNS}
 _FACTS = {"kind", "candidates", "demo", "metric", "statistic", "chance"}
 _BATCH = 2**16
-# As strict.bad_text. In Python, for all texts of a batch at once: Arrow would compile the pattern at every call.
-_BAD = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 _COUNT = re.compile(r"[0-9]{1,9}")
 
 
@@ -77,7 +76,8 @@ def _texts(file: pq.ParquetFile, names: list[str]) -> None:
             lengths = pc.binary_length(texts)
             if (longest := pc.max(lengths).as_py() or 0) > MAX_NAME:
                 raise ResultError(f"{name} has a text of {longest:,} bytes, more than {MAX_NAME}")
-            if _BAD.search("".join(filter(None, texts.to_pylist()))):
+            # Python's pattern, for all texts of a batch at once: Arrow would compile one at every call.
+            if BAD.search("".join(filter(None, texts.to_pylist()))):
                 raise ResultError(f"{name} has a text with control characters")
             used = lengths.take(column.indices) if texts is not column else lengths
             total += pc.sum(used).as_py() or 0

@@ -16,7 +16,7 @@ MAX_DEPTH = 32
 MAX_TEXT = 10_000
 MAX_NUMBER = 2**53  # Beyond it JSON readers do not agree on a number.
 # Control characters and half characters; marks that turn the direction of writing make a text read as another one.
-_BAD = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+BAD = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def load(path: Path, name: str) -> dict[str, Any]:
@@ -43,7 +43,7 @@ def bad_text(text: str) -> str:
     """What is wrong with a text, or "": too long, control characters, marks that turn the direction of writing."""
     if len(text) > MAX_TEXT:
         return f"has {len(text):,} characters, more than {MAX_TEXT:,}"
-    found = _BAD.search(text)
+    found = BAD.search(text)
     return f"holds the character U+{ord(found[0]):04X}" if found else ""
 
 
