@@ -13,6 +13,24 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+PACKAGE = Path(__file__).parent
+# Files and folders of the package: how pictures, sounds and rows are read, networks, training and embedding.
+VECTORS = (
+    *("media", "corrupt", "nn", "methods", "training", "settings.py", "pairing.py", "load.py", "prepared.py"),
+    *("arrays.py", "arrayset.py", "array_data.py", "train.py", "checkpoint.py", "embed.py", "swapped.py"),
+)
+# What makes figures of vectors.
+FIGURES = (
+    "suites",
+    "outcomes",
+    "xor",
+    "metrics.py",
+    "gallery.py",
+    "compare.py",
+    "figures.py",
+    "passes.py",
+    "materials.py",
+)
 PACKAGES = ("accelerate", "av", "numpy", "pyarrow", "safetensors", "tokenizers", "torch", "transformers")
 
 
@@ -23,7 +41,7 @@ def collect(device: str = "cpu", accelerator: str | None = None) -> dict[str, An
         "python": platform.python_version(),
         "packages": packages(),
         "code": commit(),
-        "code_digest": code_digest(),
+        "code_digest": figures_digest(),
         "hardware": hardware() | {"device": device, "accelerator": accelerator},
         "created_utc": datetime.now(UTC).isoformat(timespec="seconds"),
     }
@@ -42,13 +60,30 @@ def version(package: str) -> str | None:
         return None
 
 
-@functools.cache
 def code_digest() -> str:
-    """Hex SHA-256 of birdmml's own source files: equal digests mean equal code, committed or not."""
-    root, found = Path(__file__).parent, hashlib.sha256()
-    for path in sorted(root.rglob("*.py")):
-        found.update(f"{path.relative_to(root).as_posix()}\0".encode() + path.read_bytes() + b"\0")
-    return found.hexdigest()
+    """Hex SHA-256 of the code that decides a model's weights and vectors (VECTORS): what caches are kept by.
+
+    A word in a template, a page or a command changes nothing here: nobody's trained models are thrown away for it.
+    """
+    return _digest(VECTORS, PACKAGE)
+
+
+def figures_digest() -> str:
+    """Hex SHA-256 of the code that decides figures (VECTORS and FIGURES): what a finished result is known by."""
+    return _digest(VECTORS + FIGURES, PACKAGE)
+
+
+@functools.cache
+def _digest(places: tuple[str, ...], package: Path) -> str:
+    total = hashlib.sha256()
+    for place in places:
+        top = package / place
+        # A name that is gone must not turn into "nothing changed": is_file and rglob would both be silent.
+        if not top.exists():
+            raise FileNotFoundError(f"{top}: provenance names code that is not there")
+        for path in [top] if top.is_file() else sorted(top.rglob("*.py")):
+            total.update(f"{path.relative_to(package).as_posix()}\0".encode() + path.read_bytes() + b"\0")
+    return total.hexdigest()
 
 
 def commit(folder: Path | None = None) -> dict[str, Any]:

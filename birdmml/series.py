@@ -53,7 +53,7 @@ def known(plan: Plan, out: Path, read: Callable[[Path], Result] = results.read_r
         result = read(folder)
     except ResultError:
         return None  # Damaged or altered: made again, and replaced.
-    same = result.provenance.get("code_digest") == provenance.code_digest()
+    same = result.provenance.get("code_digest") == provenance.figures_digest()
     return Ended(discover.label(plan.method), folder, result, known=True) if same else None
 
 

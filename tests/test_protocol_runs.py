@@ -369,7 +369,7 @@ def test_many_methods_give_one_table_and_are_not_done_twice(
     ran = cli(*words)
     assert (ran.out.count("there already"), ran.out.count("confu: done in")) == (1, 1)
     assert json.loads(changed.read_text())["figures"][0]["value"] != 1.0
-    monkeypatch.setattr("birdmml.series.provenance.code_digest", lambda: "another")
+    monkeypatch.setattr("birdmml.series.provenance.figures_digest", lambda: "another")
     assert cli(*words).out.count("done in") == 2
     assert cli(*words, "--again").out.count("there already") == 0
 

@@ -1,8 +1,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 from birdmml import provenance
 
@@ -47,3 +51,57 @@ def test_provenance_is_json_and_names_no_host_user_or_folder() -> None:
 def test_difference_names_changed_and_missing_packages() -> None:
     a = {"packages": {"numpy": "1", "torch": "2"}}
     assert provenance.difference(a, {"packages": {"numpy": "1", "torch": "3", "av": "1"}}) == ("av", "torch")
+
+
+def digests(package: Path) -> tuple[str, str]:
+    provenance._digest.cache_clear()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(provenance, "PACKAGE", package)
+        return provenance.code_digest(), provenance.figures_digest()
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> Iterator[Path]:
+    copy = tmp_path / "birdmml"
+    shutil.copytree(provenance.PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    yield copy
+    provenance._digest.cache_clear()
+
+
+def test_a_copy_of_the_code_has_the_same_digests(package: Path) -> None:
+    assert digests(package) == digests(provenance.PACKAGE)
+
+
+@pytest.mark.parametrize("place", ["cli", "hub", "site", "leaderboard", "build", "fetch", "sources"])
+def test_words_that_decide_no_number_leave_both_digests(package: Path, place: str) -> None:
+    before = digests(package)
+    for path in (package / place).rglob("*"):
+        if path.is_file():
+            path.write_bytes(path.read_bytes() + b"\n# another word\n")
+    assert digests(package) == before
+
+
+@pytest.mark.parametrize("place", provenance.VECTORS)
+def test_code_that_decides_vectors_changes_both_digests(package: Path, place: str) -> None:
+    before = digests(package)
+    path = package / place if place.endswith(".py") else max((package / place).rglob("*.py"))
+    path.write_bytes(path.read_bytes() + b"\nX = 1\n")
+    after = digests(package)
+    assert after[0] != before[0]
+    assert after[1] != before[1]
+
+
+@pytest.mark.parametrize("place", provenance.FIGURES)
+def test_code_that_decides_figures_alone_keeps_models_and_embeddings(package: Path, place: str) -> None:
+    before = digests(package)
+    path = package / place if place.endswith(".py") else max((package / place).rglob("*.py"))
+    path.write_bytes(path.read_bytes() + b"\nX = 1\n")
+    after = digests(package)
+    assert after[0] == before[0]
+    assert after[1] != before[1]
+
+
+def test_code_that_is_named_and_gone_is_no_silent_nothing(package: Path) -> None:
+    (package / "settings.py").unlink()
+    with pytest.raises(FileNotFoundError, match=r"settings\.py"):
+        digests(package)
