@@ -20,11 +20,6 @@ def module_of(name: str) -> ModuleType:
     return discover.load("evaluation set", name)
 
 
-def fake(name: str, root: Path, seed: int = 0) -> Path:
-    module_of(name).fake(root, seed)
-    return root
-
-
 def prepared(name: str, source: Path, out: Path, workers: int = 1, **options: object) -> Outcome:
     own = {k: options.pop(k) for k in ("frame_px", "limit") if k in options}
     return prepare(module_of(name), name, source, out, Options(**own), workers, **options)  # type: ignore[arg-type]

@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import soundfile
+from fakes.release import Truth, write
 from helpers import tree
 from PIL import Image
 
@@ -24,7 +25,6 @@ from birdmml.build.ingest import Limits
 from birdmml.build.run import BuildSettings, Built, build
 from birdmml.build.split import Rules
 from birdmml.sources import release
-from birdmml.sources._release_fake import Truth, write
 from birdmml.sources._release_paths import member_key
 
 PARTS = "audio.tar.gz.part-"

@@ -12,12 +12,11 @@ import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import fakes
 import pytest
 from helpers import SPECIES, Ran, bird_folder
 from licensed import build_folder, licensed_folder
 from small import OPTIONS
-
-from birdmml import discover
 
 ROOT = Path(__file__).parent.parent
 GUIDES = [
@@ -67,10 +66,10 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("desk")
     bird_folder(home / "birds")
     (home / "my-species.txt").write_text("".join(f"{name}\n" for name in (*SPECIES, "Turdus merula")))
-    discover.load("source", "release").fake(home / "release-whole", 0)
+    fakes.source("release", home / "release-whole", 0)
     (home / "release-whole" / "files").rename(home / "release")
     for name in ("ssw60", "vb100", "cub200", "av_mnist"):
-        discover.load("evaluation set", name).fake(home / "fakes" / name, 0)
+        fakes.evalset(name, home / "fakes" / name, 0)
     with tarfile.open(home / "ssw60.tar.gz", "w:gz") as archive:
         archive.add(home / "fakes" / "ssw60", arcname="ssw60")
     with tarfile.open(home / "CUB_200_2011.tgz", "w:gz") as archive:

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from evalset_fakes import fake, prepared
+from evalset_fakes import prepared
+from fakes import evalset
 from small import SMALLEST
 
 from birdmml import checkpoint, discover
@@ -54,7 +55,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.fixture(scope="module")
 def ssw60(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("ssw60")
-    return prepared("ssw60", fake("ssw60", root / "raw"), root / "out").root
+    return prepared("ssw60", evalset("ssw60", root / "raw"), root / "out").root
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import fakes
 import pyarrow.parquet as pq
 import pytest
 from helpers import Ran, bird_folder, tree
@@ -98,7 +99,7 @@ def test_a_source_of_one_stream_is_refused_before_ray_is_looked_for(
     cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    own = discover.load("source", "release").fake(tmp_path / "rel", 0)
+    own = fakes.source("release", tmp_path / "rel", 0)
     ran = cli(
         "build", "--source", "release", "--from", own.root, "--out", tmp_path / "out", "--runner", "ray"
     )

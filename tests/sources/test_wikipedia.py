@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fakes import wikipedia as fake
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from servers import Act, Fast, redirect
@@ -18,7 +19,6 @@ from birdmml.fetch.api import Answer, Api
 from birdmml.fetch.fetcher import Fetcher
 from birdmml.fetch.ledger import Ledger
 from birdmml.schema import Article, Reject
-from birdmml.sources import _wikipedia_fake as fake
 from birdmml.sources._names import Names
 from birdmml.sources._wikipedia import MOST_BYTES, Wikipedia
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import soundfile
+from fakes import xeno_canto as fake
 from servers import Act, Fast
 from services import JSON, NO_FAULTS, PASSING, Faults, Service, xeno_canto
 
@@ -18,7 +19,6 @@ from birdmml.fetch.answers import Answers
 from birdmml.fetch.api import Api
 from birdmml.fetch.fetcher import Fetcher, Wanted
 from birdmml.fetch.ledger import Ledger
-from birdmml.sources import _xeno_canto_fake as fake
 from birdmml.sources._names import Names
 from birdmml.sources._xeno_canto import KEY, PATH, Listing, Wish, XenoCanto, key_from
 
