@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 from helpers import Ran
+from helpers.small import OPTIONS
 from numpy.typing import NDArray
-from small import OPTIONS
 
 from birdmml import by_protocol, discover, plans, protocols
 from birdmml.array_data import ArrayData, fitted, opened

@@ -10,8 +10,7 @@ from typing import Any
 
 import fakes
 import pytest
-import raw_sources
-from helpers import tree
+from helpers import raw_sources, tree
 
 from birdmml import discover
 from birdmml.build.deliver import opened

@@ -15,8 +15,8 @@ from pathlib import Path
 import fakes
 import pytest
 from helpers import SPECIES, Ran, bird_folder
-from licensed import build_folder, licensed_folder
-from small import OPTIONS
+from helpers.licensed import build_folder, licensed_folder
+from helpers.small import OPTIONS
 
 ROOT = Path(__file__).parent.parent
 GUIDES = [

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from evalset_fakes import prepared
 from fakes import evalset
-from small import SMALLEST
+from helpers.evalsets import prepared
+from helpers.small import SMALLEST
 
 from birdmml import checkpoint, discover
 from birdmml.embed import Embedder

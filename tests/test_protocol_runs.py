@@ -12,9 +12,8 @@ from typing import Any
 import fakes
 import numpy as np
 import pytest
-import untrained
-from helpers import Ran
-from small import OPTIONS
+from helpers import Ran, untrained
+from helpers.small import OPTIONS
 
 from birdmml import by_protocol, discover, materials, prepared_set, protocols, wanted
 from birdmml.errors import EvalsetError, TrainingError, UnknownName, UsageError

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from build_media import SPECIES, One, table
+from helpers.build_media import SPECIES, One, table
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 
 import pytest
-from evalset_fakes import content, packed
 from fakes import evalset
+from helpers.evalsets import content, packed
 
 
 @pytest.mark.drill

@@ -18,8 +18,8 @@ from urllib.parse import parse_qsl, unquote
 import pytest
 from fakes import inaturalist
 from helpers import tree
-from raw_sources import KEY, Served, key, make, services
-from services import Faults
+from helpers.raw_sources import KEY, Served, key, make, services
+from helpers.services import Faults
 
 from birdmml.sources import inat_xc
 

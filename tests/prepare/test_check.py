@@ -12,9 +12,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from evalset_fakes import prepared
 from fakes import evalset
 from helpers import Ran
+from helpers.evalsets import prepared
 
 from birdmml import discover, files
 from birdmml.media.image import encode_jpeg

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from evalset_fakes import NAMES, content, module_of, packed, prepared
 from fakes import evalset
 from helpers import tree
+from helpers.evalsets import NAMES, content, module_of, packed, prepared
 
 from birdmml.media.audio import decode_sound
 from birdmml.media.image import decode_image

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import av
 import pytest
-from evalset_fakes import add, content, edit, packed, prepared
 from fakes import evalset
 from helpers import Ran
+from helpers.evalsets import add, content, edit, packed, prepared
 
 from birdmml.errors import BirdmmlError, BuildError, EvalsetError, UsageError
 from birdmml.media.video import decode_video

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from evalset_fakes import NAMES, module_of
 from fakes import evalset
+from helpers.evalsets import NAMES, module_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

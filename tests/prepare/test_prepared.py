@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from evalset_fakes import prepared
 from fakes import evalset
+from helpers.evalsets import prepared
 
 from birdmml.errors import EvalsetError, UnknownName
 from birdmml.prepared import Prepared, is_prepared, validate

@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 from fakes import inaturalist
 from helpers import Ran, tree
-from raw_sources import KEY, Served, absent, key, make, plan, quick, services
-from servers import Act, redirect
-from services import HTML, Faults
+from helpers.raw_sources import KEY, Served, absent, key, make, plan, quick, services
+from helpers.servers import Act, redirect
+from helpers.services import HTML, Faults
 
 from birdmml.build.part_run import build_part
 from birdmml.build.parts import Part

@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from fakes import inaturalist
-from raw_sources import key, make, quick, services
+from helpers.raw_sources import key, make, quick, services
 
 from birdmml.taxonomy import all_species
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from fakes.release_plan import EVERY_DEFECT
-from releases import Whole, listed, proven, rows, settings, whole
+from helpers.releases import Whole, listed, proven, rows, settings, whole
 
 from birdmml.build.run import Built, build
 from birdmml.build.validate import validate

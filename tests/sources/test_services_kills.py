@@ -12,7 +12,7 @@ from pathlib import Path
 
 import fakes.wikipedia
 import fakes.xeno_canto
-from services import Faults, Service, wikipedia, xeno_canto
+from helpers.services import Faults, Service, wikipedia, xeno_canto
 
 from birdmml.sources._names import names_of
 from birdmml.taxonomy import all_species

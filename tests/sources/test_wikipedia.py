@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 from fakes import wikipedia as fake
+from helpers.servers import Act, Fast, redirect
+from helpers.services import HTML, NO_FAULTS, Faults, Service, wikipedia
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from servers import Act, Fast, redirect
-from services import HTML, NO_FAULTS, Faults, Service, wikipedia
 
 from birdmml.fetch.answers import Answers
 from birdmml.fetch.api import Answer, Api

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import soundfile
 from fakes import xeno_canto as fake
-from servers import Act, Fast
-from services import JSON, NO_FAULTS, PASSING, Faults, Service, xeno_canto
+from helpers.servers import Act, Fast
+from helpers.services import JSON, NO_FAULTS, PASSING, Faults, Service, xeno_canto
 
 from birdmml.errors import SourceError, UsageError
 from birdmml.fetch.answers import Answers

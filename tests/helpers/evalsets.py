@@ -8,10 +8,9 @@ import zipfile
 from pathlib import Path
 from types import ModuleType
 
-from helpers import tree
-
 from birdmml import discover
 from birdmml.prepare.run import Options, Outcome, prepare
+from helpers import tree
 
 NAMES = ("ssw60", "vb100", "cub200")
 

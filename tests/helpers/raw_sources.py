@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 from fakes.inaturalist import SERVICES
-from services import Faults, Service, wikipedia, xeno_canto
 
 from birdmml.build.ingest import Limits
 from birdmml.build.run import BuildSettings, Built, build
 from birdmml.sources import inat_xc
+from helpers.services import Faults, Service, wikipedia, xeno_canto
 
 KEY = "0123456789abcdef0123"
 

@@ -18,7 +18,6 @@ import pyarrow.parquet as pq
 import pytest
 import soundfile
 from fakes.release import Truth, write
-from helpers import tree
 from PIL import Image
 
 from birdmml.build.ingest import Limits
@@ -26,6 +25,7 @@ from birdmml.build.run import BuildSettings, Built, build
 from birdmml.build.split import Rules
 from birdmml.sources import release
 from birdmml.sources._release_paths import member_key
+from helpers import tree
 
 PARTS = "audio.tar.gz.part-"
 

@@ -25,7 +25,8 @@ from urllib.parse import parse_qsl, unquote
 
 from fakes.wikipedia import FakeWikipedia
 from fakes.xeno_canto import FakeXenoCanto
-from servers import Act, Seen, Server, redirect
+
+from helpers.servers import Act, Seen, Server, redirect
 
 Handler = Callable[[str, dict[str, str], str], "Act | bytes | None"]
 JSON = {"Content-Type": "application/json"}
