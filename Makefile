@@ -10,7 +10,7 @@ STAMP  := $(VENV)/.installed
 help:
 	@echo "make demo   install into $(VENV), build the demo dataset, train and score ConFu on it"
 	@echo "make test   install into $(VENV), run the linters, the type checker and the whole test suite"
-	@echo "make drill  the long tests: many kills, many damaged inputs"
+	@echo "make drill  the long tests: many kills, many damaged inputs, every command of the guides"
 	@echo "make clean  remove $(VENV) and what the tools leave behind (data and results stay)"
 
 install: $(STAMP)

@@ -39,7 +39,7 @@ def ranks(methods: tuple[str, ...]) -> list[str]:
         "| --- " * 7 + "|",
     ]
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, str(TESTS / "training" / "rank_driver.py"), folder]
+        command = [sys.executable, str(TESTS / "helpers" / "rank_driver.py"), folder]
         environment = os.environ | {"PYTHONPATH": str(TESTS), "OMP_NUM_THREADS": "1"}
         subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)  # noqa: S603  # our own driver
         for method in methods:

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "tests"))
 
-import naive  # noqa: E402  # the loops that the tests use
+from helpers import naive  # noqa: E402  # the loops that the tests use
 
 from birdmml.methods import confu, gram, symile, tri_clip, triangle  # noqa: E402
 from birdmml.nn.losses import info_nce  # noqa: E402

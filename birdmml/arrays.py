@@ -82,7 +82,7 @@ class Change:
 class Gathered:
     """What a module finds in a provider's files. `found` has the keys of the module's PUBLISHED.
 
-    `notes` are what else a reader of the figures must know; `demo` marks what `fake` wrote.
+    `notes` are what else a reader of the figures must know; `demo` marks what was made for tests.
     """
 
     class_names: tuple[str, ...]

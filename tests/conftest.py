@@ -62,7 +62,7 @@ def small_demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def licensed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A dataset of three species whose rows have licences of every kind; read only."""
-    from licensed import build_folder, licensed_folder
+    from helpers.licensed import build_folder, licensed_folder
 
     root = tmp_path_factory.mktemp("licensed")
     return build_folder(licensed_folder(root / "birds"), root / "data")
@@ -71,7 +71,7 @@ def licensed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def free(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A dataset of three species that may be published; read only."""
-    from licensed import build_folder, licensed_folder
+    from helpers.licensed import build_folder, licensed_folder
 
     root = tmp_path_factory.mktemp("free")
     kinds = ("CC-BY-4.0", "CC0-1.0", "CC-BY-NC-SA-4.0", "CC-BY-NC-4.0")

@@ -6,12 +6,13 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import fakes
 import numpy as np
 import pytest
 import torch
 from helpers import Ran
+from helpers.small import OPTIONS
 from numpy.typing import NDArray
-from small import OPTIONS
 
 from birdmml import by_protocol, discover, plans, protocols
 from birdmml.array_data import ArrayData, fitted, opened
@@ -34,7 +35,7 @@ FEATURES = [f"encoders.features.{o}" for o in ("hidden=8", "layers=1", "heads=2"
 
 def made(name: str, folder: Path) -> Path:
     module = discover.load("evaluation set", name)
-    writer.prepare(module, module.fake(folder / "fake", 3), folder / name, {})
+    writer.prepare(module, fakes.evalset(name, folder / "fake", 3), folder / name, {})
     return folder / name
 
 

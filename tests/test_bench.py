@@ -16,9 +16,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import untrained
-from helpers import Ran
-from small import OPTIONS
+from helpers import Ran, untrained
+from helpers.small import OPTIONS
 
 from birdmml.leaderboard.verify import verify
 from birdmml.results import read_result

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.small import SMALLEST
 from safetensors.torch import load_file, save_file
-from small import SMALLEST
 
 from birdmml import checkpoint as checkpoints
 from birdmml import discover

@@ -8,9 +8,9 @@ from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import fakes
 import pytest
-import raw_sources
-from helpers import tree
+from helpers import raw_sources, tree
 
 from birdmml import discover
 from birdmml.build.deliver import opened
@@ -47,10 +47,9 @@ def test_names_are_forgiving_about_case_and_dashes_and_helpful_otherwise(kind: s
 def test_every_source_offers_records_that_build(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source = discover.load("source", name)
-    settings = source.fake(tmp_path / "fake", seed=3)
+    settings = fakes.source(name, tmp_path / "fake", seed=3)
     with ExitStack() as stack:
-        if hasattr(source, "SERVICES"):
+        if name in fakes.SERVED:
             monkeypatch.setenv("XENO_CANTO_KEY", raw_sources.KEY)
             served = stack.enter_context(raw_sources.services(tmp_path / "fake"))
             settings = replace(settings, **served.addresses)
@@ -87,6 +86,6 @@ def offered(
     source = discover.load("source", name)
     with opened(session_of(source, plan, folder, lambda stage, done, total: None)) as session:
         found = [d.record for d in session]
-        if hasattr(source, "SERVICES"):  # They answer in an order of their own.
+        if name in fakes.SERVED:  # They answer in an order of their own.
             found.sort(key=lambda r: (type(r).__name__, r.path if isinstance(r, Reject) else r.id))
         return found, list(session.absent())

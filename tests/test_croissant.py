@@ -14,10 +14,10 @@ import mlcroissant
 import numpy as np
 import pytest
 from helpers import Ran, tree
-from licensed import change_manifest, rows_of
+from helpers.licensed import change_manifest, rows_of
+from helpers.report_data import HOSTILE
 from markdown_it import MarkdownIt
 from PIL import Image
-from report_data import HOSTILE
 
 from birdmml import files
 from birdmml.build import croissant, datasheet

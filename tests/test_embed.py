@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers.small import SMALLEST
 from numpy.typing import NDArray
-from small import SMALLEST
 
 from birdmml import discover
 from birdmml.checkpoint import Checkpoint

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers.small import SMALLEST
 from numpy.typing import NDArray
-from small import SMALLEST
 
 from birdmml import discover, materials
 from birdmml.checkpoint import Checkpoint

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from small import SMALLEST
+from helpers.small import SMALLEST
 
 from birdmml import discover
 from birdmml.checkpoint import Checkpoint

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import submitted
 import yaml
+from helpers import submitted
 from huggingface_hub import ModelCard, ModelCardData, eval_result_entries_to_yaml, parse_eval_result_entries
 
 from birdmml.errors import ResultError

@@ -17,10 +17,10 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from helpers import Ran, tree
-from hub_server import REPO, TOKEN, Hub
+from helpers.hub_server import REPO, TOKEN, Hub
+from helpers.report_data import HOSTILE
+from helpers.small import OPTIONS
 from huggingface_hub import ModelCard
-from report_data import HOSTILE
-from small import OPTIONS
 
 from birdmml import checkpoint as checkpoints
 from birdmml.errors import CheckpointError, DatasetError, ResultError, UsageError

@@ -14,10 +14,9 @@ import huggingface_hub
 import markdown_it
 import pyarrow.parquet as pq
 import pytest
-import submitted
-from accepted import entry, put, write_changes
-from helpers import Ran, tree
-from hub_server import REPO, TOKEN, Hub
+from helpers import Ran, submitted, tree
+from helpers.accepted import entry, put, write_changes
+from helpers.hub_server import REPO, TOKEN, Hub
 from huggingface_hub import DatasetCard, SpaceCard
 
 from birdmml.leaderboard.submission import Submission, check

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from evalset_fakes import fake, prepared
-from small import SMALLEST
+from fakes import evalset
+from helpers.evalsets import prepared
+from helpers.small import SMALLEST
 
 from birdmml import checkpoint, discover
 from birdmml.embed import Embedder
@@ -54,7 +55,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.fixture(scope="module")
 def ssw60(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("ssw60")
-    return prepared("ssw60", fake("ssw60", root / "raw"), root / "out").root
+    return prepared("ssw60", evalset("ssw60", root / "raw"), root / "out").root
 
 
 @pytest.fixture(scope="module")

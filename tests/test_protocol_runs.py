@@ -9,11 +9,11 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import fakes
 import numpy as np
 import pytest
-import untrained
-from helpers import Ran
-from small import OPTIONS
+from helpers import Ran, untrained
+from helpers.small import OPTIONS
 
 from birdmml import by_protocol, discover, materials, prepared_set, protocols, wanted
 from birdmml.errors import EvalsetError, TrainingError, UnknownName, UsageError
@@ -310,7 +310,7 @@ def test_a_real_prepared_set_is_read(small_demo: Path, tmp_path: Path) -> None:
     from birdmml.suites._material import Request
 
     module = discover.load("evaluation set", "ssw60")
-    source = module.fake(tmp_path / "fake", 0)
+    source = fakes.evalset("ssw60", tmp_path / "fake")
     run.prepare(module, "ssw60", source, tmp_path / "evalsets" / "ssw60")
     asked, _ = passes_of(["zero-shot"])
     (films,) = wanted.providers(Built.open(small_demo), tmp_path / "evalsets", asked, ["ssw60"])

@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 from helpers import Ran, tree
+from helpers.licensed import change_manifest, change_shard, rows_of
+from helpers.report_data import HOSTILE
 from hypothesis import given
 from hypothesis import strategies as st
-from licensed import change_manifest, change_shard, rows_of
-from report_data import HOSTILE
 
 from birdmml.errors import UsageError
 from birdmml.hub.dataset import lint, policy

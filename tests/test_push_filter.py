@@ -18,7 +18,7 @@ import polars
 import pyarrow.parquet as pq
 import pytest
 from helpers import Ran, tree
-from licensed import rows_of
+from helpers.licensed import rows_of
 
 from birdmml.hub.dataset import filtered
 from birdmml.licenses import normalise

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from helpers import Ran, bird_folder, tree
-from licensed import change_manifest
+from helpers.licensed import change_manifest
 
 from birdmml.build.validate import validate
 

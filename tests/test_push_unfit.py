@@ -11,7 +11,7 @@ import huggingface_hub
 import pyarrow as pa
 import pytest
 from helpers import Ran, tree
-from licensed import change_manifest, change_shard
+from helpers.licensed import change_manifest, change_shard
 
 Cli = Callable[..., Ran]
 REPO = ("--repo", "someone/birds")

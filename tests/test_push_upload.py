@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from dataset_hub import LARGE, LOST, RESET, TOKEN, DatasetHub
 from helpers import Ran, tree
+from helpers.dataset_hub import LARGE, LOST, RESET, TOKEN, DatasetHub
 
 from birdmml.hub.dataset import upload
 

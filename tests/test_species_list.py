@@ -309,6 +309,15 @@ def test_14_000_species_are_read_asked_and_missed_in_seconds(tmp_path: Path) -> 
     assert len(pickle.dumps(species_list.given(path))) < 1000
 
 
+def test_in_a_large_table_only_what_shares_letters_is_suggested(tmp_path: Path) -> None:
+    known = species_list.given(written(tmp_path / "large.csv", many(1500))).taxonomy
+    there = known.species[900].common_name
+    for name, near in (("\u2603\u2603\u2603", ()), ("zzzzz", ()), (f"{there}x", (there,))):
+        with pytest.raises(UnknownName) as caught:
+            known.resolve(name)
+        assert caught.value.nearest[:1] == near
+
+
 def test_more_species_than_labels_can_count_are_refused(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"line 30002: more than 30,000 species"):
         species_list.given(written(tmp_path / "l.csv", many(30_100)))

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers.small import SMALLEST
 from hypothesis import given
 from hypothesis import strategies as st
-from small import SMALLEST
 from test_embed import Film, film
 
 from birdmml import discover, swapped

@@ -84,6 +84,21 @@ def test_an_unknown_name_lists_the_nearest_three():
     assert caught.value.nearest[0] == "Yellow Warbler"
 
 
+@pytest.mark.parametrize("name", ["yelwarx", "amerobx", "Yelow_Warbler", "White_headed_Woodpeckr", "comredd"])
+def test_what_is_suggested_are_names_and_neither_codes_nor_folders(name):
+    with pytest.raises(UnknownName) as caught:
+        taxonomy.resolve(name)
+    written = {n for s in taxonomy.all_species() for n in (s.scientific_name, s.common_name, *s.synonyms)}
+    written |= {n for s in taxonomy.all_species() for n in s.other_names if n != n.lower()}
+    assert set(caught.value.nearest) <= written
+    assert not any("_" in n for n in caught.value.nearest)
+
+
+def test_the_first_and_the_last_label_are_labels():
+    assert taxonomy.by_label(0).scientific_name == "Branta canadensis"
+    assert taxonomy.by_label(149) is taxonomy.all_species()[-1]
+
+
 @pytest.mark.parametrize(
     "name",
     ["", "  ", "\u2603", "Black-necked Stilt", "Passer domesticus", "1188213", "-1", "7089.5", "70 89"],

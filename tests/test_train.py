@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from small import SMALLEST
+from helpers.small import SMALLEST
 
 from birdmml import discover, settings
 from birdmml.errors import TrainingError, UsageError

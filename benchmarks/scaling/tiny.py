@@ -8,7 +8,6 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -68,8 +67,3 @@ def facts(settings: Settings) -> dict[str, Any]:
 def public_settings(settings: Settings) -> dict[str, Any]:
     """All of them."""
     return asdict(settings)
-
-
-def fake(root: Path, seed: int) -> Settings:
-    """The smallest."""
-    return Settings(rows=300)

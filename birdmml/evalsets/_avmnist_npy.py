@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from birdmml.arrays import Field, Gathered, Part, Progress, Rows
 from birdmml.errors import EvalsetError
 from birdmml.evalsets._digits import Ints, choose
-from birdmml.evalsets._download import is_fake, mark
+from birdmml.evalsets._download import is_fake
 
 SHAPES = {"image": (28, 28), "audio": (112, 112)}
 VALIDATION_SHARE = 12
@@ -160,21 +160,3 @@ def _part(
         return Rows(tuple(f"{split}-{i:05d}" for i in rows), labels[rows], made)
 
     return Part(len(chosen), read)
-
-
-def fake(root: Path, seed: int) -> Path:
-    """24 train and 10 test pairs: a stroke, and a band, whose place is the digit's."""
-    rng = np.random.default_rng([seed, 28])
-    mark(root)
-    for side, n in (("train", 24), ("test", 10)):
-        labels = np.arange(n) % 10
-        image = rng.integers(0, 60, (n, 28, 28))
-        audio = rng.integers(0, 60, (n, 112, 112))
-        for i, digit in enumerate(labels):
-            image[i, 4:24, 2 * digit + 4 : 2 * digit + 6] = 250
-            audio[i, 10 * digit + 4 : 10 * digit + 9, 20:80] = 230
-        for modality, array in (("image", image.reshape(n, 784)), ("audio", audio)):
-            (root / modality).mkdir(exist_ok=True)
-            np.save(root / modality / f"{side}_data.npy", array.astype(np.uint8))
-        np.save(root / f"{side}_labels.npy", labels)
-    return root

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import soundfile
 from numpy.typing import NDArray
 
 from birdmml import files
@@ -22,7 +21,7 @@ from birdmml.arrays import SPLITS, Change, Field, Gathered, Part, Progress, Rows
 from birdmml.errors import EvalsetError, MediaError
 from birdmml.evalsets import _idx, _spectrogram
 from birdmml.evalsets._digits import CLASSES, Ints, choose, reuse
-from birdmml.evalsets._download import is_fake, mark
+from birdmml.evalsets._download import is_fake
 
 NOTE = "Made from raw files: this is not MultiBench's AV-MNIST file, and figures on the two do not compare."
 CPU_SIZES = {"train": 6000, "validation": 1000, "test": 2000}
@@ -255,24 +254,3 @@ def _utterance(path: Path, seen: dict[str, str]) -> tuple[Utterance, float]:
     made, over_s = _spectrogram.read(path)
     seen[sha256] = path.name
     return Utterance(path.stem, int(name[1]), name[2], made), over_s
-
-
-def fake(root: Path, seed: int) -> Path:
-    """48 and 20 images (gzipped and not), 90 short utterances of three speakers; returns `root`."""
-    rng = np.random.default_rng([seed, 112])
-    mark(root)
-    (root / "mnist").mkdir(exist_ok=True)
-    (root / "fsdd" / "recordings").mkdir(parents=True, exist_ok=True)
-    for side, n, end in (("train", 48, ".gz"), ("t10k", 20, "")):
-        labels = (np.arange(n) % 10).astype(np.uint8)
-        images = rng.integers(0, 60, (n, 28, 28)).astype(np.uint8)
-        for image, digit in zip(images, labels, strict=True):
-            image[4:24, 2 * digit + 4 : 2 * digit + 6] = 250
-        _idx.write(root / "mnist" / f"{side}-images-idx3-ubyte{end}", images)
-        _idx.write(root / "mnist" / f"{side}-labels-idx1-ubyte{end}", labels)
-    for digit, speaker, number in np.ndindex(10, 3, 3):
-        t = np.arange(1600) / 8000
-        tone = 0.3 * np.sin(2 * np.pi * (300 + 300 * digit) * t) + 0.02 * rng.standard_normal(1600)
-        name = f"{digit}_{'abc'[speaker]}_{number}.wav"
-        soundfile.write(root / "fsdd" / "recordings" / name, tone, 8000, subtype="PCM_16")
-    return root

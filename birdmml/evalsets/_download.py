@@ -1,11 +1,11 @@
-"""What the user gets where, and the mark that what `fake` writes carries."""
+"""What the user gets where, and the mark of files that were made for tests."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
-FAKE_MARK = "birdmml-fake.txt"  # Lies in what `fake` writes, so that what is made of it says so.
+FAKE_MARK = "birdmml-fake.txt"  # Lies beside files made for tests, so that what is made of them says so.
 
 
 @dataclass(frozen=True)
@@ -29,12 +29,6 @@ class Download:
         return f"download {self.file} ({self.size}{md5}; {self.licence}) from {self.url}"
 
 
-def mark(root: Path) -> None:
-    """Say in `root` that its files are a fake."""
-    root.mkdir(parents=True, exist_ok=True)
-    (root / FAKE_MARK).write_text("written by birdmml for its tests: noise, no data\n", encoding="utf-8")
-
-
 def is_fake(source: Path) -> bool:
-    """Whether the file or folder lies in what `fake` has written."""
+    """Whether the file or folder bears the mark of files made for tests."""
     return ((source if source.is_dir() else source.parent) / FAKE_MARK).is_file()

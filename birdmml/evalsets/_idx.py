@@ -33,9 +33,3 @@ def read(path: Path, dimensions: int) -> NDArray[np.uint8]:
         more = "more" if len(data) > size else f"{len(data):,}"
         raise EvalsetError(f"{path} holds {more} bytes, its header says {size:,}: get it again")
     return np.frombuffer(data, dtype=np.uint8).reshape(shape)
-
-
-def write(path: Path, array: NDArray[np.uint8]) -> None:
-    """An idx file, gzipped with a fixed date where its name ends in .gz."""
-    data = struct.pack(f">{1 + array.ndim}I", 0x0800 + array.ndim, *array.shape) + array.tobytes()
-    path.write_bytes(gzip.compress(data, mtime=0) if path.suffix == ".gz" else data)

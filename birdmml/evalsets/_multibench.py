@@ -7,7 +7,6 @@ the first row of text that is not zero go, in all three; 50 steps stay; fewer ar
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 from birdmml import unpickle
 from birdmml.arrays import Change, Field, Gathered, Part, Progress, Rows
 from birdmml.errors import EvalsetError, UsageError
-from birdmml.evalsets._download import Download, is_fake, mark
+from birdmml.evalsets._download import Download, is_fake
 
 MODALITIES = ("vision", "audio", "text")
 KEYS = (*MODALITIES, "labels", "id")
@@ -273,27 +272,3 @@ def _refuse_not_finite(rejects: list[Change], options: Options, path: Path) -> N
             f"{path}: {len(bad)} samples hold NaN or infinity ({first}{'; ...' if len(bad) > 3 else ''}): get the "
             "file again, or leave them out, listed, with the option not_finite=drop"
         )
-
-
-def fake(layout: Layout, root: Path, seed: int) -> Path:
-    """The true layout in kilobytes: 30 samples of up to 10 steps that share a topic; returns `root`.
-
-    One sample of train has no text, one of test has -inf in its audio, and the text starts late in most.
-    """
-    rng = np.random.default_rng([seed, *layout.file.encode()])
-    mixing = {m: rng.standard_normal((4, size)) for m, size in layout.features.items()}
-    content = {}
-    for given, n in zip(SPLITS, (16, 6, 8), strict=True):
-        topic = rng.standard_normal((n, 10, 4)) * 0.2 + rng.standard_normal((n, 1, 4))
-        late = rng.integers(0, 6, n)
-        for i, start in enumerate(late):
-            topic[i, :start] = 0
-        data: dict[str, Any] = {m: (topic @ mix).astype(np.float32) for m, mix in mixing.items()}
-        data["labels"] = np.where(topic.sum(axis=(1, 2)) > 0, 1.0, -1.0)[:, None]
-        data["id"] = np.array([f"fake{seed}_{given}_{i}" for i in range(n)])
-        content[given] = data
-    content["train"]["text"][1] = 0
-    content["test"]["audio"][2, -1, 0] = -np.inf
-    mark(root)
-    (root / layout.file).write_bytes(pickle.dumps(content, protocol=4))
-    return root

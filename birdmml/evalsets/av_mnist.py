@@ -64,13 +64,3 @@ def gather(source: Path, options: Options, tell: Progress) -> Gathered:
         f"{source} holds neither image/train_data.npy nor MNIST's idx files with WAVs named"
         f" DIGIT_SPEAKER_NUMBER.wav: {DOWNLOAD.words()}"
     )
-
-
-def fake(root: Path, seed: int) -> Path:
-    """MultiBench's layout in kilobytes: 24 train and 10 test pairs; returns `root`."""
-    return layout.fake(root, seed)
-
-
-def fake_raw(root: Path, seed: int) -> Path:
-    """The raw layout in kilobytes: 48 and 20 images, 90 utterances of three speakers; returns `root`."""
-    return raw.fake(root, seed)

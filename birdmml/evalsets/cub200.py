@@ -5,12 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Collection as Many
 from collections.abc import Mapping
-from pathlib import Path
-
-import numpy as np
 
 from birdmml.errors import EvalsetError
-from birdmml.evalsets import _fake_media as media
 from birdmml.evalsets._annotations import (
     Annotations,
     Claim,
@@ -21,7 +17,7 @@ from birdmml.evalsets._annotations import (
     text,
     whole,
 )  # fmt: skip
-from birdmml.evalsets._download import Download, mark
+from birdmml.evalsets._download import Download
 from birdmml.schema import Card
 
 CARD = Card(
@@ -105,25 +101,3 @@ def _key(file: str) -> str:
     numbered = _CLASS.match(parts[-2]) if len(parts) > 2 else None
     digits = _DIGITS.findall(parts[-1])
     return "/".join([numbered[1], *digits]) if numbered and digits else ""
-
-
-def fake(root: Path, seed: int) -> Path:
-    """The true layout with three classes in kilobytes, four photos each; returns `root`."""
-    rng = np.random.default_rng(seed)
-    base = root / "CUB_200_2011"
-    classes = ("001.Black_footed_Albatross", "002.Laysan_Albatross", "003.Sooty_Albatross")
-    images, labels, sides = list[tuple[int, str]](), list[tuple[int, int]](), list[tuple[int, int]]()
-    for label, folder in enumerate(classes, 1):
-        for number in range(4):
-            name = f"{folder}/{folder[4:]}_{number:04d}_{label * 1000 + number}.jpg"
-            media.photo(base / "images" / name, rng, label)
-            image = len(images) + 1
-            images.append((image, name))
-            labels.append((image, label))
-            sides.append((image, number % 2))
-    media.write_lines(base / "images.txt", images)
-    media.write_lines(base / "image_class_labels.txt", labels)
-    media.write_lines(base / "train_test_split.txt", sides)
-    media.write_lines(base / "classes.txt", list(enumerate(classes, 1)))
-    mark(base)
-    return root

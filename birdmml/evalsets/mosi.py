@@ -32,8 +32,3 @@ Options = multibench.Options
 def gather(source: Path, options: multibench.Options, tell: Progress) -> Gathered:
     """The set in `mosi_data.pkl`, or in a folder that holds it; copies with 74 audio features differ, and say so."""
     return multibench.gather(LAYOUT, source, options, tell)
-
-
-def fake(root: Path, seed: int) -> Path:
-    """The true layout in kilobytes; returns `root`."""
-    return multibench.fake(LAYOUT, root, seed)

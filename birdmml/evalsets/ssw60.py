@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection as Many
 from collections.abc import Mapping
-from pathlib import Path
-
-import numpy as np
 
 from birdmml import taxonomy
 from birdmml.errors import EvalsetError
-from birdmml.evalsets import _fake_media as media
 from birdmml.evalsets._annotations import (
     Annotations,
     Claim,
@@ -20,7 +16,7 @@ from birdmml.evalsets._annotations import (
     settle,
     whole,
 )  # fmt: skip
-from birdmml.evalsets._download import Download, mark
+from birdmml.evalsets._download import Download
 from birdmml.schema import Card, Reject
 
 CARD = Card(
@@ -120,35 +116,3 @@ def _renamed(row: Mapping[str, str]) -> list[str]:
         f"class {row['label']} is {row['common_name']!r} in taxa.csv and {species.common_name!r} in the taxonomy; "
         "the set's own name is kept"
     ]
-
-
-def fake(root: Path, seed: int) -> Path:
-    """The true layout with four species in kilobytes: two train and two test items a species; returns `root`."""
-    rng = np.random.default_rng(seed)
-    species = taxonomy.all_species()[:4]
-    media.write_csv(root / "taxa.csv", _TAXA, [
-        (s.label, s.ebird_code, s.inat_taxon_id, s.label, s.label, s.common_name, s.scientific_name, s.family, s.order)
-        for s in species
-    ])  # fmt: skip
-    listed: dict[str, list[tuple[object, ...]]] = {c.folder: [] for c in COLLECTIONS}
-    for number, (s, split) in enumerate(
-        (s, split) for s in species for split in ("train", "train", "test", "test")
-    ):
-        asset = 100_000 + number
-        seconds, sound = 1.2 + 0.2 * (number % 3), number % 5 != 3
-        media.film(root / "video_ml" / f"{asset}.mp4", rng, s.label, seconds, sound)
-        frames = round(seconds * media.FPS)
-        listed["video_ml"].append(
-            (asset, s.label, split, media.FPS, frames, seconds, 32, 48, 3, 0, seconds, 0, 0, int(sound))
-        )
-        media.recording(root / "audio_ml" / f"{asset}.wav", rng, s.label, 0.5)
-        listed["audio_ml"].append((asset, s.label, split, 22050, 1, 11025, 0.5))
-        name = rng.bytes(8).hex()
-        media.photo(root / "images_nabirds" / f"{name}.jpg", rng, s.label)
-        listed["images_nabirds"].append((name, s.label, split, 30, 40, 3, "nobody"))
-        media.photo(root / "images_inat" / f"{asset}.jpg", rng, s.label)
-        listed["images_inat"].append((asset, s.label, split, 30, 40, 3, "nobody", 1))
-    for folder, lines in listed.items():
-        media.write_csv(root / f"{folder}.csv", (*_NEEDED, *_COLUMNS[f"{folder}.csv"].split()), lines)
-    mark(root)
-    return root

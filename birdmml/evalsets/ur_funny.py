@@ -33,8 +33,3 @@ Options = multibench.Options
 def gather(source: Path, options: multibench.Options, tell: Progress) -> Gathered:
     """The set in `humor.pkl`, or in a folder that holds it."""
     return multibench.gather(LAYOUT, source, options, tell)
-
-
-def fake(root: Path, seed: int) -> Path:
-    """The true layout in kilobytes; returns `root`."""
-    return multibench.fake(LAYOUT, root, seed)

@@ -6,13 +6,9 @@ from collections import Counter, defaultdict
 from collections.abc import Collection as Many
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
-
-import numpy as np
 
 from birdmml import taxonomy
 from birdmml.errors import UnknownName
-from birdmml.evalsets import _fake_media as media
 from birdmml.evalsets._annotations import (
     Annotations,
     Claim,
@@ -22,7 +18,7 @@ from birdmml.evalsets._annotations import (
     settle,
     whole,
 )  # fmt: skip
-from birdmml.evalsets._download import Download, mark
+from birdmml.evalsets._download import Download
 from birdmml.schema import Card, Reject
 
 CARD = Card(
@@ -134,21 +130,3 @@ def _species(folder: str) -> taxonomy.Species | None:
         return taxonomy.resolve(folder)
     except UnknownName:
         return None
-
-
-def fake(root: Path, seed: int) -> Path:
-    """The true layout with four classes in kilobytes, one of them unknown to the taxonomy; returns `root`."""
-    rng = np.random.default_rng(seed)
-    known = [s.vb100_class for s in taxonomy.all_species() if s.vb100_class][:3]
-    folders = sorted([*map(str, known), "Imaginary_Bird"])
-    lists: dict[str, list[tuple[str, int]]] = {"train": [], "test": []}
-    for label, folder in enumerate(folders):
-        for number, split in enumerate(("train", "train", "test")):
-            name = f"{folder}_{number:05d}.mp4"
-            path = root / "vb100_all_videos" / folder / name
-            media.film(path, rng, label, 1.0 + 0.3 * number, sound=(label + number) % 3 != 1)
-            lists[split].append((f"{folder}/{name}", 3 * label + 1))  # Raw labels have gaps.
-    for split, listed in lists.items():
-        media.write_lines(root / "vb100_annotations_v1" / f"{split}_video.txt", listed)
-    mark(root)
-    return root

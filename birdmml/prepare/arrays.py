@@ -1,8 +1,7 @@
 """Evaluation sets of numbers to Parquet: streamed in blocks, counted against what is published, manifest last.
 
 A module with KIND = "arrays" brings `Options`, a frozen dataclass of what users may set; `gather(source, options,
-progress) -> Gathered`, which reads and checks the provider's files; PUBLISHED, the provider's counts; DOWNLOAD; and
-`fake(root, seed)`, the provider's layout in kilobytes.
+progress) -> Gathered`, which reads and checks the provider's files; PUBLISHED, the provider's counts; and DOWNLOAD.
 """
 
 from __future__ import annotations

@@ -24,7 +24,6 @@ __all__ = [
     "Settings",
     "extra_tasks",
     "facts",
-    "fake",
     "finish_extras",
     "open_media",
     "public_settings",
@@ -143,11 +142,6 @@ def finish_extras(settings: Settings, root: Path | str) -> dict[str, Any]:
         "videos": extra_tasks(settings),
         "classes": len(species),
     }
-
-
-def fake(root: Path, seed: int) -> Settings:
-    """The smallest demo; it needs no files."""
-    return Settings(species=4, per_species=6, seed=seed, image_size=32, clip_seconds=2.0, eval_videos=1)
 
 
 def _located(settings: Settings, locator: str) -> tuple[str, Item]:

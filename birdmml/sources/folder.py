@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
-from birdmml import taxonomy
 from birdmml.errors import MediaError, SourceError, UnknownName, UsageError
 from birdmml.licenses import normalise
 from birdmml.schema import Caption, Card, Credit, Photo, Recording, Reject
@@ -108,25 +107,6 @@ def public_settings(settings: Settings) -> dict[str, Any]:
         "clip_seconds": settings.clip_seconds,
         "encoding": settings.encoding,
     }
-
-
-def fake(root: Path, seed: int) -> Settings:
-    """Write a tiny folder of both kinds of media for four species, seeded; for the contract test."""
-    import numpy as np
-    import soundfile
-    from PIL import Image
-
-    rng = np.random.default_rng(seed)
-    for species in taxonomy.all_species()[:4]:
-        name = species.scientific_name.replace(" ", "_")
-        for number in range(3):
-            photo = root / "images" / name / f"photo{number}.jpg"
-            sound = root / "audio" / name / f"call{number}.wav"
-            photo.parent.mkdir(parents=True, exist_ok=True)
-            sound.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(rng.integers(0, 256, (24, 32, 3), dtype=np.uint8)).save(photo)
-            soundfile.write(sound, 0.1 * rng.standard_normal(4000), 8000)
-    return Settings(str(root), clip_seconds=1.0)
 
 
 @functools.lru_cache(maxsize=8)

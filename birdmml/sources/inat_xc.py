@@ -32,8 +32,6 @@ BUCKET = "https://inaturalist-open-data.s3.amazonaws.com"
 LICENSED = True  # No part of a row without a known licence: not a caption, either.
 # Every photo of a species once: a species has the rows that were asked for, and clips go round where they are few.
 PASSES = 1
-# Folders below `fake`'s root that a test serves, by the setting that takes the address.
-SERVICES = {"photos": "bucket", "xeno_canto": "xeno-canto", "wikipedia": "wikipedia"}
 
 
 @dataclass(frozen=True)
@@ -116,13 +114,3 @@ def plan(settings: Settings, out: Path) -> list[str]:
     """What would be asked of whom, and how long it takes at the services' limits; nothing is fetched."""
     check(settings)
     return _plan(settings, out)
-
-
-def fake(root: Path, seed: int) -> Settings:
-    """Write a small world in the providers' layouts, one folder a service (SERVICES), for local servers to show.
-
-    The addresses in the settings lead nowhere: a test puts those of its servers in their places.
-    """
-    from birdmml.sources import _inat_fake
-
-    return _inat_fake.write(root, seed)

@@ -19,7 +19,7 @@ from birdmml.errors import MediaError, SourceError
 from birdmml.salvage.hold import Loss, Member, Refusal
 from birdmml.salvage.store import Limits
 from birdmml.schema import Card, Delivery, Photo, Recording, Reject
-from birdmml.sources import _release_fake, _release_table
+from birdmml.sources import _release_table
 from birdmml.sources._release_archive import Archives
 from birdmml.sources._release_index import HAD, Index
 from birdmml.sources._release_paths import PREFIX, member_key, member_path
@@ -318,9 +318,3 @@ class Session:
 
 def _twins(names: str) -> str:
     return f"{' and '.join(json.loads(names))} have the same name but for spelling: which is meant cannot be known"
-
-
-def fake(root: Path, seed: int) -> Settings:
-    """Write a small release in its true layout, with a part missing; for the contract test."""
-    _release_fake.write(root, seed, species=4, rows=6)
-    return Settings(str(root), clip_seconds=1.0)

@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from helpers.report_data import write_dataset
 from PIL import Image
-from report_data import write_dataset
 
 from birdmml import taxonomy
 from birdmml.columns import COLUMNS

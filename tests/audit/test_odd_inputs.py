@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from report_data import flac, jpeg, small, write_dataset
+from helpers.report_data import flac, jpeg, small, write_dataset
 
 from birdmml.audit.findings import _contradicting
 from birdmml.audit.run import Settings, audit

@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from browser import needs_browser, screenshot, visit
+from helpers.browser import needs_browser, screenshot, visit
+from helpers.report_data import HOSTILE, flac, jpeg
 from PIL import Image
-from report_data import HOSTILE, flac, jpeg
 
 from birdmml.audit.model import Audit
 from birdmml.audit.page import render, write

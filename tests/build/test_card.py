@@ -6,9 +6,9 @@ import datasets
 import markdown_it
 import pytest
 import yaml
+from helpers.report_data import HOSTILE, manifest, small, validation, write_dataset
 from hypothesis import given
 from hypothesis import strategies as st
-from report_data import HOSTILE, manifest, small, validation, write_dataset
 
 from birdmml.build.card import hub_licenses, render_card
 from birdmml.build.report_text import markdown, printable

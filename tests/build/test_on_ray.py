@@ -13,6 +13,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import fakes
+import helpers
 import pyarrow.parquet as pq
 import pytest
 from helpers import Ran, bird_folder, tree
@@ -40,7 +42,7 @@ def on_killed_nodes(tmp_path: Path, media: int, count: int, kills: int) -> dict[
     birds = bird_folder(tmp_path / "birds", photos=media, recordings=media, species=SPECIES)
     own = discover.load("source", "folder").Settings(str(birds), clip_seconds=1.0)
     build(BuildSettings("folder", own, limits=Limits(clip_s=1.0)), tmp_path / "calm")
-    script = Path(__file__).with_name("ray_cluster.py")
+    script = Path(helpers.__file__).with_name("ray_cluster.py")
     # Sockets need a short path; and a process of its own keeps Ray's handlers and threads out of this one.
     with tempfile.TemporaryDirectory(prefix="bm-", dir="/tmp") as folder:
         command = [sys.executable, str(script), str(birds), str(tmp_path / "out"), str(count), str(kills)]
@@ -98,7 +100,7 @@ def test_a_source_of_one_stream_is_refused_before_ray_is_looked_for(
     cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    own = discover.load("source", "release").fake(tmp_path / "rel", 0)
+    own = fakes.source("release", tmp_path / "rel", 0)
     ran = cli(
         "build", "--source", "release", "--from", own.root, "--out", tmp_path / "out", "--runner", "ray"
     )

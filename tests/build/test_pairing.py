@@ -4,7 +4,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from build_media import One, table
+from helpers.build_media import One, table
 from hypothesis import given
 from hypothesis import strategies as st
 

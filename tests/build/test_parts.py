@@ -14,6 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import fakes
 import pytest
 from helpers import SPECIES, Ran, bird_folder, photo, sound, tree
 from hypothesis import given
@@ -223,8 +224,7 @@ def test_facts_that_differ_and_that_nobody_merges_are_told(
 
 
 def test_a_source_of_one_stream_says_that_it_cannot_be_divided(tmp_path: Path) -> None:
-    source = discover.load("source", "release")
-    settings = BuildSettings("release", source.fake(tmp_path / "rel", 0), limits=Limits(clip_s=1.0))
+    settings = BuildSettings("release", fakes.source("release", tmp_path / "rel"), limits=Limits(clip_s=1.0))
     with pytest.raises(UsageError, match="release source reads one stream .* leave --num-shards"):
         build_part(settings, tmp_path / "out", Part(0, 2))
     assert sorted(p.name for p in tmp_path.iterdir()) == ["rel"]

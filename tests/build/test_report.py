@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from browser import needs_browser, screenshot, visit
+from helpers.browser import needs_browser, screenshot, visit
+from helpers.report_data import HOSTILE, flac, jpeg, leaky, manifest, row, small, validation, write_dataset
 from PIL import Image
-from report_data import HOSTILE, flac, jpeg, leaky, manifest, row, small, validation, write_dataset
 
 from birdmml.build import report_read
 from birdmml.build.report import write_report

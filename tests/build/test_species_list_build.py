@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from helpers import Ran, bird_folder, tree
-from small import OPTIONS
+from helpers.small import OPTIONS
 
 from birdmml import discover, load, species_list, taxonomy
 from birdmml.audit.run import audit

@@ -5,12 +5,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from build_media import SPECIES, One, table
+from helpers.build_media import SPECIES, One, table
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from birdmml import taxonomy
 from birdmml.build import split
+from birdmml.build.seeds import generator
 from birdmml.schema import SPLITS
 
 
@@ -159,3 +160,95 @@ def test_a_row_wise_split_follows_the_source_where_it_has_one_and_a_draw_elsewhe
     assert (sides[:100] == 2).all()
     share = np.bincount(sides[100:2000], minlength=3) / 1900
     assert np.abs(share - [0.8, 0.1, 0.1]).max() < 0.03
+
+
+def clips_first(media: list[One], clips: int) -> list[One]:
+    """The same media with the clips before the photos, so that a photo is shown with the very first medium."""
+    photos = len(media) - clips
+    return media[photos:] + [replace(m, partner=m.partner - photos) for m in media[:photos]]
+
+
+def test_a_photo_of_the_first_medium_goes_where_that_goes() -> None:
+    clips = 12
+    media = clips_first(released(60, clips), clips)
+    for seed in range(5):
+        sides = sides_of(media, seed=seed)
+        assert set(sides[:clips]) == set(SPLITS)
+        assert sides[clips:] == [sides[m.partner] for m in media[clips:]]
+
+
+def test_what_no_row_can_show_is_not_dealt() -> None:
+    """One row of 30 lacks its recording; six photos lack theirs as well, but are bound to clips of their own."""
+    media = released(30, 30)
+    media[3] = replace(media[3], partner=-1)
+    media = media[:30] + [One("audio", f"r{i}") for i in range(30)]
+    bound = [One("image", f"b{i}", pair=f"p{i}", partner=-1) for i in range(6)]
+    media += bound + [One("audio", f"b{i}", pair=f"p{i}") for i in range(6)]
+    seen: dict[int, set[str]] = defaultdict(set)
+    for seed in range(40):
+        sides = sides_of(media, seed=seed)
+        assert sides[60:66] == sides[66:]
+        for number, side in enumerate(sides):
+            seen[number].add(side)
+    assert {number for number, sides in seen.items() if sides == {"train"}} == {3, 33}
+
+
+def test_a_held_out_photo_stays_in_test_wherever_its_recording_goes() -> None:
+    media = released(40, 20)
+    held_out = np.arange(len(media)) < 5
+    none = np.full(len(media), -1, dtype=np.int64)
+    for seed in range(4):
+        sides = split.assign(table(media), split.Rules(), seed, none, held_out)
+        assert {SPLITS[s] for s in sides[:5]} == {"test"}
+        assert {SPLITS[s] for s in sides[40:]} == set(SPLITS)
+
+
+def test_photos_torn_between_two_sides_are_shared_out() -> None:
+    """Ten observations, each with a photo of either recording; the recordings lie on two sides."""
+    photos = [One("image", f"o{i // 2}", partner=20 + i % 2, row=i) for i in range(20)]
+    sides = sides_of([*photos, One("audio", "a"), One("audio", "b")], (0.5, 0.0, 0.5))
+    assert sorted(sides[20:]) == ["test", "train"]
+    assert Counter(sides[:20]) == {"train": 10, "test": 10}
+
+
+def test_dealing_keeps_the_shares_whatever_they_sum_to() -> None:
+    """Ten of one size by 8 to 2: by hand, eight and two."""
+    for scale in (0.0625, 1.0, 16.0):
+        dealt = split.deal(
+            dict.fromkeys(range(10), 1), {"train": 8 * scale, "test": 2 * scale}, np.random.default_rng(0)
+        )
+        assert Counter(dealt.values()) == {"train": 8, "test": 2}
+
+
+rows_drawn = st.lists(
+    st.tuples(st.integers(-2, 5), st.integers(-1, 2), st.integers(0, 10**6)),
+    min_size=1,
+    max_size=30,
+    unique_by=lambda r: r[2],
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(rows_drawn, st.integers(0, 3), st.booleans())
+def test_a_row_wise_split_equals_a_naive_loop(
+    rows: list[tuple[int, int, int]], seed: int, turn: bool
+) -> None:
+    """Rows in order: the source's own side or the next drawn one; a clip is where its first row is."""
+    clips, fractions = 6, (0.5, 0.2, 0.3)
+    first = 0 if turn else len(rows)
+    photos = [
+        One("image", f"o{i}", partner=p + first if p >= 0 else p, row=at, wish=wish)
+        for i, (p, wish, at) in enumerate(rows)
+    ]
+    sounds = [One("audio", f"r{i}") for i in range(clips)]
+    media = sounds + photos if turn else photos + sounds
+    expected = [0] * len(media)
+    draws = iter(generator(seed, "row-wise").random(len(rows)))
+    for i in sorted(range(len(media)), key=lambda i: media[i].row):
+        if media[i].kind == "image":
+            draw = next(draws)
+            expected[i] = media[i].wish if media[i].wish >= 0 else 0 if draw < 0.5 else 1 if draw < 0.7 else 2
+    for i in sorted(range(len(media)), key=lambda i: media[i].row, reverse=True):
+        if media[i].partner >= 0:
+            expected[media[i].partner] = expected[i]
+    assert split.row_wise(table(media), fractions, seed).tolist() == expected

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-import tiny_models
 import torch
+from helpers import tiny_models
 
 from birdmml.captioners import hf
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tiny_models
 import torch
+from helpers import tiny_models
 from PIL import Image
 from transformers import (
     AutoTokenizer,

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from demo.plain_features import Features, colours, song_features
+from helpers.plain_features import Features, colours, song_features
 from numpy.typing import NDArray
 
 from birdmml.demo import world

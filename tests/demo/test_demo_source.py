@@ -2,6 +2,7 @@ import hashlib
 from collections import Counter, defaultdict
 from pathlib import Path
 
+import fakes
 import numpy as np
 import pytest
 
@@ -183,7 +184,7 @@ def test_an_unknown_split_is_a_usage_error(written: Path) -> None:
 
 
 def test_the_fake_is_the_smallest_demo(tmp_path: Path) -> None:
-    settings = demo.fake(tmp_path, seed=3)
+    settings = fakes.source("demo", tmp_path, seed=3)
     assert len(list(demo.records(settings))) == 4 * 6 * 2
     assert settings.seed == 3
     assert not list(tmp_path.iterdir())

@@ -11,8 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-
-from birdmml.sources import _release_fake
+from fakes.release import write, write_record
 
 PAPER_ROWS = 149_681
 SECONDS = 0.2
@@ -20,13 +19,13 @@ SECONDS = 0.2
 
 def release(root: Path, species: int, rows: int, total: int) -> Path:
     """A release with small media, its table cut to `total` rows."""
-    _release_fake.write(root, 0, species=species, rows=rows, seconds=SECONDS, photo_px=24, missing=())
+    write(root, 0, species=species, rows=rows, seconds=SECONDS, photo_px=24, missing=())
     table = root / "files" / "bird-mml.csv"
     with table.open(encoding="utf-8", newline="") as f:
         lines = list(csv.reader(f))
     with table.open("w", encoding="utf-8", newline="") as f:
         csv.writer(f).writerows(lines[: total + 1])
-    _release_fake.write_record(root, "http://127.0.0.1:1", "new")
+    write_record(root, "http://127.0.0.1:1", "new")
     return root
 
 

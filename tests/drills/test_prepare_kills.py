@@ -10,13 +10,14 @@ import time
 from pathlib import Path
 
 import pytest
-from evalset_fakes import content, fake, packed
+from fakes import evalset
+from helpers.evalsets import content, packed
 
 
 @pytest.mark.drill
 @pytest.mark.parametrize("form", ("folder", "archive"))
 def test_twenty_kills(form: str, tmp_path: Path) -> None:
-    source = fake("ssw60", tmp_path / "ssw60")
+    source = evalset("ssw60", tmp_path / "ssw60")
     if form == "archive":
         source = packed(source, tmp_path / "ssw60.tar.gz")
     command = [sys.executable, "-m", "birdmml", "prepare", "ssw60", "--from", str(source), "--out"]

@@ -16,11 +16,12 @@ from pathlib import Path
 from urllib.parse import parse_qsl, unquote
 
 import pytest
+from fakes import inaturalist
 from helpers import tree
-from raw_sources import KEY, Served, key, make, services
-from services import Faults
+from helpers.raw_sources import KEY, Served, key, make, services
+from helpers.services import Faults
 
-from birdmml.sources import _inat_fake, inat_xc
+from birdmml.sources import inat_xc
 
 __all__ = ["key"]
 PHOTOS_PER_S, SOUNDS_PER_S = 40.0, 20.0
@@ -87,7 +88,7 @@ def drill(
     tmp_path: Path, species: int, photos: int, recordings: int, kills: int, lost: int, seed: int
 ) -> int:
     """Undisturbed and killed builds of one world; returns how many rows there are."""
-    settings = _inat_fake.write(
+    settings = inaturalist.write(
         tmp_path / "world", seed, species=species, photos=photos, recordings=recordings, seconds=1.0
     )
     faults = Faults(every=5, lost=lost, passing=PASSING, lasting=("403", "404", "metadata"))

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 from helpers import tree
-from releases import make, shelf, whole
-from servers import Server
+from helpers.releases import make, shelf, whole
+from helpers.servers import Server
 
 KINDS = ("tar.gz", "zip", "tree", "download")
 

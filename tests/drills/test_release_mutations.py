@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from releases import Whole, listed, make, quick, rows, shelf, spoil, whole
+from helpers.releases import Whole, listed, make, quick, rows, shelf, spoil, whole
 
 from birdmml.errors import BirdmmlError
 from birdmml.sources._release_paths import member_key

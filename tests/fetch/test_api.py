@@ -11,10 +11,10 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from helpers.servers import Act, Fast, redirect
+from helpers.services import HTML, JSON, Service
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from servers import Act, Fast, redirect
-from services import HTML, JSON, Service
 
 from birdmml.errors import BuildError, UsageError
 from birdmml.fetch.answers import Answers, Kept

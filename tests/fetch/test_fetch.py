@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fetch_bench import DATA, MD5, NAME, OTHER, PAGE, MakeBench, benches
-from servers import Act, redirect
+from helpers.fetch_bench import DATA, MD5, NAME, OTHER, PAGE, MakeBench, benches
+from helpers.servers import Act, redirect
 
 from birdmml.fetch.fetcher import Fetcher, Outcome
 from birdmml.fetch.ledger import Ledger

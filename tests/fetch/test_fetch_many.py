@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fetch_bench import DATA, MD5, NAME, MakeBench, benches
-from servers import Act, Server
+from helpers.fetch_bench import DATA, MD5, NAME, MakeBench, benches
+from helpers.servers import Act, Server
 
 from birdmml.errors import BuildError, Interrupted
 from birdmml.fetch.fetcher import Fetcher, Wanted, space_needed

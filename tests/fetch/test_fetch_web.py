@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from fetch_bench import DATA, MD5, NAME, PAGE, MakeBench, benches
-from servers import Act, Fast, Server, redirect
+from helpers.fetch_bench import DATA, MD5, NAME, PAGE, MakeBench, benches
+from helpers.servers import Act, Fast, Server, redirect
 
 from birdmml.errors import BuildError, UsageError
 from birdmml.fetch import web

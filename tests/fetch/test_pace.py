@@ -10,8 +10,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from servers import Act, Fast, Server, redirect
-from services import Service
+from helpers.servers import Act, Fast, Server, redirect
+from helpers.services import Service
 
 from birdmml.errors import UsageError
 from birdmml.fetch import web

@@ -15,8 +15,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from servers import Act, Fast, Server
-from services import LASTING, Faults, Service
+from helpers.servers import Act, Fast, Server
+from helpers.services import LASTING, Faults, Service
 
 from birdmml.errors import BuildError
 from birdmml.fetch import small

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 from helpers import Ran, photo, tree
-from releases import Whole, listed, make, proven, rows, shelf, spoil, whole
+from helpers.releases import Whole, listed, make, proven, rows, shelf, spoil, whole
 
 from birdmml.build.place import Place
 from birdmml.errors import BirdmmlError

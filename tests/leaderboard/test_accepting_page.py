@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
-from accepted import put
+from helpers.accepted import put
 
 PAGE = Path(__file__).parents[2] / "benchmarks" / "ACCEPTING.md"
 WORKFLOW = PAGE.read_text().split("```yaml\n")[1].split("```")[0]

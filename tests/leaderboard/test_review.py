@@ -8,12 +8,10 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-import accepted
 import markdown_it
 import pytest
-import submitted
-from accepted import add_change, entry, put, write_changes
-from helpers import Ran
+from helpers import Ran, accepted, submitted
+from helpers.accepted import add_change, entry, put, write_changes
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 

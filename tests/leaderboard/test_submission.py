@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import submitted
-from helpers import Ran, tree
-from submitted import ABOUT, IDS
+from helpers import Ran, submitted, tree
+from helpers.submitted import ABOUT, IDS
 
 from birdmml.errors import BirdmmlError, ResultError, UsageError
 from birdmml.leaderboard.submission import About, check, making, read

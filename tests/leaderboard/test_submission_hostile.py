@@ -13,8 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import submitted
-from helpers import Ran
+from helpers import Ran, submitted
 
 from birdmml.errors import ResultError
 from birdmml.leaderboard.submission import bounds, check, checking, read, tree

@@ -11,9 +11,8 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-import submitted
-from helpers import Ran
-from submitted import DIGEST, IDS
+from helpers import Ran, submitted
+from helpers.submitted import DIGEST, IDS
 
 from birdmml import item_ids, protocols, shipped
 from birdmml.errors import EvalsetError, ResultError, UnknownName

@@ -11,10 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-import submitted
-import untrained
-from helpers import Ran
-from small import OPTIONS
+from helpers import Ran, submitted, untrained
+from helpers.small import OPTIONS
 
 from birdmml import models, results
 from birdmml.errors import CheckpointError, ResultError, UsageError

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import submitted
+from helpers import submitted
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-import submitted
+from helpers import submitted
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers.naive import area, arrays, features, loss, model_of, score, shapes, species, symile_pairs, volume
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from naive import area, arrays, features, loss, model_of, score, shapes, species, symile_pairs, volume
 
 from birdmml import discover
 from birdmml.methods import confu, gram, symile, tri_clip, triangle

@@ -6,9 +6,9 @@ from itertools import combinations
 
 import pytest
 import torch
+from helpers.naive import WIDTHS, features, model_of, species
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from naive import WIDTHS, features, model_of, species
 
 from birdmml import discover
 from birdmml.errors import UnknownName, UsageError

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from naive import WIDTHS, arrays, features, info_nce, loss, model_of
-from small import SMALLEST
+from helpers.naive import WIDTHS, arrays, features, info_nce, loss, model_of
+from helpers.small import SMALLEST
 
 from birdmml import discover
 from birdmml.checkpoint import Checkpoint

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from helpers import Ran
-from small import OPTIONS
+from helpers.small import OPTIONS
 
 from birdmml import checkpoint as checkpoints
 from birdmml import discover

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from small import SMALLEST
+from helpers.small import SMALLEST
 
 from birdmml import discover, settings
 from birdmml.checkpoint import Checkpoint

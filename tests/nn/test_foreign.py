@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 from helpers import Ran
-from small import OPTIONS, SMALLEST
+from helpers.small import OPTIONS, SMALLEST
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
     ASTConfig,

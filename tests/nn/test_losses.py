@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import naive
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers import naive
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -12,8 +12,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from evalset_fakes import fake, prepared
+from fakes import evalset
 from helpers import Ran
+from helpers.evalsets import prepared
 
 from birdmml import discover, files
 from birdmml.media.image import encode_jpeg
@@ -45,9 +46,9 @@ def numbers(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def made(name: str, folder: Path) -> Path:
     module = discover.load("evaluation set", name)
     if module.KIND == "arrays":
-        writer.prepare(module, module.fake(folder / "fake", 0), folder / "out", {})
+        writer.prepare(module, evalset(name, folder / "fake", 0), folder / "out", {})
     else:
-        prepared(name, fake(name, folder / "fake"), folder / "out")
+        prepared(name, evalset(name, folder / "fake"), folder / "out")
     return folder / "out"
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from evalset_fakes import fake
+from fakes import evalset
 from helpers import Ran
 
 Cli = Callable[..., Ran]
@@ -13,7 +13,7 @@ Cli = Callable[..., Ran]
 
 @pytest.fixture(scope="module")
 def cub200(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return fake("cub200", tmp_path_factory.mktemp("fake") / "cub200")
+    return evalset("cub200", tmp_path_factory.mktemp("fake") / "cub200")
 
 
 def test_counts_and_differences_are_printed(cli: Cli, cub200: Path, tmp_path: Path) -> None:
@@ -31,7 +31,7 @@ def test_counts_and_differences_are_printed(cli: Cli, cub200: Path, tmp_path: Pa
 def test_a_set_goes_to_evalsets_by_its_name(
     cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fake("vb100", tmp_path / "mine")
+    evalset("vb100", tmp_path / "mine")
     monkeypatch.chdir(tmp_path)
     assert cli("prepare", "VE100", "--from", "mine", "--workers", "1").code == 0
     assert json.loads((tmp_path / "evalsets" / "vb100" / "manifest.json").read_text())["name"] == "vb100"
@@ -48,7 +48,7 @@ def test_a_dry_run_writes_nothing(cli: Cli, cub200: Path, tmp_path: Path) -> Non
 
 
 def test_too_many_rejects_exit_1_with_the_set_written(cli: Cli, tmp_path: Path) -> None:
-    root = fake("cub200", tmp_path / "mine")
+    root = evalset("cub200", tmp_path / "mine")
     photo = sorted(root.rglob("*.jpg"))[0]
     photo.write_bytes(b"broken")
     command = ["prepare", "cub200", "--from", root, "--workers", "1"]

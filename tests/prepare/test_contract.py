@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from evalset_fakes import NAMES, content, fake, module_of, packed, prepared
+from fakes import evalset
 from helpers import tree
+from helpers.evalsets import NAMES, content, module_of, packed, prepared
 
 from birdmml.media.audio import decode_sound
 from birdmml.media.image import decode_image
@@ -26,7 +27,7 @@ from birdmml.prepared import Film, Prepared, validate
 def fakes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("fakes")
     for name in NAMES:
-        fake(name, root / name)
+        evalset(name, root / name)
         prepared(name, root / name, root / "out" / name)
     return root
 

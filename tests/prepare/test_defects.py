@@ -11,8 +11,9 @@ from pathlib import Path
 
 import av
 import pytest
-from evalset_fakes import add, content, edit, fake, packed, prepared
+from fakes import evalset
 from helpers import Ran
+from helpers.evalsets import add, content, edit, packed, prepared
 
 from birdmml.errors import BirdmmlError, BuildError, EvalsetError, UsageError
 from birdmml.media.video import decode_video
@@ -25,7 +26,7 @@ Cli = Callable[..., Ran]
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("whole")
     for name in ("ssw60", "vb100", "cub200"):
-        fake(name, root / name)
+        evalset(name, root / name)
     prepared("cub200", root / "cub200", root / "out")
     return root
 

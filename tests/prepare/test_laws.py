@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from evalset_fakes import NAMES, fake, module_of
+from fakes import evalset
+from helpers.evalsets import NAMES, module_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -99,7 +100,7 @@ def test_differences_name_each_count_and_add_up_all() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_tables_with_random_damage_are_read_or_refused_in_one_line(name: str, tmp_path: Path) -> None:
     module, rng = module_of(name), np.random.default_rng(0)
-    shelf = Shelf(fake(name, tmp_path / "fake"), layout(module), module.ARCHIVES)
+    shelf = Shelf(evalset(name, tmp_path / "fake"), layout(module), module.ARCHIVES)
     listing = shelf.scan()
     refused = 0
     for _ in range(150):

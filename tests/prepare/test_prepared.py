@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from evalset_fakes import fake, prepared
+from fakes import evalset
+from helpers.evalsets import prepared
 
 from birdmml.errors import EvalsetError, UnknownName
 from birdmml.prepared import Prepared, is_prepared, validate
@@ -18,7 +19,7 @@ from birdmml.prepared import Prepared, is_prepared, validate
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("sound")
-    prepared("cub200", fake("cub200", root / "cub200"), root / "out")
+    prepared("cub200", evalset("cub200", root / "cub200"), root / "out")
     return root / "out"
 
 

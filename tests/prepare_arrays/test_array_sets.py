@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import fakes
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -33,7 +34,7 @@ NAMES = [
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("set")
     module = discover.load("evaluation set", "mosi")
-    writer.prepare(module, module.fake(folder / "fake", 1), folder / "out", {})
+    writer.prepare(module, fakes.evalset("mosi", folder / "fake", 1), folder / "out", {})
     return folder / "out"
 
 
@@ -46,11 +47,11 @@ def root(finished: Path, tmp_path: Path) -> Path:
 @pytest.mark.parametrize("name", NAMES)
 def test_every_set_of_arrays_keeps_the_contract(name: str, tmp_path: Path) -> None:
     module = discover.load("evaluation set", name)
-    source = module.fake(tmp_path / "fake", seed=5)
+    source = fakes.evalset(name, tmp_path / "fake", seed=5)
     told: list[tuple[str, int, int]] = []
     made = writer.prepare(module, source, tmp_path / "a", {}, lambda *what: told.append(what))
     assert told and all(0 <= done <= total for _, done, total in told)
-    again = writer.prepare(module, module.fake(tmp_path / "again", seed=5), tmp_path / "b", {})
+    again = writer.prepare(module, fakes.evalset(name, tmp_path / "again", seed=5), tmp_path / "b", {})
     assert tree(tmp_path / "a") == tree(tmp_path / "b")
     assert made.manifest == again.manifest == json.loads((tmp_path / "a" / "manifest.json").read_text())
     assert set(made.manifest) >= {
@@ -67,7 +68,7 @@ def test_every_set_of_arrays_keeps_the_contract(name: str, tmp_path: Path) -> No
     for split in found.splits:
         assert len(found.ids(split)) == len(found.labels(split)) == found.rows(split) > 0
     # Other seeds are other data.
-    other = writer.prepare(module, module.fake(tmp_path / "other", seed=6), tmp_path / "c", {})
+    other = writer.prepare(module, fakes.evalset(name, tmp_path / "other", seed=6), tmp_path / "c", {})
     assert other.manifest["digest"] != made.manifest["digest"]
 
 
@@ -89,7 +90,7 @@ def test_many_shards_and_groups_give_the_same_rows(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(writer, "SHARD_BYTES", 4 * row)
     monkeypatch.setattr(writer, "GROUP_BYTES", 3 * row)
     out = root.parent / "many"
-    made = writer.prepare(module, module.fake(root.parent / "fake", 1), out, {})
+    made = writer.prepare(module, fakes.evalset("mosi", root.parent / "fake", 1), out, {})
     shards = made.manifest["collections"]["samples"]["splits"]["train"]["shards"]
     assert [s["rows"] for s in shards] == [4, 4, 4, 3]
     assert shards[1]["path"] == "data/samples/train-00001-of-00004.parquet"
@@ -125,7 +126,7 @@ def test_other_engines_read_them(engine: str, root: Path) -> None:
 
 def test_a_run_that_is_cut_short_leaves_what_was_there(root: Path, tmp_path: Path) -> None:
     module = discover.load("evaluation set", "mosi")
-    source = module.fake(tmp_path / "fake", 2)
+    source = fakes.evalset("mosi", tmp_path / "fake", 2)
     before = tree(root)
 
     def stop(stage: str, done: int, total: int) -> None:
@@ -148,9 +149,9 @@ def test_what_is_not_ours_is_not_written_over(root: Path, tmp_path: Path) -> Non
     mosi, mustard = (discover.load("evaluation set", n) for n in ("mosi", "mustard"))
     before = tree(root)
     with pytest.raises(BuildError, match="nothing was changed"):
-        writer.prepare(mustard, mustard.fake(tmp_path / "mustard", 1), root, {})
+        writer.prepare(mustard, fakes.evalset("mustard", tmp_path / "mustard", 1), root, {})
     assert tree(root) == before
-    source = mosi.fake(tmp_path / "fake", 1)
+    source = fakes.evalset("mosi", tmp_path / "fake", 1)
     (root / "manifest.json").write_text("{}")
     with pytest.raises(BuildError, match="nothing was changed"):
         writer.prepare(mosi, source, root, {})
@@ -170,7 +171,7 @@ def test_a_disk_that_does_not_take_it_is_one_line(
 
     monkeypatch.setattr(writer, "_write_groups", full)
     with pytest.raises(BuildError, match="the disk is full"):
-        writer.prepare(mosi, mosi.fake(tmp_path / "fake", 1), root, {})
+        writer.prepare(mosi, fakes.evalset("mosi", tmp_path / "fake", 1), root, {})
     assert tree(root) == before
 
 
@@ -298,7 +299,7 @@ def test_counts_that_differ_are_told() -> None:
 @pytest.mark.parametrize("after", ("write train", "write test"))
 def test_a_kill_leaves_what_was_there(after: str, root: Path, tmp_path: Path) -> None:
     module = discover.load("evaluation set", "mosi")
-    source = module.fake(tmp_path / "fake", 1)
+    source = fakes.evalset("mosi", tmp_path / "fake", 1)
     before = tree(root)
     code = (
         "import os, signal, sys\nfrom pathlib import Path\nfrom birdmml.evalsets import mosi\n"

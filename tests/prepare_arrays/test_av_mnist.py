@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import scipy.signal
 import soundfile
+from fakes import evalsets
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -34,7 +35,7 @@ def ready(source: Path, out: Path, **options: str) -> ArraySet:
 
 
 def test_multibench_files_are_read_as_the_protocol_says(tmp_path: Path) -> None:
-    av_mnist.fake(tmp_path / "fake", 2)
+    evalsets.av_mnist(tmp_path / "fake", 2)
     found = ready(tmp_path / "fake", tmp_path / "out")
     assert found.demo
     assert found.class_names[7] == "seven"
@@ -61,7 +62,7 @@ def test_multibench_files_are_read_as_the_protocol_says(tmp_path: Path) -> None:
 def test_bytes_are_stored_where_they_are_exact(
     dtype: str, change: float, stored: str, tmp_path: Path
 ) -> None:
-    av_mnist.fake(tmp_path, 2)
+    evalsets.av_mnist(tmp_path, 2)
     path = tmp_path / "audio" / "test_data.npy"
     array = np.load(path).astype(dtype)
     array[3, 4, 5] += change
@@ -72,7 +73,7 @@ def test_bytes_are_stored_where_they_are_exact(
 
 
 def test_values_beyond_255_are_kept_and_noted(tmp_path: Path) -> None:
-    av_mnist.fake(tmp_path, 2)
+    evalsets.av_mnist(tmp_path, 2)
     array = np.load(tmp_path / "audio" / "test_data.npy").astype(np.int32)
     array[0, 0, 0] = 300
     np.save(tmp_path / "audio" / "test_data.npy", array)
@@ -99,7 +100,7 @@ def test_values_beyond_255_are_kept_and_noted(tmp_path: Path) -> None:
 def test_arrays_that_do_not_fit_are_one_line(
     file: str, array: np.ndarray | bytes | None, word: str, tmp_path: Path
 ) -> None:
-    av_mnist.fake(tmp_path, 2)
+    evalsets.av_mnist(tmp_path, 2)
     path = tmp_path / file
     if array is None:
         path.unlink()
@@ -115,7 +116,7 @@ def test_arrays_that_do_not_fit_are_one_line(
 
 
 def test_a_truncated_array_is_one_line(tmp_path: Path) -> None:
-    av_mnist.fake(tmp_path, 2)
+    evalsets.av_mnist(tmp_path, 2)
     path = tmp_path / "audio" / "test_data.npy"
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(EvalsetError, match="no .npy file of numbers"):
@@ -123,7 +124,7 @@ def test_a_truncated_array_is_one_line(tmp_path: Path) -> None:
 
 
 def test_a_subset_has_every_digit_equally_often(tmp_path: Path) -> None:
-    av_mnist.fake(tmp_path, 2)
+    evalsets.av_mnist(tmp_path, 2)
     found = ready(tmp_path, tmp_path / "out", train="12", limit="12")
     assert Counter(found.labels("train").tolist()) == Counter([*range(10), 0, 1])
     other = ready(tmp_path, tmp_path / "other", train="12", seed="1")
@@ -138,7 +139,7 @@ def test_a_subset_has_every_digit_equally_often(tmp_path: Path) -> None:
 
 
 def test_raw_files_make_pairs_of_one_digit_and_no_utterance_on_two_sides(tmp_path: Path) -> None:
-    av_mnist.fake_raw(tmp_path / "fake", 2)
+    evalsets.av_mnist_raw(tmp_path / "fake", 2)
     found = ready(tmp_path / "fake", tmp_path / "out", **SMALL)
     heard: dict[str, set[str]] = {}
     images = {
@@ -171,7 +172,7 @@ def test_raw_files_make_pairs_of_one_digit_and_no_utterance_on_two_sides(tmp_pat
 
 
 def test_whole_speakers_can_be_kept_on_one_side(tmp_path: Path) -> None:
-    av_mnist.fake_raw(tmp_path / "fake", 2)
+    evalsets.av_mnist_raw(tmp_path / "fake", 2)
     found = ready(tmp_path / "fake", tmp_path / "out", group="speaker", **SMALL)
     speakers = {s: {n.split("-")[2].split("_")[1] for n in found.ids(s)} for s in found.splits}
     assert sorted(v for s in speakers.values() for v in s) == ["a", "b", "c"]
@@ -179,7 +180,7 @@ def test_whole_speakers_can_be_kept_on_one_side(tmp_path: Path) -> None:
 
 
 def test_recordings_that_cannot_be_used_are_listed(tmp_path: Path) -> None:
-    av_mnist.fake_raw(tmp_path / "fake", 2)
+    evalsets.av_mnist_raw(tmp_path / "fake", 2)
     folder = tmp_path / "fake" / "fsdd" / "recordings"
     (folder / "0_a_1.wav").write_bytes((folder / "0_a_0.wav").read_bytes())
     (folder / "1_a_0.wav").write_bytes(b"RIFF")
@@ -200,7 +201,7 @@ def test_recordings_that_cannot_be_used_are_listed(tmp_path: Path) -> None:
 def test_raw_files_that_lack_something_are_one_line(tmp_path: Path) -> None:
     with pytest.raises(EvalsetError, match=r"holds neither .* download avmnist"):
         ready(tmp_path, tmp_path / "out")
-    av_mnist.fake_raw(tmp_path / "fake", 2)
+    evalsets.av_mnist_raw(tmp_path / "fake", 2)
     for path in (tmp_path / "fake/fsdd/recordings").glob("5_*_[12].wav"):
         path.unlink()
     with pytest.raises(EvalsetError, match="no utterance of the digit 5"):
@@ -209,7 +210,7 @@ def test_raw_files_that_lack_something_are_one_line(tmp_path: Path) -> None:
     with pytest.raises(EvalsetError, match="lacks train-labels-idx1-ubyte"):
         ready(tmp_path / "fake", tmp_path / "out", **SMALL)
     with pytest.raises(UsageError, match="digit"):
-        av_mnist.fake_raw(tmp_path / "again", 2)
+        evalsets.av_mnist_raw(tmp_path / "again", 2)
         ready(tmp_path / "again", tmp_path / "out")
 
 
@@ -237,7 +238,7 @@ def test_idx_files_hold_what_their_header_says(data: bytes, word: str, packed: b
 def test_idx_files_survive_a_round_trip(tmp_path: Path) -> None:
     array = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
     for name in ("a", "a.gz"):
-        _idx.write(tmp_path / name, array)
+        evalsets.write_idx(tmp_path / name, array)
         np.testing.assert_array_equal(_idx.read(tmp_path / name, 3), array)
 
 

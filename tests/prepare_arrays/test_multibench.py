@@ -8,6 +8,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import fakes
 import numpy as np
 import pytest
 
@@ -65,7 +66,7 @@ def naive(split: dict[str, Any], name: str) -> tuple[list[list[np.ndarray[Any, A
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_fake_is_read_as_a_naive_loader_reads_it(name: str, tmp_path: Path) -> None:
-    module(name).fake(tmp_path / "fake", 3)
+    fakes.evalset(name, tmp_path / "fake", 3)
     raw = pickle.loads((tmp_path / "fake" / module(name).LAYOUT.file).read_bytes())
     made = prepare(module(name), tmp_path / "fake", tmp_path / "out", {})
     assert made.manifest["demo"] is True

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from archives import (
+from helpers.archives import (
     NAMES,
     SMALL,
     Shelf,

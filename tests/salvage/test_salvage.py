@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from archives import birds, cut, outside, tar, wav, written
 from helpers import Ran
+from helpers.archives import birds, cut, outside, tar, wav, written
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from archives import (
+from helpers.archives import (
     NAMES,
     SMALL,
     Shelf,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from archives import birds
+from helpers.archives import birds
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 

@@ -12,10 +12,8 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 
-import boards
-import browser
-import devtools
 import pytest
+from helpers import boards, browser, devtools
 
 pytestmark = browser.needs_browser
 METHODS = ("clip", "confu", "gram")

@@ -6,7 +6,7 @@ import math
 import re
 from pathlib import Path
 
-import boards
+from helpers import boards
 
 from birdmml.site.losses import MOST_POINTS, losses
 

@@ -10,9 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import boards
 import pytest
-from helpers import Ran, tree
+from helpers import Ran, boards, tree
 
 from birdmml import outcomes
 from birdmml.errors import ResultError, UsageError

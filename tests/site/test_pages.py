@@ -9,8 +9,8 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
-import boards
 import pytest
+from helpers import boards
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from itertools import combinations
 from pathlib import Path
 
-import boards
 import numpy as np
 import pytest
+from helpers import boards
 
 from birdmml import compare, reported
 from birdmml.site import model, significance, tables

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fakes.inaturalist import HEADERS
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from birdmml.errors import SourceError
 from birdmml.licenses import normalise, policy
-from birdmml.sources._inat_fake import HEADERS
 from birdmml.sources._inat_select import Candidate, Found, Rules, Selection, Wanted
 from birdmml.sources._inat_tables import open_folder
 

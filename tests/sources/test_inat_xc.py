@@ -12,16 +12,17 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from fakes import inaturalist
 from helpers import Ran, tree
-from raw_sources import KEY, Served, absent, key, make, plan, quick, services
-from servers import Act, redirect
-from services import HTML, Faults
+from helpers.raw_sources import KEY, Served, absent, key, make, plan, quick, services
+from helpers.servers import Act, redirect
+from helpers.services import HTML, Faults
 
 from birdmml.build.part_run import build_part
 from birdmml.build.parts import Part
 from birdmml.build.run import build, finish, session_of
 from birdmml.errors import SourceError, UsageError
-from birdmml.sources import _inat_fake, inat_xc
+from birdmml.sources import inat_xc
 from birdmml.taxonomy import all_species
 
 __all__ = ["key", "quick"]
@@ -33,7 +34,7 @@ PHOTOS = 6
 def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, inat_xc.Settings]:
     """Four species, as the fake writes them."""
     root = tmp_path_factory.mktemp("world")
-    return root, _inat_fake.write(root, 3, photos=PHOTOS)
+    return root, inaturalist.write(root, 3, photos=PHOTOS)
 
 
 @pytest.fixture
@@ -68,7 +69,7 @@ def chosen(settings: inat_xc.Settings) -> dict[str, list[str]]:
     import hashlib
 
     birds = settings.species_list.taxonomy.species
-    tables = _inat_fake.make_tables(all_species()[: len(birds)], settings.seed, settings.per_species)
+    tables = inaturalist.make_tables(all_species()[: len(birds)], settings.seed, settings.per_species)
     observation = {row[1]: row[2] for row in tables.photos}
     found: dict[str, list[str]] = {}
     turns: Counter[tuple[str, str]] = Counter()
@@ -140,9 +141,9 @@ def test_photos_that_are_gone_are_replaced_by_the_next_choice_and_listed(
 
 
 def test_species_that_a_service_does_not_know_cost_their_rows_and_are_listed(tmp_path: Path) -> None:
-    settings = _inat_fake.write(tmp_path, 5, species=6, photos=4)
+    settings = inaturalist.write(tmp_path, 5, species=6, photos=4)
     birds = all_species()[:6]
-    tables = _inat_fake.make_tables(birds, 5, 4)
+    tables = inaturalist.make_tables(birds, 5, 4)
     ids = {b.inat_taxon_id: i for i, b in enumerate(birds)}
     # The first was never there, the second was split: its name has another id today.
     tables.taxa = [
@@ -176,7 +177,7 @@ def test_species_that_a_service_does_not_know_cost_their_rows_and_are_listed(tmp
 
 
 def test_audio_is_used_again_evenly_where_a_species_is_short_of_it(tmp_path: Path) -> None:
-    settings = _inat_fake.write(tmp_path, 1, species=2, photos=24, recordings=6, seconds=1.0)
+    settings = inaturalist.write(tmp_path, 1, species=2, photos=24, recordings=6, seconds=1.0)
     with services(tmp_path) as served:
         records = served.xeno_canto.fake.records  # type: ignore[attr-defined]
         short = all_species()[0].scientific_name

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from raw_sources import key, make, quick, services
+from fakes import inaturalist
+from helpers.raw_sources import key, make, quick, services
 
-from birdmml.sources import _inat_fake
 from birdmml.taxonomy import all_species
 
 __all__ = ["key", "quick"]
@@ -30,8 +30,8 @@ def test_it_holds_no_more_of_the_rejects_than_a_page(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("key", "quick")
 def test_names_of_observers_cannot_bring_marks_or_lines_into_a_dataset(tmp_path: Path) -> None:
-    settings = _inat_fake.write(tmp_path, 2, species=2, photos=3)
-    tables = _inat_fake.make_tables(all_species()[:2], 2, 3)
+    settings = inaturalist.write(tmp_path, 2, species=2, photos=3)
+    tables = inaturalist.make_tables(all_species()[:2], 2, 3)
     tables.observers = [
         (i, "x", f"=cmd|\x1b[31m <script>alert({i})</script>\u202e{'y' * 900}") for i in (1, 2, 3, 4)
     ]

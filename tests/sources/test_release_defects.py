@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from releases import Whole, listed, proven, rows, settings, whole
+from fakes.release_plan import EVERY_DEFECT
+from helpers.releases import Whole, listed, proven, rows, settings, whole
 
 from birdmml.build.run import Built, build
 from birdmml.build.validate import validate
-from birdmml.sources._release_fake import EVERY_DEFECT
 
 KNOBS: dict[str, Any] = EVERY_DEFECT | {
     "near_photos": 3, "equal_photos": 2, "outside_paths": 3, "broken_photos": 2, "bomb_bytes": 33 << 20,

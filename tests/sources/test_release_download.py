@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 from helpers import Ran, tree
-from releases import PARTS, Whole, make, proven, quick, settings, shelf, told, whole
-from servers import Act, Fast, Server
+from helpers.releases import PARTS, Whole, make, proven, quick, settings, shelf, told, whole
+from helpers.servers import Act, Fast, Server
 
 from birdmml.build import ingest
 from birdmml.build.run import Built, build

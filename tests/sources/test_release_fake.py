@@ -19,6 +19,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fakes.release import Truth, write, write_record
+from fakes.release_plan import EVERY_DEFECT
 from helpers import tree
 
 from birdmml import taxonomy
@@ -27,7 +29,6 @@ from birdmml.media.audio import check_sound, cut
 from birdmml.media.image import decode_image, hamming, phash, ready_image
 from birdmml.salvage import salvage
 from birdmml.schema import Reject
-from birdmml.sources._release_fake import EVERY_DEFECT, Truth, write, write_record
 from birdmml.sources._release_table import Row, member_key, read
 
 QUICK = {"species": 4, "rows": 4, "seconds": 0.2, "audio_parts": 4, "missing": ()}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from helpers import tree
-from releases import PARTS, Whole, make, proven, quick, shelf, whole
+from helpers.releases import PARTS, Whole, make, proven, quick, shelf, whole
 
 from birdmml.build import ingest
 from birdmml.errors import UsageError

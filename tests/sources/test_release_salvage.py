@@ -6,7 +6,7 @@ import random
 from pathlib import Path
 
 import pytest
-from releases import PARTS, Whole, listed, make, proven, quick, shelf, spoil, whole
+from helpers.releases import PARTS, Whole, listed, make, proven, quick, shelf, spoil, whole
 
 from birdmml.errors import SourceError
 

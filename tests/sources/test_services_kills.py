@@ -10,9 +10,10 @@ import sys
 import time
 from pathlib import Path
 
-from services import Faults, Service, wikipedia, xeno_canto
+import fakes.wikipedia
+import fakes.xeno_canto
+from helpers.services import Faults, Service, wikipedia, xeno_canto
 
-from birdmml.sources import _wikipedia_fake, _xeno_canto_fake
 from birdmml.sources._names import names_of
 from birdmml.taxonomy import all_species
 
@@ -66,8 +67,8 @@ def run(services: tuple[Service, Service], out: Path, birds: int) -> subprocess.
 def test_killed_five_times_it_ends_as_if_it_never_was(tmp_path: Path) -> None:
     kills = 5
     birds = [names_of(s) for s in all_species()[:3]]
-    truth = _xeno_canto_fake.write(tmp_path / "xc", birds, each=55, seconds=0.2)
-    _wikipedia_fake.write(tmp_path / "wp", birds)
+    truth = fakes.xeno_canto.write(tmp_path / "xc", birds, each=55, seconds=0.2)
+    fakes.wikipedia.write(tmp_path / "wp", birds)
     faults = Faults(every=5, passing=("500", "503", "page", "reset", "cut"), seed=1)
     with xeno_canto(tmp_path / "xc") as xc, wikipedia(tmp_path / "wp") as wp:
         calm = json.loads(run((xc, wp), tmp_path / "calm", len(birds)).communicate()[0])

@@ -8,17 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fakes import wikipedia as fake
+from helpers.servers import Act, Fast, redirect
+from helpers.services import HTML, NO_FAULTS, Faults, Service, wikipedia
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from servers import Act, Fast, redirect
-from services import HTML, NO_FAULTS, Faults, Service, wikipedia
 
 from birdmml.fetch.answers import Answers
 from birdmml.fetch.api import Answer, Api
 from birdmml.fetch.fetcher import Fetcher
 from birdmml.fetch.ledger import Ledger
 from birdmml.schema import Article, Reject
-from birdmml.sources import _wikipedia_fake as fake
 from birdmml.sources._names import Names
 from birdmml.sources._wikipedia import MOST_BYTES, Wikipedia
 

@@ -10,15 +10,15 @@ from typing import Any
 
 import pytest
 import soundfile
-from servers import Act, Fast
-from services import JSON, NO_FAULTS, PASSING, Faults, Service, xeno_canto
+from fakes import xeno_canto as fake
+from helpers.servers import Act, Fast
+from helpers.services import JSON, NO_FAULTS, PASSING, Faults, Service, xeno_canto
 
 from birdmml.errors import SourceError, UsageError
 from birdmml.fetch.answers import Answers
 from birdmml.fetch.api import Api
 from birdmml.fetch.fetcher import Fetcher, Wanted
 from birdmml.fetch.ledger import Ledger
-from birdmml.sources import _xeno_canto_fake as fake
 from birdmml.sources._names import Names
 from birdmml.sources._xeno_canto import KEY, PATH, Listing, Wish, XenoCanto, key_from
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fakes import xeno_canto as fake
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from birdmml.fetch.api import Answer
 from birdmml.schema import Reject
-from birdmml.sources import _xeno_canto_fake as fake
 from birdmml.sources._names import Names, names_of, plain
 from birdmml.sources._xeno_canto import Wish, XenoCanto
 from birdmml.sources._xeno_canto_pages import NoPages, read_all

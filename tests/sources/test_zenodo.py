@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.servers import Act, Fast, Server
 from hypothesis import given
 from hypothesis import strategies as st
-from servers import Act, Fast, Server
 
 from birdmml.errors import BuildError, SourceError
 from birdmml.fetch.fetcher import Fetcher, Wanted

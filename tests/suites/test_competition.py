@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.small import OPTIONS as SMALL
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from small import OPTIONS as SMALL
 
 from birdmml import evaluate, figures
 from birdmml.errors import EvalsetError, UsageError

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers.probes import FILMS, NAMES, NOTHING, ROWS, material, unit
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from probes import FILMS, NAMES, NOTHING, ROWS, material, unit
 from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from probes import FILMS, NAMES, NOTHING, ROWS, material
+from helpers.probes import FILMS, NAMES, NOTHING, ROWS, material
 from sklearn.linear_model import LogisticRegression
 
 from birdmml.errors import EvalsetError, UsageError

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers.small import OPTIONS, SMALLEST
 from numpy.typing import NDArray
-from small import OPTIONS, SMALLEST
 
 from birdmml import discover, materials, wanted
 from birdmml.checkpoint import Checkpoint

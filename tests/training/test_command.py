@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from helpers import Ran
-from small import OPTIONS
+from helpers.small import OPTIONS
 
 Cli = Callable[..., Ran]
 QUICK = [word for option in OPTIONS for word in ("--set", option)]

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import helpers
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -14,15 +15,15 @@ from safetensors.torch import load_file
 from birdmml import discover
 from birdmml.training.ranks import Ranks, _buckets
 
-HERE = Path(__file__).parent
+DRIVER = Path(helpers.__file__).with_name("rank_driver.py")
 
 
 @pytest.fixture(scope="module")
 def learned(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("ranks")
-    environment = os.environ | {"PYTHONPATH": str(HERE.parent), "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"PYTHONPATH": str(DRIVER.parents[1]), "OMP_NUM_THREADS": "1"}
     ran = subprocess.run(
-        [sys.executable, HERE / "rank_driver.py", folder],
+        [sys.executable, DRIVER, folder],
         env=environment,
         capture_output=True,
         text=True,

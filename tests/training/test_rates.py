@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 import torch
-from small import SMALLEST
+from helpers.small import SMALLEST
 
 from birdmml import discover
 from birdmml.errors import TrainingError

@@ -11,23 +11,24 @@ import subprocess
 import sys
 from pathlib import Path
 
+import helpers
 import numpy as np
 import pytest
 import torch
-from small import OPTIONS
+from helpers.small import OPTIONS
 
 from birdmml import settings
 from birdmml.errors import CheckpointError, TrainingError, UsageError
 from birdmml.training import journal, state
 from birdmml.training.plan import Plan, plan, run
 
-HERE = Path(__file__).parent
+DRIVER = Path(helpers.__file__).with_name("resume_driver.py")
 
 
 def drive(data: Path, out: Path, every: int, kills: list[int]) -> dict[str, int]:
     ran = subprocess.run(
-        [sys.executable, HERE / "resume_driver.py", data, out, *map(str, [every, *kills])],
-        env=os.environ | {"PYTHONPATH": str(HERE.parent), "OMP_NUM_THREADS": "1"},
+        [sys.executable, DRIVER, data, out, *map(str, [every, *kills])],
+        env=os.environ | {"PYTHONPATH": str(DRIVER.parents[1]), "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         timeout=300,

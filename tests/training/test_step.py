@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import pytest
 import torch
-from small import SMALLEST
+from helpers.small import SMALLEST
 from torch import Tensor
 
 from birdmml import discover, settings

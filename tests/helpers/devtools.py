@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import browser
+from helpers import browser
 
 # Real time, for clicks and timings are waited for; and of all hosts this one alone, for pages from a server.
 OTHERS = ("--virtual-time", "--hide-scrollbars", "--host-resolver-rules")

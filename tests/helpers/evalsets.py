@@ -8,21 +8,15 @@ import zipfile
 from pathlib import Path
 from types import ModuleType
 
-from helpers import tree
-
 from birdmml import discover
 from birdmml.prepare.run import Options, Outcome, prepare
+from helpers import tree
 
 NAMES = ("ssw60", "vb100", "cub200")
 
 
 def module_of(name: str) -> ModuleType:
     return discover.load("evaluation set", name)
-
-
-def fake(name: str, root: Path, seed: int = 0) -> Path:
-    module_of(name).fake(root, seed)
-    return root
 
 
 def prepared(name: str, source: Path, out: Path, workers: int = 1, **options: object) -> Outcome:

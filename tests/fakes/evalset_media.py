@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from birdmml.evalsets._download import FAKE_MARK
 from birdmml.media.image import encode_jpeg
 from birdmml.media.video import encode_video
 from birdmml.schema import RATE_HZ
@@ -52,6 +53,12 @@ def write_lines(path: Path, rows: Iterable[Sequence[object]]) -> None:
     """A table of values with spaces between them."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(" ".join(map(str, row)) + "\n" for row in rows), encoding="utf-8", newline="\n")
+
+
+def mark(root: Path) -> None:
+    """Say in `root` that its files are a fake."""
+    root.mkdir(parents=True, exist_ok=True)
+    (root / FAKE_MARK).write_text("written by birdmml for its tests: noise, no data\n", encoding="utf-8")
 
 
 def _tone(

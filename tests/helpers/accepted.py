@@ -9,10 +9,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import submitted
-
 from birdmml.leaderboard.submission import Submission, making, read
 from birdmml.leaderboard.submission.reading import spelled
+from helpers import submitted
 
 REASON = "Its test split was not the test split."
 

@@ -13,10 +13,9 @@ import sys
 import time
 from pathlib import Path
 
-from small import OPTIONS
-
 from birdmml.training import journal
 from birdmml.training.plan import plan, run
+from helpers.small import OPTIONS
 
 # Dropout, augmentation, a partial last batch: all that random numbers and positions can get wrong.
 SETTINGS = [

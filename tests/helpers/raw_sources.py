@@ -1,4 +1,4 @@
-"""The three services of `--source inat-xc` over a world that its `fake` wrote, and builds from them."""
+"""The three services of `--source inat-xc` over a world that `fakes.inaturalist` wrote, and builds from them."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from services import Faults, Service, wikipedia, xeno_canto
+from fakes.inaturalist import SERVICES
 
 from birdmml.build.ingest import Limits
 from birdmml.build.run import BuildSettings, Built, build
 from birdmml.sources import inat_xc
+from helpers.services import Faults, Service, wikipedia, xeno_canto
 
 KEY = "0123456789abcdef0123"
 
@@ -33,7 +34,7 @@ class Served:
     @property
     def addresses(self) -> dict[str, str]:
         """For the settings."""
-        return {name: getattr(self, name).url for name in inat_xc.SERVICES}
+        return {name: getattr(self, name).url for name in SERVICES}
 
     def counts(self) -> tuple[int, ...]:
         """Requests so far."""
@@ -42,13 +43,13 @@ class Served:
 
 @contextmanager
 def services(root: Path, faults: Faults | None = None, calm: Faults | None = None) -> Iterator[Served]:
-    """Serve what `fake` wrote below `root`; `calm` is for the two APIs, if they have other faults."""
+    """Serve what `fakes.inaturalist` wrote below `root`; `calm` is for the two APIs, if they have other faults."""
     faults = faults or Faults()
     other = faults if calm is None else calm
     with (
-        Service(root / inat_xc.SERVICES["photos"], faults=faults) as photos,
-        xeno_canto(root / inat_xc.SERVICES["xeno_canto"], other, KEY) as sounds,
-        wikipedia(root / inat_xc.SERVICES["wikipedia"], other) as texts,
+        Service(root / SERVICES["photos"], faults=faults) as photos,
+        xeno_canto(root / SERVICES["xeno_canto"], other, KEY) as sounds,
+        wikipedia(root / SERVICES["wikipedia"], other) as texts,
     ):
         yield Served(photos, sounds, texts)
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
-from helpers import SPECIES, photo, sound
 
 from birdmml import files
+from helpers import SPECIES, photo, sound
 
 PHOTOS = ("CC-BY-4.0", "CC0-1.0", "CC-BY-NC-4.0", "CC-BY-ND-4.0", "")
 SOUNDS = ("CC-BY-SA-4.0", "CC-BY-NC-SA-4.0", "CC-BY-4.0", "CC0-1.0", "CC-BY-NC-ND-4.0")

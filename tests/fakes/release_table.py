@@ -7,8 +7,8 @@ import io
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from birdmml.sources._release_fake_media import captions
-from birdmml.sources._release_fake_plan import PREFIX, REJECTS, Bird, Knobs, Line, Plan
+from fakes.release_media import captions
+from fakes.release_plan import PREFIX, REJECTS, Bird, Knobs, Line, Plan
 
 # Written out, not taken from the reader: this is what the release has.
 COLUMNS = ("scientific_name", "photo_file", "audio_file", "combined_caption", "blip_caption", "source_index")

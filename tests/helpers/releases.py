@@ -17,15 +17,15 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import soundfile
-from helpers import tree
+from fakes.release import Truth, write
 from PIL import Image
 
 from birdmml.build.ingest import Limits
 from birdmml.build.run import BuildSettings, Built, build
 from birdmml.build.split import Rules
 from birdmml.sources import release
-from birdmml.sources._release_fake import Truth, write
 from birdmml.sources._release_paths import member_key
+from helpers import tree
 
 PARTS = "audio.tar.gz.part-"
 

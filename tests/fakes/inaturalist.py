@@ -14,18 +14,16 @@ import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from birdmml import species_list, taxonomy
-from birdmml.sources import _wikipedia_fake, _xeno_canto_fake
 from birdmml.sources._names import names_of
+from birdmml.sources.inat_xc import Settings
 from birdmml.taxonomy import Species
-
-if TYPE_CHECKING:
-    from birdmml.sources.inat_xc import Settings
+from fakes import wikipedia, xeno_canto
 
 Rows = list[tuple[Any, ...]]
 AVES = "48460/1/2/355675/3"
@@ -49,6 +47,8 @@ OBSERVERS = (
     (4, "dee", "Dee 'D' Okoye"),
 )
 NAMELESS = 9
+# Folders below the root that a test serves, by the setting that takes the address.
+SERVICES = {"photos": "bucket", "xeno_canto": "xeno-canto", "wikipedia": "wikipedia"}
 
 
 @dataclass
@@ -78,15 +78,13 @@ def write(
     root: Path, seed: int, species: int = 4, photos: int = 6, recordings: int = 6, seconds: float = 2.0
 ) -> Settings:
     """Write the world; the settings have `species` of the 150, and addresses that a test must fill in."""
-    from birdmml.sources.inat_xc import Settings
-
     birds = taxonomy.all_species()[:species]
     tables = make_tables(birds, seed, photos)
     tables.write(root / "tables")
     write_photos(root / "bucket", tables, seed)
     names = [names_of(b) for b in birds]
-    _xeno_canto_fake.write(root / "xeno-canto", names, seed, each=recordings, seconds=seconds)
-    _wikipedia_fake.write(root / "wikipedia", names)
+    xeno_canto.write(root / "xeno-canto", names, seed, each=recordings, seconds=seconds)
+    wikipedia.write(root / "wikipedia", names)
     return Settings(
         inat=str(root / "tables"),
         contact="tests@example.org",

@@ -23,10 +23,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import parse_qsl, unquote
 
-from servers import Act, Seen, Server, redirect
+from fakes.wikipedia import FakeWikipedia
+from fakes.xeno_canto import FakeXenoCanto
 
-from birdmml.sources._wikipedia_fake import FakeWikipedia
-from birdmml.sources._xeno_canto_fake import FakeXenoCanto
+from helpers.servers import Act, Seen, Server, redirect
 
 Handler = Callable[[str, dict[str, str], str], "Act | bytes | None"]
 JSON = {"Content-Type": "application/json"}
@@ -171,7 +171,7 @@ class Service(Server):
 def xeno_canto(
     root: Path, faults: Faults = NO_FAULTS, key: str = "0123456789abcdef0123"
 ) -> Iterator[Service]:
-    """Xeno-canto over a folder that `_xeno_canto_fake.write` filled; `.fake` holds its records."""
+    """Xeno-canto over a folder that `fakes.xeno_canto.write` filled; `.fake` holds its records."""
     fake = FakeXenoCanto(root, key)
     lock = threading.Lock()
 
@@ -187,7 +187,7 @@ def xeno_canto(
 
 @contextmanager
 def wikipedia(root: Path, faults: Faults = NO_FAULTS) -> Iterator[Service]:
-    """Wikipedia over a folder that `_wikipedia_fake.write` filled; `.fake` holds its pages."""
+    """Wikipedia over a folder that `fakes.wikipedia.write` filled; `.fake` holds its pages."""
     fake = FakeWikipedia(root)
 
     def api(path: str, query: dict[str, str], base: str) -> Act | bytes | None:

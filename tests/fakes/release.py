@@ -17,19 +17,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from birdmml.files import sha256_bytes, write_json
-from birdmml.sources._release_fake_media import draw, sing
-from birdmml.sources._release_fake_pack import Archive, Tar, Zip, cut, holders
-from birdmml.sources._release_fake_plan import (
-    EVERY_DEFECT,
+from fakes.release_media import Archive, Tar, Zip, cut, draw, holders, sing
+from fakes.release_plan import (
     PREFIX,
     ROW_DEFECTS,
     Knobs,
     Plan,
     plan,
 )
-from birdmml.sources._release_fake_table import FakeRow, as_csv, rows_of
-
-__all__ = ["EVERY_DEFECT", "FakeRow", "Knobs", "Member", "Truth", "write", "write_record"]
+from fakes.release_table import FakeRow, as_csv, rows_of
 
 RECORD_ID = 18920487
 Fate = Literal["complete", "behind", "lost"]

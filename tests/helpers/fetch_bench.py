@@ -8,10 +8,9 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from servers import Act, Fast, Server
-
 from birdmml.fetch.fetcher import Fetcher, Outcome, Wanted
 from birdmml.fetch.ledger import Ledger
+from helpers.servers import Act, Fast, Server
 
 DATA = random.Random(7).randbytes(300_000)
 MD5 = hashlib.md5(DATA).hexdigest()

@@ -17,7 +17,6 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from safetensors.torch import save_file
-from small import SMALLEST
 from torch import Tensor
 
 from birdmml import discover, settings
@@ -25,6 +24,7 @@ from birdmml.nn.network import Network
 from birdmml.training.ranks import Ranks, global_batch_norm
 from birdmml.training.rates import optimiser
 from birdmml.training.step import chunks_of, numerics, step
+from helpers.small import SMALLEST
 
 ROWS, STEPS = 9, 10
 # Batch norm stays: its statistics must span the ranks. Nine rows do not divide by two.
