@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from services import Faults, Service, wikipedia, xeno_canto
 
-from birdmml.build.ingest import Limits
-from birdmml.build.run import BuildSettings, Built, build
+from birdmml.build.recipe import BuildSettings, Limits
+from birdmml.build.run import Built, build
 from birdmml.sources import inat_xc
 
 KEY = "0123456789abcdef0123"
