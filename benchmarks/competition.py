@@ -15,8 +15,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from birdmml import evaluate
-from birdmml.build.ingest import Limits
-from birdmml.build.run import BuildSettings, build
+from birdmml.build.recipe import BuildSettings, Limits
+from birdmml.build.run import build
 from birdmml.load import Built
 from birdmml.schema import PLAIN_METRICS, Figure
 from birdmml.sources import demo

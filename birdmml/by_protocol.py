@@ -10,6 +10,7 @@ from typing import Any
 
 from birdmml import discover, protocols, settings, wanted
 from birdmml.array_data import ArrayData, check_sizes, fitted
+from birdmml.device import pick_device
 from birdmml.errors import UsageError
 from birdmml.load import Built
 from birdmml.models import Recipe
@@ -17,7 +18,6 @@ from birdmml.nn.presets import preset
 from birdmml.passes import Pass
 from birdmml.plans import Plan, check_limit, own_file
 from birdmml.protocols.model import Evaluate, Method, Protocol
-from birdmml.training.machine import pick_device
 from birdmml.training.plan import configured
 
 

@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 
 from birdmml import discover, settings
 from birdmml.errors import CheckpointError, UsageError
-from birdmml.files import sha256_file, sync_folder, write_json, write_text
+from birdmml.files import replace_folder, sha256_file, sync_folder, write_json, write_text
 from birdmml.nn.network import Network
 from birdmml.nn.presets import Preset
 from birdmml.nn.text import load_tokenizer
@@ -61,7 +61,7 @@ def save(folder: Path, checkpoint: Checkpoint) -> str:
         meta = _meta(checkpoint, part)
         write_json(part / META, meta)
         sync_folder(part)
-        _replace(part, folder)
+        replace_folder(part, folder, folder.with_name(folder.name + ".old"))
         return str(meta["weights_sha256"])
     except (OSError, SafetensorError) as e:
         raise CheckpointError(f"{folder} cannot be written ({e}): free space, or choose another --out") from e
@@ -148,24 +148,14 @@ def _method(folder: Path, meta: Mapping[str, Any], wanted: str | None) -> str:
     return held
 
 
-def _check_file(folder: Path, meta: Mapping[str, Any], found: Mapping[str, str]) -> None:
+def _check_file(folder: Path, meta: Mapping[str, Any], file: Mapping[str, str]) -> None:
     was = meta.get("method_file")
     recorded = was.get("sha256") if isinstance(was, dict) else None
-    if recorded != found.get("sha256"):
+    if recorded != file.get("sha256"):
         raise CheckpointError(
-            f"{folder} was trained with {meta['method']} of SHA-256 {str(recorded)[:12]}, and {found.get('path')} has"
-            f" {str(found.get('sha256'))[:12]}: it has changed since, give the file as it was"
+            f"{folder} was trained with {meta['method']} of SHA-256 {str(recorded)[:12]}, and {file.get('path')} has"
+            f" {str(file.get('sha256'))[:12]}: it has changed since, give the file as it was"
         )
-
-
-def _replace(part: Path, folder: Path) -> None:
-    old = folder.with_name(folder.name + ".old")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        folder.rename(old)
-    part.rename(folder)
-    sync_folder(folder.parent)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _read_text(path: Path) -> str:
@@ -204,13 +194,13 @@ def _check_weights(path: Path, expected: Mapping[str, tuple[int, ...]], sha256: 
         raise CheckpointError(f"{path} not found: the checkpoint is incomplete, train again")
     try:
         with safe_open(path, framework="pt") as f:
-            found = {k: tuple(f.get_slice(k).get_shape()) for k in f.keys()}  # noqa: SIM118  # no mapping
+            shapes = {k: tuple(f.get_slice(k).get_shape()) for k in f.keys()}  # noqa: SIM118  # no mapping
     except (SafetensorError, OSError) as e:
         raise CheckpointError(f"{path} is not a whole safetensors file ({e}): train again") from e
-    for name in sorted(expected.keys() | found.keys()):
-        if expected.get(name) != found.get(name):
+    for name in sorted(expected.keys() | shapes.keys()):
+        if expected.get(name) != shapes.get(name):
             raise CheckpointError(
-                f"{path}: {name} has shape {found.get(name)}, its settings ask for {expected.get(name)}"
+                f"{path}: {name} has shape {shapes.get(name)}, its settings ask for {expected.get(name)}"
             )
     if sha256_file(path) != sha256:
         raise CheckpointError(f"{path} differs from its recorded SHA-256: take another copy, or train again")

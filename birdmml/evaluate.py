@@ -12,6 +12,7 @@ import torch
 from birdmml import discover, embedded, materials, models, passes, provenance
 from birdmml.array_data import ArrayData
 from birdmml.checkpoint import Checkpoint
+from birdmml.device import pick_device
 from birdmml.embed import Embedder
 from birdmml.embedded import Shelf
 from birdmml.files import human_bytes
@@ -25,7 +26,6 @@ from birdmml.plans import SUITES, Plan, plan
 from birdmml.record import opened, record
 from birdmml.schema import RESULT_SCHEMA_VERSION, Result
 from birdmml.train import cpu_threads
-from birdmml.training.machine import pick_device
 
 __all__ = ["SUITES", "Plan", "describe", "plan", "run"]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -101,6 +102,31 @@ def sync_folder(folder: Path) -> None:
         pass  # Some network file systems refuse; the rename itself has happened.
     finally:
         os.close(fd)
+
+
+def replace_folder(new: Path, folder: Path, old: Path) -> None:
+    """Put the finished folder `new` in the place of `folder`, which lies at `old` between two renames and is then gone.
+
+    All three are on one file system. Where the second rename fails, the first is taken back and its error raised;
+    after a death between the two, `restore_folder` does so (called here first, too).
+    """
+    restore_folder(folder, old)
+    if folder.exists():
+        folder.rename(old)
+    try:
+        new.rename(folder)
+    except BaseException:  # Ctrl-C between the two renames, too.
+        restore_folder(folder, old)
+        raise
+    sync_folder(folder.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def restore_folder(folder: Path, old: Path) -> None:
+    """Put `old` back where a `replace_folder` that died has left a gap; clear it away where `folder` is there."""
+    if old.exists() and not folder.exists():
+        old.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def write_json(path: Path, value: Any) -> None:

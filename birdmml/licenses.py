@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass
 
 from birdmml.errors import UsageError
-from birdmml.schema import UNKNOWN_LICENSE
 
+UNKNOWN_LICENSE = "unknown"
 DEFAULT = "default"
 _TERMS = ("BY", "BY-SA", "BY-NC", "BY-NC-SA", "BY-ND", "BY-NC-ND")
 _VERSIONS = ("1.0", "2.0", "2.5", "3.0", "4.0")

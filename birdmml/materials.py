@@ -18,6 +18,7 @@ from birdmml import checkpoint as checkpoints
 from birdmml import discover, settings, swapped
 from birdmml.array_data import Data
 from birdmml.corrupt import Corruption, Partners, parse
+from birdmml.device import pick_device
 from birdmml.embed import Embedder, Embeddings, Film
 from birdmml.embedded import Shelf
 from birdmml.errors import EvalsetError, UsageError
@@ -28,7 +29,6 @@ from birdmml.nn.damage import Others, Sound
 from birdmml.nn.feed import RowSource
 from birdmml.schema import MODALITIES
 from birdmml.suites._material import Arrays, Material, Request, Scorer, Subject
-from birdmml.training.machine import pick_device
 from birdmml.training.state import resolve
 
 # How many films are looked into for one with a sound track, before an item goes without.

@@ -12,12 +12,12 @@ from birdmml import checkpoint as checkpoints
 from birdmml import discover, files, provenance, settings
 from birdmml.array_data import ArrayData
 from birdmml.checkpoint import Checkpoint
+from birdmml.device import pick_device
 from birdmml.errors import CheckpointError, UsageError
 from birdmml.load import Built
 from birdmml.materials import about, rows_of
 from birdmml.nn.presets import Preset
 from birdmml.train import train
-from birdmml.training.machine import pick_device
 
 FOLDER = "models"
 

@@ -12,6 +12,7 @@ from birdmml import checkpoint as checkpoints
 from birdmml import discover, models, passes, settings, wanted
 from birdmml.array_data import ArrayData, check_sizes, fitted, opened
 from birdmml.checkpoint import Checkpoint
+from birdmml.device import pick_device
 from birdmml.errors import UsageError
 from birdmml.load import Built
 from birdmml.materials import Provider
@@ -19,7 +20,6 @@ from birdmml.models import Recipe
 from birdmml.nn.presets import preset
 from birdmml.passes import Pass
 from birdmml.suites._material import BARE
-from birdmml.training.machine import pick_device
 from birdmml.training.plan import check_columns, configured
 
 MAX_SEEDS = 100

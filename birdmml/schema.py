@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from birdmml.licenses import UNKNOWN_LICENSE
+
 if TYPE_CHECKING:
     from birdmml.taxonomy import Species
 
@@ -13,7 +15,6 @@ Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 MODALITIES = ("image", "audio", "text")
 
-UNKNOWN_LICENSE = "unknown"
 RATE_HZ = 22_050
 DATASET_SCHEMA_VERSION = 1
 RESULT_SCHEMA_VERSION = 1

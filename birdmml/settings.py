@@ -71,20 +71,6 @@ def digest(settings: Any) -> str:
     return files.digest(plain)
 
 
-def to_toml(settings: Any) -> str:
-    """A dataclass as TOML; fields that are None are left out."""
-    return "\n".join(_toml_table(to_dict(settings), ())).strip() + "\n"
-
-
-def from_toml(cls: type[T], text: str) -> T:
-    """The dataclass `cls` from TOML; raises UsageError with the parser's line and column."""
-    try:
-        values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as e:
-        raise UsageError(f"not TOML: {e}") from e
-    return from_dict(cls, values)
-
-
 @cache
 def _hints(cls: Any) -> dict[str, Any]:
     return typing.get_type_hints(cls)
@@ -126,19 +112,3 @@ def _names(values: Mapping[str, Any], prefix: str = "") -> list[str]:
     for key, value in values.items():
         found += _names(value, f"{prefix}{key}.") if isinstance(value, dict) else [f"{prefix}{key}"]
     return found
-
-
-def _toml_table(table: Mapping[str, Any], path: tuple[str, ...]) -> list[str]:
-    lines = [f"\n[{'.'.join(path)}]"] if path else []
-    nested = {k: v for k, v in table.items() if isinstance(v, dict)}
-    lines += [f"{k} = {_toml(v)}" for k, v in table.items() if k not in nested and v is not None]
-    for key, value in nested.items():
-        lines += _toml_table(value, (*path, key))
-    return lines
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, list):
-        return f"[{', '.join(map(_toml, value))}]"
-    # JSON spells numbers, booleans and strings as TOML does, but for the one control character DEL.
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -25,7 +25,6 @@ SHOWN = 10
 
 _TABLES = {".csv": "", ".tsv": "\t", ".tab": "\t"}
 _JSON_LINES = (".jsonl", ".ndjson")
-_LISTS = ("synonyms", "other_names", "former_inat_ids")
 _BINOMIAL = re.compile(r"[A-Z][a-z]+ [a-z]+(?:-[a-z]+)*")
 _NUMBER = re.compile(r"([0-9]{1,10})(?:\.0+)?")  # pandas writes 7089.0 where a column has gaps.
 _SIGNS = frozenset(" '\u2018\u2019\u02bb\u02bc\u00b4`-\u2010\u2011\u2013.,/()&_\u00b7")

@@ -19,6 +19,7 @@ from torch import Tensor
 from birdmml import checkpoint as checkpoints
 from birdmml import discover
 from birdmml.checkpoint import Checkpoint
+from birdmml.device import lacks_memory, pick_device
 from birdmml.errors import TrainingError, UsageError
 from birdmml.nn.augment import augment
 from birdmml.nn.feed import Feed, RowSource, batches, steps_per_epoch, to_device
@@ -31,7 +32,7 @@ from birdmml.nn.text import train_tokenizer
 from birdmml.training import state
 from birdmml.training.estimate import too_large
 from birdmml.training.journal import Journal
-from birdmml.training.machine import bar, lacks_memory, launched, pick_device, precision
+from birdmml.training.machine import bar, launched, precision
 from birdmml.training.ranks import Ranks, global_batch_norm
 from birdmml.training.rates import optimiser, rates, set_rate
 from birdmml.training.state import Learner, Position, Saving

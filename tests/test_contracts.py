@@ -14,8 +14,8 @@ from helpers import raw_sources, tree
 
 from birdmml import discover
 from birdmml.build.deliver import opened
-from birdmml.build.ingest import Limits
-from birdmml.build.run import BuildSettings, build, session_of
+from birdmml.build.recipe import BuildSettings, Limits
+from birdmml.build.run import build, session_of
 from birdmml.build.validate import validate
 from birdmml.errors import UnknownName
 from birdmml.schema import Card, Photo, Recording, Reject

@@ -24,7 +24,7 @@ FIRST = """
 """
 SECOND = """
     nn methods checkpoint train training embed embedded materials models swapped prepared_set wanted plans by_protocol
-    evaluate series own_model xor array_data array_subject interop captioners
+    evaluate series own_model xor array_data array_subject interop captioners device
 """
 FLOORS = {
     **dict.fromkeys(GROUND.split(), 0),

@@ -21,8 +21,8 @@ REPO = ("--repo", "someone/birds")
 def listed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two species outside the 150; the recordings of one may not be changed."""
     from birdmml import discover, species_list
-    from birdmml.build.ingest import Limits
-    from birdmml.build.run import BuildSettings, build
+    from birdmml.build.recipe import BuildSettings, Limits
+    from birdmml.build.run import build
 
     home = tmp_path_factory.mktemp("listed")
     birds = bird_folder(home / "birds", 4, 4, ("Turdus merula", "Parus major"))

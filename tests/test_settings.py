@@ -31,12 +31,11 @@ class Outer:
     st.text(), st.integers(-(2**53), 2**53), st.floats(allow_nan=False, allow_infinity=False),
     st.lists(st.integers(0, 99)), st.booleans(), st.none() | st.integers(0, 9),
 )  # fmt: skip
-def test_json_and_toml_give_the_settings_back(
+def test_json_gives_the_settings_back(
     name: str, steps: int, rate: float, sizes: list[int], on: bool, limit: int | None
 ) -> None:
     value = Outer(name, steps, "slow", Inner(rate, tuple(sizes)), limit, on)
     assert settings.from_dict(Outer, settings.to_dict(value)) == value
-    assert settings.from_toml(Outer, settings.to_toml(value)) == value
 
 
 @pytest.mark.parametrize(
@@ -81,8 +80,3 @@ def test_an_unknown_override_names_the_nearest(bad: str) -> None:
 def test_digest_depends_on_values_only() -> None:
     assert settings.digest(Outer("a")) == settings.digest({**settings.to_dict(Outer("a"))})
     assert settings.digest(Outer("a")) != settings.digest(Outer("b"))
-
-
-def test_broken_toml_says_where() -> None:
-    with pytest.raises(UsageError, match="line 1"):
-        settings.from_toml(Inner, "rate = = 2")

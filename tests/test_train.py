@@ -11,12 +11,12 @@ import torch
 from helpers.small import SMALLEST
 
 from birdmml import discover, settings
+from birdmml.device import pick_device
 from birdmml.errors import TrainingError, UsageError
 from birdmml.load import Built
 from birdmml.nn.feed import RowSource
 from birdmml.nn.presets import Preset
 from birdmml.train import Trained, cpu_threads, train
-from birdmml.training.machine import pick_device
 
 
 @pytest.fixture(scope="module")

@@ -101,8 +101,7 @@ def one(settings: Any, work: Path, workers: int) -> dict[str, Any]:
 
 def run(rows: int, work: Path, workers: int) -> dict[str, Any]:
     """A build of so many tiny rows."""
-    from birdmml.build.ingest import Limits
-    from birdmml.build.run import BuildSettings
+    from birdmml.build.recipe import BuildSettings, Limits
 
     source = discover.load("source", "tiny")
     own = source.Settings(rows=rows)
@@ -116,8 +115,7 @@ def real(work: Path, workers: int, rows: int = 240) -> dict[str, Any]:
     from PIL import Image, ImageFilter
 
     from birdmml import taxonomy
-    from birdmml.build.ingest import Limits
-    from birdmml.build.run import BuildSettings
+    from birdmml.build.recipe import BuildSettings, Limits
 
     shutil.rmtree(work, ignore_errors=True)
     rng = np.random.default_rng(0)
@@ -143,6 +141,7 @@ def table(rows: int, work: Path) -> dict[str, Any]:
 
     from birdmml.build import account, assemble, leaking, split, write
     from birdmml.build.catalog import Catalog
+    from birdmml.build.recipe import Rules
     from birdmml.build.staging import Done
     from birdmml.schema import Medium, Photo
 
@@ -164,7 +163,7 @@ def table(rows: int, work: Path) -> dict[str, Any]:
         stages("order the media", 0, 1)
         media = catalog.freeze()
         stages("look-alikes and sides", 0, 1)
-        rules = split.Rules()
+        rules = Rules()
         near = leaking.near_duplicates(media, rules.near_radius)
         sides = split.assign(media, rules, 0, near, None)
         stages("pairs", 0, 1)

@@ -17,7 +17,7 @@ from birdmml.audit.model import AMBER, Count, Finding, LicenseCount, Media, Spec
 from birdmml.audit.probe import Outcome
 from birdmml.audit.rows import Rows
 from birdmml.audit.shards import SPLIT_ORDER
-from birdmml.schema import UNKNOWN_LICENSE
+from birdmml.licenses import UNKNOWN_LICENSE
 
 PARTS = ("image", "audio", "caption")
 _MOST_FACTS = 8

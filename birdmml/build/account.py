@@ -10,12 +10,13 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from birdmml import __version__, files, species_list, taxonomy
-from birdmml.schema import DATASET_SCHEMA_VERSION, SPLITS, UNKNOWN_LICENSE
+from birdmml.licenses import UNKNOWN_LICENSE
+from birdmml.schema import DATASET_SCHEMA_VERSION, SPLITS
 
 if TYPE_CHECKING:
     from birdmml.build.assemble import Tally
     from birdmml.build.catalog import Catalog
-    from birdmml.build.run import BuildSettings
+    from birdmml.build.recipe import BuildSettings
     from birdmml.build.write import Shard
     from birdmml.species_list import SpeciesList
     from birdmml.taxonomy import Taxonomy

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 from birdmml import discover
 from birdmml.build import staging
 from birdmml.build.catalog import Catalog
-from birdmml.schema import UNKNOWN_LICENSE, Article, Medium, Uncaptioned, Written
+from birdmml.licenses import UNKNOWN_LICENSE
+from birdmml.schema import Article, Medium, Uncaptioned, Written
 
 if TYPE_CHECKING:
     from birdmml.build.deliver import Told as Source
     from birdmml.build.place import Place
-    from birdmml.build.run import BuildSettings
+    from birdmml.build.recipe import BuildSettings
     from birdmml.taxonomy import Taxonomy
 
 KEY = "written_caption"

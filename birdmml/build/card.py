@@ -13,7 +13,8 @@ from markupsafe import Markup
 from birdmml import __version__
 from birdmml.build.report_text import RELATIONS, markdown, printable, templates
 from birdmml.columns import COLUMNS, Column
-from birdmml.schema import SPLITS, UNKNOWN_LICENSE
+from birdmml.licenses import UNKNOWN_LICENSE
+from birdmml.schema import SPLITS
 
 PARTS = ("image", "audio", "caption")
 

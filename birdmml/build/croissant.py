@@ -14,7 +14,8 @@ from typing import Any
 from birdmml.build.report_text import citation, printable
 from birdmml.build.statements import Statements, license_addresses, of
 from birdmml.columns import COLUMNS, Column
-from birdmml.schema import SPLITS, UNKNOWN_LICENSE
+from birdmml.licenses import UNKNOWN_LICENSE
+from birdmml.schema import SPLITS
 
 FILE = "croissant.json"
 CONFORMS_TO = "http://mlcommons.org/croissant/1.1"

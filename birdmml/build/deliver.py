@@ -21,6 +21,7 @@ from typing import Any, Protocol, TypeVar
 from birdmml import files
 from birdmml.build import ingest
 from birdmml.build.parts import Part
+from birdmml.build.recipe import Limits
 from birdmml.build.spool import Spool, Spools, plain_record
 from birdmml.schema import Delivery, Photo, Recording, Reject
 
@@ -147,7 +148,7 @@ def _signed(item: Photo | Recording | Reject) -> bytes:
 class Keys:
     """The key of a record: equal keys mean equal results."""
 
-    def __init__(self, source: ModuleType, name: str, settings: Any, limits: ingest.Limits) -> None:
+    def __init__(self, source: ModuleType, name: str, settings: Any, limits: Limits) -> None:
         own = source.decoding(settings) if hasattr(source, "decoding") else asdict(settings)
         self.base = files.digest([name, own, asdict(limits)])
         self._stamp = getattr(source, "stamp", lambda settings, locator: "")

@@ -12,24 +12,12 @@ from typing import Any, BinaryIO
 
 from birdmml import discover, files
 from birdmml.build import staging
+from birdmml.build.recipe import Limits
 from birdmml.errors import MediaError
 from birdmml.media import audio, image
-from birdmml.schema import RATE_HZ, Medium, Photo, Recording, Reject
+from birdmml.schema import Medium, Photo, Recording, Reject
 
 CHUNK_RECORDS = 32
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What media may be. Sides and pixels in px, times in s."""
-
-    clip_s: float = 10.0
-    rate_hz: int = RATE_HZ
-    max_image_side: int = 1024
-    max_pixels: int = image.MAX_PIXELS
-    max_seconds: float = audio.MAX_SECONDS
-    max_file_bytes: int = 2 << 30
-    min_tail_s: float = 1.0
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from birdmml.build.progress import Tell
 from birdmml.errors import UsageError
 
 if TYPE_CHECKING:
-    from birdmml.build.run import BuildSettings
+    from birdmml.build.recipe import BuildSettings
 
 
 @dataclass(frozen=True)

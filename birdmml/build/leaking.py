@@ -15,6 +15,7 @@ from birdmml.build import near, split
 from birdmml.build.catalog import Media
 from birdmml.build.leakage import caption_leakage
 from birdmml.build.leaks import evalset_hashes, split_leakage
+from birdmml.build.recipe import Rules
 from birdmml.build.seeds import generator
 from birdmml.taxonomy import Taxonomy
 
@@ -47,7 +48,7 @@ def held_out(media: Media, evalsets: Sequence[str], radius: int) -> NDArray[np.b
 
 
 def of_splits(
-    media: Media, rows: Light, rules: split.Rules, seed: int, look_alikes: NDArray[np.int64]
+    media: Media, rows: Light, rules: Rules, seed: int, look_alikes: NDArray[np.int64]
 ) -> dict[str, Any]:
     """How much lies on two sides: as built, and as a row-wise split of the same rows would have it."""
     return {
@@ -57,7 +58,7 @@ def of_splits(
     }
 
 
-def _row_wise(media: Media, rows: Light, rules: split.Rules, seed: int) -> Light:
+def _row_wise(media: Media, rows: Light, rules: Rules, seed: int) -> Light:
     """The source's own rows (or, without those, the ones built), each put into a split by itself."""
     shown = np.flatnonzero(media.partner >= 0)
     if len(shown):

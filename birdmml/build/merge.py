@@ -23,7 +23,7 @@ from birdmml.errors import BuildError, UsageError
 from birdmml.schema import Article, Reject
 
 if TYPE_CHECKING:
-    from birdmml.build.run import BuildSettings
+    from birdmml.build.recipe import BuildSettings
 
 _SHOWN = 20
 

@@ -47,26 +47,6 @@ _MAX_TABLES = 500
 _EDGES = 500_000
 
 
-def near_pairs(hashes: Hashes, radius: int = RADIUS, max_pairs: int = MAX_PAIRS) -> Ints:
-    """All pairs i < j of `hashes` [N] that differ in at most `radius` of 64 bits, sorted, [P, 2].
-
-    Raises BuildError where more than `max_pairs` exist (100,000 equal hashes alone have 5e9): use `near_groups`.
-    """
-    hashes = np.asarray(hashes, dtype=np.uint64)
-    _, copies = np.unique(hashes, return_counts=True)
-    _refuse_many(int((copies * (copies - 1) // 2).sum()), max_pairs)
-    masks = _masks(radius, hashes)
-    found, total = [], 0
-    for number, mask in enumerate(masks):
-        order, stop = _buckets(hashes & mask)
-        for i, j in _sweep(np.arange(1, len(order) + 1), stop):
-            pairs = _hits(hashes, hashes, order[i], order[j], radius, masks[:number])
-            found.append(pairs)
-            total += len(pairs)
-            _refuse_many(total, max_pairs)
-    return _sorted_rows(np.sort(_stack(found), axis=1))
-
-
 def near_between(a: Hashes, b: Hashes, radius: int = RADIUS, max_pairs: int = MAX_PAIRS) -> Ints:
     """All pairs (i, j) with `a[i]` and `b[j]` at most `radius` bits apart, sorted, [P, 2]; `a` [N], `b` [M].
 

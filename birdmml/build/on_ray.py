@@ -34,7 +34,7 @@ from birdmml.build.run import Built, finish
 from birdmml.errors import BirdmmlError, BuildError, UsageError
 
 if TYPE_CHECKING:
-    from birdmml.build.run import BuildSettings
+    from birdmml.build.recipe import BuildSettings
 
 # What Ray holds of results in memory, which are small: media go by the shared folder. Ray's own least is 75 MiB.
 STORE_BYTES = 80 << 20

@@ -18,7 +18,7 @@ from birdmml.build.pool import Pool
 from birdmml.build.progress import Tell, silent
 
 if TYPE_CHECKING:
-    from birdmml.build.run import BuildSettings
+    from birdmml.build.recipe import BuildSettings
 
 
 # Settings that `told_settings` names in its own words; all others stand there as they are.

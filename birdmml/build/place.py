@@ -22,6 +22,7 @@ from filelock import FileLock, Timeout
 
 from birdmml.build import parts
 from birdmml.errors import BuildError
+from birdmml.files import replace_folder, restore_folder
 from birdmml.manifest import is_dataset
 
 _MARK = ".birdmml-build"
@@ -51,7 +52,7 @@ class Place:
         self.check_out()
         self.make_work()
         self._claim_work()
-        self._restore()
+        restore_folder(self.out, self.old)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, value: object, trace: TracebackType | None) -> None:
@@ -81,15 +82,8 @@ class Place:
 
     def commit(self, keep_work: bool = False) -> None:
         """Put the finished dataset in place of the old one; clear the work away, unless more may come to it."""
-        if self.out.exists():
-            self.out.rename(self.old)
-        try:
-            self.dataset.rename(self.out)
-        except BaseException:  # Ctrl-C between the two renames, too.
-            self._restore()
-            raise
+        replace_folder(self.dataset, self.out, self.old)
         if keep_work:
-            shutil.rmtree(self.old, ignore_errors=True)
             self.catalog.unlink(missing_ok=True)
         else:
             shutil.rmtree(self.work, ignore_errors=True)
@@ -143,12 +137,6 @@ class Place:
             raise BuildError(
                 f"another build is writing {self.out}: wait for it, or choose another --out"
             ) from e
-
-    def _restore(self) -> None:
-        """Put the old dataset back where a build that died between the two renames has left a gap."""
-        if self.old.exists() and not self.out.exists():
-            self.old.rename(self.out)
-        shutil.rmtree(self.old, ignore_errors=True)
 
 
 class _Works(Protocol):

@@ -6,7 +6,7 @@ import contextlib
 import importlib
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,7 +18,6 @@ from birdmml.build import (
     assemble,
     balance,
     captioning,
-    ingest,
     merge,
     part_place,
     split,
@@ -34,45 +33,11 @@ from birdmml.build.place import Place, telling
 from birdmml.build.pool import Pool, Writers, give_memory_back
 from birdmml.build.progress import Tell as Progress
 from birdmml.build.progress import counter, silent
+from birdmml.build.recipe import BuildSettings, Effort
 from birdmml.build.report import write_report
 from birdmml.errors import BuildError, UsageError
 from birdmml.manifest import MANIFEST
 from birdmml.taxonomy import to_csv
-
-__all__ = ["BuildSettings", "Built", "Effort", "Progress", "build", "finish", "session_of"]
-
-
-@dataclass(frozen=True)
-class BuildSettings:
-    """What decides the bytes of a dataset. `evalsets` are folders whose photos must not be trained on.
-
-    `captions` are the captioner's own settings, None for its defaults.
-    """
-
-    source: str
-    source_settings: Any
-    seed: int = 0
-    rules: split.Rules = field(default_factory=split.Rules)
-    passes: int = 0
-    limit: int | None = None
-    limits: ingest.Limits = field(default_factory=ingest.Limits)
-    evalsets: tuple[str, ...] = ()
-    captioner: str = "template"
-    captions: Any = None
-
-    @property
-    def species_list(self) -> species_list.SpeciesList:
-        """The species that there are: those of the source's list, or the shipped 150."""
-        return species_list.of_settings(self.source_settings)
-
-
-@dataclass(frozen=True)
-class Effort:
-    """How a build works, which its bytes do not depend on; `max_rejects` is a share of the media."""
-
-    workers: int
-    max_rejects: float
-    resume: bool = False
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,24 +11,14 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from birdmml.build.catalog import Media
+from birdmml.build.recipe import Fractions, Rules
 from birdmml.build.seeds import generator
 from birdmml.schema import SPLITS, Split
 from birdmml.taxonomy import Taxonomy, shipped
 
-Fractions = tuple[float, float, float]
 Sides = NDArray[np.int8]
 MODES = ("grouped", "released")
 IMAGE, AUDIO = 0, 1
-
-
-@dataclass(frozen=True)
-class Rules:
-    """What decides the sides. `fractions` are of train, validation and test, `near_radius` in bits of 64 (-1: off)."""
-
-    mode: str = "grouped"
-    fractions: Fractions = (0.8, 0.1, 0.1)
-    by_author: bool = False
-    near_radius: int = 6
 
 
 def assign(

@@ -21,8 +21,8 @@ from transformers import (
 )
 
 from birdmml.captioners._identity import IMAGE, NEEDED, TEXT, unreachable
+from birdmml.device import lacks_memory, pick_device
 from birdmml.errors import BuildError, UsageError
-from birdmml.training.machine import lacks_memory, pick_device
 
 # Prompts are padded to a multiple of this: equal lengths take equal paths through a GPU's kernels.
 STEP = 64

@@ -20,8 +20,8 @@ from birdmml.captioners import _words
 from birdmml.captioners._identity import IMAGE, TEXT, identity
 from birdmml.captioners._store import Store
 from birdmml.errors import BuildError
-from birdmml.licenses import normalise
-from birdmml.schema import UNKNOWN_LICENSE, Article, Caption, Card, Credit, Uncaptioned, Written
+from birdmml.licenses import UNKNOWN_LICENSE, normalise
+from birdmml.schema import Article, Caption, Card, Credit, Uncaptioned, Written
 
 CARD = Card(
     summary="An image captioner and a text model, with an encyclopaedia's text",
@@ -59,7 +59,7 @@ class Settings:
 
 def check(settings: Settings) -> None:
     """Raises UsageError where the models or the device cannot be had: before photos are fetched, not after."""
-    from birdmml.training.machine import pick_device
+    from birdmml.device import pick_device
 
     pick_device(settings.device)
     identity(settings.image_model, IMAGE)

@@ -14,7 +14,8 @@ from birdmml.errors import Interrupted, UsageError
 
 if TYPE_CHECKING:
     from birdmml.build.part_run import PartMade
-    from birdmml.build.run import BuildSettings, Built
+    from birdmml.build.recipe import BuildSettings
+    from birdmml.build.run import Built
     from birdmml.cli._divided import Division
 
 
@@ -154,11 +155,9 @@ def build(
     birdmml build --source folder --from ~/birds --out ./birds-data
     """
     from birdmml import discover, state
-    from birdmml.build.ingest import Limits
     from birdmml.build.intake import refuse_undividable
     from birdmml.build.part_run import PartMade
-    from birdmml.build.run import BuildSettings
-    from birdmml.build.split import Rules
+    from birdmml.build.recipe import BuildSettings, Limits, Rules
     from birdmml.cli._captions import captioner_of
     from birdmml.cli._divided import Division, part_json, part_lines
     from birdmml.cli._show import built_lines, reject_share

@@ -69,7 +69,8 @@ def train(
     birdmml bench --checkpoint ./model
     """
     needs_data(data)
-    from birdmml.training.machine import is_main, lacks_memory
+    from birdmml.device import lacks_memory
+    from birdmml.training.machine import is_main
     from birdmml.training.plan import describe, plan, run
 
     named: dict[str, int | str | None] = {

@@ -20,8 +20,7 @@ from birdmml.files import atomic_write
 from birdmml.hub.parcel import TAGS, TEMPLATES
 from birdmml.leaderboard.accepting import Change
 from birdmml.leaderboard.submission import Entry, Submission
-from birdmml.leaderboard.submission.model import plain
-from birdmml.leaderboard.submission.stated import at
+from birdmml.leaderboard.submission.model import at, plain
 
 INDEX = "index.html"
 _TEXTS = (

@@ -16,7 +16,8 @@ from birdmml.build.report_text import markdown, printable, templates
 from birdmml.checkpoint import Checkpoint
 from birdmml.hub.compare import Scored, flat
 from birdmml.hub.parcel import TAGS, TEMPLATES
-from birdmml.schema import UNKNOWN_LICENSE, Figure, Result, shown
+from birdmml.licenses import UNKNOWN_LICENSE
+from birdmml.schema import Figure, Result, shown
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult

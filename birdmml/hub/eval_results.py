@@ -12,7 +12,8 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from birdmml.errors import ResultError
-from birdmml.leaderboard.submission.stated import at, is_date
+from birdmml.leaderboard.submission.model import at
+from birdmml.leaderboard.submission.stated import is_date
 from birdmml.schema import Figure
 
 if TYPE_CHECKING:

@@ -22,9 +22,10 @@ from birdmml.hub.card import About, Shelf
 from birdmml.hub.compare import Scored, scored
 from birdmml.hub.parcel import CARD, Parcel, check_repo, clear, listed
 from birdmml.leaderboard.table import find
+from birdmml.licenses import UNKNOWN_LICENSE
 from birdmml.outcomes import COLUMNS
 from birdmml.results import FILE
-from birdmml.schema import UNKNOWN_LICENSE, Result
+from birdmml.schema import Result
 from birdmml.training.state import resolve
 
 RESULTS = "results"

@@ -19,6 +19,7 @@ from PIL import Image
 
 from birdmml import checkpoint as checkpoints
 from birdmml import discover
+from birdmml.device import pick_device
 from birdmml.embed import Embedder
 from birdmml.errors import MediaError, UsageError
 from birdmml.materials import scorer
@@ -27,7 +28,6 @@ from birdmml.metrics import BLOCK_ELEMENTS, check_scores
 from birdmml.nn.feed import to_device, trimmed
 from birdmml.nn.text import tokenise
 from birdmml.schema import MODALITIES
-from birdmml.training.machine import pick_device
 from birdmml.training.state import resolve
 
 Arrays = dict[str, NDArray[np.float32]]

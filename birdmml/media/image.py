@@ -114,11 +114,6 @@ def phash(image: Image.Image | NDArray[np.uint8]) -> str:
     return np.packbits(bits).tobytes().hex()
 
 
-def hamming(a: str, b: str) -> int:
-    """How many of the 64 bits of two perceptual hashes differ."""
-    return (int(a, 16) ^ int(b, 16)).bit_count()
-
-
 @functools.cache
 def _dct_basis() -> NDArray[np.float64]:
     """The first 8 rows of the 32-point orthonormal DCT-II, [8, 32]."""

@@ -8,8 +8,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from birdmml.salvage.tar import natural
-
 LISTED = 1000  # Refused members are listed up to here and counted beyond.
 END = 1 << 62  # Of a part, whatever its size.
 POLYNOMIAL = 0xEDB88320  # CRC-32 as gzip has it (RFC 1952, 8), bits reversed.
@@ -245,3 +243,10 @@ def _times(matrix: list[int], vector: int) -> int:
             product ^= column
         vector >>= 1
     return product
+
+
+def natural(value: object) -> int:
+    """`value`, which must be a whole number from 0 on; ValueError otherwise."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise ValueError(f"{value!r} is no size")
+    return value

@@ -6,11 +6,12 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from birdmml.salvage.account import natural
 from birdmml.salvage.hold import Hold
 from birdmml.salvage.inflate import TAIL
 from birdmml.salvage.parts import CHUNK
 from birdmml.salvage.points import Point, opened
-from birdmml.salvage.tar import Reader, natural
+from birdmml.salvage.tar import Reader
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from birdmml.salvage.account import Account, Place
+from birdmml.salvage.account import Account, Place, natural
 from birdmml.salvage.names import inside, shown
 from birdmml.salvage.store import SUSPECT, Limits
-from birdmml.salvage.tar import natural
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,7 @@ from uuid import uuid4
 
 from birdmml.errors import SourceError
 from birdmml.files import atomic_write, digest, sha256_bytes
-from birdmml.salvage.account import Account
-from birdmml.salvage.tar import natural
+from birdmml.salvage.account import Account, natural
 
 VERSION = 2
 LIST = "salvage-state.json"

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from birdmml.salvage.account import natural
 from birdmml.salvage.names import shown
 
 BLOCK = tarfile.BLOCKSIZE
@@ -335,13 +336,6 @@ def _pax(data: bytes) -> list[tuple[bytes, bytes]]:
         records.append((key, value))
         at += int(digits)
     return records
-
-
-def natural(value: object) -> int:
-    """`value`, which must be a whole number from 0 on; ValueError otherwise."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise ValueError(f"{value!r} is no size")
-    return value
 
 
 def _text(name: bytes) -> str:

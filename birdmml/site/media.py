@@ -12,10 +12,9 @@ from birdmml.build import report_draw
 from birdmml.build.report_text import web_address
 from birdmml.errors import MediaError
 from birdmml.files import canonical_json
-from birdmml.licenses import normalise
+from birdmml.licenses import UNKNOWN_LICENSE, normalise
 from birdmml.load import Built, Rows
 from birdmml.media import audio, image
-from birdmml.schema import UNKNOWN_LICENSE
 from birdmml.site.compared import Task
 from birdmml.site.model import Table
 from birdmml.site.text import file_name, plain

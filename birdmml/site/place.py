@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from birdmml.errors import ResultError, UsageError
-from birdmml.files import canonical_json
+from birdmml.files import canonical_json, replace_folder
 
 MARK, MADE_BY = "site.json", "birdmml leaderboard build"
 MAX_MARK_BYTES = 64 * 2**20
@@ -26,11 +26,11 @@ def check(out: Path) -> None:
     if not out.is_dir():
         return
     try:
-        found = sorted(_files(out))
+        names = sorted(_files(out))
     except OSError as e:
         raise UsageError(f"--out {out} cannot be read ({e.strerror}): choose another folder") from e
-    own = _written(out / MARK) if MARK in found else frozenset()
-    strange = [name for name in found if name not in own and not (own and name == MARK)]
+    own = _written(out / MARK) if MARK in names else frozenset()
+    strange = [name for name in names if name not in own and not (own and name == MARK)]
     if strange:
         more = f" and {len(strange) - 1:,} more" if len(strange) > 1 else ""
         raise UsageError(
@@ -48,10 +48,10 @@ def fresh(out: Path) -> Iterator[Path]:
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         work = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-        made = work / "site"
-        made.mkdir()
-        yield made
-        _swap(made, out, work / "old")
+        site = work / "site"
+        site.mkdir()
+        yield site
+        replace_folder(site, out, work / "old")
     except OSError as e:
         raise ResultError(
             f"{e.filename or out}: {e.strerror or e}; {out} is as it was: choose another --out"
@@ -64,17 +64,6 @@ def fresh(out: Path) -> Iterator[Path]:
 def mark(digests: Mapping[str, str]) -> str:
     """site.json: every file with its SHA-256; by it the next build knows the folder."""
     return canonical_json({"made_by": MADE_BY, "schema_version": 1, "files": dict(digests)}) + "\n"
-
-
-def _swap(made: Path, out: Path, old: Path) -> None:
-    if out.exists():
-        out.rename(old)
-    try:
-        made.rename(out)
-    except BaseException:  # Ctrl-C between the two renames, too.
-        if old.exists() and not out.exists():
-            old.rename(out)
-        raise
 
 
 def _files(folder: Path) -> Iterator[str]:

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from birdmml.errors import SourceError
 from birdmml.fetch.fetcher import Fetcher, Wanted
 from birdmml.fetch.ledger import Ledger
 from birdmml.sources._inat_tables import TABLES, Table, open_folder
-
-if TYPE_CHECKING:
-    from birdmml.sources.inat_xc import Settings
+from birdmml.sources._raw_settings import Settings
 
 Tell = Callable[[str, int, int], None]
 

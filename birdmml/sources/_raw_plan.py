@@ -6,14 +6,11 @@ import math
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from birdmml import files
 from birdmml.licenses import policy
 from birdmml.sources._inat_tables import TABLES, open_folder
-
-if TYPE_CHECKING:
-    from birdmml.sources.inat_xc import Settings
+from birdmml.sources._raw_settings import Settings
 
 # What one file weighs, roughly, in bytes: a photo by its size, and a minute of recording (MP3, 128 kbit/s).
 PHOTO_BYTES = {"original": 1_500_000, "large": 350_000, "medium": 100_000, "small": 30_000}

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from birdmml import files
 from birdmml.errors import SourceError, UsageError
@@ -28,12 +28,10 @@ from birdmml.schema import Article, Credit, Delivery, Photo, Recording, Reject
 from birdmml.sources import _inat_select, _inat_tables, _wikipedia, _xeno_canto
 from birdmml.sources._inat_shelf import tables_of
 from birdmml.sources._raw_index import Index
+from birdmml.sources._raw_settings import Settings
 from birdmml.sources._raw_streams import Arrival, Articles, Need, Photos, Recordings, together
 from birdmml.sources._raw_told import absent, by_species
 from birdmml.taxonomy import Species
-
-if TYPE_CHECKING:
-    from birdmml.sources.inat_xc import Settings
 
 Tell = Callable[[str, int, int], None]
 # A split needs recordings on each side, however long they are.

@@ -12,11 +12,10 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from birdmml.errors import SourceError
 from birdmml.fetch.fetcher import Fetcher, Outcome, Wanted
-from birdmml.schema import Credit, Reject
+from birdmml.schema import Reject
 from birdmml.sources._names import names_of
 from birdmml.sources._raw_index import Index, Row
 from birdmml.sources._wikipedia import Wikipedia
@@ -201,11 +200,6 @@ def clips_in(seconds: float, clip_s: float) -> int:
 def _doc(take: Take) -> str:
     record = take.recording
     return json.dumps({"url": take.url, "locator": record.locator, "credit": asdict(record.credit)})
-
-
-def credit_of(doc: dict[str, Any]) -> Credit:
-    """The credit that `Recordings` has noted."""
-    return Credit(**doc["credit"])
 
 
 def together(

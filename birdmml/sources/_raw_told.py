@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from birdmml.errors import SourceError
 from birdmml.schema import Reject
 from birdmml.sources._raw_index import Index
+from birdmml.sources._raw_settings import Settings
 from birdmml.taxonomy import Species
-
-if TYPE_CHECKING:
-    from birdmml.sources.inat_xc import Settings
 
 _TAXA = {
     "unknown": "iNaturalist's table has no such taxon",

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from birdmml import taxonomy
 from birdmml.errors import SourceError, UnknownName
-from birdmml.licenses import normalise
-from birdmml.schema import UNKNOWN_LICENSE, Credit, Reject
+from birdmml.licenses import UNKNOWN_LICENSE, normalise
+from birdmml.schema import Credit, Reject
 from birdmml.sources._release_paths import (
     PhotoName,
     SoundName,

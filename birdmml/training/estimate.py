@@ -48,10 +48,6 @@ class Estimate:
         again = bool(settings.chunk_size) + settings.activation_checkpointing
         return int(self.row_flops * settings.batch_size * (1 + again / 3))
 
-    def rows_that_fit(self, free_bytes: int) -> int:
-        """The most rows at once, 0 if the weights alone are too large."""
-        return max(0, free_bytes - self.fixed_bytes) // max(1, self.row_bytes)
-
 
 def estimate(preset: Preset, method: str, config: Any, vocabulary: int) -> Estimate:
     """Trace two small batches; the difference between them is what a row costs."""

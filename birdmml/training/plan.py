@@ -13,6 +13,7 @@ import torch
 
 from birdmml import discover, provenance, settings
 from birdmml.array_data import ArrayData, check_sizes, fitted, opened
+from birdmml.device import pick_device
 from birdmml.errors import DatasetError, UsageError
 from birdmml.files import human_bytes
 from birdmml.load import Built
@@ -25,7 +26,7 @@ from birdmml.train import Trained, tokenizer_for, train
 from birdmml.training import curves
 from birdmml.training.estimate import FACTOR, estimate
 from birdmml.training.journal import trackers
-from birdmml.training.machine import is_main, pick_device
+from birdmml.training.machine import is_main
 from birdmml.training.state import Saving
 
 MAX_SEEDS = 100

@@ -24,7 +24,7 @@ from birdmml import checkpoint as checkpoints
 from birdmml import settings
 from birdmml.checkpoint import Checkpoint
 from birdmml.errors import CheckpointError, UsageError
-from birdmml.files import sha256_file, sync_folder, write_json
+from birdmml.files import replace_folder, sha256_file, sync_folder, write_json
 
 STEPS, BEST, LAST = "steps", "best", "last"
 TENSORS, POSITION = "training.safetensors", "training.json"
@@ -98,9 +98,7 @@ def save(root: Path, ready: Checkpoint, learner: Learner, position: Position) ->
         save_file(_tensors(learner), part / TENSORS)
         write_json(part / POSITION, _meta(learner, position, sha256_file(part / TENSORS)))
         _sync(part)
-        shutil.rmtree(folder, ignore_errors=True)
-        part.rename(folder)
-        sync_folder(folder.parent)
+        replace_folder(part, folder, folder.with_name(f"old-{folder.name}"))
     except (OSError, SafetensorError) as e:
         raise CheckpointError(f"{folder} cannot be written ({e}): free space, or choose another --out") from e
     for old in _steps(root)[:-KEPT]:
@@ -110,8 +108,8 @@ def save(root: Path, ready: Checkpoint, learner: Learner, position: Position) ->
 
 def newest(root: Path) -> Path | None:
     """The last step folder below `root`, or None."""
-    found = _steps(root)
-    return found[-1] if found else None
+    steps = _steps(root)
+    return steps[-1] if steps else None
 
 
 def resolve(folder: Path) -> Path:
@@ -130,9 +128,9 @@ def load(folder: Path, wanted: Checkpoint, learner: Learner) -> Position:
     Raises CheckpointError if it is damaged, or of other settings or data than `wanted`.
     """
     meta = _read(folder / POSITION)
-    found = checkpoints.load(folder)
-    _same(folder, found, wanted)
-    wanted.network.load_state_dict(found.network.state_dict())
+    saved = checkpoints.load(folder)
+    _same(folder, saved, wanted)
+    wanted.network.load_state_dict(saved.network.state_dict())
     path = folder / TENSORS
     try:
         if sha256_file(path) != meta["tensors_sha256"]:
@@ -176,14 +174,14 @@ def _restore(learner: Learner, tensors: Mapping[str, Tensor], meta: Mapping[str,
         if kind == "optimiser":
             index, _, name = rest.partition(".")
             state.setdefault(int(index), {})[name] = value
-    whole = learner.optimiser.state_dict()
+    state_dict = learner.optimiser.state_dict()
     weights = [p for group in learner.optimiser.param_groups for p in group["params"]]
     try:
         for number, moments in state.items():
             for name, value in moments.items():
                 if value.ndim:  # the memory order of the weight it belongs to, as the optimiser made it
                     moments[name] = torch.empty_like(weights[number], dtype=value.dtype).copy_(value)
-        learner.optimiser.load_state_dict(whole | {"state": state})
+        learner.optimiser.load_state_dict(state_dict | {"state": state})
         for group, rate in zip(learner.optimiser.param_groups, meta["rates"], strict=True):
             group["lr"] = rate
         if meta["scaler"]:
@@ -195,8 +193,8 @@ def _restore(learner: Learner, tensors: Mapping[str, Tensor], meta: Mapping[str,
         raise CheckpointError(f"the optimiser's state does not fit this model ({e}): start anew") from e
 
 
-def _same(folder: Path, found: Checkpoint, wanted: Checkpoint) -> None:
-    before = dict(_identity(found))
+def _same(folder: Path, saved: Checkpoint, wanted: Checkpoint) -> None:
+    before = dict(_identity(saved))
     for name, ours in _identity(wanted):
         theirs = before.get(name)
         if theirs != ours and name not in FREE:

@@ -22,9 +22,9 @@ from helpers import Ran, bird_folder, tree
 from birdmml import __version__, discover
 from birdmml.build import on_ray
 from birdmml.build.claim import Claim
-from birdmml.build.ingest import Limits
 from birdmml.build.place import Place
-from birdmml.build.run import BuildSettings, build
+from birdmml.build.recipe import BuildSettings, Limits
+from birdmml.build.run import build
 from birdmml.errors import BuildError
 
 Cli = Callable[..., Ran]

@@ -23,12 +23,12 @@ from hypothesis import strategies as st
 from birdmml import discover
 from birdmml.build import ingest, merge, part_place, parts
 from birdmml.build.deliver import WHOLE
-from birdmml.build.ingest import Limits
 from birdmml.build.part_place import PartPlace
 from birdmml.build.part_run import build_part
 from birdmml.build.parts import MAX_PARTS, Part
 from birdmml.build.progress import silent
-from birdmml.build.run import BuildSettings, build, finish
+from birdmml.build.recipe import BuildSettings, Limits
+from birdmml.build.run import build, finish
 from birdmml.errors import BuildError, SourceError, UsageError
 from birdmml.schema import Article, Card, Delivery, Photo, Recording, Reject
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from helpers import SPECIES, photo, sound
 
-from birdmml.build.ingest import Limits
-from birdmml.build.run import BuildSettings, build
+from birdmml.build.recipe import BuildSettings, Limits
+from birdmml.build.run import build
 from birdmml.files import sha256_file
 from birdmml.sources import folder
 

@@ -15,9 +15,9 @@ from helpers import Ran, bird_folder, photo, sound, tree
 
 from birdmml import discover
 from birdmml.build import ingest
-from birdmml.build.ingest import Limits
 from birdmml.build.place import Place
-from birdmml.build.run import BuildSettings, build
+from birdmml.build.recipe import BuildSettings, Limits
+from birdmml.build.run import build
 from birdmml.errors import BuildError, MediaError, SourceError
 
 Cli = Callable[..., Ran]

@@ -18,8 +18,8 @@ from helpers.small import OPTIONS
 from birdmml import discover, load, species_list, taxonomy
 from birdmml.audit.run import audit
 from birdmml.build.caption import caption_of
-from birdmml.build.ingest import Limits
-from birdmml.build.run import BuildSettings, build
+from birdmml.build.recipe import BuildSettings, Limits
+from birdmml.build.run import build
 from birdmml.build.validate import validate
 from birdmml.captioners.template import TEMPLATES
 from birdmml.errors import DatasetError, SourceError

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from birdmml import taxonomy
 from birdmml.build import split
+from birdmml.build.recipe import Rules
 from birdmml.build.seeds import generator
 from birdmml.schema import SPLITS
 
@@ -23,7 +24,7 @@ def sides_of(
     media: list[One], fractions: tuple[float, float, float] = (0.8, 0.1, 0.1), seed: int = 0
 ) -> list[str]:
     none = np.full(len(media), -1, dtype=np.int64)
-    return [SPLITS[s] for s in split.assign(table(media), split.Rules("grouped", fractions), seed, none)]
+    return [SPLITS[s] for s in split.assign(table(media), Rules("grouped", fractions), seed, none)]
 
 
 media_lists = st.lists(
@@ -148,7 +149,7 @@ def test_photos_that_an_evaluation_set_has_go_to_test_with_all_they_are_tied_to(
     held_out[0] = True
     none = np.full(len(media), -1, dtype=np.int64)
     for seed in range(4):
-        sides = split.assign(table(media), split.Rules(), seed, none, held_out)
+        sides = split.assign(table(media), Rules(), seed, none, held_out)
         assert SPLITS[sides[0]] == SPLITS[sides[1]] == "test"
 
 
@@ -156,7 +157,7 @@ def test_a_row_wise_split_follows_the_source_where_it_has_one_and_a_draw_elsewhe
     media = released(2000, 40)
     media[:100] = [replace(m, wish=2) for m in media[:100]]
     none = np.full(len(media), -1, dtype=np.int64)
-    sides = split.assign(table(media), split.Rules("released"), 0, none)
+    sides = split.assign(table(media), Rules("released"), 0, none)
     assert (sides[:100] == 2).all()
     share = np.bincount(sides[100:2000], minlength=3) / 1900
     assert np.abs(share - [0.8, 0.1, 0.1]).max() < 0.03

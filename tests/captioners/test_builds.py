@@ -17,8 +17,8 @@ from helpers import SPECIES, Ran, bird_folder, tree
 
 from birdmml import discover
 from birdmml.build import deliver
-from birdmml.build.ingest import Limits
-from birdmml.build.run import BuildSettings, Built, build
+from birdmml.build.recipe import BuildSettings, Limits
+from birdmml.build.run import Built, build
 from birdmml.build.validate import validate
 from birdmml.captioners import _models, _words, hf
 from birdmml.errors import BuildError, UsageError

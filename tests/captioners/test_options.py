@@ -39,7 +39,7 @@ def test_torch_is_not_imported_for_the_template(tmp_path: Path) -> None:
     birds = bird_folder(tmp_path / "birds", 2, 2)
     code = (
         "import sys\nfrom pathlib import Path\nfrom birdmml import discover\nfrom birdmml.build.run import *\n"
-        "from birdmml.build.ingest import Limits\n"
+        "from birdmml.build.recipe import Limits\n"
         f"own = discover.load('source', 'folder').Settings({str(birds)!r}, clip_seconds=1.0)\n"
         f"build(BuildSettings('folder', own, limits=Limits(clip_s=1.0)), Path({str(tmp_path / 'out')!r}))\n"
         "print(sorted({'torch', 'transformers'} & set(sys.modules)))"

@@ -56,3 +56,8 @@ def tree(root: Path) -> dict[str, str]:
         for p in sorted(root.rglob("*"))
         if p.is_file()
     }
+
+
+def hamming(a: str, b: str) -> int:
+    """How many of the 64 bits of two perceptual hashes in hex differ."""
+    return (int(a, 16) ^ int(b, 16)).bit_count()

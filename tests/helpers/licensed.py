@@ -37,8 +37,8 @@ def licensed_folder(root: Path, photos: tuple[str, ...] = PHOTOS, sounds: tuple[
 def build_folder(source_root: Path, out: Path) -> Path:
     """The folder as a dataset with short clips."""
     from birdmml import discover
-    from birdmml.build.ingest import Limits
-    from birdmml.build.run import BuildSettings, build
+    from birdmml.build.recipe import BuildSettings, Limits
+    from birdmml.build.run import build
 
     source = discover.load("source", "folder")
     own = source.Settings(root=str(source_root), clip_seconds=2.0)

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from fakes.inaturalist import SERVICES
 
-from birdmml.build.ingest import Limits
-from birdmml.build.run import BuildSettings, Built, build
+from birdmml.build.recipe import BuildSettings, Limits
+from birdmml.build.run import Built, build
 from birdmml.sources import inat_xc
 from helpers.services import Faults, Service, wikipedia, xeno_canto
 

@@ -16,8 +16,7 @@ from ray.cluster_utils import Cluster as Nodes
 
 from birdmml import discover
 from birdmml.build import on_ray
-from birdmml.build.ingest import Limits
-from birdmml.build.run import BuildSettings
+from birdmml.build.recipe import BuildSettings, Limits
 
 SMALL = {"num_cpus": 1, "object_store_memory": on_ray.STORE_BYTES, "include_dashboard": False}
 

@@ -20,9 +20,8 @@ import soundfile
 from fakes.release import Truth, write
 from PIL import Image
 
-from birdmml.build.ingest import Limits
-from birdmml.build.run import BuildSettings, Built, build
-from birdmml.build.split import Rules
+from birdmml.build.recipe import BuildSettings, Limits, Rules
+from birdmml.build.run import Built, build
 from birdmml.sources import release
 from birdmml.sources._release_paths import member_key
 from helpers import tree

@@ -18,7 +18,7 @@ from birdmml import item_ids, protocols, shipped
 from birdmml.errors import EvalsetError, ResultError, UnknownName
 from birdmml.leaderboard.submission import check, expected
 from birdmml.leaderboard.submission.expected import Expected, Known
-from birdmml.leaderboard.submission.stated import items_digest
+from birdmml.leaderboard.submission.model import items_digest
 
 Cli = Callable[..., Ran]
 FILE = "predictions/zero-shot.test-split.A.parquet"

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from birdmml.errors import ResultError
 from birdmml.leaderboard.submission import check
 from birdmml.leaderboard.submission.expected import Expected, Known
-from birdmml.leaderboard.submission.stated import items_digest
+from birdmml.leaderboard.submission.model import items_digest
 
 LIST = Expected(
     "a list", {"dataset": submitted.DIGEST}, {"test-split": Known("dataset", **items_digest(submitted.IDS))}

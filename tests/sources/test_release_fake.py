@@ -21,12 +21,12 @@ import numpy as np
 import pytest
 from fakes.release import Truth, write, write_record
 from fakes.release_plan import EVERY_DEFECT
-from helpers import tree
+from helpers import hamming, tree
 
 from birdmml import taxonomy
 from birdmml.errors import MediaError
 from birdmml.media.audio import check_sound, cut
-from birdmml.media.image import decode_image, hamming, phash, ready_image
+from birdmml.media.image import decode_image, phash, ready_image
 from birdmml.salvage import salvage
 from birdmml.schema import Reject
 from birdmml.sources._release_table import Row, member_key, read

@@ -90,13 +90,6 @@ def test_chunks_take_less_memory_and_a_third_more_work(found: Estimate) -> None:
     assert found.flops(chunked) == pytest.approx(found.flops(whole) * 4 / 3)
 
 
-def test_the_batch_that_fits_fits_and_one_more_does_not(found: Estimate) -> None:
-    free = found.fixed_bytes + 10 * found.row_bytes + 1
-    rows = found.rows_that_fit(free)
-    assert rows == 10
-    assert found.rows_that_fit(found.fixed_bytes - 1) == 0
-
-
 def test_checkpointed_activations_are_seen_by_the_estimate(found: Estimate) -> None:
     module = discover.load("method", "tri_clip")
     sizes = settings.override(SMALL, ["training.activation_checkpointing=true"])

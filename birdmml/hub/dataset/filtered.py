@@ -33,8 +33,9 @@ from birdmml.errors import BirdmmlError, BuildError, DatasetError
 from birdmml.hub.dataset.policy import PARTS, Policy, reasons
 from birdmml.hub.dataset.rows import batches
 from birdmml.hub.dataset.stage import Checked
+from birdmml.licenses import UNKNOWN_LICENSE
 from birdmml.manifest import MANIFEST
-from birdmml.schema import SPLITS, UNKNOWN_LICENSE
+from birdmml.schema import SPLITS
 from birdmml.species_list import dataset_taxonomy
 from birdmml.taxonomy import Taxonomy
 

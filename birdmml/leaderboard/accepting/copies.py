@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from birdmml.leaderboard.submission import Entry, Submission
+from birdmml.leaderboard.submission.model import at
 from birdmml.leaderboard.submission.reading import name_of
-from birdmml.leaderboard.submission.stated import at
 from birdmml.schema import Figure, Result
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from birdmml import files, item_ids, protocols, shipped
 from birdmml.errors import ResultError
 from birdmml.leaderboard.submission import possible, strict
-from birdmml.leaderboard.submission.stated import items_digest
+from birdmml.leaderboard.submission.model import items_digest
 from birdmml.outcomes import Outcomes
 from birdmml.schema import Figure
 

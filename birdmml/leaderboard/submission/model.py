@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from birdmml import files
 from birdmml.errors import ResultError
 from birdmml.schema import Result
 
@@ -84,6 +85,19 @@ class Report:
     def sound(self) -> bool:
         """Whether nothing is wrong."""
         return not self.problems
+
+
+def items_digest(ids: Iterable[str]) -> dict[str, Any]:
+    """{"n", "sha256"} of the different ids: sorted by code point, joined by newlines, as UTF-8."""
+    different = sorted(set(ids))
+    return {"n": len(different), "sha256": files.sha256_bytes("\n".join(different).encode())}
+
+
+def at(value: Any, *keys: str, other: Any = None) -> Any:
+    """value[key][key]..., or `other` where something on the way is not there."""
+    for key in keys:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return other if value is None else value
 
 
 def plain(text: str) -> str:

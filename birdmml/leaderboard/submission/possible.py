@@ -12,7 +12,7 @@ import numpy as np
 
 from birdmml import metrics
 from birdmml.leaderboard.submission.bounds import MAX_CANDIDATES
-from birdmml.leaderboard.submission.stated import at
+from birdmml.leaderboard.submission.model import at
 from birdmml.metrics import CLASS_MEAN, MEDIAN_RANK
 from birdmml.outcomes import Measures, Outcomes, Predictions
 from birdmml.results import figure_key

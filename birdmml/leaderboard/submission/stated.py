@@ -7,6 +7,7 @@ from datetime import date
 from typing import Any
 
 from birdmml import files, settings
+from birdmml.leaderboard.submission.model import at, items_digest
 from birdmml.outcomes import Outcomes
 from birdmml.schema import Result
 
@@ -58,12 +59,6 @@ def result_of(name: str, result: Result, items: Mapping[str, Outcomes]) -> dict[
     }
 
 
-def items_digest(ids: Iterable[str]) -> dict[str, Any]:
-    """{"n", "sha256"} of the different ids: sorted by code point, joined by newlines, as UTF-8."""
-    different = sorted(set(ids))
-    return {"n": len(different), "sha256": files.sha256_bytes("\n".join(different).encode())}
-
-
 def labels_of(results: Sequence[Result]) -> list[str]:
     """What a reader must know of them, in the order of LABELS."""
     found = {label for result in results for label in _labels(result)}
@@ -78,13 +73,6 @@ def training_digests(results: Sequence[Result]) -> list[str]:
 def newest(results: Sequence[Result]) -> str:
     """The date of the newest result, or "" where none says when it was made."""
     return max((str(r.provenance.get("created_utc", ""))[:10] for r in results), default="")
-
-
-def at(value: Any, *keys: str, other: Any = None) -> Any:
-    """value[key][key]..., or `other` where something on the way is not there."""
-    for key in keys:
-        value = value.get(key) if isinstance(value, Mapping) else None
-    return other if value is None else value
 
 
 def _labels(result: Result) -> Iterable[str]:
