@@ -11,7 +11,7 @@ import hashlib
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -187,7 +187,7 @@ class Fetcher:
             lambda planned: self._small(small, *planned), self._web.parallel
         )
         try:
-            for (file, to), entry in pages(jobs, self.ledger.known):
+            for (file, to), entry in pages(jobs, self.ledger.planned):
                 self._clock.check()
                 if self._settled(file, to, entry):
                     yield _outcome(self._entry(file.key), to)
@@ -272,9 +272,8 @@ class Fetcher:
         if size is not None and file.md5 is not None and file.size in (None, size):
             md5, sha256 = _hashes(to)
             if md5 == file.md5:
-                self.ledger.record(
-                    file.key, "done", size=size, sha256=sha256, attempts=entry.attempts, reason="was there"
-                )
+                row = replace(entry, state="done", code=None, bytes=size, sha256=sha256, etag=None)
+                self.ledger.record(replace(row, reason="was there"))
                 return True
         return entry.state in GIVEN_UP
 
@@ -285,16 +284,8 @@ class Fetcher:
         try:
             same = unchanged(self._web, self._patience, file.url, entry.etag)
         except Final as e:
-            self.ledger.record(
-                file.key,
-                "done",
-                code=e.code,
-                size=entry.bytes,
-                sha256=entry.sha256,
-                etag=entry.etag,
-                attempts=entry.attempts + 1,
-                reason=f"kept, for the server did not say whether it changed: {e.reason}",
-            )
+            reason = f"kept, for the server did not say whether it changed: {e.reason}"
+            self.ledger.record(replace(entry, code=e.code, attempts=entry.attempts + 1, reason=reason))
             return False
         if not same:
             self.ledger.again(file.key)

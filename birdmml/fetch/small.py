@@ -100,13 +100,13 @@ class Small:
             data = body.bring()
         except Final as e:
             row = replace(row, state=e.state, code=e.code, attempts=body.attempts, reason=e.reason)
-            self._record(row)
+            self._ledger.record(row)
             return row
         self._write(to, data)
         sha256 = hashlib.sha256(data).hexdigest()
         row = replace(row, state="done", code=body.code, bytes=len(data), sha256=sha256, etag=body.etag)
         row = replace(row, attempts=body.attempts, reason="")
-        self._ledger.whole(to, row)
+        self._ledger.unsynced(to, row)
         with self._lock:
             self._unsynced.append((file.key, to))
             due = self._unsynced if len(self._unsynced) >= BATCH else []
@@ -134,11 +134,6 @@ class Small:
             sync_folder(folder)
         if files:
             self._ledger.synced(key for key, _ in files)
-
-    def _record(self, row: Entry) -> None:
-        self._ledger.record(
-            row.key, row.state, code=row.code, attempts=row.attempts, reason=row.reason, etag=row.etag
-        )
 
     def _write(self, to: Path, data: bytes) -> None:
         part = to.with_name(to.name + ".part")

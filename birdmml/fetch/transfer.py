@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import NoReturn
 
@@ -55,7 +55,7 @@ class Transfer:
     ) -> None:
         self.web, self.ledger, self.patience = web, ledger, patience
         self.file, self.part, self.progress = file, part, progress
-        self.attempts, self.etag = entry.attempts, entry.etag
+        self.entry, self.attempts, self.etag = entry, entry.attempts, entry.etag
         self.code: int | None = None
         self.total = file.size
         self._ranged = True  # Until the server got a range wrong.
@@ -248,15 +248,17 @@ class Transfer:
     def note(self, reason: str, state: str = "", md5: str | None = None, sha256: str | None = None) -> None:
         """Tell the ledger how far it came."""
         self.ledger.record(
-            self.file.key,
-            state or ("partial" if self.part.size else "wanted"),
-            code=self.code,
-            size=self.part.size,
-            md5=md5,
-            sha256=sha256,
-            etag=self.etag,
-            attempts=self.attempts,
-            reason=reason,
+            replace(
+                self.entry,
+                state=state or ("partial" if self.part.size else "wanted"),
+                code=self.code,
+                bytes=self.part.size,
+                md5=md5,
+                sha256=sha256,
+                etag=self.etag,
+                attempts=self.attempts,
+                reason=reason,
+            )
         )
 
 
