@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
 
 from birdmml.core.sqlite import Database, Wording
-from birdmml.fetch.words import redact
+from birdmml.fetch.web import redact
 from birdmml.files import sha256_file
 
 STATES = ("wanted", "partial", "done", "missing", "corrupt", "failed")
@@ -51,6 +51,14 @@ class Wanted:
             raise ValueError(f"{self.key}: a size of {self.size} bytes")
         if self.md5 is not None and (len(self.md5) != 32 or not set(self.md5) <= set("0123456789abcdef")):
             raise ValueError(f"{self.key}: {self.md5!r} is no MD5 in lower-case hex")
+
+    def problem(self, size: int, md5: Callable[[], str]) -> str:
+        """What is wrong with bytes of this size and MD5, or ""."""
+        if self.size not in (None, size):
+            return f"{size:,} bytes came, {self.size:,} were promised"
+        if self.md5 is not None and md5() != self.md5:
+            return f"the MD5 is {md5()}, {self.md5} was promised"
+        return ""
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from birdmml.errors import SourceError
-from birdmml.fetch.fetcher import Fetcher, Outcome, Wanted
+from birdmml.fetch.download import Fetcher, Outcome, Wanted
 from birdmml.schema import Credit, Reject
 from birdmml.sources._names import names_of
 from birdmml.sources._raw_index import Index, Row

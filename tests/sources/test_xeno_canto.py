@@ -14,9 +14,8 @@ from servers import Act, Fast
 from services import JSON, NO_FAULTS, PASSING, Faults, Service, xeno_canto
 
 from birdmml.errors import SourceError, UsageError
-from birdmml.fetch.answers import Answers
-from birdmml.fetch.api import Api
-from birdmml.fetch.fetcher import Fetcher, Wanted
+from birdmml.fetch.api import Answers, Api
+from birdmml.fetch.download import Fetcher, Politeness, Wanted
 from birdmml.fetch.ledger import Ledger
 from birdmml.sources import _xeno_canto_fake as fake
 from birdmml.sources._names import Names
@@ -42,7 +41,7 @@ class Bench:
         self.ledger = stack.enter_context(Ledger(folder / "ledger.sqlite"))
         self.answers = stack.enter_context(Answers(folder / "answers.sqlite"))
         self.fetcher = stack.enter_context(
-            Fetcher(self.ledger, agent="x", clock=Fast(), named=[self.service.url], retries=4, timeout_s=2.0)
+            Fetcher(self.ledger, Politeness("x", named=[self.service.url], retries=4, timeout_s=2.0), Fast())
         )
         self.key = SECRET
 
