@@ -12,28 +12,29 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from birdmml.build import staging
+from birdmml.core.sqlite import Database
 from birdmml.schema import SPLITS, Medium, Reject
 from birdmml.taxonomy import Taxonomy, shipped
 
-_TABLES = """
-CREATE TABLE done (key TEXT PRIMARY KEY, wanted INTEGER, tails INTEGER, tail_seconds REAL) WITHOUT ROWID;
-CREATE TABLE media (n INTEGER PRIMARY KEY, key TEXT, kind INTEGER, id TEXT, record TEXT, label INTEGER,
+_TABLES = (
+    "CREATE TABLE done (key TEXT PRIMARY KEY, wanted INTEGER, tails INTEGER, tail_seconds REAL) WITHOUT ROWID",
+    """CREATE TABLE media (n INTEGER PRIMARY KEY, key TEXT, kind INTEGER, id TEXT, record TEXT, label INTEGER,
     length INTEGER, grp INTEGER, sha INTEGER, pair INTEGER, author INTEGER, phash INTEGER, partner TEXT,
-    source_row INTEGER, wish INTEGER, path TEXT, sha256 TEXT, recovered INTEGER DEFAULT 0, doc TEXT);
-CREATE TABLE rejects (key TEXT, path TEXT, reason TEXT, detail TEXT, absent INTEGER, species TEXT);
-CREATE TABLE place (m INTEGER PRIMARY KEY, n INTEGER);
-CREATE TABLE ordered (m INTEGER PRIMARY KEY, n INTEGER, record TEXT, kind INTEGER, id TEXT, label INTEGER,
+    source_row INTEGER, wish INTEGER, path TEXT, sha256 TEXT, recovered INTEGER DEFAULT 0, doc TEXT)""",
+    "CREATE TABLE rejects (key TEXT, path TEXT, reason TEXT, detail TEXT, absent INTEGER, species TEXT)",
+    "CREATE TABLE place (m INTEGER PRIMARY KEY, n INTEGER)",
+    """CREATE TABLE ordered (m INTEGER PRIMARY KEY, n INTEGER, record TEXT, kind INTEGER, id TEXT, label INTEGER,
     length INTEGER, grp INTEGER, sha INTEGER, pair INTEGER, author INTEGER, phash INTEGER, partner TEXT,
-    source_row INTEGER, wish INTEGER);
-CREATE TABLE rows (split INTEGER, key BLOB, id TEXT, image INTEGER, audio INTEGER, length INTEGER);
-CREATE TABLE final (i INTEGER PRIMARY KEY, split INTEGER, id TEXT, image INTEGER, audio INTEGER, length INTEGER);
-"""
+    source_row INTEGER, wish INTEGER)""",
+    "CREATE TABLE rows (split INTEGER, key BLOB, id TEXT, image INTEGER, audio INTEGER, length INTEGER)",
+    "CREATE TABLE final (i INTEGER PRIMARY KEY, split INTEGER, id TEXT, image INTEGER, audio INTEGER, length INTEGER)",
+)
 _ORDER = "label, kind, id, path"
 _NARROW = "n, record, kind, id, label, length, grp, sha, pair, author, phash, partner, source_row, wish"
 # What SQLite keeps of the table in memory, KiB, while it is filled here and there, and then; a sort uses as much again.
@@ -77,29 +78,22 @@ class Row:
     length: int
 
 
-class Catalog:
+class Catalog(Database):
     """The table. Made anew by each build from the receipts that are there, so it need not survive a crash.
 
     `species` gives the labels to what is added (None: the shipped 150).
     """
 
+    tables = _TABLES
+    pragmas = ("journal_mode = OFF", "synchronous = OFF", f"cache_size = -{_CACHE_KIB}")
+
     def __init__(self, path: Path, readonly: bool = False, species: Taxonomy | None = None) -> None:
         self._species = species or shipped()
-        if readonly:
-            self._db = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro&immutable=1", uri=True)
-            return
-        self._path = path
-        path.unlink(missing_ok=True)
-        self._db = sqlite3.connect(path, isolation_level=None)
-        self._db.executescript(
-            f"PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA cache_size=-{_CACHE_KIB}; {_TABLES} BEGIN;"
-        )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._db.close()
+        if not readonly:
+            path.unlink(missing_ok=True)
+        super().__init__(path, readonly)
+        if not readonly:
+            self._db.execute("BEGIN")
 
     def add(self, done: Iterable[staging.Done], wanted: bool) -> None:
         """Take up what became of some records; of a record that is known, the first word counts."""
@@ -129,10 +123,10 @@ class Catalog:
         self._with_paths("DELETE FROM media", paths)
 
     def _with_paths(self, what: str, paths: Iterable[str]) -> None:
-        self._db.execute("CREATE TEMP TABLE found (path TEXT PRIMARY KEY) WITHOUT ROWID")
-        self._db.executemany("INSERT OR IGNORE INTO found VALUES (?)", ((p,) for p in paths))
-        self._db.execute(f"{what} WHERE path IN (SELECT path FROM found)")  # noqa: S608  # one of two constants
-        self._db.execute("DROP TABLE found")
+        self._db.execute("CREATE TEMP TABLE paths (path TEXT PRIMARY KEY) WITHOUT ROWID")
+        self._db.executemany("INSERT OR IGNORE INTO paths VALUES (?)", ((p,) for p in paths))
+        self._db.execute(f"{what} WHERE path IN (SELECT path FROM paths)")  # noqa: S608  # one of two constants
+        self._db.execute("DROP TABLE paths")
 
     def freeze(self) -> Media:
         """Forget records that this build does not want, fix the order, and give the columns out."""
@@ -180,7 +174,7 @@ class Catalog:
 
     def flush(self) -> None:
         """Let other machines read: what this one has written leaves its memory for the file system."""
-        with self._path.open("rb+") as f:
+        with self.path.open("rb+") as f:
             os.fsync(f.fileno())
 
     def lengths(self) -> Iterator[tuple[int, int, int]]:
@@ -217,14 +211,14 @@ class Catalog:
             "ORDER BY w.m LIMIT 256"
         )
         last = 0
-        while page := self._db.execute(query, (last,)).fetchall():
+        while page := self.fetch_all(query, (last,)):
             yield from ((m, staging.medium_from_json(doc)) for m, doc in page)
             last = page[-1][0]
 
     def media_at(self, places: Sequence[int]) -> list[Medium]:
         """The media at places that `uncaptioned` has told."""
         query = "SELECT doc FROM place JOIN media USING (n) WHERE m = ?"
-        return [staging.medium_from_json(self._db.execute(query, (m,)).fetchone()[0]) for m in places]
+        return [staging.medium_from_json(self.fetch_one(query, (m,))[0]) for m in places]
 
     def put_captions(self, media: Iterable[tuple[int, Medium]]) -> None:
         """(place, the medium as it shall be), once rows are in order and before they are read."""
@@ -256,11 +250,11 @@ class Catalog:
     def reasons(self, absent: bool) -> dict[str, int]:
         """How many rejects of each reason."""
         query = "SELECT reason, count(*) FROM rejects WHERE absent = ? GROUP BY reason ORDER BY reason"
-        return dict(self._db.execute(query, (int(absent),)).fetchall())
+        return dict(self.fetch_all(query, (int(absent),)))
 
     def count(self, query: str, values: Sequence[Any] = ()) -> int:
         """One number; for `account`, who knows the tables."""
-        return int(self._db.execute(query, values).fetchone()[0] or 0)
+        return int(self.fetch_one(query, values)[0] or 0)
 
     def select(self, query: str, values: Sequence[Any] = ()) -> Iterator[tuple[Any, ...]]:
         """Rows of a query; for `account`, who knows the tables."""

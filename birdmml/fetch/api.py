@@ -1,5 +1,8 @@
 """A small client for JSON services: answers are kept on the disk, keys are kept out of everything.
 
+Answers lie in a SQLite file, so that a build that goes on asks nothing twice: one row an address, without keys. One
+that will not come is kept, too, with its reason.
+
 api = Api(fetcher, answers, "https://xeno-canto.org", secrets={"key": key})
 answer = api.get("/api/3/recordings", {"query": "gen:Larus sp:fuscus", "page": "1"})
 answer.value if answer.ok else answer.reason
@@ -8,22 +11,88 @@ answer.value if answer.ok else answer.reason
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, NoReturn
 from urllib.parse import quote, urlencode
 
+from birdmml.core.sqlite import Database, Wording
 from birdmml.errors import UsageError
-from birdmml.fetch.answers import Answers, Kept
 from birdmml.fetch.ask import UNCHANGED, Reply
-from birdmml.fetch.fetcher import Fetcher
-from birdmml.fetch.web import Again, Final
-from birdmml.fetch.words import is_page, redact, words
+from birdmml.fetch.download import Fetcher
+from birdmml.fetch.web import Again, Final, Wrong, is_page, redact, words
 
 MOST_BYTES = 8 << 20
 MOST_VALUES = 1 << 19  # Brackets and commas: each may cost 64 bytes of memory where it costs 1 on the wire.
 SHORTEST = 3  # What is not longer is no secret, and would eat the text.
+APPLICATION_ID = 0x6269726A  # "birj"
+TABLE = """CREATE TABLE IF NOT EXISTS answers (
+    url TEXT PRIMARY KEY,
+    state TEXT NOT NULL CHECK (state IN ('done', 'missing', 'failed')),
+    code INTEGER,
+    etag TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    body BLOB NOT NULL
+)"""
+GET = "SELECT state, code, etag, reason, body FROM answers WHERE url = ?"
+PUT = "INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?, ?)"
 REFUSED = (401, 403)  # Asked again next time: a key may have come in between.
+
+
+@dataclass(frozen=True)
+class Kept:
+    """One answer: `state` is done, missing (404, 410) or failed; `body` is empty unless done."""
+
+    state: str
+    code: int | None
+    etag: str = ""
+    reason: str = ""
+    body: bytes = b""
+
+
+class Answers(Database):
+    """The answers in the file at `path`, created where there is none; a context manager for one process at a time.
+
+    Raises BuildError for a file that is damaged, another program's, in use, or cannot be written.
+    """
+
+    tables = (TABLE,)
+    pragmas = ("locking_mode = EXCLUSIVE", *Database.pragmas)
+    marks = MappingProxyType({"application_id": APPLICATION_ID})
+    wording = Wording(
+        unusable="{path} cannot be written ({error}): make room or check the folder, then run it again",
+        damaged="{path} is damaged ({error}): delete it and run it again; the services are asked anew",
+        locked="{path} is in use by another run: wait for it, or stop it",
+        foreign="{path} belongs to another program: move it away, then run it again",
+    )
+    wait_s = 0
+
+    def get(self, url: str) -> Kept | None:
+        """What came from an address; None where it was never asked. A body that cannot be read counts as that."""
+        row = self.fetch_one(GET, (url,))
+        if row is None:
+            return None
+        try:
+            state, code, etag, reason, body = row
+            return Kept(state, code, etag, reason, zlib.decompress(body) if body else b"")
+        except zlib.error:
+            return None
+
+    def put(self, url: str, kept: Kept) -> None:
+        """Remember an answer in place of the last one."""
+        body = zlib.compress(kept.body, 6) if kept.body else b""
+        self.run(PUT, (url, kept.state, kept.code, kept.etag, kept.reason, body))
+
+    def retry_failed(self) -> int:
+        """Forget what failed or was missing, so that it is asked again; returns how many."""
+        return self.run("DELETE FROM answers WHERE state != 'done'")
+
+    def counts(self) -> dict[str, int]:
+        """How many answers are in each state."""
+        numbers = dict(self.fetch_all("SELECT state, count(*) FROM answers GROUP BY state"))
+        return {s: numbers.get(s, 0) for s in ("done", "missing", "failed")}
 
 
 @dataclass(frozen=True)
@@ -83,12 +152,12 @@ class Api:
         BuildError when the answers cannot be kept, and Stopped.
         """
         url = self.url(path, params)
-        known = self._answers.get(url)
-        if known is not None and not fresh:
-            answer = self._read(known)
+        kept = self._answers.get(url)
+        if kept is not None and not fresh:
+            answer = self._read(kept)
             if answer is not None:
                 return answer
-        return self._ask(url, known if known is not None and known.state == "done" else None)
+        return self._ask(url, kept if kept is not None and kept.state == "done" else None)
 
     def _read(self, kept: Kept) -> Answer | None:
         """A kept answer; None for one that is none, though it was when it came."""
@@ -98,28 +167,27 @@ class Api:
             return None
         return Answer(kept.state, value, kept.code, kept.reason, kept=True)
 
-    def _ask(self, url: str, known: Kept | None) -> Answer:
+    def _ask(self, url: str, kept: Kept | None) -> Answer:
         secret = urlencode(self._secrets, quote_via=quote)
         full = url + (("&" if "?" in url else "?") + secret if secret else "")
-        headers = {"If-None-Match": known.etag} if known is not None and known.etag else {}
+        headers = {"If-None-Match": kept.etag} if kept is not None and kept.etag else {}
         refused = REFUSED if self._secrets else ()
         check = _Check(self._fetcher, [v.encode() for v in self._secrets.values() if len(v) > SHORTEST])
         try:
             reply = self._fetcher.ask(full, self._most_bytes, headers, refused, check)
         except Final as e:
-            answer = Answer(
-                "missing" if e.state == "missing" else "failed", None, e.code, self.hidden(e.reason)
-            )
-            if not (known is not None and e.passing):  # What is there is better than a service that is down.
+            state = "missing" if e.state == "missing" else "failed"
+            answer = Answer(state, None, e.code, self.hidden(e.reason))
+            if not (kept is not None and e.passing):  # What is there is better than a service that is down.
                 self._answers.put(url, Kept(answer.state, e.code, reason=answer.reason))
             return answer
-        if reply.code == UNCHANGED and known is not None:
-            unchanged = self._read(known)
+        if reply.code == UNCHANGED and kept is not None:
+            unchanged = self._read(kept)
             return unchanged if unchanged is not None else self._ask(url, None)
         if reply.code in refused:
-            said = self.hidden(said_in(reply.body))
+            text = self.hidden(said_in(reply.body))
             return Answer(
-                "failed", None, reply.code, f"HTTP {reply.code}: {said}" if said else f"HTTP {reply.code}"
+                "failed", None, reply.code, f"HTTP {reply.code}: {text}" if text else f"HTTP {reply.code}"
             )
         self._answers.put(url, Kept("done", reply.code, reply.etag, body=check.body))
         return Answer("done", check.value, reply.code, "")
@@ -133,7 +201,7 @@ class _Check:
     """Whether an answer is JSON. A page may pass; what is twice no JSON will not."""
 
     def __init__(self, fetcher: Fetcher, secrets: Sequence[bytes]) -> None:
-        self._fetcher, self._secrets, self._wrong = fetcher, secrets, 0
+        self._fetcher, self._secrets = fetcher, secrets
         self.body = b""
         self.value: Any = None
 
@@ -141,21 +209,15 @@ class _Check:
         if reply.code != 200:
             return
         if is_page(reply.body[:1024], reply.kind):
-            said = self._fetcher.scrub(words(reply.body[:4096]))
-            raise Again(f"a page came instead of JSON: {said}", 200)
+            text = self._fetcher.scrub(words(reply.body[:4096]))
+            raise Again(f"a page came instead of JSON: {text}", 200)
         try:
             self.body = reply.body
             for secret in self._secrets:  # A service may repeat what it was asked.
                 self.body = self.body.replace(secret, b"***")
             self.value = parse(self.body)
         except ValueError as e:
-            self._fail(f"the answer is no JSON that can be used ({e})")
-
-    def _fail(self, reason: str) -> NoReturn:
-        self._wrong += 1
-        if self._wrong > 1:
-            raise Final("failed", f"{reason}; twice", 200)
-        raise Again(reason, 200)
+            raise Wrong(f"the answer is no JSON that can be used ({e})", 200, state="failed") from e
 
 
 def parse(data: bytes) -> Any:
@@ -181,15 +243,13 @@ def said_in(body: bytes) -> str:
         value = parse(body)
     except ValueError:
         return words(body[:4096])
-    found = value if isinstance(value, dict) else {}
-    inner = found.get("error")
-    parts = (
-        [inner.get("code"), inner.get("message")]
-        if isinstance(inner, dict)
-        else [inner, found.get("message")]
-    )
-    told = ": ".join(str(p) for p in parts if isinstance(p, str | int))
-    return words((told or body[:200].decode("utf-8", "replace")).encode())
+    fields = value if isinstance(value, dict) else {}
+    error = fields.get("error")
+    parts = [error, fields.get("message")]
+    if isinstance(error, dict):
+        parts = [error.get("code"), error.get("message")]
+    text = ": ".join(str(p) for p in parts if isinstance(p, str | int))
+    return words((text or body[:200].decode("utf-8", "replace")).encode())
 
 
 def _no_number(text: str) -> NoReturn:

@@ -11,16 +11,14 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import threading
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from itertools import islice
 from pathlib import Path
-from typing import Self
+from types import MappingProxyType
 
-from birdmml.errors import BuildError
-from birdmml.fetch.words import redact
+from birdmml.core.sqlite import Database, Wording
+from birdmml.fetch.web import redact
 from birdmml.files import sha256_file
 
 STATES = ("wanted", "partial", "done", "missing", "corrupt", "failed")
@@ -54,6 +52,14 @@ class Wanted:
         if self.md5 is not None and (len(self.md5) != 32 or not set(self.md5) <= set("0123456789abcdef")):
             raise ValueError(f"{self.key}: {self.md5!r} is no MD5 in lower-case hex")
 
+    def problem(self, size: int, md5: Callable[[], str]) -> str:
+        """What is wrong with bytes of this size and MD5, or ""."""
+        if self.size not in (None, size):
+            return f"{size:,} bytes came, {self.size:,} were promised"
+        if self.md5 is not None and md5() != self.md5:
+            return f"the MD5 is {md5()}, {self.md5} was promised"
+        return ""
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -62,20 +68,20 @@ class Entry:
     key: str
     url: str
     state: str
-    code: int | None
-    bytes: int
-    expected: int | None
-    md5: str | None
-    sha256: str | None
-    etag: str | None
-    attempts: int
-    reason: str
+    code: int | None = None
+    bytes: int = 0
+    expected: int | None = None
+    md5: str | None = None
+    sha256: str | None = None
+    etag: str | None = None
+    attempts: int = 0
+    reason: str = ""
 
 
 COLUMNS = ", ".join(f.name for f in fields(Entry))
 _STATE_LIST = ", ".join(f"'{s}'" for s in STATES)
 SCHEMA = (
-    f"""CREATE TABLE files (
+    f"""CREATE TABLE IF NOT EXISTS files (
     key TEXT PRIMARY KEY,
     url TEXT NOT NULL,
     state TEXT NOT NULL CHECK (state IN ({_STATE_LIST})),
@@ -88,9 +94,9 @@ SCHEMA = (
     attempts INTEGER NOT NULL DEFAULT 0,
     reason TEXT NOT NULL DEFAULT ''
 ) WITHOUT ROWID""",
-    "CREATE INDEX files_by_state ON files (state, key)",
-    f"PRAGMA application_id = {APPLICATION_ID}",
-    f"PRAGMA user_version = {VERSION}",
+    "CREATE INDEX IF NOT EXISTS files_by_state ON files (state, key)",
+    # Files whose bytes may not have reached the disk: after a power cut they are looked at once more.
+    "CREATE TABLE IF NOT EXISTS unsynced (key TEXT PRIMARY KEY, path TEXT NOT NULL) WITHOUT ROWID",
 )
 # A row starts anew when what it promised is no longer what is wanted.
 PLAN = """INSERT INTO files (key, url, state, expected, md5) VALUES (:key, :url, 'wanted', :size, :md5)
@@ -104,156 +110,112 @@ RECORD = """UPDATE files SET state = :state, code = :code, bytes = :bytes, md5 =
 GET = f"SELECT {COLUMNS} FROM files WHERE key = ?"  # noqa: S608 - the names are our own columns
 ITER = f"SELECT {COLUMNS} FROM files WHERE key > ? ORDER BY key LIMIT {PAGE}"  # noqa: S608 - as above
 ITER_STATE = f"SELECT {COLUMNS} FROM files WHERE key > ? AND state = ? ORDER BY key LIMIT {PAGE}"  # noqa: S608 - as above
-# Files whose bytes may not have reached the disk: after a power cut they are looked at once more.
-UNSYNCED = "CREATE TABLE IF NOT EXISTS unsynced (key TEXT PRIMARY KEY, path TEXT NOT NULL) WITHOUT ROWID"
 AGAIN = "UPDATE files SET state = 'wanted', code = NULL, bytes = 0, sha256 = NULL, reason = '' WHERE key = ?"
 RETRY = "UPDATE files SET state = 'wanted', code = NULL, reason = '' WHERE state IN (?, ?, ?)"
 
 
-class Ledger:
+class Ledger(Database):
     """The ledger at `path`, created where there is none; a context manager.
 
     Every method raises BuildError for a ledger that is damaged, foreign, in use, closed or cannot be written.
     """
 
+    tables = SCHEMA
+    pragmas = ("locking_mode = EXCLUSIVE", *Database.pragmas)
+    marks = MappingProxyType({"application_id": APPLICATION_ID, "user_version": VERSION})
+    wording = Wording(
+        unusable="{path} cannot be used as the ledger of downloads ({error}): {hint}, then run it again",
+        damaged="{path} is damaged or no ledger ({error}): delete it and run it again; files that are there and "
+        "whose MD5 is known are checked, not downloaded again",
+        locked="{path} is in use by another run: wait for it, or stop it",
+        full="{path} cannot grow, the disk is full: free some space, then run it again; it goes on",
+        foreign="{path} belongs to another program or version: move it away, then run it again",
+    )
+    wait_s = 0
+
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._lock = threading.RLock()
-        with self._told():
-            path.parent.mkdir(parents=True, exist_ok=True)
+        with self._translated():
             if path.is_file() and path.stat().st_size and not _is_sqlite(path):
                 raise sqlite3.DatabaseError("it is no SQLite file")  # SQLite would write over a short one.
-            self._db = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
-        try:
-            with self._told():
-                self._open()
-        except BuildError:
-            self._db.close()
-            raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Bring everything into the one file and let other processes have it."""
-        with self._lock, self._told():
-            self._db.close()
+        super().__init__(path)
 
     def plan(self, files: Iterable[Wanted]) -> int:
-        """Enter files as wanted; a known one is left alone unless its promise changed.
+        """Enter files as wanted; one that is there already is left alone unless its promise changed.
 
         Returns how many rows are new or start anew.
         """
         rest, changed = iter(files), 0
         while page := list(islice(rest, PAGE)):
-            with self._writing():
+            with self.writing():
                 for f in page:
                     row = {"key": f.key, "url": redact(f.url), "size": f.size, "md5": f.md5}
                     changed += self._db.execute(PLAN, row).rowcount
         return changed
 
-    def record(
-        self,
-        key: str,
-        state: str,
-        *,
-        code: int | None = None,
-        size: int = 0,
-        md5: str | None = None,
-        sha256: str | None = None,
-        etag: str | None = None,
-        attempts: int = 0,
-        reason: str = "",
-    ) -> None:
-        """Note what became of a planned file; `size` bytes are there, `attempts` counts all of them so far.
-
-        What is not named is cleared, but a promised MD5 stays. Raises KeyError for a file that was not planned.
-        """
-        row = {"key": key, "state": state, "code": code, "bytes": size, "md5": md5, "sha256": sha256}
-        row |= {"etag": etag, "attempts": attempts, "reason": redact(reason)}
-        with self._writing():
-            found = self._db.execute(RECORD, row).rowcount
-        if not found:
-            raise KeyError(key)
-
-    def known(self, files: Sequence[Wanted]) -> list[Entry]:
+    def planned(self, files: Sequence[Wanted]) -> list[Entry]:
         """Plan a page of files and return their rows, in the same order."""
         self.plan(files)
-        with self._lock, self._told():
-            rows = [self._db.execute(GET, (f.key,)).fetchone() for f in files]
-        return [Entry(*row) for row in rows]
+        return [Entry(*self.fetch_one(GET, (f.key,))) for f in files]
+
+    def record(self, row: Entry) -> None:
+        """Note what became of a planned file: all but its address and what was promised of it.
+
+        Raises KeyError for a file that was not planned.
+        """
+        with self.writing():
+            changed = self._db.execute(RECORD, {**asdict(row), "reason": redact(row.reason)}).rowcount
+        if not changed:
+            raise KeyError(row.key)
 
     def again(self, key: str) -> None:
         """Make one file wanted once more; what is known of it is forgotten, but not its ETag."""
-        with self._writing():
+        with self.writing():
             self._db.execute(AGAIN, (key,))
 
-    def whole(self, path: Path, row: Entry) -> None:
+    def unsynced(self, path: Path, row: Entry) -> None:
         """Note a file as done whose bytes are written but not synced; `synced` is to follow."""
-        with self._writing():
+        with self.writing():
             self._db.execute(RECORD, {**asdict(row), "state": "done"})
             self._db.execute("INSERT OR REPLACE INTO unsynced VALUES (?, ?)", (row.key, self._where(path)))
 
     def synced(self, keys: Iterable[str]) -> None:
         """The bytes of these have reached the disk."""
-        with self._writing():
+        with self.writing():
             self._db.executemany("DELETE FROM unsynced WHERE key = ?", ((k,) for k in keys))
 
     def get(self, key: str) -> Entry | None:
         """The row of a file, None where there is none."""
-        with self._lock, self._told():
-            row = self._db.execute(GET, (key,)).fetchone()
+        row = self.fetch_one(GET, (key,))
         return Entry(*row) if row else None
 
     def iter(self, state: str | None = None) -> Iterator[Entry]:
         """Rows of one state, or all, in the order of their keys; other threads may write meanwhile."""
         after = ""
-        while True:
-            with self._lock, self._told():
-                query, values = (ITER_STATE, (after, state)) if state else (ITER, (after,))
-                page = [Entry(*row) for row in self._db.execute(query, values)]
-            if not page:
-                return
-            yield from page
-            after = page[-1].key
+        while page := self.fetch_all(*((ITER_STATE, (after, state)) if state else (ITER, (after,)))):
+            yield from (Entry(*row) for row in page)
+            after = page[-1][0]
 
     def counts(self) -> dict[str, int]:
         """How many files are in each state; every state is named."""
-        with self._lock, self._told():
-            found = dict(self._db.execute("SELECT state, count(*) FROM files GROUP BY state"))
-        return {s: found.get(s, 0) for s in STATES}
+        numbers = dict(self.fetch_all("SELECT state, count(*) FROM files GROUP BY state"))
+        return {s: numbers.get(s, 0) for s in STATES}
 
     def retry_failed(self) -> int:
         """Make failed, missing and corrupt files wanted again; returns how many. What is there of them is kept."""
-        with self._writing():
-            return self._db.execute(RETRY, GIVEN_UP).rowcount
+        return self.run(RETRY, GIVEN_UP)
 
-    def _open(self) -> None:
-        """Take the file for this process alone, check it, and lay out an empty one."""
-        known = (self._pragma("application_id"), self._pragma("user_version")) == (APPLICATION_ID, VERSION)
-        empty = not self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-        if not known and not (empty and self._pragma("application_id") == 0):
-            raise BuildError(
-                f"{self.path} belongs to another program or version: move it away, then run it again"
-            )
-        self._pragma("locking_mode = EXCLUSIVE")
-        self._pragma("journal_mode = WAL")
-        self._db.execute("PRAGMA synchronous = NORMAL")
-        with self._writing():
-            for statement in (*(SCHEMA if empty else ()), UNSYNCED):
-                self._db.execute(statement)
+    def _lay_out(self) -> None:
+        super()._lay_out()
         if self._pragma("quick_check(1)") != "ok":
             raise sqlite3.DatabaseError("its pages do not fit together")
         self._check_unsynced()
 
     def _check_unsynced(self) -> None:
         """Files that the last run did not sync must have the bytes it noted; others are wanted again."""
-        rows = self._db.execute(
+        rows = self.fetch_all(
             "SELECT key, path, sha256 FROM unsynced JOIN files USING (key) WHERE state = 'done'"
-        ).fetchall()
+        )
         for key, where, sha256 in rows:
             path = self.path.parent / where
             # One that was used and deleted since is done all the same.
@@ -268,53 +230,6 @@ class Ledger:
             return os.path.relpath(path.absolute(), self.path.parent.absolute())
         except ValueError:  # It is on another drive of Windows.
             return str(path.absolute())
-
-    def _pragma(self, text: str) -> object:
-        return self._db.execute(f"PRAGMA {text}").fetchone()[0]
-
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        """One transaction: all of it or nothing, whatever is raised inside."""
-        with self._lock, self._told():
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-            except BaseException:  # Ctrl-C, too, must not leave it open; raised again.
-                if self._db.in_transaction:  # SQLite itself undoes what met a full disk.
-                    self._db.execute("ROLLBACK")
-                raise
-            self._db.execute("COMMIT")
-
-    @contextmanager
-    def _told(self) -> Iterator[None]:
-        """What SQLite and the disk say, as errors with a next step."""
-        try:
-            yield
-        except sqlite3.IntegrityError:
-            raise  # A state that is none: a mistake of ours, not of the file.
-        except sqlite3.OperationalError as e:
-            raise BuildError(self._operational(e)) from e
-        except sqlite3.ProgrammingError as e:
-            raise BuildError(f"{self.path} was closed while it was in use: run it again") from e
-        except sqlite3.Error as e:
-            raise BuildError(
-                f"{self.path} is damaged or no ledger ({e}): delete it and run it again; files that are there and "
-                "whose MD5 is known are checked, not downloaded again"
-            ) from e
-        except OSError as e:
-            raise BuildError(
-                f"{self.path} cannot be written ({e}): check the folder, then run it again"
-            ) from e
-
-    def _operational(self, e: sqlite3.OperationalError) -> str:
-        if "locked" in str(e):
-            return f"{self.path} is in use by another run: wait for it, or stop it"
-        if "full" in str(e):
-            return (
-                f"{self.path} cannot grow, the disk is full: free some space, then run it again; it goes on"
-            )
-        hint = "check the folder" if os.access(self.path.parent, os.W_OK) else "the folder cannot be written"
-        return f"{self.path} cannot be used as the ledger of downloads ({e}): {hint}, then run it again"
 
 
 def _is_sqlite(path: Path) -> bool:

@@ -1,103 +1,202 @@
-"""One file on its way: attempts until its bytes are there and right, or it is given up with a reason."""
+"""One file on its way to the disk: attempts until its bytes are there and right, or it is given up with a reason.
+
+What has come so far lies in a `.part` file, hashed as it comes and renamed when it is complete.
+"""
 
 from __future__ import annotations
 
+import errno
+import hashlib
+import os
 import re
+import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import replace
 from itertools import chain
-from typing import NoReturn
+from pathlib import Path
+from typing import NoReturn, Self
 
 import httpx
 
+from birdmml.errors import BuildError
+from birdmml.fetch.ask import Trickle, patiently, steady
 from birdmml.fetch.ledger import Entry, Ledger, Wanted
-from birdmml.fetch.part import Part
-from birdmml.fetch.web import Again, Final, Web
-from birdmml.fetch.words import is_page, words
+from birdmml.fetch.web import Again, Final, Web, Wrong, is_page, words
+from birdmml.files import human_bytes, sync_folder
 
 Progress = Callable[[str, int, int | None], None]
+
+BLOCK = 1 << 20
+HEAD = 1024
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 _RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)$")
 _STRONG = re.compile(r'"[\x21\x23-\x7e]{0,200}"')  # RFC 9110 8.8.3; a weak one says nothing of bytes.
 _RANGE_REFUSED = re.compile(r"bytes \*/(\d{1,18})$")
 
 
-@dataclass(frozen=True)
-class Patience:
-    """When to give up: `retries` attempts in a row that bring nothing; below `slow_bps` bytes a second is nothing."""
+def free_bytes(folder: Path) -> int:
+    """Bytes free for us where `folder` lies or will lie. Raises BuildError where that cannot be told."""
+    there = folder.absolute()
+    while not there.exists() and there != there.parent:
+        there = there.parent
+    try:
+        return shutil.disk_usage(there).free
+    except OSError as e:
+        raise BuildError(f"the free space of {folder} cannot be read ({e}): name another folder") from e
 
-    retries: int
-    back_off_s: float
-    slow_bps: float
-    most_bytes: int
 
+class PartFile:
+    """`<to>.part`, open for writing at its end; a context manager that closes it and leaves it there.
 
-class Wrong(Exception):
-    """The bytes are not what was promised; `taken` says whether wrong ones are among ours."""
+    `size` bytes are in it, `head` are the first of them; `md5()` and `sha256()` cover all. Raises BuildError
+    when the disk is full (with the bytes needed and free) or the file cannot be read or written.
+    """
 
-    def __init__(self, reason: str, code: int | None = None, taken: bool = True) -> None:
-        super().__init__(reason)
-        self.reason, self.code, self.taken = reason, code, taken
+    def __init__(self, to: Path, promised: int | None) -> None:
+        self.to, self.promised = to, promised
+        self.path = to.with_name(to.name + ".part")
+        with self._on_disk():
+            to.parent.mkdir(parents=True, exist_ok=True)
+            self._file = open(self.path, "a+b", buffering=0)  # noqa: SIM115, PTH123 - closed by __exit__; unbuffered: a kill loses nothing
+        self._begin()
+        with self._on_disk():
+            self._file.seek(0)
+            while block := self._file.read(BLOCK):
+                self._take(block)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def write(self, data: bytes) -> None:
+        """Append."""
+        rest = memoryview(data)
+        while rest:
+            with self._on_disk():
+                n = self._file.write(rest)
+            self._take(rest[:n])
+            rest = rest[n:]
+
+    def restart(self) -> None:
+        """Forget all bytes."""
+        with self._on_disk():
+            self._file.truncate(0)
+        self._begin()
+
+    def need(self, size: int | None) -> None:
+        """Raise BuildError when a file of `size` bytes does not fit on the disk with what is there of it."""
+        free = free_bytes(self.to.parent)
+        if size is not None and size - self.size > free:
+            raise BuildError(self._full(size - self.size, free))
+
+    def finish(self) -> None:
+        """Sync, and rename to the file's own name."""
+        with self._on_disk():
+            os.fsync(self._file.fileno())
+            self._file.close()
+            self.path.replace(self.to)
+        sync_folder(self.to.parent)
+
+    def discard(self) -> None:
+        """Delete it."""
+        with self._on_disk():
+            self._file.close()
+            self.path.unlink(missing_ok=True)
+
+    def md5(self) -> str:
+        """Hex MD5 of all bytes."""
+        return self._md5.hexdigest()
+
+    def sha256(self) -> str:
+        """Hex SHA-256 of all bytes."""
+        return self._sha256.hexdigest()
+
+    def _begin(self) -> None:
+        self.size, self.head = 0, b""
+        self._md5, self._sha256 = hashlib.md5(usedforsecurity=False), hashlib.sha256()
+
+    def _take(self, block: bytes | memoryview) -> None:
+        if len(self.head) < HEAD:
+            self.head += bytes(block[: HEAD - len(self.head)])
+        self.size += len(block)
+        self._md5.update(block)
+        self._sha256.update(block)
+
+    def _full(self, needed: int | None, free: int) -> str:
+        more = (
+            f"{needed:,} bytes ({human_bytes(needed)}) more are needed" if needed else "more bytes are needed"
+        )
+        return (
+            f"the disk of {self.to.parent} is full: {more} for {self.to.name}, {free:,} ({human_bytes(free)}) are "
+            "free: make room, then run it again; it goes on from what is there"
+        )
+
+    @contextmanager
+    def _on_disk(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as e:
+            if e.errno in FULL:
+                needed = self.promised - self.size if self.promised is not None else None
+                raise BuildError(self._full(needed, free_bytes(self.to.parent))) from e
+            raise BuildError(
+                f"{self.path} cannot be written ({e}): check the folder, then run it again"
+            ) from e
 
 
 class Transfer:
     """The attempts for one planned file. `run` ends with Final, with a done file, or with an error of the disk."""
 
     def __init__(
-        self,
-        web: Web,
-        ledger: Ledger,
-        patience: Patience,
-        file: Wanted,
-        part: Part,
-        entry: Entry,
-        progress: Progress | None,
+        self, web: Web, ledger: Ledger, file: Wanted, part: PartFile, entry: Entry, progress: Progress | None
     ) -> None:
-        self.web, self.ledger, self.patience = web, ledger, patience
-        self.file, self.part, self.progress = file, part, progress
-        self.attempts, self.etag = entry.attempts, entry.etag
+        self.web, self.ledger, self.file, self.part, self.progress = web, ledger, file, part, progress
+        self.entry, self.attempts, self.etag = entry, entry.attempts, entry.etag
         self.code: int | None = None
         self.total = file.size
         self._ranged = True  # Until the server got a range wrong.
-        self._wrong = 0
         self._high = part.size  # Progress is what goes beyond the most that was there.
 
     def run(self) -> None:
         """Bring the file: at the end the part has been renamed. Raises Final, Stopped or BuildError."""
-        idle, reason = 0, ""
         if not (self.file.md5 or self.etag) or self.part.size > self._most():
             self.part.restart()  # Nothing could tell whether these bytes and the next ones are of one file.
             self._high = 0
-        while idle <= self.patience.retries:
-            self.web.allowed(self.file.url)
-            try:
-                self._attempt()
-                self.web.worked(self.file.url)
-                return
-            except Final as e:
-                self.web.worked(self.file.url, e)
-                raise
-            except Again as e:
-                reason, self.code = e.reason, e.code if e.code is not None else self.code
-            except Wrong as e:
-                reason = self._start_over(e)
-            idle = 0 if self.part.size > self._high else idle + 1
-            self._high = max(self._high, self.part.size)
-            self.note(reason)
-            again = idle <= self.patience.retries
-            if spent := self.web.failed(self.file.url, again):
-                raise Final("failed", f"{reason}; {spent}", self.code)
-            if again:
-                self.web.clock.back_off(idle, self.patience.back_off_s)
-        raise Final("failed", f"{reason} ({idle} attempts brought nothing)", self.code)
+        patiently(self.web, self.file.url, self._attempt_noted, self._missed)
+
+    def _attempt_noted(self) -> None:
+        """One attempt; what went wrong with it decides what is kept."""
+        try:
+            self._attempt()
+        except Again as e:
+            self.code = e.code = e.code if e.code is not None else self.code
+            if isinstance(e, Trickle):  # It is no progress.
+                self._high = max(self._high, self.part.size)
+            if isinstance(e, Wrong):
+                e.reason = f"{e.problem}; asked again"
+                if e.taken:
+                    self._high = 0
+                    self._forget()
+            raise
+
+    def _missed(self, reason: str) -> bool:
+        """Note a failed attempt; whether it brought more than was ever there."""
+        progress = self.part.size > self._high
+        self._high = max(self._high, self.part.size)
+        self.note(reason)
+        return progress
 
     def _attempt(self) -> None:
-        """One request, unless everything is there, and a look at the whole."""
+        """One request, unless everything is there, and a look at all of it."""
         if not (self.part.size and self.part.size == self.total):
             self.attempts += 1
             with self.web.open(self.file.url, self._range()) as answer:
                 self.code = answer.status_code
-                if not self._refused_as_whole(answer):
+                if not self._refused_as_complete(answer):
                     self.web.refuse(answer)
                     self._receive(answer)
         self._verify()
@@ -109,12 +208,12 @@ class Transfer:
         condition = {"If-Range": self.etag} if self.etag else {}
         return {"Range": f"bytes={self.part.size}-", **condition}
 
-    def _refused_as_whole(self, answer: httpx.Response) -> bool:
+    def _refused_as_complete(self, answer: httpx.Response) -> bool:
         """Whether 416 says that the bytes that are there are all; raises Again for any other 416."""
         if answer.status_code != 416:
             return False
-        found = _RANGE_REFUSED.match(answer.headers.get("content-range", ""))
-        if self.file.size is None and found and int(found[1]) == self.part.size > 0:
+        refusal = _RANGE_REFUSED.match(answer.headers.get("content-range", ""))
+        if self.file.size is None and refusal and int(refusal[1]) == self.part.size > 0:
             return True
         self._ranged = False
         self._forget()
@@ -126,7 +225,7 @@ class Transfer:
         first = next(chunks, b"")
         begins = first if answer.status_code == 200 else b""
         if not self.file.page_ok and is_page(begins, answer.headers.get("content-type", "")):
-            self._page(self.web.said(chain([first], chunks)))
+            self._page(self.web.first_words(chain([first], chunks)))
         start = self._start(answer)
         if not start:
             self._begin(answer)
@@ -158,18 +257,17 @@ class Transfer:
                 f"the server has {total:,} bytes, {self.file.size:,} were promised", self.code, taken=False
             )
         self.total = self.file.size if total is None else total
-        if self.total is not None and self.total > self.patience.most_bytes:
+        if self.total is not None and self.total > self.web.politeness.most_bytes:
             self._too_many()
 
     def _misfit(self, answer: httpx.Response) -> str:
         """What is wrong with a 206, if anything: it must go on where we are, in the file that we began."""
-        found = _RANGE.match(answer.headers.get("content-range", ""))
-        total, new = _number(found[3] if found else None), answer.headers.get("etag")
-        asked = "range" in answer.request.headers
+        sent = _RANGE.match(answer.headers.get("content-range", ""))
+        total, new = _number(sent[3] if sent else None), answer.headers.get("etag")
         if not (
-            found
-            and asked
-            and int(found[1]) == self.part.size
+            sent
+            and "range" in answer.request.headers
+            and int(sent[1]) == self.part.size
             and self.file.size in (None, total or self.file.size)
         ):
             self._ranged = False
@@ -187,24 +285,17 @@ class Transfer:
         self.etag = etag if _STRONG.fullmatch(etag) else None
 
     def _append(self, chunks: Iterator[bytes]) -> None:
-        """Write until the body ends; raises Wrong beyond the promised size, Again when it only trickles."""
-        clock, timeout_s = self.web.clock, self.web.timeout_s
-        since, before = clock.monotonic(), self.part.size
-        for chunk in chunks:
-            clock.check()
+        """Write until the body ends; raises Wrong beyond the promised size, Trickle when it only trickles."""
+        for chunk in steady(self.web, chunks):
             if self.part.size + len(chunk) > self._most():
                 self._too_many()
             self.part.write(chunk)
             if self.progress:
                 self.progress(self.file.key, self.part.size, self.total)
-            if clock.monotonic() - since >= timeout_s:
-                if self.part.size - before < self.patience.slow_bps * timeout_s:
-                    self._high = max(self._high, self.part.size)  # A trickle is no progress.
-                    raise Again(f"only {self.part.size - before:,} bytes came in {timeout_s:g} s", self.code)
-                since, before = clock.monotonic(), self.part.size
 
     def _most(self) -> int:
-        return min(self.patience.most_bytes, self.patience.most_bytes if self.total is None else self.total)
+        most_bytes = self.web.politeness.most_bytes
+        return most_bytes if self.total is None else min(most_bytes, self.total)
 
     def _too_many(self) -> NoReturn:
         """The rest of the body is not read."""
@@ -212,33 +303,22 @@ class Transfer:
             raise Wrong(f"more than the promised {self.total:,} bytes came", self.code)
         self.part.restart()
         raise Final(
-            "failed", f"more than the {self.patience.most_bytes:,} bytes that a file may have", self.code
+            "failed",
+            f"more than the {self.web.politeness.most_bytes:,} bytes that a file may have",
+            self.code,
         )
 
     def _verify(self) -> None:
         """Raises Wrong unless size and MD5 are the promised ones, Again for a page."""
-        if self.file.size not in (None, self.part.size):
-            raise Wrong(f"{self.part.size:,} bytes came, {self.file.size:,} were promised", self.code)
-        if self.file.md5 not in (None, self.part.md5()):
-            raise Wrong(f"the MD5 is {self.part.md5()}, {self.file.md5} was promised", self.code)
+        if problem := self.file.problem(self.part.size, self.part.md5):
+            raise Wrong(problem, self.code)
         if not (self.file.md5 or self.file.page_ok) and is_page(self.part.head):
-            said = words(self.part.head)
+            text = words(self.part.head)
             self._forget()
-            self._page(said)
+            self._page(text)
 
-    def _page(self, said: str) -> NoReturn:
-        raise Again(self.web.scrub(f"a page came instead of the file: {said}", self.file.url), self.code)
-
-    def _start_over(self, wrong: Wrong) -> str:
-        """Once; raises Final the second time. Bytes known to be wrong are not kept."""
-        self.code = wrong.code if wrong.code is not None else self.code
-        self._wrong += 1
-        if wrong.taken:
-            self._high = 0
-            self._forget()
-        if self._wrong > 1:
-            raise Final("corrupt", f"{wrong.reason}; twice", self.code)
-        return f"{wrong.reason}; asked again"
+    def _page(self, text: str) -> NoReturn:
+        raise Again(self.web.page(text, self.file.url), self.code)
 
     def _forget(self) -> None:
         """From zero, with nothing known of the file but what was promised."""
@@ -248,15 +328,17 @@ class Transfer:
     def note(self, reason: str, state: str = "", md5: str | None = None, sha256: str | None = None) -> None:
         """Tell the ledger how far it came."""
         self.ledger.record(
-            self.file.key,
-            state or ("partial" if self.part.size else "wanted"),
-            code=self.code,
-            size=self.part.size,
-            md5=md5,
-            sha256=sha256,
-            etag=self.etag,
-            attempts=self.attempts,
-            reason=reason,
+            replace(
+                self.entry,
+                state=state or ("partial" if self.part.size else "wanted"),
+                code=self.code,
+                bytes=self.part.size,
+                md5=md5,
+                sha256=sha256,
+                etag=self.etag,
+                attempts=self.attempts,
+                reason=reason,
+            )
         )
 
 

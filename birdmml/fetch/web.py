@@ -1,13 +1,18 @@
-"""One HTTP answer: redirects followed by our rules, each host at its pace, every failure a plain word."""
+"""One HTTP answer: redirects followed by our rules, each host at its pace, every failure a plain word.
+
+Also what may be said of it: addresses and answers without keys, pages as one plain line; and who asks.
+"""
 
 from __future__ import annotations
 
+import html
 import ipaddress
 import logging
+import re
 import socket
 import ssl
 import threading
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from functools import cache, lru_cache
 from http import HTTPStatus
@@ -16,10 +21,9 @@ from urllib.request import getproxies
 
 import httpx
 
+from birdmml import __version__
 from birdmml.errors import UsageError
-from birdmml.fetch.budget import Budget
-from birdmml.fetch.pace import Clock, Gate, Pace, wait_asked
-from birdmml.fetch.words import redact, words
+from birdmml.fetch.pace import Budget, Clock, Gate, Pace, Politeness, wait_asked
 
 REDIRECTS = (301, 302, 303, 307, 308)
 MOST_REDIRECTS = 5
@@ -28,7 +32,18 @@ LOCATION = "x-hidden-location"
 GONE = (404, 410)
 AGAIN = (408, 425, 429)
 ERROR_BYTES = 4096
+LONGEST_WORDS = 200
 IDENTITY = {"Accept-Encoding": "identity"}  # The bytes of the file, not a recompression of them.
+
+_HIDDEN = r"[\w.%-]*(?:key|token|secret|sig|pass|pwd|auth|cred|session)[\w.%-]*"
+_QUERY = re.compile(rf"(?i)(?<![\w.%-])({_HIDDEN})=([^&\s'\"<>#;]*)")
+_USER_NAME = re.compile(r"(?i)(\bhttps?://)[^/\s'\"?#]*@")
+_SCRIPT = re.compile(r"(?is)<(script|style)\b.*?(</\1>|$)")
+_TITLE = re.compile(r"(?is)<title[^>]*>(.*?)</title>")
+_TAG = re.compile(r"(?s)<[^>]*>")
+_HTML = re.compile(rb"(?is)\s*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)*<(!doctype\s+html|html[\s>])")
+_MAIL = re.compile(r"[A-Za-z0-9._%+-]{1,64}@[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63})+")
+_HOME_PAGE = re.compile(r"https?://[A-Za-z0-9.-]+\.[A-Za-z]{2,}(:\d+)?(/[\x21-\x27\x2a-\x7e]*)?")
 
 
 class Again(Exception):
@@ -37,6 +52,17 @@ class Again(Exception):
     def __init__(self, reason: str, code: int | None = None) -> None:
         super().__init__(reason)
         self.reason, self.code = reason, code
+
+
+class Wrong(Again):
+    """An answer came and its content is not what was promised: asked for once more, then given up as `state`.
+
+    `problem` is what is wrong, `taken` whether wrong bytes are among those that are kept.
+    """
+
+    def __init__(self, problem: str, code: int | None, state: str = "corrupt", taken: bool = True) -> None:
+        super().__init__(problem, code)
+        self.problem, self.state, self.taken = problem, state, taken
 
 
 class Final(Exception):
@@ -51,59 +77,40 @@ Place = tuple[str, str, int]
 
 
 class Web:
-    """A client for all threads. `headers` are by base address: they go there and nowhere else, and into no text.
+    """A client for all threads, as polite as `politeness` says. Raises UsageError for headers or bases that are none.
 
-    `paces` are by base address, too; a host without one has `parallel` and `per_minute`. With `named` (the base
-    addresses that the user gave) no other address inside a network is asked, redirected to or not.
+    Headers are by base address: they go there and nowhere else, and into no text. Where the user named base
+    addresses, no other address inside a network is asked, redirected to or not.
     """
 
-    def __init__(
-        self,
-        clock: Clock,
-        *,
-        agent: str,
-        headers: Mapping[str, Mapping[str, str]],
-        parallel: int,
-        per_minute: float | None,
-        timeout_s: float,
-        longest_wait_s: float,
-        allow_private: bool,
-        paces: Mapping[str, Pace] = {},
-        named: Collection[str] | None = None,
-        budget: Budget | None = None,
-    ) -> None:
-        self.clock = clock
-        self.timeout_s = timeout_s
-        self.budget = budget or Budget(1 << 62, 1 << 62)
+    def __init__(self, clock: Clock, politeness: Politeness) -> None:
+        self.clock, self.politeness = clock, politeness
+        self.budget = politeness.budget or Budget(1 << 62, 1 << 62)
+        named, per_minute = politeness.named, politeness.per_minute
         try:
-            self._own = {_place(base): dict(own) for base, own in headers.items()}
-            self._paces = {_place(base): pace for base, pace in paces.items()}
+            self._own = {_place(base): dict(own) for base, own in politeness.headers.items()}
+            self._paces = {_place(base): pace for base, pace in politeness.paces.items()}
             self._named = None if named is None else {_place(base) for base in named}
         except Final as e:
             raise UsageError(
                 f"what belongs to a service is given by its base address, such as https://a.org: {e.reason}"
             ) from e
         self._hidden = [value for own in self._own.values() for value in own.values()]
-        self._pace = Pace(per_minute / 60 if per_minute else None, parallel)
+        self._pace = Pace(per_minute / 60 if per_minute else None, politeness.parallel)
         self._inside: dict[str, bool] = {}
         self._proxied = bool(getproxies())  # Then the peer is the proxy, and says nothing of the host.
-        self._longest_wait_s, self._allow_private = longest_wait_s, allow_private
         self._gates: dict[str, Gate] = {}
         self._lock = threading.Lock()
-        for name, value in [
-            ("User-Agent", agent),
-            *(pair for own in self._own.values() for pair in own.items()),
-        ]:
+        agent = {"User-Agent": politeness.agent}
+        for name, value in (pair for own in (agent, *self._own.values()) for pair in own.items()):
             if not (name.isascii() and value.isascii() and (name + value).isprintable()):
                 raise UsageError(
                     f"the header {name!r} must be plain ASCII on one line: check how its value is set"
                 )
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=16)
-        timeout = httpx.Timeout(timeout_s, pool=None)
         self._client = httpx.Client(
-            headers={"User-Agent": agent, **IDENTITY},
-            timeout=timeout,
-            limits=limits,
+            headers={**agent, **IDENTITY},
+            timeout=httpx.Timeout(politeness.timeout_s, pool=None),
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=16),
             verify=_tls(),
             event_hooks={"response": [_hide_location]},
         )
@@ -170,7 +177,7 @@ class Web:
         if code < 400:
             return
         reason = self.scrub(
-            ": ".join(filter(None, (_status(code), self.said(answer.iter_raw())))), str(answer.url)
+            ": ".join(filter(None, (_status(code), self.first_words(answer.iter_raw())))), str(answer.url)
         )
         if code in GONE:
             raise Final("missing", reason, code)
@@ -187,13 +194,17 @@ class Web:
                 text = text.replace(value, "***")
         return redact(text)
 
-    def said(self, chunks: Iterator[bytes]) -> str:
+    def page(self, text: str, url: str) -> str:
+        """What is said of a page that came in place of a file."""
+        return self.scrub(f"a page came instead of the file: {text}", url)
+
+    def first_words(self, chunks: Iterator[bytes]) -> str:
         """The first words of an answer's body, as far as they come."""
         body, started = b"", self.clock.monotonic()
         try:
             for chunk in chunks:
                 body += chunk
-                if len(body) >= ERROR_BYTES or self.clock.monotonic() - started > self.timeout_s:
+                if len(body) >= ERROR_BYTES or self.clock.monotonic() - started > self.politeness.timeout_s:
                     break
         except httpx.TransportError:
             pass  # The status has been told already; the words are a courtesy.
@@ -209,10 +220,10 @@ class Web:
                 with closing(self._client.send(request, stream=True, follow_redirects=False)) as answer:
                     wait_s = wait_asked(answer.status_code, answer.headers, self.clock.now())
                     if wait_s is not None:
-                        gate.hold(min(wait_s, self._longest_wait_s))
+                        gate.hold(min(wait_s, self.politeness.longest_wait_s))
                     yield answer
             except (httpx.TransportError, httpx.DecodingError) as e:
-                raise Again(self._told(e, url)) from e
+                raise Again(self._broken(e, url)) from e
 
     def _gate(self, url: str) -> Gate:
         place, name = _place(url), self.host(url)
@@ -224,7 +235,7 @@ class Web:
         place, stream = _place(url), answer.extensions.get("network_stream")
         if (
             self._named is None
-            or self._allow_private
+            or self.politeness.allow_private
             or place in self._named
             or stream is None
             or self._proxied
@@ -236,16 +247,16 @@ class Web:
 
     def _hostile(self, place: Place) -> bool:
         """Whether an address lies inside a network and the user did not name it."""
-        if self._allow_private or place in (self._named or ()):
+        if self.politeness.allow_private or place in (self._named or ()):
             return False
         with self._lock:
-            known = self._inside.get(place[1])
-        if known is None:
-            known = is_private(place[1])
+            inside = self._inside.get(place[1])
+        if inside is None:
+            inside = is_private(place[1])
             with self._lock:
                 if len(self._inside) < MOST_HOSTS:
-                    self._inside[place[1]] = known
-        return known
+                    self._inside[place[1]] = inside
+        return inside
 
     def _next(self, url: str, answer: httpx.Response) -> str:
         """Where a redirect leads; raises Final for a place that it must not lead to."""
@@ -264,12 +275,12 @@ class Web:
             raise Final("failed", f"redirected to {new[1]}, an address inside a network", answer.status_code)
         return target
 
-    def _told(self, e: httpx.RequestError, url: str) -> str:
+    def _broken(self, e: httpx.RequestError, url: str) -> str:
         """A dropped connection in words. httpx's own are used only where they cannot hold a header."""
         if isinstance(e, httpx.ConnectTimeout):
-            return f"no connection to {_place(url)[1]} within {self.timeout_s:g} s"
+            return f"no connection to {_place(url)[1]} within {self.politeness.timeout_s:g} s"
         if isinstance(e, httpx.TimeoutException):
-            return f"nothing came for {self.timeout_s:g} s"
+            return f"nothing came for {self.politeness.timeout_s:g} s"
         if isinstance(e, (httpx.ConnectError, httpx.ProxyError)):
             return self.scrub(f"no connection to {_place(url)[1]}: {e}", url)
         if isinstance(e, httpx.DecodingError):
@@ -292,10 +303,10 @@ def _place(url: str) -> Place:
 def is_private(host: str) -> bool:
     """Whether a host name or address lies inside a network; a name that cannot be looked up does not."""
     try:
-        found = {info[4][0] for info in socket.getaddrinfo(host, None)}
+        addresses = {info[4][0] for info in socket.getaddrinfo(host, None)}
     except (OSError, UnicodeError):
         return False  # Behind a proxy names are looked up there; without one, connecting says what is wrong.
-    return not all(_global(str(address)) for address in found)
+    return not all(_global(str(address)) for address in addresses)
 
 
 def _global(address: str) -> bool:
@@ -305,8 +316,8 @@ def _global(address: str) -> bool:
 
 
 def _status(code: int) -> str:
-    known = code in HTTPStatus._value2member_map_
-    return f"HTTP {code} {HTTPStatus(code).phrase}" if known else f"HTTP {code}"
+    standard = code in HTTPStatus._value2member_map_
+    return f"HTTP {code} {HTTPStatus(code).phrase}" if standard else f"HTTP {code}"
 
 
 @cache
@@ -335,3 +346,40 @@ _REDACTING = _Redacting()
 def _keep_keys_out_of_logs() -> None:
     for name in ("httpx", "httpcore.http11", "httpcore.connection"):
         logging.getLogger(name).addFilter(_REDACTING)  # Adding it twice changes nothing.
+
+
+def redact(text: str) -> str:
+    """An address, or a text with addresses in it, without user names, passwords and keys in query strings."""
+    return _QUERY.sub(r"\1=***", _USER_NAME.sub(r"\1***@", text))
+
+
+def is_page(head: bytes, content_type: str = "") -> bool:
+    """Whether an answer is an HTML page, by its type or its first bytes."""
+    kind = content_type.partition(";")[0].strip().casefold()
+    return kind in ("text/html", "application/xhtml+xml") or bool(
+        _HTML.match(head[:1024].removeprefix(b"\xef\xbb\xbf"))
+    )
+
+
+def words(body: bytes) -> str:
+    """What a page or an error says, on one line of at most 200 characters: the title first, no markup or controls."""
+    text = body.decode("utf-8", "replace")
+    if is_page(body) or "</" in text:
+        title = _TITLE.search(text)
+        rest = _TITLE.sub(" ", _SCRIPT.sub(" ", text))
+        text = html.unescape(f"{title[1]}: {_TAG.sub(' ', rest)}" if title else _TAG.sub(" ", rest))
+    line = " ".join("".join(c if c.isprintable() else " " for c in text).split()).strip(" :")
+    return line if len(line) <= LONGEST_WORDS else line[: LONGEST_WORDS - 1] + "…"
+
+
+def user_agent(contact: str | None) -> str:
+    """`birdmml/1.0 (mailto:me@here.org)` from the user's address or home page; raises UsageError without one."""
+    contact = (contact or "").strip().removeprefix("mailto:")
+    why = (
+        "iNaturalist, Xeno-canto and Wikipedia want to know whom to write to: give your address or home page"
+    )
+    if not contact:
+        raise UsageError(f"no contact was given; {why} with --contact")
+    if len(contact) > 200 or not (_MAIL.fullmatch(contact) or _HOME_PAGE.fullmatch(contact)):
+        raise UsageError(f"--contact {contact[:80]!r} is neither an e-mail address nor a web address; {why}")
+    return f"birdmml/{__version__} ({'mailto:' if '@' in contact and '//' not in contact else ''}{contact})"

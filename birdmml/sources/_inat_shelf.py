@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from birdmml.errors import SourceError
-from birdmml.fetch.fetcher import Fetcher, Wanted
+from birdmml.fetch.download import Fetcher, Politeness, Wanted
 from birdmml.fetch.ledger import Ledger
 from birdmml.sources._inat_tables import TABLES, Table, open_folder
 from birdmml.sources._raw_settings import Settings
@@ -23,13 +23,17 @@ def tables_of(settings: Settings, folder: Path, agent: str, tell: Tell) -> dict[
     def heard(key: str, done: int, total: int | None) -> None:
         tell(f"download {key}", done, total or done)
 
+    politeness = Politeness(
+        agent,
+        named=[base],
+        allow_private=settings.allow_private,
+        back_off_s=settings.back_off_s,
+        timeout_s=settings.timeout_s,
+    )
     with (
         Ledger(folder / "tables.sqlite") as ledger,
-        Fetcher(
-            ledger, agent=agent, named=[base], allow_private=settings.allow_private, back_off_s=settings.back_off_s,
-            timeout_s=settings.timeout_s,
-        ) as fetcher,
-    ):  # fmt: skip
+        Fetcher(ledger, politeness) as fetcher,
+    ):
         ledger.retry_failed()
         for name in TABLES:
             key = f"{name}.csv.gz"

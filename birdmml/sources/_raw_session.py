@@ -16,13 +16,11 @@ from typing import Any, Protocol
 
 from birdmml import files
 from birdmml.errors import SourceError, UsageError
-from birdmml.fetch.agent import user_agent
-from birdmml.fetch.answers import Answers
-from birdmml.fetch.api import Api
-from birdmml.fetch.budget import Budget
-from birdmml.fetch.fetcher import Fetcher
+from birdmml.fetch.api import Answers, Api
+from birdmml.fetch.download import Fetcher
 from birdmml.fetch.ledger import Ledger
-from birdmml.fetch.pace import Pace
+from birdmml.fetch.pace import Budget, Pace, Politeness
+from birdmml.fetch.web import user_agent
 from birdmml.licenses import normalise, policy
 from birdmml.schema import Article, Credit, Delivery, Photo, Recording, Reject
 from birdmml.sources import _inat_select, _inat_tables, _wikipedia, _xeno_canto
@@ -326,9 +324,8 @@ def fetcher_for(settings: Settings, ledger: Ledger, agent: str, sharing: int) ->
         settings.xeno_canto: Pace(settings.recordings_per_second, 2),
         settings.wikipedia: Pace(settings.articles_per_second, 2),
     }
-    return Fetcher(
-        ledger,
-        agent=agent,
+    politeness = Politeness(
+        agent,
         per_minute=60,
         most_bytes=settings.most_bytes,
         paces={base: pace.shared(sharing) for base, pace in paces.items()},
@@ -338,6 +335,7 @@ def fetcher_for(settings: Settings, ledger: Ledger, agent: str, sharing: int) ->
         timeout_s=settings.timeout_s,
         budget=Budget(),
     )
+    return Fetcher(ledger, politeness)
 
 
 def _wanted(species: Species, mine: bool) -> _inat_select.Wanted:

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from birdmml.errors import SourceError
-from birdmml.fetch.fetcher import Fetcher, Outcome, Wanted
+from birdmml.fetch.download import Fetcher, Outcome, Wanted
 from birdmml.schema import Reject
 from birdmml.sources._names import names_of
 from birdmml.sources._raw_index import Index, Row

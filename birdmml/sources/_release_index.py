@@ -6,27 +6,25 @@ One SQLite file in the build's work folder. It is committed before anybody is to
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
-from birdmml.errors import SourceError
+from birdmml.core.sqlite import WorkFile
 from birdmml.salvage.account import Place
 from birdmml.schema import Caption, Credit, Photo, Recording, Reject
 from birdmml.sources._release_table import Row
 
-_TABLES = """
-CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS rows (number INTEGER PRIMARY KEY, line INTEGER, species TEXT, photo TEXT, audio TEXT,
-    taken INTEGER, doc TEXT);
-CREATE INDEX IF NOT EXISTS rows_photo ON rows (photo);
-CREATE INDEX IF NOT EXISTS rows_audio ON rows (audio);
-CREATE TABLE IF NOT EXISTS refused (path TEXT, reason TEXT, detail TEXT);
-CREATE TABLE IF NOT EXISTS members (kind TEXT, key TEXT, name TEXT, state TEXT, reason TEXT, archive TEXT,
-    part INTEGER, byte INTEGER, PRIMARY KEY (kind, key)) WITHOUT ROWID;
-"""
+_TABLES = (
+    WorkFile.FACTS,
+    """CREATE TABLE IF NOT EXISTS rows (number INTEGER PRIMARY KEY, line INTEGER, species TEXT, photo TEXT, audio TEXT,
+    taken INTEGER, doc TEXT)""",
+    "CREATE INDEX IF NOT EXISTS rows_photo ON rows (photo)",
+    "CREATE INDEX IF NOT EXISTS rows_audio ON rows (audio)",
+    "CREATE TABLE IF NOT EXISTS refused (path TEXT, reason TEXT, detail TEXT)",
+    """CREATE TABLE IF NOT EXISTS members (kind TEXT, key TEXT, name TEXT, state TEXT, reason TEXT, archive TEXT,
+    part INTEGER, byte INTEGER, PRIMARY KEY (kind, key)) WITHOUT ROWID""",
+)
 HAD = ("complete", "recovered")
 
 
@@ -42,37 +40,10 @@ class Missing:
     reason: str
 
 
-class Index:
+class Index(WorkFile):
     """The file at `path`, created where there is none."""
 
-    def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            self._db = sqlite3.connect(path, isolation_level=None)
-            self._db.executescript(f"PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; {_TABLES}")
-            self._db.execute("BEGIN")
-        except sqlite3.DatabaseError as e:
-            full = isinstance(e, sqlite3.OperationalError)  # Else the file itself is at fault.
-            how = "free some space, or mend what it says" if full else f"delete {path.parent.parent}"
-            raise SourceError(f"{path} cannot be used ({e}): {how}, and run the same command again") from e
-
-    def close(self) -> None:
-        """Let go; what was not committed is forgotten."""
-        self._db.close()
-
-    def commit(self) -> None:
-        """Put everything on disk."""
-        self._db.execute("COMMIT")
-        self._db.execute("BEGIN")
-
-    def fact(self, name: str) -> Any:
-        """Something small that was noted, None if it was not."""
-        found = self._db.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
-        return json.loads(found[0]) if found else None
-
-    def note(self, name: str, value: Any) -> None:
-        """Note something small."""
-        self._db.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, json.dumps(value)))
+    tables = _TABLES
 
     def load(self, rows: Iterable[Row | Reject], limit: int | None) -> None:
         """Take the table in: all rows, of which at most `limit` a species are wanted."""
@@ -103,35 +74,34 @@ class Index:
     def total(self) -> int:
         """How many photos and clips the wanted rows name."""
         query = "SELECT count(*) + count(DISTINCT audio) FROM rows WHERE taken"
-        return int(self._db.execute(query).fetchone()[0])
+        return int(self.fetch_one(query)[0])
 
     def listed(self, kind: str, key: str) -> bool:
         """Whether any row, wanted or not, names this member."""
         query = f"SELECT 1 FROM rows WHERE {kind} = ? LIMIT 1"  # noqa: S608  # "photo" or "audio"
-        return self._db.execute(query, (key,)).fetchone() is not None
+        return self.fetch_one(query, (key,)) is not None
 
     def photos(self, key: str, path: str) -> list[Photo]:
         """A photo for each wanted row that shows this member, which lies at `path`."""
         query = "SELECT number, species, audio, doc FROM rows WHERE photo = ? AND taken ORDER BY number"
-        found = self._db.execute(query, (key,)).fetchall()
         return [
             self._photo(key if not i else f"{key}#row{number}", path, number, species, audio, json.loads(doc))
-            for i, (number, species, audio, doc) in enumerate(found)
+            for i, (number, species, audio, doc) in enumerate(self.fetch_all(query, (key,)))
         ]
 
     def recordings(self, key: str, path: str) -> list[Recording]:
         """A recording for each species under which wanted rows name this member: one, unless the table errs."""
         # SQLite takes the other columns from the row with the minimum.
         query = "SELECT species, doc, min(number) FROM rows WHERE audio = ? AND taken GROUP BY species"
-        found = {s: json.loads(doc) for s, doc, _ in self._db.execute(query, (key,))}
-        order = sorted(found, key=lambda s: (self._recording_id(key, s) != key, s))
+        docs = {s: json.loads(doc) for s, doc, _ in self.fetch_all(query, (key,))}
+        order = sorted(docs, key=lambda s: (self._recording_id(key, s) != key, s))
         return [
             Recording(
                 id=self._recording_id(key, species),
                 species=species,
                 locator=path,
-                recording=found[species]["recording"],
-                credit=Credit(**found[species]["audio_credit"]),
+                recording=docs[species]["recording"],
+                credit=Credit(**docs[species]["audio_credit"]),
             )
             for species in order
         ]
@@ -139,8 +109,8 @@ class Index:
     def know(self, kind: str, key: str) -> tuple[str, str, str] | None:
         """(name, state, reason) of a member that was met before."""
         query = "SELECT name, state, reason FROM members WHERE kind = ? AND key = ?"
-        found: tuple[str, str, str] | None = self._db.execute(query, (kind, key)).fetchone()
-        return found
+        member: tuple[str, str, str] | None = self.fetch_one(query, (kind, key))
+        return member
 
     def met(
         self,
@@ -154,7 +124,7 @@ class Index:
     ) -> None:
         """Note what became of a member of an archive, and the last hole before it, if any."""
         values = (kind, key, name, state, reason, archive, *(behind or (None, None)))
-        self._db.execute("INSERT OR REPLACE INTO members VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values)
+        self.run("INSERT OR REPLACE INTO members VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values)
 
     def behind(self, kind: str, archive: str, hole: Place) -> Iterator[str]:
         """Names of the members of an archive that are here and lie behind the hole that begins there."""
@@ -184,11 +154,11 @@ class Index:
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Members by kind and state."""
-        found: dict[str, dict[str, int]] = {}
+        numbers: dict[str, dict[str, int]] = {}
         query = "SELECT kind, state, count(*) FROM members GROUP BY kind, state ORDER BY kind, state"
         for kind, state, n in self._db.execute(query):
-            found.setdefault(kind, {})[state] = n
-        return found
+            numbers.setdefault(kind, {})[state] = n
+        return numbers
 
     def _photo(
         self, identity: str, path: str, number: int, species: str, audio: str, doc: dict[str, Any]
@@ -209,7 +179,7 @@ class Index:
     def _recording_id(self, key: str, species: str) -> str:
         """The member's key; with the species where an earlier row has the member under another one."""
         query = "SELECT species FROM rows WHERE audio = ? AND taken ORDER BY number LIMIT 1"
-        first = self._db.execute(query, (key,)).fetchone()
+        first = self.fetch_one(query, (key,))
         return key if first is None or first[0] == species else f"{key}#{species}"
 
 

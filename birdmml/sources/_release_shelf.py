@@ -14,7 +14,7 @@ from typing import Protocol
 
 from birdmml import __version__, files
 from birdmml.errors import BuildError, SourceError
-from birdmml.fetch.fetcher import Fetcher, Space, space_needed
+from birdmml.fetch.download import Fetcher, Politeness, Space, space_needed
 from birdmml.fetch.ledger import Ledger, Wanted
 from birdmml.sources._release_index import Index
 from birdmml.sources._zenodo import (
@@ -127,7 +127,7 @@ class Download:
         self._ledger = Ledger(folder / "ledger.sqlite")
         if retry_failed:
             self._ledger.retry_failed()
-        self._fetcher = Fetcher(self._ledger, agent=AGENT)
+        self._fetcher = Fetcher(self._ledger, Politeness(AGENT))
         try:
             self.release = sort_release(self._record(base, record))
             self._ledger.plan(_wanted(f) for f in every(self.release))
@@ -188,7 +188,7 @@ def every(release: Release) -> list[File]:
 
 def look(base: str, record: str, folder: Path) -> Release:
     """What the record has, without downloading any of it; `folder` is one that may be thrown away."""
-    with Ledger(folder / "look.sqlite") as ledger, Fetcher(ledger, agent=AGENT) as fetcher:
+    with Ledger(folder / "look.sqlite") as ledger, Fetcher(ledger, Politeness(AGENT)) as fetcher:
         return sort_release(fetch_record(fetcher, base, record))
 
 

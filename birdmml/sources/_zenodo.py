@@ -21,7 +21,7 @@ _SHOWN = 12  # Names in one message.
 
 
 class Getter(Protocol):
-    """What fetches small answers: `birdmml.fetch.fetcher.Fetcher` does."""
+    """What fetches small answers: `birdmml.fetch.download.Fetcher` does."""
 
     def get(self, url: str, most_bytes: int) -> bytes:
         """The body of the answer to GET."""

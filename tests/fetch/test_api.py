@@ -17,11 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from birdmml.errors import BuildError, UsageError
-from birdmml.fetch.answers import Answers, Kept
-from birdmml.fetch.api import Answer, Api, parse, said_in
-from birdmml.fetch.budget import Budget
-from birdmml.fetch.fetcher import Fetcher
+from birdmml.fetch.api import Answer, Answers, Api, Kept, parse, said_in
+from birdmml.fetch.download import Fetcher, Politeness
 from birdmml.fetch.ledger import Ledger
+from birdmml.fetch.pace import Budget
 
 KEY = "sEcReT0123456789+/="
 
@@ -46,8 +45,9 @@ class Bench:
         self.close, self.clock = ExitStack(), Fast()
         self.ledger = self.close.enter_context(Ledger(self.folder / "ledger.sqlite"))
         self.answers = self.close.enter_context(Answers(self.folder / "answers.sqlite"))
-        settings = {"agent": "x", "clock": self.clock, "retries": 3, "timeout_s": 2.0, **self.options}
-        fetcher = self.close.enter_context(Fetcher(self.ledger, **settings))  # type: ignore[arg-type]  # of each test
+        settings = {"agent": "x", "retries": 3, "timeout_s": 2.0, **self.options}
+        politeness = Politeness(**settings)  # type: ignore[arg-type]  # of each test
+        fetcher = self.close.enter_context(Fetcher(self.ledger, politeness, self.clock))
         self.api = Api(fetcher, self.answers, self.service.url + "/", secrets={"key": KEY})
         self.stack.push(self.close)
 

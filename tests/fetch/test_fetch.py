@@ -9,8 +9,8 @@ import pytest
 from helpers.fetch_bench import DATA, MD5, NAME, OTHER, PAGE, MakeBench, benches
 from helpers.servers import Act, redirect
 
-from birdmml.fetch.fetcher import Fetcher, Outcome
-from birdmml.fetch.ledger import Ledger
+from birdmml.fetch.download import Fetcher, Outcome, Politeness
+from birdmml.fetch.ledger import Entry, Ledger
 
 
 @pytest.fixture
@@ -42,11 +42,11 @@ def test_a_file_that_was_deleted_comes_again_and_one_with_the_right_md5_is_taken
     b.get()
     b.to.unlink()
     assert b.get().state == "done" and b.server.seen(NAME).requests == 2
-    with Ledger(b.to.with_name("another.sqlite")) as fresh, Fetcher(fresh, agent="x") as fetcher:
+    with Ledger(b.to.with_name("another.sqlite")) as fresh, Fetcher(fresh, Politeness("x")) as fetcher:
         assert fetcher.fetch(b.wanted(), b.to).reason == "was there"
         b.to.write_bytes(OTHER)
         fresh.plan([b.wanted(size=len(DATA))])
-    b.ledger.record(NAME, "wanted")
+    b.ledger.record(Entry(NAME, "", "wanted"))
     assert b.get().state == "done" and b.to.read_bytes() == DATA and b.server.seen(NAME).requests == 3
 
 

@@ -18,7 +18,7 @@ from helpers.fetch_bench import DATA, MD5, NAME, MakeBench, benches
 from helpers.servers import Act, Server
 
 from birdmml.errors import BuildError, Interrupted
-from birdmml.fetch.fetcher import Fetcher, Wanted, space_needed
+from birdmml.fetch.download import Fetcher, Politeness, Wanted, space_needed
 from birdmml.fetch.ledger import Ledger
 
 
@@ -59,11 +59,11 @@ def test_space_counts_what_is_there(tmp_path: Path) -> None:
 FULL_DISK = """
 import sys
 from pathlib import Path
-from birdmml.fetch.fetcher import Fetcher, Wanted
+from birdmml.fetch.download import Fetcher, Politeness, Wanted
 from birdmml.fetch.ledger import Ledger
 from birdmml.errors import BuildError
 url, md5, size, ledger, folder = sys.argv[1:]
-with Ledger(Path(ledger)) as book, Fetcher(book, agent="x") as fetcher:
+with Ledger(Path(ledger)) as book, Fetcher(book, Politeness("x")) as fetcher:
     try:
         print(fetcher.fetch(Wanted("f", url, int(size) or None, md5), Path(folder) / "f").state)
     except BuildError as e:
@@ -117,7 +117,7 @@ def test_two_of_a_host_are_under_way_at_a_time_and_outcomes_come_as_they_end(tmp
             (Wanted(w.key, w.url.replace("127.0.0.1", "localhost") if w.key[0] == "1" else w.url), to)
             for w, to in jobs
         ]
-        with Fetcher(ledger, agent="x") as fetcher:
+        with Fetcher(ledger, Politeness("x")) as fetcher:
             outcomes = fetcher.fetch_all(jobs)
             early = [next(outcomes) for _ in range(3)]
             assert {o.key[0] for o in early} == {"1"}  # The first host's two slots are held.
@@ -137,7 +137,7 @@ def test_two_of_a_host_are_under_way_at_a_time_and_outcomes_come_as_they_end(tmp
             "failed": 0,
         }
         assert all(to.read_bytes() == files["/" + to.name] for w, to in jobs if states[w.key] == "done")
-        with Fetcher(ledger, agent="x") as fetcher:
+        with Fetcher(ledger, Politeness("x")) as fetcher:
             assert {o.key: o.state for o in fetcher.fetch_all(jobs)} == states
         assert sum(one.seen(k).requests + two.seen(k).requests for k in files) == 24
 
@@ -147,7 +147,7 @@ def test_an_error_in_one_thread_stops_the_others(tmp_path: Path) -> None:
     with (
         Server(files) as server,
         Ledger(tmp_path / "l.sqlite") as ledger,
-        Fetcher(ledger, agent="x") as fetcher,
+        Fetcher(ledger, Politeness("x")) as fetcher,
     ):
         (tmp_path / "blocked").write_bytes(b"a file, no folder")
         jobs = [
@@ -162,7 +162,7 @@ def test_an_error_in_one_thread_stops_the_others(tmp_path: Path) -> None:
     with (
         Server(files) as server,
         Ledger(tmp_path / "l.sqlite") as ledger,
-        Fetcher(ledger, agent="x") as fetcher,
+        Fetcher(ledger, Politeness("x")) as fetcher,
     ):
         hold = threading.Event()
         server.act("/0", Act(hold=hold))

@@ -13,10 +13,10 @@ from helpers.servers import Act, Fast, Server, redirect
 
 from birdmml.errors import BuildError, UsageError
 from birdmml.fetch import web
-from birdmml.fetch.fetcher import Fetcher, Wanted
+from birdmml.fetch.download import Fetcher, Politeness, Wanted
 from birdmml.fetch.ledger import Ledger
 from birdmml.fetch.pace import wait_asked
-from birdmml.fetch.words import redact, words
+from birdmml.fetch.web import redact, words
 
 
 @pytest.fixture
@@ -208,7 +208,7 @@ def test_headers_go_to_their_host_only_and_are_told_nobody(
     b.server.act(NAME, redirect("?again"), redirect(away), Act(), then=echo)
     url = f"{b.server.content(NAME)}?query=owl&key={key}"
     own = {b.server.url: {"Authorization": f"Bearer {token}"}, "https://a.org": {"X-Key": "another"}}
-    with Fetcher(b.ledger, agent="x", headers=own) as fetcher:
+    with Fetcher(b.ledger, Politeness("x", headers=own)) as fetcher:
         assert fetcher.fetch(Wanted("x", url, len(DATA), MD5), b.to).state == "done"
         told = [fetcher.fetch(Wanted("y", url), b.to).reason]
         with pytest.raises(BuildError) as error:
@@ -235,7 +235,7 @@ def test_headers_that_cannot_be_sent_are_refused_without_their_values(
     tmp_path: Path, headers: dict[str, dict[str, str]], said: str
 ) -> None:
     with Ledger(tmp_path / "ledger.sqlite") as ledger, pytest.raises(UsageError, match=said) as error:
-        Fetcher(ledger, agent="x", headers=headers)
+        Fetcher(ledger, Politeness("x", headers=headers))
     assert "s3cret" not in str(error.value)
 
 
@@ -273,7 +273,7 @@ def test_no_connection_is_a_failure_with_the_host_named(bench: MakeBench) -> Non
 def test_a_small_answer_has_the_same_patience(tmp_path: Path) -> None:
     clock = Fast()
     with Server({"/api": b"{}"}) as server, Ledger(tmp_path / "l.sqlite") as ledger:
-        fetcher = Fetcher(ledger, agent="x", clock=clock, retries=2)
+        fetcher = Fetcher(ledger, Politeness("x", retries=2), clock)
         server.act("/api", Act(503, {"Retry-After": "9"}), Act(drop_after=1))
         assert fetcher.get(server.content("/api")) == b"{}" and sum(clock.slept) == 9 + 2
         packed = Act(body=gzip.compress(b"{}"), headers={"Content-Encoding": "gzip"})

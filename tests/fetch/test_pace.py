@@ -15,11 +15,10 @@ from helpers.services import Service
 
 from birdmml.errors import UsageError
 from birdmml.fetch import web
-from birdmml.fetch.agent import user_agent
-from birdmml.fetch.budget import Budget
-from birdmml.fetch.fetcher import Fetcher, Outcome, Wanted
+from birdmml.fetch.download import Fetcher, Outcome, Politeness, Wanted
 from birdmml.fetch.ledger import Ledger
-from birdmml.fetch.pace import Pace
+from birdmml.fetch.pace import Budget, Pace
+from birdmml.fetch.web import user_agent
 
 
 @pytest.fixture
@@ -31,7 +30,8 @@ def stack() -> Iterator[ExitStack]:
 def fetcher(stack: ExitStack, folder: Path, **options: object) -> Fetcher:
     ledger = stack.enter_context(Ledger(folder / "ledger.sqlite"))
     settings = {"agent": "birdmml-test", "back_off_s": 0.01, "timeout_s": 5.0, **options}
-    return stack.enter_context(Fetcher(ledger, **settings))  # type: ignore[arg-type]  # options of each test
+    clock = settings.pop("clock", None)
+    return stack.enter_context(Fetcher(ledger, Politeness(**settings), clock))  # type: ignore[arg-type]  # options of each test
 
 
 def files(server: Server, folder: Path, n: int) -> list[tuple[Wanted, Path]]:
@@ -103,7 +103,8 @@ def test_a_service_that_dies_costs_a_bounded_number_of_requests(
     asked = sum(dead.seen(f"/{i}.jpg").requests for i in range(60))
     assert 12 <= asked <= 13  # One more may be under way when the twelfth fails.
     assert all("times in a row and is asked nothing more in this run" in o.reason for o in found["failed"])
-    assert list(budget.given_up()) == [dead.url.removeprefix("http://")]
+    assert budget.closed(dead.url.removeprefix("http://"))
+    assert not budget.closed(well.url.removeprefix("http://"))
     # What was given up is settled until it is asked for again.
     f2 = list(getattr(f, how)(files(dead, tmp_path / "a", 60)))
     assert {o.state for o in f2} == {"failed"} and f.ledger.retry_failed() == 60
@@ -172,7 +173,7 @@ def test_retries_are_counted_over_all_threads() -> None:
         t.start()
     for t in threads:
         t.join()
-    assert budget.left == 0 and not budget.given_up()
+    assert budget.left == 0 and not any(budget.closed(t.name) for t in threads)
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,8 @@ from helpers.servers import Act, Fast, Server
 from helpers.services import LASTING, Faults, Service
 
 from birdmml.errors import BuildError
-from birdmml.fetch import small
-from birdmml.fetch.fetcher import Fetcher, Wanted
+from birdmml.fetch import download
+from birdmml.fetch.download import Fetcher, Politeness, Wanted
 from birdmml.fetch.ledger import Ledger
 from birdmml.fetch.pace import Clock
 
@@ -49,7 +49,8 @@ def jobs(url: str, names: list[str], to: Path) -> Jobs:
 def fetcher(stack: ExitStack, where: Path, **options: object) -> Fetcher:
     ledger = stack.enter_context(Ledger(where / "ledger.sqlite"))
     settings = {"agent": "birdmml-test", "back_off_s": 0.001, "timeout_s": 5.0, **options}
-    return stack.enter_context(Fetcher(ledger, **settings))  # type: ignore[arg-type]  # options of each test
+    clock = settings.pop("clock", None)
+    return stack.enter_context(Fetcher(ledger, Politeness(**settings), clock))  # type: ignore[arg-type]  # options of each test
 
 
 def test_one_fault_in_three_requests_loses_nothing_but_what_lasts(stack: ExitStack, tmp_path: Path) -> None:
@@ -127,7 +128,7 @@ def test_a_service_that_trickles_or_falls_silent_is_left(stack: ExitStack, tmp_p
 def test_a_large_file_among_small_ones_goes_to_the_disk_as_it_comes(
     stack: ExitStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(small.Body.bring, "__defaults__", (1000,))
+    monkeypatch.setattr(download, "SMALL_BYTES", 1000)
     s = stack.enter_context(Server({"/told": b"x" * 5000, "/untold": b"y" * 5000, "/little": b"z" * 1000}))
     s.act("/untold", then=Act(no_length=True))
     f = fetcher(stack, tmp_path)
@@ -155,14 +156,14 @@ def test_jobs_are_read_as_room_appears(stack: ExitStack, tmp_path: Path) -> None
     for _ in range(10):
         next(outcomes)
     outcomes.close()  # type: ignore[attr-defined]  # a generator
-    assert read <= 2 * small.BATCH
+    assert read <= 2 * download.BATCH
 
 
 def test_rows_are_written_once_and_synced_in_batches(
     stack: ExitStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = folder(tmp_path / "www", 100)
-    monkeypatch.setattr(small, "BATCH", 30)
+    monkeypatch.setattr(download, "BATCH", 30)
     s = stack.enter_context(Service(tmp_path / "www"))
     f = fetcher(stack, tmp_path)
     synced: list[int] = []
@@ -216,10 +217,11 @@ def test_a_full_disk_stops_with_what_is_needed(
 DRIVER = """
 import sys
 from pathlib import Path
-from birdmml.fetch.fetcher import Fetcher, Wanted
+from birdmml.fetch.download import Fetcher, Politeness, Wanted
 from birdmml.fetch.ledger import Ledger
 url, out, n = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
-with Ledger(out / "ledger.sqlite") as ledger, Fetcher(ledger, agent="x", parallel=4, back_off_s=0.01) as fetcher:
+polite = Politeness("x", parallel=4, back_off_s=0.01)
+with Ledger(out / "ledger.sqlite") as ledger, Fetcher(ledger, polite) as fetcher:
     jobs = ((Wanted(f"/{i}.jpg", f"{url}/{i}.jpg"), out / f"{i % 7}" / f"{i}.jpg") for i in range(n))
     print(sum(o.state == "done" for o in fetcher.fetch_small(jobs)), flush=True)
 """

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from birdmml.fetch.fetcher import Fetcher, Outcome, Wanted
+from birdmml.fetch.download import Fetcher, Outcome, Politeness, Wanted
 from birdmml.fetch.ledger import Ledger
 from helpers.servers import Act, Fast, Server
 
@@ -26,8 +26,8 @@ class Bench:
     def __init__(self, server: Server, folder: Path, **options: object) -> None:
         self.server, self.clock, self.to = server, Fast(), folder / NAME
         self.ledger = Ledger(folder / "ledger.sqlite")
-        settings = {"agent": "birdmml-test", "clock": self.clock, "retries": 3, "timeout_s": 5.0, **options}
-        self.fetcher = Fetcher(self.ledger, **settings)  # type: ignore[arg-type]  # options of each test
+        settings = {"agent": "birdmml-test", "retries": 3, "timeout_s": 5.0, **options}
+        self.fetcher = Fetcher(self.ledger, Politeness(**settings), self.clock)  # type: ignore[arg-type]  # of each test
 
     def wanted(self, **promise: object) -> Wanted:
         promise = {"size": len(DATA), "md5": MD5, **promise}

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote, unquote
 
-from birdmml.fetch.fetcher import Clock
+from birdmml.fetch.download import Clock
 
 
 @dataclass(frozen=True)

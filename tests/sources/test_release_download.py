@@ -39,7 +39,7 @@ def calm(full: Whole, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str
 
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("birdmml.fetch.fetcher.Clock", Fast)
+    monkeypatch.setattr("birdmml.fetch.download.Clock", Fast)
 
 
 @pytest.fixture

@@ -22,12 +22,10 @@ RATE = 60.0
 DRIVER = """
 import json, sys
 from pathlib import Path
-from birdmml.fetch.answers import Answers
-from birdmml.fetch.api import Api
-from birdmml.fetch.budget import Budget
-from birdmml.fetch.fetcher import Fetcher, Wanted
+from birdmml.fetch.api import Answers, Api
+from birdmml.fetch.download import Fetcher, Wanted
 from birdmml.fetch.ledger import Ledger
-from birdmml.fetch.pace import Pace
+from birdmml.fetch.pace import Budget, Pace, Politeness
 from birdmml.sources._names import names_of
 from birdmml.sources._wikipedia import Wikipedia
 from birdmml.sources._xeno_canto import Wish, XenoCanto, key_from
@@ -35,11 +33,13 @@ from birdmml.taxonomy import all_species
 
 xc, wp, out, birds, rate = sys.argv[1], sys.argv[2], Path(sys.argv[3]), int(sys.argv[4]), float(sys.argv[5])
 told = {}
+polite = Politeness(
+    "x", paces={xc: Pace(rate, 2), wp: Pace(rate, 1)}, named=[xc, wp], back_off_s=0.01, budget=Budget(),
+)
 with (
     Ledger(out / "ledger.sqlite") as ledger,
     Answers(out / "answers.sqlite") as answers,
-    Fetcher(ledger, agent="x", paces={xc: Pace(rate, 2), wp: Pace(rate, 1)}, named=[xc, wp], back_off_s=0.01,
-            budget=Budget()) as fetcher,
+    Fetcher(ledger, polite) as fetcher,
 ):
     service = XenoCanto(
         Api(fetcher, answers, xc, secrets={"key": key_from()}),

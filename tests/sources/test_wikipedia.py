@@ -14,9 +14,8 @@ from helpers.services import HTML, NO_FAULTS, Faults, Service, wikipedia
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from birdmml.fetch.answers import Answers
-from birdmml.fetch.api import Answer, Api
-from birdmml.fetch.fetcher import Fetcher
+from birdmml.fetch.api import Answer, Answers, Api
+from birdmml.fetch.download import Fetcher, Politeness
 from birdmml.fetch.ledger import Ledger
 from birdmml.schema import Article, Reject
 from birdmml.sources._names import Names
@@ -38,7 +37,7 @@ class Bench:
         ledger = stack.enter_context(Ledger(folder / "ledger.sqlite"))
         self.answers = stack.enter_context(Answers(folder / "answers.sqlite"))
         fetcher = stack.enter_context(
-            Fetcher(ledger, agent=agent, clock=Fast(), named=[self.service.url], retries=3, timeout_s=2.0)
+            Fetcher(ledger, Politeness(agent, named=[self.service.url], retries=3, timeout_s=2.0), Fast())
         )
         self.wikipedia = Wikipedia(Api(fetcher, self.answers, self.service.url, most_bytes=MOST_BYTES))
 

@@ -15,9 +15,8 @@ from helpers.servers import Act, Fast
 from helpers.services import JSON, NO_FAULTS, PASSING, Faults, Service, xeno_canto
 
 from birdmml.errors import SourceError, UsageError
-from birdmml.fetch.answers import Answers
-from birdmml.fetch.api import Api
-from birdmml.fetch.fetcher import Fetcher, Wanted
+from birdmml.fetch.api import Answers, Api
+from birdmml.fetch.download import Fetcher, Politeness, Wanted
 from birdmml.fetch.ledger import Ledger
 from birdmml.sources._names import Names
 from birdmml.sources._xeno_canto import KEY, PATH, Listing, Wish, XenoCanto, key_from
@@ -42,7 +41,7 @@ class Bench:
         self.ledger = stack.enter_context(Ledger(folder / "ledger.sqlite"))
         self.answers = stack.enter_context(Answers(folder / "answers.sqlite"))
         self.fetcher = stack.enter_context(
-            Fetcher(self.ledger, agent="x", clock=Fast(), named=[self.service.url], retries=4, timeout_s=2.0)
+            Fetcher(self.ledger, Politeness("x", named=[self.service.url], retries=4, timeout_s=2.0), Fast())
         )
         self.key = SECRET
 

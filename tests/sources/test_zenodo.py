@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from birdmml.errors import BuildError, SourceError
-from birdmml.fetch.fetcher import Fetcher, Wanted
+from birdmml.fetch.download import Fetcher, Politeness, Wanted
 from birdmml.fetch.ledger import Ledger
 from birdmml.sources._zenodo import (
     File,
@@ -246,7 +246,7 @@ def test_no_table_and_two_are_refused_with_what_is_there(names: list[str], said:
 def test_a_record_and_its_files_come_from_a_server(tmp_path: Path, dialect: str) -> None:
     files = {"bird-mml.csv": b"a,b\n", "audio.tar.gz.part-aa": bytes(1000), "photos & more.zip": b"PK"}
     with Server(files, dialect=dialect) as server, Ledger(tmp_path / "l.sqlite") as ledger:
-        fetcher = Fetcher(ledger, agent="x", clock=Fast())
+        fetcher = Fetcher(ledger, Politeness("x"), Fast())
         server.act("record", Act(503))
         record = fetch_record(fetcher, server.url, server.record_id)
         assert {f.key: (f.size, f.md5) for f in record.files} == {

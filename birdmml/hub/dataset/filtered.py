@@ -10,7 +10,6 @@ import csv
 import io
 import json
 import shutil
-import sqlite3
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -29,6 +28,7 @@ from birdmml.build.place import Place
 from birdmml.build.report import write_report
 from birdmml.build.schema import arrow_schema
 from birdmml.build.write import GROUP_BYTES, GROUP_ROWS, Shard, count_names, shard_name, shard_writer
+from birdmml.core.sqlite import Database
 from birdmml.errors import BirdmmlError, BuildError, DatasetError
 from birdmml.hub.dataset.policy import PARTS, Policy, reasons
 from birdmml.hub.dataset.rows import batches
@@ -81,34 +81,34 @@ def _is_copy(folder: Path) -> bool:
 
 
 def _write(checked: Checked, policy: Policy, place: Place) -> None:
-    root, made = checked.root, place.dataset
-    found = _plan(checked, policy, made / LIST)
-    if not any(any(keep) for keep in found.keep.values()):
+    root, target = checked.root, place.dataset
+    plan = _plan(checked, policy, target / LIST)
+    if not any(any(keep) for keep in plan.keep.values()):
         raise DatasetError(
             f"no row of {root} has licences that --licenses {policy.text} takes: nothing was written; take more"
             " licences, or build from other media"
         )
-    known = dataset_taxonomy(root, checked.manifest)
+    taxonomy = dataset_taxonomy(root, checked.manifest)
     with _Distinct(place.catalog) as distinct:
-        shards = list(_shards(checked, found, made, distinct, known))
-        manifest = _manifest(checked, policy, found, shards, distinct)
+        shards = list(_shards(checked, plan, target, distinct, taxonomy))
+        manifest = _manifest(checked, policy, plan, shards, distinct)
     for path in checked.manifest["files"]:
-        _copy(root, made, path)
+        _copy(root, target, path)
     for path in _KEPT_LISTS:
         if (root / path).is_file():
-            _copy(root, made, path)
+            _copy(root, target, path)
     validation = _validation(checked, shards)
     named = account.names_in_captions(shards)
-    validation["leakage"] = {"splits": {}, "captions": leaking.of_captions(made, manifest, named, known)}
-    write_documents(made, manifest, validation)
-    files.write_json(made / "report" / "validation.json", validation)
-    write_report(made, manifest, validation)
-    files.write_json(made / MANIFEST, manifest)
+    validation["leakage"] = {"splits": {}, "captions": leaking.of_captions(target, manifest, named, taxonomy)}
+    write_documents(target, manifest, validation)
+    files.write_json(target / "report" / "validation.json", validation)
+    write_report(target, manifest, validation)
+    files.write_json(target / MANIFEST, manifest)
 
 
-def _copy(root: Path, made: Path, path: str) -> None:
-    (made / path).parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(root / path, made / path, follow_symlinks=False)
+def _copy(root: Path, target: Path, path: str) -> None:
+    (target / path).parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(root / path, target / path, follow_symlinks=False)
 
 
 def _each_shard(checked: Checked) -> Iterator[tuple[str, str]]:
@@ -119,25 +119,25 @@ def _each_shard(checked: Checked) -> Iterator[tuple[str, str]]:
 
 def _plan(checked: Checked, policy: Policy, listing: Path) -> _Plan:
     """Decide on every row, and write down each that goes with the reason."""
-    found = _Plan()
+    plan = _Plan()
     with files.atomic_write(listing) as f:
         text = io.TextIOWrapper(f, encoding="utf-8", newline="", write_through=True)
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(_HEAD)
         for split, path in _each_shard(checked):
-            keep = found.keep.setdefault(path, bytearray())
+            keep = plan.keep.setdefault(path, bytearray())
             for batch in batches(checked.root / path):
                 for row in batch.select(_columns()).to_pylist():
                     why = reasons(policy, {part: str(row[f"{part}_license"]) for part in PARTS})
                     keep.append(not why)
-                    found.removed += bool(why)
+                    plan.removed += bool(why)
                     for part, reason in why.items():
                         spdx = str(row[f"{part}_license"])
-                        found.by_part[part, spdx] += 1
+                        plan.by_part[part, spdx] += 1
                         cells = (row["id"], split, row["species"], part, spdx, row[f"{part}_url"], reason)
                         writer.writerow(safe_cell(str(cell or "")) for cell in cells)
         text.detach()
-    return found
+    return plan
 
 
 def _columns() -> list[str]:
@@ -145,18 +145,18 @@ def _columns() -> list[str]:
 
 
 def _shards(
-    checked: Checked, found: _Plan, made: Path, distinct: _Distinct, known: Taxonomy
+    checked: Checked, plan: _Plan, folder: Path, distinct: _Distinct, taxonomy: Taxonomy
 ) -> Iterator[Shard]:
-    schema = arrow_schema(int(checked.manifest["settings"]["rate_hz"]), known.scientific_names)
+    schema = arrow_schema(int(checked.manifest["settings"]["rate_hz"]), taxonomy.scientific_names)
     for split in SPLITS:
-        mine = [path for s, path in _each_shard(checked) if s == split and any(found.keep[path])]
+        mine = [path for s, path in _each_shard(checked) if s == split and any(plan.keep[path])]
         for number, path in enumerate(mine):
-            target = made / "data" / shard_name(split, number, len(mine))
-            yield _shard(checked.root / path, target, found.keep[path], schema, distinct, known)
+            target = folder / "data" / shard_name(split, number, len(mine))
+            yield _shard(checked.root / path, target, plan.keep[path], schema, distinct, taxonomy)
 
 
 def _shard(
-    source: Path, target: Path, keep: bytearray, schema: pa.Schema, distinct: _Distinct, known: Taxonomy
+    source: Path, target: Path, keep: bytearray, schema: pa.Schema, distinct: _Distinct, taxonomy: Taxonomy
 ) -> Shard:
     """Write the rows of one shard that stay."""
     tally: Counter[tuple[str, str]] = Counter()
@@ -166,7 +166,7 @@ def _shard(
             for table in _groups(source, keep):
                 light = table.drop_columns(["image", "audio"])
                 for row in light.to_pylist():
-                    tally.update(_count(row, known))
+                    tally.update(_count(row, taxonomy))
                     distinct.add(row)
                 for start, rows in _cuts(table):
                     writer.write_table(table.slice(start, rows), row_group_size=rows)
@@ -211,45 +211,43 @@ def _lengths(table: pa.Table, column: str) -> list[int]:
     return sizes
 
 
-def _count(row: Mapping[str, Any], known: Taxonomy) -> Iterator[tuple[str, str]]:
+def _count(row: Mapping[str, Any], taxonomy: Taxonomy) -> Iterator[tuple[str, str]]:
     """What a build counts of a row (birdmml.build.write), from the row as it is stored."""
     yield "species", row["species"]
     yield "origin", row["caption_origin"]
     yield from ((part, row[f"{part}_license"]) for part in PARTS)
     recovered = row["image_recovered"] or row["audio_recovered"]
     yield ("recovered" if recovered else "complete"), row["species"]
-    yield from count_names(row["caption"], row["caption_name_free"], known.resolve(row["species"]))
+    yield from count_names(row["caption"], row["caption_name_free"], taxonomy.resolve(row["species"]))
 
 
-class _Distinct:
-    """Counts distinct photos, recordings and clips on disk, however many there are."""
+class _Distinct(Database):
+    """Counts distinct photos, recordings and clips on disk, however many there are; the file goes when it is closed."""
 
     COLUMNS = (("photos", "image_id"), ("recordings", "recording_id"), ("clips", "audio_id"))
+    tables = ("CREATE TABLE seen (kind INTEGER, id TEXT, PRIMARY KEY (kind, id)) WITHOUT ROWID",)
+    pragmas = ("journal_mode = OFF", "synchronous = OFF")
 
     def __init__(self, path: Path) -> None:
         path.unlink(missing_ok=True)
-        self._path, self._base = path, sqlite3.connect(path)
-        self._base.execute("PRAGMA journal_mode = OFF")
-        self._base.execute("CREATE TABLE seen (kind INTEGER, id TEXT, PRIMARY KEY (kind, id)) WITHOUT ROWID")
+        super().__init__(path)
+        self._db.execute("BEGIN")
 
-    def __enter__(self) -> _Distinct:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._base.close()
-        self._path.unlink(missing_ok=True)
+    def close(self) -> None:
+        super().close()
+        self.path.unlink(missing_ok=True)
 
     def add(self, row: Mapping[str, Any]) -> None:
         values = [(kind, row[column]) for kind, (_, column) in enumerate(self.COLUMNS)]
-        self._base.executemany("INSERT OR IGNORE INTO seen VALUES (?, ?)", values)
+        self._db.executemany("INSERT OR IGNORE INTO seen VALUES (?, ?)", values)
 
     def counts(self) -> dict[str, int]:
-        found = dict(self._base.execute("SELECT kind, count(*) FROM seen GROUP BY kind"))
-        return {name: found.get(kind, 0) for kind, (name, _) in enumerate(self.COLUMNS)}
+        numbers = dict(self.fetch_all("SELECT kind, count(*) FROM seen GROUP BY kind"))
+        return {name: numbers.get(kind, 0) for kind, (name, _) in enumerate(self.COLUMNS)}
 
 
 def _manifest(
-    checked: Checked, policy: Policy, found: _Plan, shards: list[Shard], distinct: _Distinct
+    checked: Checked, policy: Policy, plan: _Plan, shards: list[Shard], distinct: _Distinct
 ) -> dict[str, Any]:
     """The first build's manifest with the counts of what is left, and what was taken away."""
     value = {k: v for k, v in checked.manifest.items() if k != "digest"}
@@ -259,9 +257,9 @@ def _manifest(
     value["filtered"] = {
         "from_digest": checked.manifest["digest"],
         "licenses": policy.text,
-        "rows_removed": found.removed,
+        "rows_removed": plan.removed,
         "by_part": {
-            part: {spdx: n for (p, spdx), n in sorted(found.by_part.items()) if p == part} for part in PARTS
+            part: {spdx: n for (p, spdx), n in sorted(plan.by_part.items()) if p == part} for part in PARTS
         },
     }
     return {**value, "digest": files.digest(value)}
@@ -293,11 +291,11 @@ def _validation(checked: Checked, shards: list[Shard]) -> dict[str, Any]:
 
 def check_species(checked: Checked) -> None:
     """Raise DatasetError for a row whose species the taxonomy does not know; a copy could not count it."""
-    known = dataset_taxonomy(checked.root, checked.manifest)
+    taxonomy = dataset_taxonomy(checked.root, checked.manifest)
     for _, path in _each_shard(checked):
         for batch in batches(checked.root / path):
             for name in batch["species"].unique().to_pylist():
                 try:
-                    known.resolve(name)
+                    taxonomy.resolve(name)
                 except BirdmmlError as e:
                     raise DatasetError(f"{path}: {e}: build the dataset again") from e

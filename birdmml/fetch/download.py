@@ -1,6 +1,6 @@
 """Downloads: resumed, checked, at each host's pace, and every file's fate in the ledger.
 
-with Ledger(out / "downloads.sqlite") as ledger, Fetcher(ledger, agent="birdmml/0.1 (mailto:me@here)") as fetcher:
+with Ledger(out / "downloads.sqlite") as ledger, Fetcher(ledger, Politeness("birdmml/0.1 (mailto:me@here)")) as fetcher:
     for outcome in fetcher.fetch_all((file, folder / file.key) for file in files):
         print(outcome.key, outcome.state, outcome.reason)
 """
@@ -8,28 +8,39 @@ with Ledger(out / "downloads.sqlite") as ledger, Fetcher(ledger, agent="birdmml/
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, Self
 
 from birdmml.errors import BuildError
-from birdmml.fetch.ask import Reply, ask, unchanged
-from birdmml.fetch.attempts import TooLarge
-from birdmml.fetch.budget import Budget
-from birdmml.fetch.lanes import Lanes
+from birdmml.fetch.ask import Reply, TooLarge, ask, patiently, read, unchanged
 from birdmml.fetch.ledger import GIVEN_UP, Entry, Ledger, Wanted
-from birdmml.fetch.pace import Clock, Pace
-from birdmml.fetch.part import BLOCK, Part, free_bytes
-from birdmml.fetch.small import Job, Small, pages
-from birdmml.fetch.transfer import Patience, Progress, Transfer
-from birdmml.fetch.web import Final, Web
-from birdmml.fetch.words import redact
-from birdmml.files import human_bytes
+from birdmml.fetch.pace import Clock, J, Lanes, Politeness
+from birdmml.fetch.transfer import BLOCK, FULL, PartFile, Progress, Transfer, free_bytes
+from birdmml.fetch.web import Again, Final, Web, Wrong, is_page, redact, words
+from birdmml.files import human_bytes, sync_folder
 
-__all__ = ["Clock", "Fetcher", "Outcome", "Space", "Wanted", "free_bytes", "redact", "space_needed"]
+__all__ = [
+    "Clock",
+    "Fetcher",
+    "Outcome",
+    "Politeness",
+    "Space",
+    "Wanted",
+    "free_bytes",
+    "redact",
+    "space_needed",
+]
+
+SMALL_BYTES = 8 << 20  # A larger file goes to the disk as it comes.
+BATCH = 256
+
+Job = tuple[Wanted, Path]
 
 
 @dataclass(frozen=True)
@@ -80,57 +91,14 @@ def space_needed(jobs: Iterable[Job], folder: Path) -> Space:
 
 
 class Fetcher:
-    """Downloads for one ledger; a context manager, usable from several threads.
+    """Downloads for one ledger, as polite as `politeness` says; a context manager, usable from several threads."""
 
-    At most `parallel` answers of one host are read at a time, at most `per_minute` requests a minute begin at
-    it. A file is given up after `retries` attempts in a row without a new byte (`timeout_s` without any byte, or
-    less than 100 bytes/s over it, ends an attempt); waits grow from `back_off_s` to a minute, and a host's own
-    wish (`Retry-After`, `X-RateLimit-*`) is granted up to `longest_wait_s`. `headers` by base address
-    (`{"https://a.org": {"Authorization": ...}}`) go there only, and into no log, error or ledger. No file may exceed
-    `most_bytes`. A redirect into a private network is refused unless `allow_private`, or unless it begins in one.
-
-    Services have a `Pace` of their own in `paces`, by base address. With `named`, the base addresses that the user
-    gave, any other address inside a network is refused, whether it stands in a table, an answer or a redirect.
-    `budget` bounds what all files and answers together may spend on failures (without: each for itself).
-    """
-
-    def __init__(
-        self,
-        ledger: Ledger,
-        *,
-        agent: str,
-        parallel: int = 2,
-        retries: int = 8,
-        per_minute: float | None = None,
-        headers: Mapping[str, Mapping[str, str]] | None = None,
-        timeout_s: float = 30.0,
-        back_off_s: float = 1.0,
-        longest_wait_s: float = 600.0,
-        most_bytes: int = 1 << 40,
-        allow_private: bool = False,
-        clock: Clock | None = None,
-        paces: Mapping[str, Pace] = {},
-        named: Collection[str] | None = None,
-        budget: Budget | None = None,
-    ) -> None:
+    def __init__(self, ledger: Ledger, politeness: Politeness, clock: Clock | None = None) -> None:
         self.ledger = ledger
         self._clock = clock or Clock()
-        self._patience = Patience(retries, back_off_s, 100.0, most_bytes)
         self._busy: set[Path] = set()
         self._lock = threading.Lock()
-        self._web = Web(
-            self._clock,
-            agent=agent,
-            headers=headers or {},
-            parallel=parallel,
-            per_minute=per_minute,
-            timeout_s=timeout_s,
-            longest_wait_s=longest_wait_s,
-            allow_private=allow_private,
-            paces=paces,
-            named=named,
-            budget=budget,
-        )
+        self._web = Web(self._clock, politeness)
 
     def __enter__(self) -> Self:
         return self
@@ -165,16 +133,10 @@ class Fetcher:
         `jobs` is read as room appears, so millions are fine; `progress` is called from several threads. Raises
         as `fetch` does; then, and when the iterator is closed early, what is under way stops for good.
         """
-        lanes: Lanes[Job, Outcome] = Lanes(lambda job: self.fetch(*job, progress), self._web.parallel)
-        try:
+        with self._lanes(lambda job: self.fetch(*job, progress)) as lanes:
             for job in jobs:
                 yield from lanes.put(self._web.host(job[0].url), job)
             yield from lanes.rest()
-        except BaseException:  # Ctrl-C, too, must not leave threads downloading; raised again.
-            self._clock.stop.set()
-            raise
-        finally:
-            lanes.close()
 
     def fetch_small(self, jobs: Iterable[Job]) -> Iterator[Outcome]:
         """Bring many small files (photos), as `fetch_all` does; cheaper: in memory, synced to the disk in batches.
@@ -182,26 +144,30 @@ class Fetcher:
         A file that breaks off begins anew; one above 8 MiB is brought as `fetch` does it. What is settled comes out
         at once. Raises as `fetch_all` does.
         """
-        small = Small(self._web, self.ledger, self._patience)
-        lanes: Lanes[tuple[Job, Entry], Outcome] = Lanes(
-            lambda planned: self._small(small, *planned), self._web.parallel
-        )
-        try:
-            for (file, to), entry in pages(jobs, self.ledger.known):
+        small = SmallFiles(self._web, self.ledger)
+        with self._lanes(lambda planned: self._small(small, *planned)) as lanes:
+            for job, entry in _with_rows(jobs, self.ledger):
                 self._clock.check()
-                if self._settled(file, to, entry):
-                    yield _outcome(self._entry(file.key), to)
+                if self._settled(*job, entry):
+                    yield _outcome(self._entry(entry.key), job[1])
                 else:
-                    yield from lanes.put(self._web.host(file.url), ((file, to), entry))
+                    yield from lanes.put(self._web.host(job[0].url), (job, entry))
             yield from lanes.rest()
             small.sync()
+
+    @contextmanager
+    def _lanes(self, work: Callable[[J], Outcome]) -> Iterator[Lanes[J, Outcome]]:
+        """Threads for many downloads, which end with the block; with an error in it, for good."""
+        lanes = Lanes(work, self._web.parallel)
+        try:
+            yield lanes
         except BaseException:  # Ctrl-C, too, must not leave threads downloading; raised again.
             self._clock.stop.set()
             raise
         finally:
             lanes.close()
 
-    def _small(self, small: Small, job: Job, entry: Entry) -> Outcome:
+    def _small(self, small: SmallFiles, job: Job, entry: Entry) -> Outcome:
         file, to = job
         with self._alone(to):
             self._clock.check()
@@ -235,7 +201,7 @@ class Fetcher:
         check: Callable[[Reply], Any] = lambda reply: None,
     ) -> Reply:
         """As `birdmml.fetch.ask.ask` does it, at this fetcher's pace and on its budget."""
-        return ask(self._web, self._patience, url, most_bytes, headers, errors, check)
+        return ask(self._web, url, most_bytes, headers, errors, check)
 
     def hide(self, *secrets: str) -> None:
         """Keep these out of every error, ledger and log from now on."""
@@ -272,9 +238,8 @@ class Fetcher:
         if size is not None and file.md5 is not None and file.size in (None, size):
             md5, sha256 = _hashes(to)
             if md5 == file.md5:
-                self.ledger.record(
-                    file.key, "done", size=size, sha256=sha256, attempts=entry.attempts, reason="was there"
-                )
+                row = replace(entry, state="done", code=None, bytes=size, sha256=sha256, etag=None)
+                self.ledger.record(replace(row, reason="was there"))
                 return True
         return entry.state in GIVEN_UP
 
@@ -283,18 +248,10 @@ class Fetcher:
         if entry.state != "done" or not to.is_file() or not entry.etag:
             return False
         try:
-            same = unchanged(self._web, self._patience, file.url, entry.etag)
+            same = unchanged(self._web, file.url, entry.etag)
         except Final as e:
-            self.ledger.record(
-                file.key,
-                "done",
-                code=e.code,
-                size=entry.bytes,
-                sha256=entry.sha256,
-                etag=entry.etag,
-                attempts=entry.attempts + 1,
-                reason=f"kept, for the server did not say whether it changed: {e.reason}",
-            )
+            reason = f"kept, for the server did not say whether it changed: {e.reason}"
+            self.ledger.record(replace(entry, code=e.code, attempts=entry.attempts + 1, reason=reason))
             return False
         if not same:
             self.ledger.again(file.key)
@@ -302,9 +259,9 @@ class Fetcher:
 
     def _bring(self, file: Wanted, to: Path, entry: Entry, progress: Progress | None) -> None:
         """Download a file, or learn why not, and tell the ledger."""
-        with Part(to, file.size) as part:
+        with PartFile(to, file.size) as part:
             part.need(file.size)
-            transfer = Transfer(self._web, self.ledger, self._patience, file, part, entry, progress)
+            transfer = Transfer(self._web, self.ledger, file, part, entry, progress)
             try:
                 transfer.run()
                 transfer.note("", "done", md5=part.md5(), sha256=part.sha256())
@@ -317,6 +274,128 @@ class Fetcher:
                 with suppress(BuildError):  # The disk may be too full for that as well.
                     transfer.note(str(e) or "interrupted")
                 raise
+
+
+class SmallFiles:
+    """Brings small files for one ledger. A row is written once a file; the bytes are synced `BATCH` files at a time.
+
+    A run that is killed loses nothing that has its name. After a power cut the files of the last batch are
+    compared with their SHA-256 when the ledger is opened, and those that did not reach the disk come again.
+    """
+
+    def __init__(self, web: Web, ledger: Ledger) -> None:
+        self._web, self._ledger = web, ledger
+        self._unsynced: list[tuple[str, Path]] = []
+        self._folders: set[Path] = set()
+        self._lock = threading.Lock()
+
+    def bring(self, file: Wanted, to: Path, entry: Entry) -> Entry:
+        """One file, or why not; its new row. Raises TooLarge, Stopped, and BuildError as a full disk does."""
+        transfer = MemoryTransfer(self._web, file, entry.attempts)
+        row = replace(entry, state="failed", bytes=0, sha256=None, etag=None)
+        try:
+            data = transfer.run()
+        except Final as e:
+            row = replace(row, state=e.state, code=e.code, attempts=transfer.attempts, reason=e.reason)
+            self._ledger.record(row)
+            return row
+        self._write(to, data)
+        sha256, etag = hashlib.sha256(data).hexdigest(), transfer.etag
+        row = replace(row, state="done", code=transfer.code, bytes=len(data), sha256=sha256, etag=etag)
+        row = replace(row, attempts=transfer.attempts, reason="")
+        self._ledger.unsynced(to, row)
+        with self._lock:
+            self._unsynced.append((file.key, to))
+            due = self._unsynced if len(self._unsynced) >= BATCH else []
+            if due:
+                self._unsynced = []
+        self._sync(due)
+        return row
+
+    def sync(self) -> None:
+        """Bring what is left to the disk."""
+        with self._lock:
+            due, self._unsynced = self._unsynced, []
+        self._sync(due)
+
+    def _sync(self, files: Sequence[tuple[str, Path]]) -> None:
+        for _, path in files:
+            with suppress(FileNotFoundError):  # It was used and deleted already.
+                fd = os.open(path, os.O_RDONLY)
+                try:
+                    with suppress(OSError):  # Some network file systems refuse.
+                        os.fsync(fd)
+                finally:
+                    os.close(fd)
+        for folder in {path.parent for _, path in files}:
+            sync_folder(folder)
+        if files:
+            self._ledger.synced(key for key, _ in files)
+
+    def _write(self, to: Path, data: bytes) -> None:
+        part = to.with_name(to.name + ".part")
+        try:
+            if to.parent not in self._folders:
+                to.parent.mkdir(parents=True, exist_ok=True)
+                self._folders.add(to.parent)
+            part.write_bytes(data)
+            part.replace(to)
+        except OSError as e:
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
+            if e.errno in FULL:
+                free = free_bytes(to.parent)
+                raise BuildError(
+                    f"the disk of {to.parent} is full: {to.name} needs {human_bytes(len(data))}, {human_bytes(free)} "
+                    "are free: make room, then run it again; it goes on from what is there"
+                ) from e
+            raise BuildError(f"{to} cannot be written ({e}): check the folder, then run it again") from e
+
+
+class MemoryTransfer:
+    """The attempts for one small file. `run` gives its bytes; `code`, `etag` and `attempts` say how it went."""
+
+    def __init__(self, web: Web, file: Wanted, attempts: int) -> None:
+        self.web, self.file, self.attempts = web, file, attempts
+        self.code: int | None = None
+        self.etag: str | None = None
+
+    def run(self) -> bytes:
+        """All bytes, checked. Raises Final, TooLarge or Stopped."""
+        return patiently(self.web, self.file.url, self._attempt)
+
+    def _attempt(self) -> bytes:
+        data = self._received()
+        if problem := self.file.problem(
+            len(data), lambda: hashlib.md5(data, usedforsecurity=False).hexdigest()
+        ):
+            raise Wrong(problem, self.code)
+        return data
+
+    def _received(self) -> bytes:
+        self.attempts += 1
+        with self.web.open(self.file.url) as answer:
+            self.code = answer.status_code
+            self.web.refuse(answer)
+            if answer.status_code != 200:
+                raise Again(f"HTTP {answer.status_code} brings no file", answer.status_code)
+            if answer.headers.get("content-encoding", "identity") != "identity":
+                raise Again("the server recompressed the file", 200)
+            length = answer.headers.get("content-length", "")
+            if length.isascii() and length.isdigit() and int(length[:18]) > SMALL_BYTES:
+                raise TooLarge
+            self.etag = answer.headers.get("etag", "")[:200] or None
+            data = read(self.web, answer.iter_raw(), SMALL_BYTES)
+            if not self.file.page_ok and is_page(data[:1024], answer.headers.get("content-type", "")):
+                raise Again(self.web.page(words(data[:4096]), self.file.url), 200)
+            return data
+
+
+def _with_rows(jobs: Iterable[Job], ledger: Ledger) -> Iterator[tuple[Job, Entry]]:
+    """Jobs with their rows, planned `BATCH` at a time."""
+    rest = iter(jobs)
+    while page := list(islice(rest, BATCH)):
+        yield from zip(page, ledger.planned([file for file, _ in page]), strict=True)
 
 
 def _hashes(path: Path) -> tuple[str, str]:

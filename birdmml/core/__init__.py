@@ -1,0 +1,1 @@
+"""What every room needs and what knows nothing of birds."""
