@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from birdmml.cli._options import given, option, spelled
+from birdmml.cli._options import option, spelled, values_of
 from birdmml.errors import UsageError
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ class Division:
 def source_settings(module: Any, source: str, place: PlaceOptions, options: SourceOptions, seed: int) -> Any:
     """The source's Settings; an option of another source is an error, not ignored. Raises UsageError."""
     fields = {f.name for f in dataclasses.fields(module.Settings)}
-    values = given(place) | given(options)
+    values = values_of(place) | values_of(options)
     if "contact" not in values and source.replace("-", "_").casefold() == "inat_xc":
         values["contact"] = os.environ.get(CONTACT, "")
     if strange := sorted(set(values) - fields):
@@ -159,9 +159,9 @@ def source_settings(module: Any, source: str, place: PlaceOptions, options: Sour
     if not 0.1 <= values.get("clip_seconds", 1) <= 600:
         raise UsageError(f"--clip-seconds {values['clip_seconds']:g} is out of range: 0.1 to 600 s")
     if "species_list" in values:
-        from birdmml.species_list import given as given_list
+        from birdmml.species_list import given
 
-        values["species_list"] = given_list(values["species_list"])
+        values["species_list"] = given(values["species_list"])
     return module.Settings(**values)
 
 
@@ -171,7 +171,7 @@ def captioner_of(name: str, options: CaptionerOptions) -> tuple[str, Any]:
     from birdmml.licenses import normalise
 
     module = discover.load("captioner", name)
-    values = given(options)
+    values = values_of(options)
     fields = {f.name for f in dataclasses.fields(module.Settings)}
     if strange := [spelled(options, key) for key in values if key not in fields]:
         raise UsageError(

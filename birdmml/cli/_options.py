@@ -54,7 +54,7 @@ def command(function: Callable[[Any], None]) -> Callable[..., None]:
     return run
 
 
-def given(options: Any) -> dict[str, Any]:
+def values_of(options: Any) -> dict[str, Any]:
     """The values of one dataclass of options that were given: None stands for what was not."""
     values = {f.name: getattr(options, f.name) for f in dataclasses.fields(options)}
     return {name: value for name, value in values.items() if value is not None}

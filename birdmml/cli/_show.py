@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -29,6 +29,14 @@ LISTED = 10
 def print_json(value: Any) -> None:
     """For programs; letters of any script stay as they are."""
     typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def print_either(as_json: bool, value: Any, lines: Iterable[str]) -> None:
+    """What a command ends with: `value` for programs, or `lines` for people."""
+    if as_json:
+        print_json(value)
+    else:
+        typer.echo("\n".join(lines))
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from birdmml.cli._options import argument, command, flag, option
-from birdmml.cli._show import DEMO_BANNER, print_json, progress_bar
+from birdmml.cli._show import DEMO_BANNER, print_either, progress_bar
 from birdmml.errors import UsageError
 
 if TYPE_CHECKING:
@@ -55,10 +55,7 @@ def audit(options: AuditOptions) -> None:
         page = write(result, place)
     except OSError as e:
         raise UsageError(f"{place} cannot be written ({e.strerror or e}): choose another --out") from e
-    if options.as_json:
-        print_json(result.to_json())
-    else:
-        typer.echo("\n".join(_lines(options.folder, result, page)))
+    print_either(options.as_json, result.to_json(), _lines(options.folder, result, page))
     if result.red:
         raise typer.Exit(1)
 

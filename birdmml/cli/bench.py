@@ -12,7 +12,7 @@ import typer
 
 from birdmml.cli import _result
 from birdmml.cli._options import command, flag, option, typed_names
-from birdmml.cli._show import DEMO_BANNER, needs_data, print_json, writable, writing
+from birdmml.cli._show import DEMO_BANNER, needs_data, print_either, print_json, writable, writing
 from birdmml.errors import ResultError, UsageError
 from birdmml.files import write_text
 
@@ -199,10 +199,8 @@ def _describe(plans: Sequence[Plan], as_json: bool) -> None:
     from birdmml.evaluate import describe
 
     about: list[dict[str, Any]] = [describe(plan) for plan in plans]
-    if as_json:
-        print_json(about[0] if len(about) == 1 else about)
-    else:
-        typer.echo("\n\n".join(map(_result.facts, about)))
+    text = "\n\n".join(map(_result.facts, about))
+    print_either(as_json, about[0] if len(about) == 1 else about, [text])
 
 
 def _one(plan: Plan, options: BenchOptions) -> None:

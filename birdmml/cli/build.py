@@ -18,7 +18,7 @@ from birdmml.cli._build_options import (
     split_of,
 )
 from birdmml.cli._options import command, flag, option
-from birdmml.cli._show import built_lines, interruptible, print_json, progress_bar, reject_share
+from birdmml.cli._show import built_lines, interruptible, print_either, progress_bar, reject_share
 
 if TYPE_CHECKING:
     from birdmml.build.part_run import PartMade
@@ -93,10 +93,7 @@ def build(options: BuildOptions) -> None:
     else:
         state.remember_build(result.root)
         lines, value = built_lines(options.out, result), dict(result.manifest)
-    if options.as_json:
-        print_json(value)
-    else:
-        typer.echo("\n".join(lines))
+    print_either(options.as_json, value, lines)
 
 
 def _settings(options: BuildOptions, module: Any) -> BuildSettings:

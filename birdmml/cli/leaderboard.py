@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from birdmml.cli._options import command, flag, option
-from birdmml.cli._show import expected, parcel_folder, parcel_json, parcel_lines, print_json, staging
+from birdmml.cli._show import expected, parcel_folder, parcel_json, parcel_lines, print_either, staging
 from birdmml.errors import ResultError
 
 if TYPE_CHECKING:
@@ -103,10 +103,7 @@ def build(options: SiteOptions) -> None:
 
     o = options
     site = build_site(o.submissions, o.out, o.media, o.dry_run, o.workers or os.cpu_count() or 1)
-    if o.as_json:
-        print_json(_site_json(site, o.dry_run))
-    else:
-        typer.echo("\n".join(_site_lines(site, o.dry_run)))
+    print_either(o.as_json, _site_json(site, o.dry_run), _site_lines(site, o.dry_run))
     if o.strict and site.refused:
         raise typer.Exit(1)
 
@@ -173,11 +170,9 @@ def push(options: BoardOptions) -> None:
             typer.echo("\n".join(line for parcel in parcels for line in parcel_lines(parcel)))
             typer.echo(f"look at   {options.out or 'the cards and the files: add --out FOLDER'}")
         urls = upload(*parcels, private=options.private) if options.push else []
-    if as_json:
-        repositories = [parcel_json(p, urls[i] if urls else None) for i, p in enumerate(parcels)]
-        print_json({"uploaded": bool(urls), "repositories": repositories})
-    else:
-        typer.echo("\n".join(f"uploaded  {url}" for url in urls) or "nothing was uploaded: add --push")
+    repositories = [parcel_json(p, urls[i] if urls else None) for i, p in enumerate(parcels)]
+    lines = [f"uploaded  {url}" for url in urls] or ["nothing was uploaded: add --push"]
+    print_either(as_json, {"uploaded": bool(urls), "repositories": repositories}, lines)
 
 
 def _site_lines(site: Built, dry_run: bool) -> list[str]:

@@ -15,7 +15,7 @@ from birdmml.cli._show import (
     evalset_head,
     evalset_rows,
     interruptible,
-    print_json,
+    print_either,
     progress_bar,
     reject_share,
 )
@@ -86,10 +86,7 @@ def prepare(options: PrepareOptions) -> None:
             outcome = _plan(module, key, source, _media(options), share, progress)
         else:
             outcome = _run(module, key, source, out, options, share, progress)
-    if options.as_json:
-        print_json(outcome.about)
-    else:
-        typer.echo("\n".join(outcome.lines))
+    print_either(options.as_json, outcome.about, outcome.lines)
     if not outcome.accepted:
         raise typer.Exit(1)
 

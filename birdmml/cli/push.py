@@ -15,7 +15,7 @@ from birdmml.cli._show import (
     parcel_folder,
     parcel_json,
     parcel_lines,
-    print_json,
+    print_either,
     staging,
 )
 from birdmml.errors import DatasetError, HubError
@@ -101,10 +101,7 @@ def push(options: PushOptions) -> None:
         if not o.as_json:
             typer.echo("\n".join(_lines(parcel, plan)))
         url = upload(parcel, o.private, lambda line: typer.echo(line, err=True)) if o.push else None
-    if o.as_json:
-        print_json(_as_json(parcel, plan, url))
-    else:
-        typer.echo(_closing(url))
+    print_either(o.as_json, _as_json(parcel, plan, url), [_closing(url)])
 
 
 @command
@@ -131,10 +128,7 @@ def push_model(options: PushModelOptions) -> None:
         if not o.as_json:
             typer.echo("\n".join(_model_lines(parcel, o.out)))
         url = upload(parcel, private=o.private)[0] if o.push else None
-    if o.as_json:
-        print_json(_model_json(parcel, o.out, url))
-    else:
-        typer.echo(_closing(url))
+    print_either(o.as_json, _model_json(parcel, o.out, url), [_closing(url)])
 
 
 def _ready(options: PushOptions, policy: Policy) -> Checked:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from birdmml.cli._show import print_json, progress_bar
+from birdmml.cli._show import print_either, progress_bar
 
 if TYPE_CHECKING:
     from birdmml.salvage import Hole, Report
@@ -35,10 +35,7 @@ def salvage(
 
     with progress_bar(quiet=as_json) as progress:
         report = read(parts, out, Limits(max_members, max_member_bytes), dry_run, progress)
-    if as_json:
-        print_json({**asdict(report), "whole": report.whole})
-    else:
-        typer.echo("\n".join(_lines(out, report, dry_run)))
+    print_either(as_json, {**asdict(report), "whole": report.whole}, _lines(out, report, dry_run))
     if not report.whole:
         raise typer.Exit(1)
 

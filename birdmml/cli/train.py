@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from birdmml.cli._options import command, flag, given, option
+from birdmml.cli._options import command, flag, option, values_of
 from birdmml.cli._result import facts
-from birdmml.cli._show import DEMO_BANNER, needs_data, print_json, writable
+from birdmml.cli._show import DEMO_BANNER, needs_data, print_either, writable
 from birdmml.errors import Interrupted, TrainingError, UsageError
 
 if TYPE_CHECKING:
@@ -78,12 +78,12 @@ def train(options: TrainOptions) -> None:
     from birdmml.training.machine import is_main
     from birdmml.training.plan import describe, plan, run
 
-    overrides = [*o.assign, *(f"training.{name}={value}" for name, value in given(o.settings).items())]
+    overrides = [*o.assign, *(f"training.{name}={value}" for name, value in values_of(o.settings).items())]
     overrides += _encoders(o.encoders)
     training = plan(o.data, o.method, o.preset, overrides, o.seeds, o.seed, o.device, o.limit)
     if o.dry_run:
         about = describe(training)
-        print_json(about) if o.as_json else typer.echo(facts(about))
+        print_either(o.as_json, about, [facts(about)])
         return
     writable(o.out)
     main = is_main()

@@ -13,7 +13,7 @@ from typer.core import TyperCommand
 
 from birdmml.cli._options import command, flag, option
 from birdmml.cli._result import facts
-from birdmml.cli._show import print_json, writable, writing
+from birdmml.cli._show import print_either, writable, writing
 from birdmml.errors import UsageError
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def xor(options: XorOptions) -> None:
     hands = min(workers or _cores(), len(series.runs))
     if options.dry_run:
         about = _about(series, hands)
-        print_json(about) if options.as_json else typer.echo(facts(about))
+        print_either(options.as_json, about, [facts(about)])
         return
     writable(options.out)
     _carry_out(series, options.out, hands, options.as_json)
@@ -118,10 +118,8 @@ def _carry_out(plan: Plan, out: Path, workers: int, as_json: bool) -> None:
 
     with writing(out, f"finished runs are in {out / plan.name}; the same command starts anew"):
         done, folder = run(plan, out, workers, report)
-    if as_json:
-        print_json([settings.to_dict(d.result) | {"folder": str(folder / d.run.folder)} for d in done])
-        return
-    typer.echo("\n".join(_lines(plan, done, folder)))
+    results = [settings.to_dict(d.result) | {"folder": str(folder / d.run.folder)} for d in done]
+    print_either(as_json, results, _lines(plan, done, folder))
 
 
 def _lines(plan: Plan, done: Sequence[Done], folder: Path) -> list[str]:
