@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from birdmml import taxonomy
-from birdmml.cli.species import register
+from birdmml.cli import species as command
 from birdmml.errors import UnknownName
 
 FACTS = Path(__file__).parents[2] / "shared" / "facts" / "species.csv"
@@ -143,7 +143,7 @@ def test_every_name_and_code_of_the_facts_file_is_found_in_its_row():
 
 def _app() -> typer.Typer:
     app = typer.Typer()
-    register(app)
+    app.command()(command.species)
     return app
 
 

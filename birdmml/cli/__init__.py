@@ -13,18 +13,16 @@ from birdmml.cli import (
     bench,
     build,
     data,
-    embed,
     leaderboard,
     prepare,
     push,
-    push_model,
     salvage,
     score,
     species,
     submit,
     train,
 )
-from birdmml.cli import list as plugins
+from birdmml.cli.xor import OrXor
 from birdmml.errors import BirdmmlError
 
 HELP = f"""birdmml {__version__}: build, audit and benchmark image-audio-text datasets of birds.
@@ -58,24 +56,23 @@ def _options(
         typer.echo(context.get_help())
 
 
-for group in (
-    build,
-    data,
-    prepare,
-    audit,
-    train,
-    embed,
-    bench,
-    score,
-    leaderboard,
-    submit,
-    push,
-    push_model,
-    species,
-    salvage,
-    plugins,
-):
-    group.register(app)
+app.command()(build.build)
+app.command()(data.info)
+app.command()(data.validate)
+app.command()(prepare.prepare)
+app.command()(audit.audit)
+app.command()(train.train)
+app.command()(data.embed)
+app.command(cls=OrXor)(bench.bench)
+app.command()(score.score)
+app.add_typer(leaderboard.group, name="leaderboard")
+app.command()(submit.submit)
+app.command()(submit.verify)
+app.command()(push.push)
+app.command()(push.push_model)
+app.command()(species.species)
+app.command()(salvage.salvage)
+app.command("list")(data.list_all)
 
 
 def main() -> None:

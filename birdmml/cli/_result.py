@@ -59,11 +59,11 @@ def closing(result: Result, folder: Path, every_metric: bool) -> list[str]:
 
 def _notes(result: Result) -> list[str]:
     """What the figures' notes say, once each, with the suite where others do not say it."""
-    told: dict[str, set[str]] = {}
+    suites: dict[str, set[str]] = {}
     for figure in result.figures:
         for words in filter(None, figure.note.split("; ")):
-            told.setdefault(words, set()).add(figure.suite)
-    return [f"{', '.join(sorted(of))}: {words}" for words, of in told.items()]
+            suites.setdefault(words, set()).add(figure.suite)
+    return [f"{', '.join(sorted(of))}: {words}" for words, of in suites.items()]
 
 
 def table(result: Result, every_metric: bool) -> str:
@@ -99,8 +99,8 @@ def _explained(result: Result, every_metric: bool) -> list[str]:
 
     words = {s: getattr(discover.load("suite", s), "WORDS", {}) for s in {f.suite for f in result.figures}}
     chosen = result.figures if every_metric else headline(result.figures)
-    told = dict.fromkeys((f.suite, f.metric) for f in chosen)
-    return [f"{metric}: {words[suite][metric]}" for suite, metric in told if metric in words[suite]]
+    pairs = dict.fromkeys((f.suite, f.metric) for f in chosen)
+    return [f"{metric}: {words[suite][metric]}" for suite, metric in pairs if metric in words[suite]]
 
 
 def _row(figure: Figure, ceilings: bool, spread: bool) -> list[str]:

@@ -1,20 +1,102 @@
-"""What several commands share: a progress bar, a share as it is typed, a dataset in a few lines."""
+"""What several commands share: checks of options, a progress bar, and datasets, sets and parcels in a few lines."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import json
+import signal
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from birdmml.errors import UsageError
+import typer
+
+from birdmml.errors import DatasetError, HubError, Interrupted, ResultError, UsageError
 
 if TYPE_CHECKING:
     from birdmml.build.run import Built
+    from birdmml.hub.parcel import Parcel
+    from birdmml.leaderboard.submission.expected import Expected
 
 DEMO_BANNER = (
     "DEMO DATA, procedurally generated: this is not Bird-MML, and its figures say nothing about real birds."
 )
+
+LISTED = 10
+
+
+def print_json(value: Any) -> None:
+    """For programs; letters of any script stay as they are."""
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def print_either(as_json: bool, value: Any, lines: Iterable[str]) -> None:
+    """What a command ends with: `value` for programs, or `lines` for people."""
+    if as_json:
+        print_json(value)
+    else:
+        typer.echo("\n".join(lines))
+
+
+@contextmanager
+def interruptible(out: Path) -> Iterator[None]:
+    """A polite kill is treated like Ctrl-C: workers end, finished work is kept. Raises Interrupted for both."""
+    before = signal.signal(signal.SIGTERM, _raise_interrupt)
+    try:
+        yield
+    except KeyboardInterrupt as e:
+        raise Interrupted(
+            f"interrupted: {out} is as it was; the same command goes on from {out}.partial, or delete that folder"
+        ) from e
+    finally:
+        # None stands for a handler that Python did not set and cannot put back.
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
+
+
+def _raise_interrupt(*_: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def needs_data(data: Path) -> None:
+    """Raise DatasetError where there is no such folder, with the command that makes one."""
+    if not data.is_dir():
+        shown = data if data.is_absolute() else f"./{data}"
+        raise DatasetError(f"no dataset at {data}: run `birdmml build --out {shown}`")
+
+
+def writable(out: Path) -> None:
+    """Make a folder and raise UsageError where nothing can be written into it."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        probe = out / ".birdmml-probe"
+        probe.touch()
+        probe.unlink()
+    except OSError as e:
+        raise UsageError(f"--out {out} cannot be written ({e.strerror or e}): choose another folder") from e
+
+
+@contextmanager
+def writing(out: Path, kept: str = "") -> Iterator[None]:
+    """One line for Ctrl-C, where `kept` says what is left, and for a disk that does not take the result."""
+    try:
+        yield
+    except KeyboardInterrupt as e:
+        kept = kept or f"no result was written to {out}; run the same command again"
+        raise Interrupted(f"interrupted: {kept}") from e
+    except OSError as e:
+        raise ResultError(
+            f"{out}: the result cannot be written ({e.strerror or e}): free space, or choose another --out"
+        ) from e
+
+
+def expected(data: Path | None, evalsets: Path | None) -> Expected | None:
+    """What the verifier's own copy holds; None without one. Raises UsageError for sets without the dataset."""
+    from birdmml.leaderboard.submission.expected import of_data
+
+    if evalsets is not None and data is None:
+        raise UsageError("--evalsets goes with --data: give your copy of the dataset, too")
+    return None if data is None else of_data(data, evalsets)
 
 
 @contextmanager
@@ -111,19 +193,19 @@ def dataset_lines(root: Path, manifest: Mapping[str, Any], validation: Mapping[s
     lines += _unused(validation)
     lines += _leaks(manifest, validation)
     if manifest["demo"]:
-        known = manifest["source"]["facts"]["ceilings"]
+        ceilings = manifest["source"]["facts"]["ceilings"]
         lines.append(
             "  best possible accuracy, by design: "
-            + ", ".join(f"{k} {100 * v:.1f} %" for k, v in known.items())
+            + ", ".join(f"{k} {100 * v:.1f} %" for k, v in ceilings.items())
         )
     return lines
 
 
 def _leaks(manifest: Mapping[str, Any], validation: Mapping[str, Any]) -> list[str]:
     """How much lies on two sides, as built and row by row; names in captions."""
-    told = validation.get("leakage") or {}
+    leakage = validation.get("leakage") or {}
     lines = []
-    if splits := told.get("splits"):
+    if splits := leakage.get("splits"):
         shares = [
             f"{word} {100 * here['test_share']:.0f} % (row by row {100 * there['test_share']:.0f} %)"
             for key, word in (("recording", "recording"), ("near_duplicate", "look-alike photo"))
@@ -134,7 +216,7 @@ def _leaks(manifest: Mapping[str, Any], validation: Mapping[str, Any]) -> list[s
             lines.append(
                 f"  split       {splits['built']}; test rows with a relative in training: {', '.join(shares)}"
             )
-    if captions := told.get("captions"):
+    if captions := leakage.get("captions"):
         named = [f"{column} {100 * value['any']:.1f} %" for column, value in captions.items()]
         lines.append(f"  names       captions that name their species: {', '.join(named)}")
     return lines
@@ -163,3 +245,120 @@ def _unused(validation: Mapping[str, Any]) -> list[str]:
     if unknown:
         lines.append("  licences    unknown for " + ", ".join(f"{n:,} {k}s" for k, n in unknown.items()))
     return lines
+
+
+def evalset_lines(root: Path, manifest: Mapping[str, Any]) -> Iterator[str]:
+    """A prepared set in a few lines: what it is, its licence, counts beside the published ones, its digest."""
+    yield from evalset_head(root, manifest)
+    yield from _provider(manifest)
+    yield from evalset_counts({"classes": len(manifest["classes"]), **evalset_rows(manifest)})
+    yield from differs(manifest["differences"])
+    yield from _left_out(root, manifest)
+    yield f"  digest      {manifest['digest']}"
+
+
+def evalset_head(root: Path, manifest: Mapping[str, Any]) -> Iterator[str]:
+    """What a prepared set is called and how large it is."""
+    parts = [p for c in manifest["collections"].values() for p in c["splits"].values()]
+    size = sum(s["bytes"] for p in parts for s in p["shards"])
+    if manifest["demo"]:
+        yield "MADE FROM A FAKE: noise, not birds; its figures say nothing."
+    yield f"{root}: {manifest['name']}, {sum(p['rows'] for p in parts):,} rows; {size / 2**20:,.1f} MiB"
+
+
+def evalset_counts(counts: Mapping[str, Any]) -> Iterator[str]:
+    """The classes, and a line a collection."""
+    yield f"  classes     {counts['classes']:,}"
+    for name, splits in counts.items():
+        if name != "classes":
+            yield f"  {name:<11} " + ", ".join(f"{split} {n:,}" for split, n in splits.items())
+
+
+def evalset_rows(manifest: Mapping[str, Any]) -> dict[str, dict[str, int]]:
+    """{collection: {split: its rows}}."""
+    collections = manifest["collections"].items()
+    return {
+        name: {s: part["rows"] for s, part in collection["splits"].items()}
+        for name, collection in collections
+    }
+
+
+def differs(differences: list[str]) -> Iterator[str]:
+    """The first differences from what the provider published, and how many more there are."""
+    yield from (f"  differs     {line}" for line in differences[:LISTED])
+    if len(differences) > LISTED:
+        yield f"  differs     ... and {len(differences) - LISTED:,} more"
+
+
+def _provider(manifest: Mapping[str, Any]) -> Iterator[str]:
+    """What the set is and under which licence, where this birdmml knows it."""
+    from birdmml import discover
+    from birdmml.errors import UnknownName
+
+    try:
+        card = discover.load("evaluation set", str(manifest["name"])).CARD
+    except UnknownName:
+        yield f"  licence     {manifest.get('license', 'unknown')}; this birdmml does not know the set"
+        return
+    yield f"  what        {card.summary}"
+    yield f"  licence     {manifest.get('license', card.license)}; {card.url}"
+
+
+def _left_out(root: Path, manifest: Mapping[str, Any]) -> Iterator[str]:
+    """What was rejected or changed: sets of arrays say it in the manifest, those of media in their report."""
+    reasons = manifest.get("left_out")
+    if reasons is None:
+        path = root / "report" / "report.json"
+        try:
+            reasons = json.loads(path.read_bytes())["rejects_by_reason"]
+        except (OSError, ValueError, KeyError, TypeError) as e:
+            yield f"  rejected    not known: {path} cannot be read ({type(e).__name__})"
+            return
+    yield from (f"  rejected    {n:,} rows: {reason}" for reason, n in reasons.items())
+    yield from (f"  changed     {n:,} rows: {reason}" for reason, n in manifest.get("changed", {}).items())
+    if manifest["differences"] == [] and not reasons:
+        yield "  as published"
+
+
+@contextmanager
+def parcel_folder(out: Path | None) -> Iterator[Path]:
+    """Where a parcel is put together: `out`, or a folder that is deleted at the end."""
+    with tempfile.TemporaryDirectory(prefix="birdmml-push-") as temporary:
+        yield out or Path(temporary)
+
+
+@contextmanager
+def staging(folder: Path) -> Iterator[None]:
+    """Raises HubError where the folder cannot take the parcel."""
+    try:
+        yield
+    except OSError as e:
+        raise HubError(
+            f"{folder} cannot be written ({e.strerror or e}): free space, or choose another --out"
+        ) from e
+
+
+def parcel_lines(parcel: Parcel) -> list[str]:
+    """Every file with its size and SHA-256, then the notes."""
+    from birdmml.files import human_bytes
+
+    lines = [DEMO_BANNER] if parcel.demo else []
+    kind = "" if parcel.kind == "model" else f"{parcel.kind} "
+    size = human_bytes(sum(f.size for f in parcel.files))
+    lines.append(f"{kind}{parcel.repo}: {len(parcel.files)} files, {size}")
+    width = max(len(f.path) for f in parcel.files)
+    lines += [f"  {f.path.ljust(width)}  {human_bytes(f.size):>10}  {f.sha256}" for f in parcel.files]
+    return lines + [f"note      {note}" for note in parcel.notes]
+
+
+def parcel_json(parcel: Parcel, url: str | None) -> dict[str, Any]:
+    """The same for programs; `url` is None where nothing was uploaded."""
+    return {
+        "repo": parcel.repo,
+        "kind": parcel.kind,
+        "uploaded": url is not None,
+        "url": url,
+        "demo": parcel.demo,
+        "files": [vars(f) for f in parcel.files],
+        "notes": list(parcel.notes),
+    }

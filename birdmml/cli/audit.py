@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import json
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
+from birdmml.cli._options import argument, command, flag, option
+from birdmml.cli._show import DEMO_BANNER, print_either, progress_bar
 from birdmml.errors import UsageError
 
 if TYPE_CHECKING:
@@ -17,28 +19,24 @@ DEFAULT_SAMPLE = 6000
 DEFAULT_RADIUS = 6
 
 
-def audit(
-    folder: Annotated[
-        Path, typer.Argument(help="A folder of Parquet shards, built by birdmml or not.", show_default=False)
-    ],
-    out: Annotated[
-        Path | None,
-        typer.Option(help="Folder for the page and the JSON.", show_default="FOLDER/report/audit"),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the audit as JSON.")] = False,
-    sample: Annotated[
-        int, typer.Option(min=1, help="Rows for the probes, as many of each species.")
-    ] = DEFAULT_SAMPLE,
-    seed: Annotated[int, typer.Option(min=0, help="Same dataset and seed: the same bytes.")] = 0,
-    workers: Annotated[int, typer.Option(min=1, help="Processes to use; the bytes do not depend on it.")] = 2,
-    evalset: Annotated[
-        list[Path] | None,
-        typer.Option(help="Folder of an evaluation set to look for overlap with; again for more."),
-    ] = None,
-    near_duplicates: Annotated[
-        int, typer.Option(min=-1, max=64, help="Photos alike: perceptual hashes up to N bits apart; -1: off.")
-    ] = DEFAULT_RADIUS,
-) -> None:
+@dataclass(frozen=True, kw_only=True)
+class AuditOptions:
+    """The options of `birdmml audit`, in the order of its help."""
+
+    folder: Path = argument(..., "A folder of Parquet shards, built by birdmml or not.", show_default=False)
+    out: Path | None = option(None, "Folder for the page and the JSON.", show_default="FOLDER/report/audit")
+    as_json: bool = flag("--json", "Print the audit as JSON.")
+    sample: int = option(DEFAULT_SAMPLE, "Rows for the probes, as many of each species.", min=1)
+    seed: int = option(0, "Same dataset and seed: the same bytes.", min=0)
+    workers: int = option(2, "Processes to use; the bytes do not depend on it.", min=1)
+    evalset: list[Path] = option([], "Folder of an evaluation set to look for overlap with; again for more.")
+    near_duplicates: int = option(
+        DEFAULT_RADIUS, "Photos alike: perceptual hashes up to N bits apart; -1: off.", min=-1, max=64
+    )
+
+
+@command
+def audit(options: AuditOptions) -> None:
     """Audit a dataset: counts, licences, leaks, media, and a probe of every modality against shuffled labels.
 
     Writes index.html and audit.json; shards and manifest are only read. Exit 0 if nothing serious was found,
@@ -47,22 +45,18 @@ def audit(
     from birdmml.audit.page import write
     from birdmml.audit.run import Settings
     from birdmml.audit.run import audit as run
-    from birdmml.cli._show import progress_bar
 
     # Here, not only at the end: a full audit takes a while.
-    place = _writable(folder, out)
-    settings = Settings(sample, seed, tuple(evalset or ()), near_duplicates)
-    with progress_bar(quiet=as_json) as progress:
-        found = run(folder, settings, workers, progress)
+    place = _writable(options.folder, options.out)
+    settings = Settings(options.sample, options.seed, tuple(options.evalset), options.near_duplicates)
+    with progress_bar(quiet=options.as_json) as progress:
+        result = run(options.folder, settings, options.workers, progress)
     try:
-        page = write(found, place)
+        page = write(result, place)
     except OSError as e:
         raise UsageError(f"{place} cannot be written ({e.strerror or e}): choose another --out") from e
-    if as_json:
-        typer.echo(json.dumps(found.to_json(), indent=2, ensure_ascii=False))
-    else:
-        typer.echo("\n".join(_lines(folder, found, page)))
-    if found.red:
+    print_either(options.as_json, result.to_json(), _lines(options.folder, result, page))
+    if result.red:
         raise typer.Exit(1)
 
 
@@ -85,21 +79,19 @@ def _writable(folder: Path, out: Path | None) -> Path:
     return place
 
 
-def _lines(folder: Path, found: Audit, page: Path) -> list[str]:
-    from birdmml.cli._show import DEMO_BANNER
-
-    lines = [DEMO_BANNER] if found.demo else []
-    lines.append(f"{folder}: {found.count.rows:,} rows of {found.count.species:,} species: {found.verdict}")
-    for finding in found.findings:
+def _lines(folder: Path, audit: Audit, page: Path) -> list[str]:
+    lines = [DEMO_BANNER] if audit.demo else []
+    lines.append(f"{folder}: {audit.count.rows:,} rows of {audit.count.species:,} species: {audit.verdict}")
+    for finding in audit.findings:
         lines += _finding(finding)
-    for p in found.probes:
+    for p in audit.probes:
         figures = (
             f"{100 * p.accuracy:.1f} % [{100 * p.low:.1f}, {100 * p.high:.1f}], shuffled {100 * p.shuffled_mean:.1f} %"
             if p.shuffles
             else p.why
         )
         lines.append(f"  probe       {p.modality}: {p.verdict}: {figures}")
-    lines += [f"  not checked {s.check}: {s.why}" for s in found.skipped]
+    lines += [f"  not checked {s.check}: {s.why}" for s in audit.skipped]
     lines.append(f"  look at it  {page}")
     return lines
 
@@ -114,8 +106,3 @@ def _finding(finding: Finding) -> list[str]:
 def _plain(text: str) -> str:
     """Text of strangers without the controls that a terminal obeys."""
     return "".join(c if c.isprintable() else " " for c in text)
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command to the command line."""
-    app.command(name="audit")(audit)

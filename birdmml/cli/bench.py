@@ -1,21 +1,26 @@
-"""`birdmml bench`: train methods, or take trained ones, and score them."""
+"""`birdmml bench`: train methods, or take trained ones or the user's own functions, and score them."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from birdmml.cli._result import facts
-from birdmml.cli.xor import OrXor
-from birdmml.errors import DatasetError, UsageError
+from birdmml.cli import _result
+from birdmml.cli._options import command, flag, option, typed_names
+from birdmml.cli._show import DEMO_BANNER, needs_data, print_either, print_json, writable, writing
+from birdmml.errors import ResultError, UsageError
+from birdmml.files import write_text
 
 if TYPE_CHECKING:
+    from birdmml.own_model import OwnPlan
     from birdmml.plans import Plan
-
-__all__ = ["bench", "facts", "needs_data", "register", "writable"]
+    from birdmml.schema import Result
+    from birdmml.series import Ended
 
 # What a protocol says by itself; given beside it, it would be another protocol.
 FIXED = {
@@ -29,60 +34,64 @@ FIXED = {
     "evalset": "--evalset",
     "model": "--model",
 }
+# What says how to train; nothing is trained where --model is given.
+TRAINING = ("batch_size", "checkpoint", "epochs", "method", "preset", "seed", "seeds")
+TABLES = ("table.md", "table.csv")
 
 
-def bench(
-    context: typer.Context,
-    method: Annotated[
-        list[str] | None,
-        typer.Option(help="What to train and score; again for more; see `birdmml list`. [default: confu]"),
-    ] = None,
-    data: Annotated[Path, typer.Option(help="A dataset that `birdmml build` made.")] = Path("data"),
-    suite: Annotated[str, typer.Option(help="What to measure, separated by commas.")] = "retrieval,zero-shot",
-    preset: Annotated[str, typer.Option(help="Sizes: tiny, small or paper.")] = "tiny",
-    seeds: Annotated[int, typer.Option(help="How many models to train.")] = 1,
-    seed: Annotated[int, typer.Option(help="The first model's seed.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
-    out: Annotated[Path, typer.Option(help="Where results go, a folder each.")] = Path("results"),
-    protocol: Annotated[
-        str | None, typer.Option(help="Run as this protocol says: a name of `birdmml list`, or a .toml file.")
-    ] = None,
-    all_methods: Annotated[
-        bool, typer.Option("--all-methods", help="Every method, or the protocol's.")
-    ] = False,
-    again: Annotated[
-        bool, typer.Option("--again", help="Of several methods, repeat those that are done, too.")
-    ] = False,
-    evalsets: Annotated[
-        Path | None,
-        typer.Option(help="Where prepared evaluation sets lie.", show_default="./evalsets if it is there"),
-    ] = None,
-    evalset: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Score this one alone: dataset, ssw60, ...; again for more. [default: all there are]"
-        ),
-    ] = None,
-    checkpoint: Annotated[Path | None, typer.Option(help="Score this trained model instead.")] = None,
-    model: Annotated[
-        Path | None,
-        typer.Option(
-            help="Score functions of your own instead: a Python file, which is run; docs/own-model.md."
-        ),
-    ] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the training rows.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Rows a step.")] = None,
-    limit: Annotated[int | None, typer.Option(help="At most N rows a split; marked as limited.")] = None,
-    assign: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="Any setting: training.epochs=3, method.temperature=0.1."),
-    ] = None,
-    every_metric: Annotated[bool, typer.Option("--all", help="Print every metric.")] = False,
-    dry_run: Annotated[
-        bool, typer.Option(help="Say what would be trained and scored; write nothing.")
-    ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
-) -> None:
+@dataclass(frozen=True, kw_only=True)
+class BenchOptions:
+    """The options of `birdmml bench`, in the order of its help."""
+
+    method: list[str] = option(
+        [], "What to train and score; again for more; see `birdmml list`. [default: confu]"
+    )
+    data: Path = option(Path("data"), "A dataset that `birdmml build` made.")
+    suite: str = option("retrieval,zero-shot", "What to measure, separated by commas.")
+    preset: str = option("tiny", "Sizes: tiny, small or paper.")
+    seeds: int = option(1, "How many models to train.")
+    seed: int = option(0, "The first model's seed.")
+    device: str = option("auto", "auto, cpu, cuda or mps.")
+    out: Path = option(Path("results"), "Where results go, a folder each.")
+    protocol: str | None = option(
+        None, "Run as this protocol says: a name of `birdmml list`, or a .toml file."
+    )
+    all_methods: bool = flag("--all-methods", "Every method, or the protocol's.")
+    again: bool = flag("--again", "Of several methods, repeat those that are done, too.")
+    evalsets: Path | None = option(
+        None, "Where prepared evaluation sets lie.", show_default="./evalsets if it is there"
+    )
+    evalset: list[str] = option(
+        [], "Score this one alone: dataset, ssw60, ...; again for more. [default: all there are]"
+    )
+    checkpoint: Path | None = option(None, "Score this trained model instead.")
+    model: Path | None = option(
+        None, "Score functions of your own instead: a Python file, which is run; docs/own-model.md."
+    )
+    epochs: int | None = option(None, "Passes over the training rows.")
+    batch_size: int | None = option(None, "Rows a step.")
+    limit: int | None = option(None, "At most N rows a split; marked as limited.")
+    assign: list[str] = option([], "Any setting: training.epochs=3, method.temperature=0.1.", "--set")
+    every_metric: bool = flag("--all", "Print every metric.")
+    dry_run: bool = option(False, "Say what would be trained and scored; write nothing.")
+    as_json: bool = flag("--json", "Print the result as JSON.")
+    typed: frozenset[str] = typed_names()
+
+    @property
+    def suites(self) -> list[str]:
+        """The suites named."""
+        return self.suite.split(",")
+
+    @property
+    def folder_of_evalsets(self) -> Path | None:
+        """Where prepared sets lie, if anywhere."""
+        from birdmml.wanted import default_folder
+
+        return self.evalsets if self.evalsets is not None else default_folder()
+
+
+@command
+def bench(options: BenchOptions) -> None:
     """Train a method on a built dataset, score it, and write results that anyone can check.
 
     \b
@@ -94,78 +103,44 @@ def bench(
     birdmml bench --model my_model.py
     birdmml bench --suite xor --help   needs no dataset; has options of its own
     """
-    given = {name for name in FIXED | {"seeds": ""} if _given(context, name)}
-    if protocol is not None and (clash := [FIXED[name] for name in FIXED if name in given]):
+    _refuse_contradictions(options)
+    if options.protocol is None or not _computed(options.protocol):
+        needs_data(options.data)
+    if options.model is not None:
+        _own(options, options.model)
+        return
+    plans = _of_options(options) if options.protocol is None else _of_protocol(options, options.protocol)
+    if options.dry_run:
+        _describe(plans, options.as_json)
+        return
+    writable(options.out)
+    if len(plans) == 1 and not options.all_methods:
+        _one(plans[0], options)
+    else:
+        _several(plans, options)
+
+
+def show(result: Result, folder: Path, every_metric: bool, as_json: bool) -> None:
+    """A result as JSON, or as a table with what belongs to it."""
+    from birdmml import settings
+
+    if as_json:
+        print_json(settings.to_dict(result) | {"folder": str(folder)})
+        return
+    typer.echo(_result.table(result, every_metric))
+    typer.echo("\n".join(_result.closing(result, folder, every_metric)))
+
+
+def _refuse_contradictions(options: BenchOptions) -> None:
+    protocol = options.protocol
+    if protocol is not None and (clash := [FIXED[name] for name in FIXED if name in options.typed]):
         raise UsageError(
             f"{clash[0]} and --protocol {protocol} contradict each other: the protocol says it; leave one out, or"
             " write a protocol of your own"
         )
-    if all_methods and (method or checkpoint or model):
-        other = "--method" if method else "--checkpoint" if checkpoint else "--model"
+    if options.all_methods and (options.method or options.checkpoint or options.model):
+        other = "--method" if options.method else "--checkpoint" if options.checkpoint else "--model"
         raise UsageError(f"--all-methods and {other} contradict each other: leave one out")
-    if protocol is None or not _computed(protocol):
-        needs_data(data)
-    from birdmml.cli import _bench
-
-    where = evalsets if evalsets is not None else _default_evalsets()
-    if model is not None:
-        trained = {"preset", "seeds", "seed", "checkpoint", "epochs", "batch_size", "method"}
-        if clash := [name for name in sorted(trained) if _given(context, name)]:
-            raise UsageError(f"--model trains nothing: leave out --{clash[0].replace('_', '-')}")
-        mine = _bench.of_model(model, data, suite.split(","), assign or [], where, evalset or (), limit)
-        if dry_run:
-            typer.echo(json.dumps(mine.values(), indent=2) if as_json else facts(_bench.about_own(mine)))
-            return
-        writable(out)
-        _bench.own(mine, out, every_metric, as_json)
-        return
-    if protocol is not None:
-        count = seeds if "seeds" in given else None
-        made = _bench.of_protocol(protocol, method or [], all_methods, data, where, device, count, limit)
-    else:
-        overrides = list(assign or [])
-        overrides += [f"training.epochs={epochs}"] if epochs is not None else []
-        overrides += [f"training.batch_size={batch_size}"] if batch_size is not None else []
-        made = _bench.of_options(
-            method or [], all_methods, checkpoint, data, suite.split(","), preset, overrides, seeds, seed, device,
-            limit, where, evalset or (),
-        )  # fmt: skip
-    if dry_run:
-        _described(made, as_json)
-        return
-    writable(out)
-    if len(made) == 1 and not all_methods:
-        _bench.one(made[0], out, every_metric, as_json)
-    else:
-        _bench.several(made, out, again, as_json)
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command to the command line."""
-    app.command(cls=OrXor)(bench)
-
-
-def needs_data(data: Path) -> None:
-    """Raise DatasetError where there is no such folder, with the command that makes one."""
-    if not data.is_dir():
-        shown = data if data.is_absolute() else f"./{data}"
-        raise DatasetError(f"no dataset at {data}: run `birdmml build --out {shown}`")
-
-
-def writable(out: Path) -> None:
-    """Make a folder and raise UsageError where nothing can be written into it."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        probe = out / ".birdmml-probe"
-        probe.touch()
-        probe.unlink()
-    except OSError as e:
-        raise UsageError(f"--out {out} cannot be written ({e.strerror or e}): choose another folder") from e
-
-
-def _given(context: typer.Context, name: str) -> bool:
-    source = context.get_parameter_source(name)
-    return source is not None and source.name == "COMMANDLINE"
 
 
 def _computed(protocol: str) -> bool:
@@ -175,17 +150,142 @@ def _computed(protocol: str) -> bool:
     return protocols.load(protocol).data.source == "computed"
 
 
-def _default_evalsets() -> Path | None:
-    from birdmml.wanted import default_folder
+def _of_protocol(options: BenchOptions, name: str) -> tuple[Plan, ...]:
+    """The plans of a protocol: for the methods named, for all of them, or for its only one."""
+    from birdmml import protocols
+    from birdmml.by_protocol import Run, check, plans
 
-    return default_folder()
+    protocol = protocols.load(name)
+    check(protocol)
+    if not options.method and not options.all_methods and len(protocol.methods) > 1:
+        names = ", ".join(m.name for m in protocol.methods)
+        raise UsageError(
+            f"protocol {protocol.name} has {len(protocol.methods)} methods: give --method ({names}), or --all-methods"
+        )
+    seeds = options.seeds if "seeds" in options.typed else None
+    run = Run(options.data, options.folder_of_evalsets, options.device, seeds, options.limit)
+    return plans(name, options.method, run)
 
 
-def _described(made: tuple[Plan, ...], as_json: bool) -> None:
+def _of_options(options: BenchOptions) -> tuple[Plan, ...]:
+    """The plans of plain options, a method each; every method's options are checked before the first is trained."""
+    from birdmml import discover
+    from birdmml.evaluate import plan
+
+    o = options
+    overrides = list(o.assign)
+    overrides += [f"training.epochs={o.epochs}"] if o.epochs is not None else []
+    overrides += [f"training.batch_size={o.batch_size}"] if o.batch_size is not None else []
+    names = list(discover.names("method") if o.all_methods else o.method)
+    checkpoint = o.checkpoint
+    if checkpoint is not None:
+        from birdmml import checkpoint as checkpoints
+        from birdmml.training.state import resolve
+
+        if len(names) > 1:
+            raise UsageError(f"--checkpoint is one trained model: leave out --method {names[1]}")
+        checkpoint = resolve(checkpoint)
+        names = names or [checkpoints.load(checkpoint).method]
+    return tuple(
+        plan(
+            o.data, name, o.suites, o.preset, overrides, o.seeds, o.seed, o.device, o.limit, checkpoint,
+            o.folder_of_evalsets, o.evalset,
+        )
+        for name in dict.fromkeys(discover.canonical("method", m) for m in names or ["confu"])
+    )  # fmt: skip
+
+
+def _describe(plans: Sequence[Plan], as_json: bool) -> None:
     from birdmml.evaluate import describe
 
-    about: list[dict[str, Any]] = [describe(plan) for plan in made]
+    about: list[dict[str, Any]] = [describe(plan) for plan in plans]
+    text = "\n\n".join(map(_result.facts, about))
+    print_either(as_json, about[0] if len(about) == 1 else about, [text])
+
+
+def _one(plan: Plan, options: BenchOptions) -> None:
+    """Carry out one plan and print its table."""
+    from birdmml.evaluate import run
+
+    if not options.as_json:
+        typer.echo("\n".join(_result.opening(plan)))
+    with writing(options.out):
+        result, folder = run(plan, options.out, quiet=options.as_json)
+    show(result, folder, options.every_metric, options.as_json)
+
+
+def _several(plans: Sequence[Plan], options: BenchOptions) -> None:
+    """Carry out plan after plan, a line each, then one table of all; exit 1 where one failed."""
+    from birdmml import series, standings
+    from birdmml.leaderboard.verify import verify
+
+    out, as_json = options.out, options.as_json
+    if not as_json:
+        typer.echo("\n".join(dict.fromkeys(line for plan in plans for line in _result.banner(plan))))
+    with writing(out):
+        ended = series.run_all(
+            plans, out, options.again, as_json, lambda e: None if as_json else typer.echo(_line(e)), verify
+        )
+        done = [(e.result, e.folder) for e in ended if e.result is not None]
+        if done:
+            table = standings.standings(done)
+            write_text(out / TABLES[0], standings.markdown(table))
+            write_text(out / TABLES[1], standings.as_csv(table))
     if as_json:
-        typer.echo(json.dumps(about[0] if len(about) == 1 else about, indent=2, ensure_ascii=False))
-    else:
-        typer.echo("\n\n".join(map(facts, about)))
+        print_json([_plain(e) for e in ended])
+    elif done:
+        typer.echo("\n" + standings.text(table))
+        typer.echo(f"table     {out / TABLES[0]}, {out / TABLES[1]}")
+    failed = [f"{e.method}: {e.failure}" for e in ended if e.failure]
+    if failed:
+        raise ResultError(f"{len(failed)} of {len(ended)} methods failed: {'; '.join(failed)}")
+
+
+def _line(ended: Ended) -> str:
+    if ended.result is None:
+        return f"{ended.method}: FAILED: {ended.failure}"
+    if ended.known:
+        return f"{ended.method}: there already, {ended.folder} (--again repeats it)"
+    return f"{ended.method}: done in {ended.result.seconds['total']:.0f} s, {ended.folder}"
+
+
+def _plain(ended: Ended) -> dict[str, Any]:
+    from birdmml import settings
+
+    about: dict[str, Any] = {} if ended.result is None else settings.to_dict(ended.result)
+    return about | {"method": ended.method, "folder": str(ended.folder), "failure": ended.failure}
+
+
+def _own(options: BenchOptions, model: Path) -> None:
+    """Score functions of the user's own, and print their table."""
+    from birdmml.own_model import plan, run
+
+    if clash := [name for name in TRAINING if name in options.typed]:
+        raise UsageError(f"--model trains nothing: leave out --{clash[0].replace('_', '-')}")
+    own = plan(
+        model, options.data, options.suites, options.assign, options.folder_of_evalsets, options.evalset,
+        options.limit,
+    )  # fmt: skip
+    if options.dry_run:
+        typer.echo(json.dumps(own.values(), indent=2) if options.as_json else _result.facts(_about_own(own)))
+        return
+    writable(options.out)
+    if not options.as_json:
+        banner = [DEMO_BANNER] if own.built.demo else []
+        typer.echo("\n".join([*banner, f"scoring {own.path}: {own.values()['score']}"]))
+    with writing(options.out):
+        result, folder = run(own, options.out, quiet=options.as_json)
+    show(result, folder, options.every_metric, options.as_json)
+
+
+def _about_own(own: OwnPlan) -> dict[str, Any]:
+    values = own.values()
+    return {
+        "model": own.path,
+        "functions": ", ".join(values["functions"]),
+        "score": values["score"],
+        "data": own.built.root,
+        "suites": ", ".join(values["suites"]),
+        "evaluation sets": ", ".join(values["evalsets"]),
+        "result": own.name,
+    }

@@ -1,4 +1,4 @@
-"""`birdmml info` and `birdmml validate`: look at a built dataset, or at a prepared evaluation set."""
+"""`birdmml info`, `validate`, `embed` and `list`: look at a dataset or evaluation set, and at what can be named."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from birdmml.cli._show import dataset_lines, evalset_lines, needs_data, print_json, progress_bar
+from birdmml.errors import DatasetError, EvalsetError, ResultError
 
 Folder = Annotated[
     Path | None, typer.Argument(help="A dataset or a prepared evaluation set; without one, the newest build.")
@@ -19,25 +22,23 @@ def info(
 ) -> None:
     """Summarise a built dataset or a prepared evaluation set."""
     from birdmml import load, manifest, prepared
-    from birdmml.cli._show import dataset_lines
-    from birdmml.errors import DatasetError
 
     root = folder or load.find()
     is_evalset = prepared.claims(root)
-    told = prepared.read_manifest(root) if is_evalset else manifest.read(root)
+    value = prepared.read_manifest(root) if is_evalset else manifest.read(root)
     if as_json:
-        typer.echo(json.dumps(told, indent=2, ensure_ascii=False))
+        print_json(value)
         return
     if is_evalset:
-        typer.echo("\n".join(_evalset(root, told)))
+        typer.echo("\n".join(_evalset(root, value)))
         return
     path = root / "report" / "validation.json"
     try:
         validation = json.loads(path.read_bytes())
-        lines = dataset_lines(root, told, validation)
+        lines = dataset_lines(root, value, validation)
     except (OSError, ValueError, KeyError, TypeError) as e:
         raise DatasetError(f"{path} cannot be read ({e}): build the dataset again") from e
-    lines += [f"  digest      {told['digest']}", f"  report      {root / 'report' / 'index.html'}"]
+    lines += [f"  digest      {value['digest']}", f"  report      {root / 'report' / 'index.html'}"]
     typer.echo("\n".join(lines))
 
 
@@ -55,7 +56,6 @@ def validate(
 
     from birdmml import load, prepared
     from birdmml.build.validate import validate as check
-    from birdmml.cli._show import progress_bar
     from birdmml.prepare.check import check as check_evalset
 
     root = folder or load.find()
@@ -76,20 +76,60 @@ def validate(
         raise typer.Exit(1)
 
 
-def _evalset(root: Path, told: dict[str, Any]) -> list[str]:
-    """A prepared set in a few lines; raises EvalsetError where its manifest garbles them."""
-    from birdmml.cli._evalset import lines
-    from birdmml.errors import EvalsetError
+def embed(
+    checkpoint: Annotated[Path, typer.Option(help="A folder that `birdmml train` or `bench` wrote.")],
+    data: Annotated[Path, typer.Option(help="A dataset that `birdmml build` made.")] = Path("data"),
+    out: Annotated[Path, typer.Option(help="The Parquet file to write.")] = Path("embeddings.parquet"),
+    split: Annotated[str, typer.Option(help="Which rows.")] = "test",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    limit: Annotated[int | None, typer.Option(help="At most N rows.")] = None,
+) -> None:
+    """Embed a split with a trained model: id, species, and one vector column a modality and fused pair.
+
+    \b
+    birdmml embed --checkpoint ./model --out test.parquet
+    """
+    needs_data(data)
+    from birdmml.materials import embed_to_file
 
     try:
-        found = list(lines(root, told))
+        rows, names, width = embed_to_file(checkpoint, data, split, out, device, limit)
+    except OSError as e:
+        raise ResultError(f"{out} cannot be written ({e.strerror or e}): choose another --out") from e
+    typer.echo(f"{out}: {rows:,} rows, {width}-d unit vectors of {', '.join(names)}")
+
+
+def list_all(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
+) -> None:
+    """List sources, methods, suites, evaluation sets and protocols, a line each."""
+    from birdmml import discover, protocols
+
+    kinds = {
+        kind: {_spelled(kind, name): discover.summary(kind, name) for name in discover.names(kind)}
+        for kind in discover.FOLDERS
+    }
+    kinds["protocol"] = {name: protocols.load(name).summary for name in protocols.names()}
+    if as_json:
+        print_json(kinds)
+        return
+    width = max(len(name) for names in kinds.values() for name in names)
+    for kind, names in kinds.items():
+        typer.echo(f"{kind}s")
+        for name, summary in names.items():
+            typer.echo(f"  {name.ljust(width)}  {summary}")
+
+
+def _evalset(root: Path, manifest: dict[str, Any]) -> list[str]:
+    """A prepared set in a few lines; raises EvalsetError where its manifest garbles them."""
+    try:
+        lines = list(evalset_lines(root, manifest))
     except (KeyError, TypeError, ValueError, AttributeError) as e:
         raise EvalsetError(f"{root / 'manifest.json'} lacks or garbles {e}: prepare the set again") from e
     pages = [p for p in ("index.html", "report.md") if (root / "report" / p).is_file()]
-    return [*found, *(f"  report      {root / 'report' / p}" for p in pages)]
+    return [*lines, *(f"  report      {root / 'report' / p}" for p in pages)]
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands to the command line."""
-    app.command()(info)
-    app.command()(validate)
+def _spelled(kind: str, name: str) -> str:
+    """As options and results write it: suites and methods take hyphens too, results of suites show them."""
+    return name.replace("_", "-") if kind == "suite" else name

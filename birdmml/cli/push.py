@@ -1,14 +1,23 @@
-"""`birdmml push`: a built dataset to the Hub; a dry run unless told otherwise."""
+"""`birdmml push` and `push-model`: a dataset, or a model with its results, to the Hub; dry runs without --push."""
 
 from __future__ import annotations
 
-import json
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
+from birdmml.cli._options import argument, command, flag, option
+from birdmml.cli._show import (
+    DEMO_BANNER,
+    parcel_folder,
+    parcel_json,
+    parcel_lines,
+    print_either,
+    staging,
+)
 from birdmml.errors import DatasetError, HubError
 
 if TYPE_CHECKING:
@@ -16,32 +25,49 @@ if TYPE_CHECKING:
     from birdmml.hub.dataset.policy import Policy
     from birdmml.hub.dataset.stage import Checked, DatasetParcel
     from birdmml.hub.dataset.upload import Plan
+    from birdmml.hub.stage import ModelParcel
 
 MAX_FINDINGS = 50
 
 
-def push(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A dataset that `birdmml build` wrote.")],
-    repo: Annotated[str, typer.Option(help="Where on the Hub: user/name.")],
-    push: Annotated[
-        bool, typer.Option("--push/--dry-run", help="Upload; without it nothing leaves.")
-    ] = False,
-    licenses: Annotated[
-        str, typer.Option(help="Licences to publish: families or SPDX ids; default: all but ND and unknown.")
-    ] = "default",
-    filter_licenses: Annotated[
-        bool, typer.Option("--filter-licenses", help="Publish a copy without the rows of other licences.")
-    ] = False,
-    out: Annotated[
-        Path | None, typer.Option(help="--filter-licenses: where the copy goes (DIR-filtered).")
-    ] = None,
-    private: Annotated[bool, typer.Option("--private", help="A repository that only you see.")] = False,
-    date: Annotated[str, typer.Option(help="The day of publication, for Croissant: YYYY-MM-DD.")] = "",
-    allow_demo: Annotated[
-        bool, typer.Option("--allow-demo", help="Publish the demo, labelled as such.")
-    ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> None:
+@dataclass(frozen=True, kw_only=True)
+class PushOptions:
+    """The options of `birdmml push`, in the order of its help."""
+
+    folder: Path = argument(..., "A dataset that `birdmml build` wrote.", metavar="DIR")
+    repo: str = option(..., "Where on the Hub: user/name.")
+    push: bool = option(False, "Upload; without it nothing leaves.", "--push/--dry-run")
+    licenses: str = option(
+        "default", "Licences to publish: families or SPDX ids; default: all but ND and unknown."
+    )
+    filter_licenses: bool = flag("--filter-licenses", "Publish a copy without the rows of other licences.")
+    out: Path | None = option(None, "--filter-licenses: where the copy goes (DIR-filtered).")
+    private: bool = flag("--private", "A repository that only you see.")
+    date: str = option("", "The day of publication, for Croissant: YYYY-MM-DD.")
+    allow_demo: bool = flag("--allow-demo", "Publish the demo, labelled as such.")
+    as_json: bool = flag("--json", "Print JSON.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PushModelOptions:
+    """The options of `birdmml push-model`, in the order of its help."""
+
+    checkpoint: Path = argument(..., "A folder that `birdmml train` or `bench` wrote.")
+    repo: str = option(..., "Where on the Hub: user/name.")
+    results: list[Path] = option([], "A result of this model; may be given several times.")
+    push: bool = flag("--push", "Upload; without it nothing leaves.")
+    out: Path | None = option(None, "Keep the card and the files here, to look at.")
+    private: bool = flag("--private", "A repository that only you see.")
+    data: Path | None = option(None, "The dataset of the training: its licences go on the card.")
+    license_id: str = option("unknown", "The weights' licence, an id of the Hub: cc-by-nc-4.0.", "--license")
+    dataset: str = option("", "The training data's name on the Hub, if they are there.")
+    benchmark: str = option("", "A benchmark dataset of the Hub: the figures go into .eval_results for it.")
+    method: str | None = option(None, "Your own method's file, if the model was trained with one.")
+    as_json: bool = flag("--json", "Print JSON.")
+
+
+@command
+def push(options: PushOptions) -> None:
     """Check a dataset's licences, hashes and files, list what would be uploaded, and upload it with --push.
 
     \b
@@ -56,78 +82,95 @@ def push(
     from birdmml.hub.dataset.upload import look, upload
     from birdmml.hub.push import client
 
-    check_names(repo, date)
-    if out is not None and not filter_licenses:
+    o = options
+    check_names(o.repo, o.date)
+    if o.out is not None and not o.filter_licenses:
         raise UsageError(
             "--out is where --filter-licenses puts the copy: add --filter-licenses, or leave it out"
         )
-    if push:
+    if o.push:
         client()  # Without a token nothing need be read.
-    checked = _ready(folder, policy.parse(licenses), filter_licenses, out, allow_demo, as_json)
+    checked = _ready(o, policy.parse(o.licenses))
     with tempfile.TemporaryDirectory(prefix="birdmml-push-") as temporary:
         try:
-            parcel = stage(checked, repo, Path(temporary), date)
+            parcel = stage(checked, o.repo, Path(temporary), o.date)
         except OSError as e:
             raise HubError(f"{e.filename or temporary} cannot be used ({e.strerror or e}): free space") from e
-        _refuse(checked.root, parcel.findings, as_json)
+        _refuse(checked.root, parcel.findings)
         plan = look(parcel)
-        if not as_json:
+        if not o.as_json:
             typer.echo("\n".join(_lines(parcel, plan)))
-        url = upload(parcel, private, lambda line: typer.echo(line, err=True)) if push else None
-    if as_json:
-        typer.echo(json.dumps(_as_json(parcel, plan, url), indent=2, ensure_ascii=False))
-    else:
-        typer.echo("nothing was uploaded: add --push" if url is None else f"uploaded  {url}")
+        url = upload(parcel, o.private, lambda line: typer.echo(line, err=True)) if o.push else None
+    print_either(o.as_json, _as_json(parcel, plan, url), [_closing(url)])
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command to the command line."""
-    app.command()(push)
+@command
+def push_model(options: PushModelOptions) -> None:
+    """Write a model card with checked results, list what would be uploaded, and upload it with --push.
+
+    \b
+    birdmml push-model ./model --results results/confu-tiny-0a1b2c3d --repo user/name
+    birdmml push-model ./model --results results/confu-tiny-0a1b2c3d --repo user/name --push
+
+    A result is refused unless its figures follow from its items and it is of this very model.
+    """
+    from birdmml.hub.card import About
+    from birdmml.hub.push import push as upload
+    from birdmml.hub.stage import check_names, stage
+
+    o = options
+    license_id = o.license_id.strip().lower()
+    check_names(o.repo, license_id, o.dataset, o.benchmark)
+    with parcel_folder(o.out) as folder:
+        with staging(folder):
+            about = About(o.repo, license_id, o.dataset, benchmark=o.benchmark)
+            parcel = stage(o.checkpoint, o.results, about, folder, o.method, o.data)
+        if not o.as_json:
+            typer.echo("\n".join(_model_lines(parcel, o.out)))
+        url = upload(parcel, private=o.private)[0] if o.push else None
+    print_either(o.as_json, _model_json(parcel, o.out, url), [_closing(url)])
 
 
-def _ready(
-    folder: Path, policy: Policy, filtering: bool, out: Path | None, allow_demo: bool, as_json: bool
-) -> Checked:
+def _ready(options: PushOptions, policy: Policy) -> Checked:
     """The dataset to publish, or its filtered copy; raises DatasetError for what may not go out."""
     from birdmml.hub.dataset.stage import check
 
+    folder = options.folder
     checked = check(folder, policy)
-    _refuse(folder, checked.findings, as_json)
-    if checked.manifest["demo"] and not allow_demo:
+    _refuse(folder, checked.findings)
+    if checked.manifest["demo"] and not options.allow_demo:
         raise DatasetError(
             f"{folder} is the generated demo, not Bird-MML: add --allow-demo to publish it, labelled as a demo"
         )
     if not checked.licences.refused:
         return checked
-    if not filtering:
+    if not options.filter_licenses:
         lines = "".join(f"\n  {line}" for line in checked.licences.lines())
         raise DatasetError(
             f"{folder} has media that may not be published with --licenses {policy.text}:{lines}\nask their authors,"
             " or publish a copy without these rows with --filter-licenses"
         )
-    return _filtered(
-        checked, policy, out or folder.resolve().with_name(f"{folder.resolve().name}-filtered"), as_json
-    )
+    out = options.out or folder.resolve().with_name(f"{folder.resolve().name}-filtered")
+    return _filtered(checked, policy, out, options.as_json)
 
 
 def _filtered(checked: Checked, policy: Policy, out: Path, as_json: bool) -> Checked:
     from birdmml.hub.dataset.filtered import LIST, filter_rows
     from birdmml.hub.dataset.stage import check
 
-    made = check(filter_rows(checked, policy, out), policy)
-    _refuse(made.root, made.findings, as_json)
-    told = made.manifest["filtered"]
+    copy = check(filter_rows(checked, policy, out), policy)
+    _refuse(copy.root, copy.findings)
+    removed = copy.manifest["filtered"]["rows_removed"]
     typer.echo(
-        f"{out}: a copy without {told['rows_removed']:,} of {checked.manifest['counts']['rows']:,} rows;"
-        f" each in {LIST}",
+        f"{out}: a copy without {removed:,} of {checked.manifest['counts']['rows']:,} rows; each in {LIST}",
         err=as_json,
     )
     for line in checked.licences.lines():
         typer.echo(f"  left out  {line}", err=as_json)
-    return made
+    return copy
 
 
-def _refuse(root: Path, findings: tuple[Finding, ...], as_json: bool) -> None:
+def _refuse(root: Path, findings: tuple[Finding, ...]) -> None:
     """Tell what stops a dataset from being published, and raise DatasetError if anything does."""
     stops = [f for f in findings if f.stops]
     if not stops:
@@ -143,7 +186,6 @@ def _refuse(root: Path, findings: tuple[Finding, ...], as_json: bool) -> None:
 
 def _lines(parcel: DatasetParcel, plan: Plan | None) -> list[str]:
     """Every file with its size and what it would replace, then what would go and what should be known."""
-    from birdmml.cli._show import DEMO_BANNER
     from birdmml.files import human_bytes
 
     lines = [DEMO_BANNER] if parcel.demo else []
@@ -176,15 +218,31 @@ def _state(path: str, plan: Plan | None) -> str:
 
 
 def _as_json(parcel: DatasetParcel, plan: Plan | None, url: str | None) -> dict[str, Any]:
-    from birdmml.cli._parcel import parcel_json
-
-    asked = None
+    hub = None
     if plan is not None:
-        asked = {
+        hub = {
             "new": [f.path for f in plan.new if f.path not in plan.replaced],
             "replaced": dict(plan.replaced),
             "there_already": sorted(plan.same),
             "removed": list(plan.removed),
         }
     findings = [vars(f) for f in parcel.findings]
-    return parcel_json(parcel, url) | {"hub": asked, "findings": findings}
+    return parcel_json(parcel, url) | {"hub": hub, "findings": findings}
+
+
+def _model_lines(parcel: ModelParcel, out: Path | None) -> list[str]:
+    return [
+        *parcel_lines(parcel),
+        f"look at   {out / 'README.md'}" if out else "look at   the card and the files: add --out FOLDER",
+    ]
+
+
+def _model_json(parcel: ModelParcel, out: Path | None, url: str | None) -> dict[str, Any]:
+    return parcel_json(parcel, url) | {
+        "folder": str(out) if out else None,
+        "results": [{"folder": str(s.folder), "not_compared": list(s.unknown)} for s in parcel.results],
+    }
+
+
+def _closing(url: str | None) -> str:
+    return "nothing was uploaded: add --push" if url is None else f"uploaded  {url}"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from birdmml.cli._show import print_either, progress_bar
 
 if TYPE_CHECKING:
     from birdmml.salvage import Hole, Report
@@ -29,16 +30,12 @@ def salvage(
     """
     from dataclasses import asdict
 
-    from birdmml.cli._show import progress_bar
     from birdmml.salvage import Limits
     from birdmml.salvage import salvage as read
 
     with progress_bar(quiet=as_json) as progress:
         report = read(parts, out, Limits(max_members, max_member_bytes), dry_run, progress)
-    if as_json:
-        typer.echo(json.dumps({**asdict(report), "whole": report.whole}, indent=2, ensure_ascii=False))
-    else:
-        typer.echo("\n".join(_lines(out, report, dry_run)))
+    print_either(as_json, {**asdict(report), "whole": report.whole}, _lines(out, report, dry_run))
     if not report.whole:
         raise typer.Exit(1)
 
@@ -80,8 +77,3 @@ def _hole(hole: Hole) -> str:
 def _few(label: str, items: list[str], total: int | None = None) -> list[str]:
     more = (len(items) if total is None else total) - len(items[:10])
     return [label + item for item in items[:10]] + ([f"{label}... and {more:,} more"] if more else [])
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command to the command line."""
-    app.command(name="salvage")(salvage)

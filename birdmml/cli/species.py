@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from birdmml.cli._show import print_json
 
 if TYPE_CHECKING:
     from birdmml.species_list import Loaded
@@ -35,44 +36,41 @@ def species(
     from birdmml.species_list import SHIPPED, given
 
     chosen = SHIPPED if species_list is None else given(species_list)
-    known = chosen.load()
-    found = list(known.taxonomy.species) if name is None else [known.taxonomy.resolve(name)]
+    loaded = chosen.load()
+    rows = list(loaded.taxonomy.species) if name is None else [loaded.taxonomy.resolve(name)]
     if as_json:
-        records = [dataclasses.asdict(s) for s in found]
-        typer.echo(json.dumps(records[0] if name is not None else records, indent=2, ensure_ascii=False))
+        records = [dataclasses.asdict(s) for s in rows]
+        print_json(records[0] if name is not None else records)
     elif name is not None:
-        typer.echo(_details(found[0]))
+        typer.echo(_details(rows[0]))
     else:
-        typer.echo(_table(found))
+        typer.echo(_table(rows))
         if species_list is not None:
-            typer.echo("\n".join(_summary(species_list, chosen.sha256, known)))
+            typer.echo("\n".join(_summary(species_list, chosen.sha256, loaded)))
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command to the command line."""
-    app.command()(species)
-
-
-def _summary(path: Path, sha256: str, known: Loaded) -> list[str]:
+def _summary(path: Path, sha256: str, loaded: Loaded) -> list[str]:
     """What is known of a list, and what of it is the shipped table's."""
-    species = known.taxonomy.species
+    species = loaded.taxonomy.species
     lacking = {
         "common name": sum(not s.common_name for s in species),
         "order": sum(not s.order for s in species),
         "family": sum(not s.family for s in species),
         "iNaturalist taxon id": sum(s.inat_taxon_id is None for s in species),
     }
-    told = ", ".join(f"{n:,} have no {what}" for what, n in lacking.items() if n)
+    lacks = ", ".join(f"{n:,} have no {what}" for what, n in lacking.items() if n)
     return [
-        f"{path.name}: {len(species):,} species (SHA-256 {sha256[:12]}); {len(known.completed):,} completed from "
-        f"the shipped table{f'; {told}' if told else ''}",
-        *(f"  {note}" for note in known.notes),
+        f"{path.name}: {len(species):,} species (SHA-256 {sha256[:12]}); {len(loaded.completed):,} completed from "
+        f"the shipped table{f'; {lacks}' if lacks else ''}",
+        *(f"  {note}" for note in loaded.notes),
     ]
 
 
-def _table(found: list[Species]) -> str:
+def _table(species: list[Species]) -> str:
     head = ("label", "scientific name", "common name", "eBird", "order", "family")
-    rows = [(str(s.label), s.scientific_name, s.common_name, s.ebird_code, s.order, s.family) for s in found]
+    rows = [
+        (str(s.label), s.scientific_name, s.common_name, s.ebird_code, s.order, s.family) for s in species
+    ]
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     lines = [head, *rows]
     return "\n".join(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import json
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
+from birdmml.cli._options import argument, command, flag, option
+from birdmml.cli._show import DEMO_BANNER, expected, print_json
 from birdmml.errors import ResultError, UsageError
 
 if TYPE_CHECKING:
@@ -15,33 +17,42 @@ if TYPE_CHECKING:
     from birdmml.leaderboard.submission.rerun import Rerun
 
 
-def submit(
-    results: Annotated[list[Path], typer.Argument(help="Result folders, or folders that hold some.")],
-    name: Annotated[str, typer.Option(help="What a board calls the submission.")],
-    contact: Annotated[str, typer.Option(help="An e-mail address, or a page where you can be asked.")] = "",
-    license_id: Annotated[
-        str, typer.Option("--license", help="SPDX id of the submission's own files: CC0-1.0.")
-    ] = "",
-    training_data: Annotated[
-        str, typer.Option(help="In words, what the models learned from, pretrained weights included.")
-    ] = "",
-    out: Annotated[Path, typer.Option(help="Where the submission goes.")] = Path("submission"),
-    energy_kwh: Annotated[
-        float | None, typer.Option(help="Energy of training and scoring, if measured.")
-    ] = None,
-    date: Annotated[str, typer.Option(help="YYYY-MM-DD. [default: the newest result's]")] = "",
-    allow_demo: Annotated[bool, typer.Option("--allow-demo", help="Take demo results, so labelled.")] = False,
-    allow_limited: Annotated[
-        bool, typer.Option("--allow-limited", help="Take results of --limit, so labelled.")
-    ] = False,
-    allow_dirty: Annotated[
-        bool, typer.Option("--allow-dirty", help="Take results of code in no commit, so labelled.")
-    ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check, and show what would be written.")
-    ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> None:
+@dataclass(frozen=True, kw_only=True)
+class SubmitOptions:
+    """The options of `birdmml submit`, in the order of its help."""
+
+    results: list[Path] = argument(..., "Result folders, or folders that hold some.")
+    name: str = option(..., "What a board calls the submission.")
+    contact: str = option("", "An e-mail address, or a page where you can be asked.")
+    license_id: str = option("", "SPDX id of the submission's own files: CC0-1.0.", "--license")
+    training_data: str = option("", "In words, what the models learned from, pretrained weights included.")
+    out: Path = option(Path("submission"), "Where the submission goes.")
+    energy_kwh: float | None = option(None, "Energy of training and scoring, if measured.")
+    date: str = option("", "YYYY-MM-DD. [default: the newest result's]")
+    allow_demo: bool = flag("--allow-demo", "Take demo results, so labelled.")
+    allow_limited: bool = flag("--allow-limited", "Take results of --limit, so labelled.")
+    allow_dirty: bool = flag("--allow-dirty", "Take results of code in no commit, so labelled.")
+    dry_run: bool = flag("--dry-run", "Check, and show what would be written.")
+    as_json: bool = flag("--json", "Print JSON.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifyOptions:
+    """The options of `birdmml verify`, in the order of its help."""
+
+    submission: Path = argument(..., "A folder that `birdmml submit` wrote.")
+    data: Path | None = option(None, "Your copy of the dataset: item ids are compared with it.")
+    evalsets: Path | None = option(None, "Your prepared evaluation sets, likewise.")
+    rerun: bool = flag("--rerun", "Score again with --checkpoint on --data, and compare.")
+    checkpoint: list[Path] = option([], "A model that the submission names; again for more.")
+    tolerance: float = option(0.0, "Share of items whose outcome may move in a rerun; 0: none.")
+    device: str = option("auto", "For --rerun: auto, cpu, cuda or mps.")
+    method: str | None = option(None, "For --rerun: the file of a method of the submitter's own.")
+    as_json: bool = flag("--json", "Print the report as JSON.")
+
+
+@command
+def submit(options: SubmitOptions) -> None:
     """Put results into one folder with all that is needed to score them again, and check it.
 
     \b
@@ -53,40 +64,21 @@ def submit(
     from birdmml.leaderboard.submission import About
     from birdmml.leaderboard.submission.making import make, tried
 
-    about = About(name, contact, license_id, training_data, energy_kwh, date)
-    chosen = tried if dry_run else make
-    made = chosen(
-        results, about, out, allow_demo, allow_limited=allow_limited, allow_dirty=allow_dirty
-    )  # fmt: skip
-    if as_json:
-        told: dict[str, Any] = {"folder": str(out), "written": not dry_run, "slug": made.slug}
-        typer.echo(json.dumps(told | dict(made.about), indent=2, ensure_ascii=False))
+    o = options
+    about = About(o.name, o.contact, o.license_id, o.training_data, o.energy_kwh, o.date)
+    submission = (tried if o.dry_run else make)(
+        o.results, about, o.out, o.allow_demo, allow_limited=o.allow_limited, allow_dirty=o.allow_dirty
+    )
+    if o.as_json:
+        facts: dict[str, Any] = {"folder": str(o.out), "written": not o.dry_run, "slug": submission.slug}
+        print_json(facts | dict(submission.about))
         return
-    typer.echo("\n".join(_written(made)))
-    typer.echo("nothing was written: leave out --dry-run" if dry_run else f"written   {out}")
+    typer.echo("\n".join(_written(submission)))
+    typer.echo("nothing was written: leave out --dry-run" if o.dry_run else f"written   {o.out}")
 
 
-def verify(
-    submission: Annotated[Path, typer.Argument(help="A folder that `birdmml submit` wrote.")],
-    data: Annotated[
-        Path | None, typer.Option(help="Your copy of the dataset: item ids are compared with it.")
-    ] = None,
-    evalsets: Annotated[Path | None, typer.Option(help="Your prepared evaluation sets, likewise.")] = None,
-    rerun: Annotated[
-        bool, typer.Option("--rerun", help="Score again with --checkpoint on --data, and compare.")
-    ] = False,
-    checkpoint: Annotated[
-        list[Path] | None, typer.Option(help="A model that the submission names; again for more.")
-    ] = None,
-    tolerance: Annotated[
-        float, typer.Option(help="Share of items whose outcome may move in a rerun; 0: none.")
-    ] = 0.0,
-    device: Annotated[str, typer.Option(help="For --rerun: auto, cpu, cuda or mps.")] = "auto",
-    method: Annotated[
-        str | None, typer.Option(help="For --rerun: the file of a method of the submitter's own.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
-) -> None:
+@command
+def verify(options: VerifyOptions) -> None:
     """Compute every figure of a submission again, and look for whatever cannot be; exit 1 with all that is wrong.
 
     \b
@@ -96,55 +88,49 @@ def verify(
 
     Outcomes that were made up, but fit together, are found by --rerun alone.
     """
-    from birdmml.cli._expected import expected
     from birdmml.leaderboard.submission import check
 
-    if rerun and (not checkpoint or data is None):
+    o = options
+    if o.rerun and (not o.checkpoint or o.data is None):
         raise UsageError("--rerun needs --checkpoint, a model, and --data, your copy of the dataset")
-    if not rerun and (checkpoint or tolerance or method):
+    if not o.rerun and (o.checkpoint or o.tolerance or o.method):
         raise UsageError("--checkpoint, --tolerance and --method are for --rerun: add it")
-    report = check(submission, expected(data, evalsets))
+    report = check(o.submission, expected(o.data, o.evalsets))
     again = None
-    if rerun and data is not None and report.submission is not None and report.sound:
-        from birdmml.leaderboard.submission.rerun import rerun as run
+    if o.rerun and o.data is not None and report.submission is not None and report.sound:
+        from birdmml.leaderboard.submission.rerun import rerun
 
-        again = run(report.submission, checkpoint or [], data, evalsets, tolerance, device, method)
-    _told(submission, report, again, rerun, as_json)
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands to the command line."""
-    app.command()(submit)
-    app.command()(verify)
+        again = rerun(report.submission, o.checkpoint, o.data, o.evalsets, o.tolerance, o.device, o.method)
+    _print_report(o, report, again)
 
 
-def _written(made: Submission) -> list[str]:
-    from birdmml.cli._show import DEMO_BANNER
+def _written(submission: Submission) -> list[str]:
     from birdmml.files import human_bytes
     from birdmml.leaderboard.submission.model import plain
 
-    files = made.about["files"]
+    files = submission.about["files"]
     width = max(len(f["path"]) for f in files)
     return [
-        *([DEMO_BANNER] if "demo" in made.about["labels"] else []),
-        f"{plain(made.about['name'])}: {len(made.entries)} results, {len(files)} files and submission.json,"
+        *([DEMO_BANNER] if "demo" in submission.about["labels"] else []),
+        f"{plain(submission.about['name'])}: {len(submission.entries)} results, {len(files)} files and submission.json,"
         f" {human_bytes(sum(f['bytes'] for f in files))}",
         *(f"  {f['path'].ljust(width)}  {human_bytes(f['bytes']):>10}" for f in files),
-        f"labels    {', '.join(made.about['labels']) or 'none'}",
-        f"digest    {made.about['digest']}",
-        f"slug      {made.slug}",
+        f"labels    {', '.join(submission.about['labels']) or 'none'}",
+        f"digest    {submission.about['digest']}",
+        f"slug      {submission.slug}",
     ]
 
 
-def _told(folder: Path, report: Report, again: Rerun | None, asked: bool, as_json: bool) -> None:
+def _print_report(options: VerifyOptions, report: Report, again: Rerun | None) -> None:
     """Print a report; exit 1, or raise ResultError, where something is wrong."""
+    folder = options.submission
     problems = [*report.problems, *(again.problems if again is not None else ())]
-    if as_json:
-        typer.echo(json.dumps(_as_json(folder, report, again), indent=2, ensure_ascii=False))
+    if options.as_json:
+        print_json(_as_json(folder, report, again))
         raise typer.Exit(1 if problems else 0)
     lines = [*(again.lines if again is not None else ()), *(f"note      {note}" for note in report.notes)]
     typer.echo("\n".join([*lines, *(p.line for p in problems)]))
-    if asked and again is None:
+    if options.rerun and again is None:
         typer.echo("note      nothing was run again: first the rest must be sound")
     if problems:
         raise ResultError(f"{folder} is not sound: {len(problems)} things are wrong with it, a line each")
@@ -157,7 +143,7 @@ def _told(folder: Path, report: Report, again: Rerun | None, asked: bool, as_jso
 
 def _as_json(folder: Path, report: Report, again: Rerun | None) -> dict[str, Any]:
     problems = [*report.problems, *(again.problems if again is not None else ())]
-    made = report.submission
+    submission = report.submission
     return {
         "folder": str(folder),
         "sound": not problems,
@@ -165,8 +151,8 @@ def _as_json(folder: Path, report: Report, again: Rerun | None) -> dict[str, Any
         "notes": list(report.notes),
         "figures": report.figures,
         "files": report.files,
-        "labels": None if made is None else made.about["labels"],
-        "digest": None if made is None else made.about["digest"],
+        "labels": None if submission is None else submission.about["labels"],
+        "digest": None if submission is None else submission.about["digest"],
         "rerun": None
         if again is None
         else {"items": again.items, "moved": again.moved, "by_file": again.lines},

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
-from birdmml.cli._show import DEMO_BANNER
-from birdmml.cli.bench import facts, needs_data, writable
+from birdmml.cli._options import command, flag, option, values_of
+from birdmml.cli._result import facts
+from birdmml.cli._show import DEMO_BANNER, needs_data, print_either, writable
 from birdmml.errors import Interrupted, TrainingError, UsageError
 
 if TYPE_CHECKING:
@@ -17,82 +21,87 @@ if TYPE_CHECKING:
     from birdmml.training.plan import Plan
 
 
-def train(
-    method: Annotated[str, typer.Option(help="What to train; see `birdmml list`.")] = "confu",
-    data: Annotated[Path, typer.Option(help="A dataset that `birdmml build` made.")] = Path("data"),
-    out: Annotated[Path, typer.Option(help="Where the checkpoints and the journal go.")] = Path("model"),
-    preset: Annotated[str, typer.Option(help="Sizes: tiny, small or paper.")] = "tiny",
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on where --out ends, if it was begun.")
-    ] = False,
-    every: Annotated[int, typer.Option(help="Keep the state every N steps; 0: after each epoch.")] = 0,
-    seeds: Annotated[int, typer.Option(help="How many models to train, a folder each.")] = 1,
-    seed: Annotated[int, typer.Option(help="The first model's seed.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
-    epochs: Annotated[int | None, typer.Option(help="Passes over the training rows.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Rows a step, over all processes.")] = None,
-    chunk_size: Annotated[
-        int | None, typer.Option(help="Rows through the encoders at once; the loss sees the whole batch.")
-    ] = None,
-    precision: Annotated[str | None, typer.Option(help="auto, fp32, bf16 or fp16.")] = None,
-    false_negatives: Annotated[
-        str | None, typer.Option(help="Rows of one species as negatives: keep or mask.")
-    ] = None,
-    image_encoder: Annotated[
-        str | None, typer.Option(help="A transformers vision model: a folder, or a name on the hub.")
-    ] = None,
-    audio_encoder: Annotated[
-        str | None, typer.Option(help="A spectrogram or vision model for the log-mel.")
-    ] = None,
-    text_encoder: Annotated[str | None, typer.Option(help="A text model, with its tokenizer.")] = None,
-    weights: Annotated[
-        str | None, typer.Option(help="Where named models start: pretrained or scratch; must be said.")
-    ] = None,
-    freeze: Annotated[str | None, typer.Option(help="Encoders that do not learn: image,text.")] = None,
-    limit: Annotated[int | None, typer.Option(help="At most N rows a split.")] = None,
-    tracker: Annotated[
-        list[str] | None, typer.Option(help="Any tracker of accelerate; TensorBoard is used if installed.")
-    ] = None,
-    assign: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="Any setting: training.clip_norm=1, method.temperature=0.1."),
-    ] = None,
-    dry_run: Annotated[
-        bool, typer.Option(help="Say sizes, memory and work of the training; write nothing.")
-    ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> None:
+@dataclass(frozen=True, kw_only=True)
+class TrainingOptions:
+    """Fields are those of the preset's `training`; None: as the preset has it."""
+
+    epochs: int | None = option(None, "Passes over the training rows.")
+    batch_size: int | None = option(None, "Rows a step, over all processes.")
+    chunk_size: int | None = option(None, "Rows through the encoders at once; the loss sees the whole batch.")
+    precision: str | None = option(None, "auto, fp32, bf16 or fp16.")
+    false_negatives: str | None = option(None, "Rows of one species as negatives: keep or mask.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderOptions:
+    """Encoders of others, and how they start and learn."""
+
+    image_encoder: str | None = option(None, "A transformers vision model: a folder, or a name on the hub.")
+    audio_encoder: str | None = option(None, "A spectrogram or vision model for the log-mel.")
+    text_encoder: str | None = option(None, "A text model, with its tokenizer.")
+    weights: str | None = option(None, "Where named models start: pretrained or scratch; must be said.")
+    freeze: str | None = option(None, "Encoders that do not learn: image,text.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions:
+    """The options of `birdmml train`, in the order of its help."""
+
+    method: str = option("confu", "What to train; see `birdmml list`.")
+    data: Path = option(Path("data"), "A dataset that `birdmml build` made.")
+    out: Path = option(Path("model"), "Where the checkpoints and the journal go.")
+    preset: str = option("tiny", "Sizes: tiny, small or paper.")
+    resume: bool = flag("--resume", "Go on where --out ends, if it was begun.")
+    every: int = option(0, "Keep the state every N steps; 0: after each epoch.")
+    seeds: int = option(1, "How many models to train, a folder each.")
+    seed: int = option(0, "The first model's seed.")
+    device: str = option("auto", "auto, cpu, cuda or mps.")
+    settings: TrainingOptions
+    encoders: EncoderOptions
+    limit: int | None = option(None, "At most N rows a split.")
+    tracker: list[str] = option([], "Any tracker of accelerate; TensorBoard is used if installed.")
+    assign: list[str] = option([], "Any setting: training.clip_norm=1, method.temperature=0.1.", "--set")
+    dry_run: bool = option(False, "Say sizes, memory and work of the training; write nothing.")
+    as_json: bool = flag("--json", "Print JSON.")
+
+
+@command
+def train(options: TrainOptions) -> None:
     """Train a method on a built dataset; killed, it goes on with --resume as if nothing had happened.
 
     \b
     birdmml train --method confu --out ./model
     birdmml bench --checkpoint ./model
     """
-    needs_data(data)
-    from birdmml.device import lacks_memory
+    o = options
+    needs_data(o.data)
     from birdmml.training.machine import is_main
     from birdmml.training.plan import describe, plan, run
 
-    named: dict[str, int | str | None] = {
-        "epochs": epochs,
-        "batch_size": batch_size,
-        "chunk_size": chunk_size,
-    }
-    named |= {"precision": precision, "false_negatives": false_negatives}
-    overrides = list(assign or []) + [f"training.{k}={v}" for k, v in named.items() if v is not None]
-    models = {"image": image_encoder, "audio": audio_encoder, "text": text_encoder}
-    overrides += _encoders(models, weights, freeze)
-    made = plan(data, method, preset, overrides, seeds, seed, device, limit)
-    if dry_run:
-        about = describe(made)
-        typer.echo(json.dumps(about, indent=2, ensure_ascii=False) if as_json else facts(about))
+    overrides = [*o.assign, *(f"training.{name}={value}" for name, value in values_of(o.settings).items())]
+    overrides += _encoders(o.encoders)
+    training = plan(o.data, o.method, o.preset, overrides, o.seeds, o.seed, o.device, o.limit)
+    if o.dry_run:
+        about = describe(training)
+        print_either(o.as_json, about, [facts(about)])
         return
-    writable(out)
+    writable(o.out)
     main = is_main()
-    if main and not as_json:
-        typer.echo("\n".join(_opening(made, out)))
+    if main and not o.as_json:
+        typer.echo("\n".join(_opening(training)))
+    with _resumable(o.out):
+        models = run(training, o.out, o.every, o.resume, o.tracker, o.as_json)
+    if main:
+        typer.echo(_report(training, o.out, models, o.as_json))
+
+
+@contextmanager
+def _resumable(out: Path) -> Iterator[None]:
+    """One line for Ctrl-C, for want of memory and for a disk that takes no checkpoint: each says how to go on."""
+    from birdmml.device import lacks_memory
+
     try:
-        done = run(made, out, every, resume, tracker or (), as_json)
+        yield
     except KeyboardInterrupt as e:
         raise Interrupted(f"interrupted: {out} keeps what was done; add --resume to go on") from e
     except OSError as e:
@@ -103,63 +112,58 @@ def train(
         raise TrainingError(
             f"{out} cannot be written ({e.strerror or e}): free space, then go on with --resume"
         ) from e
-    if main:
-        typer.echo(_report(made, out, done, as_json))
 
 
-def _encoders(models: dict[str, str | None], weights: str | None, freeze: str | None) -> list[str]:
-    named = {kind: name for kind, name in models.items() if name}
-    if named and weights is None:
+def _encoders(options: EncoderOptions) -> list[str]:
+    """The settings that name encoders. Raises UsageError where it is not said how they start."""
+    names = {kind: getattr(options, f"{kind}_encoder") for kind in ("image", "audio", "text")}
+    names = {kind: name for kind, name in names.items() if name}
+    if names and options.weights is None:
         raise UsageError(
-            f"--{next(iter(named))}-encoder is given: say --weights pretrained to start from its own, or"
+            f"--{next(iter(names))}-encoder is given: say --weights pretrained to start from its own, or"
             " --weights scratch to start from random ones"
         )
-    found = [f"encoders.{kind}_model.name={json.dumps(name)}" for kind, name in named.items()]
+    overrides = [f"encoders.{kind}_model.name={json.dumps(name)}" for kind, name in names.items()]
     # All at once: pretrained weights without a model, or the other way round, would be refused.
-    found += [f"encoders.weights={weights}"] if weights is not None else []
-    frozen = [part.strip() for part in (freeze or "").split(",") if part.strip()]
-    return found + ([f"encoders.frozen={json.dumps(frozen)}"] if frozen else [])
+    overrides += [f"encoders.weights={options.weights}"] if options.weights is not None else []
+    frozen = [part.strip() for part in (options.freeze or "").split(",") if part.strip()]
+    return overrides + ([f"encoders.frozen={json.dumps(frozen)}"] if frozen else [])
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command to the command line."""
-    app.command()(train)
-
-
-def _opening(made: Plan, out: Path) -> list[str]:
-    lines = [DEMO_BANNER] if made.built.demo else []
-    seeds, rows = ", ".join(map(str, made.seeds)), len(made.rows("train"))
+def _opening(plan: Plan) -> list[str]:
+    lines = [DEMO_BANNER] if plan.built.demo else []
+    seeds, rows = ", ".join(map(str, plan.seeds)), len(plan.rows("train"))
     lines.append(
-        f"training {made.method}, preset {made.preset_name}, seed {seeds}, on {rows:,} rows of {made.built.root}"
+        f"training {plan.method}, preset {plan.preset_name}, seed {seeds}, on {rows:,} rows of {plan.built.root}"
     )
-    if rows < made.preset.training.batch_size:
-        lines.append(f"only {rows} rows: each batch is all of them, not {made.preset.training.batch_size}")
-    if made.validation() is None:
+    if rows < plan.preset.training.batch_size:
+        lines.append(f"only {rows} rows: each batch is all of them, not {plan.preset.training.batch_size}")
+    if plan.validation() is None:
         lines.append("no validation rows: there will be no best checkpoint, only the last")
     return lines
 
 
-def _report(made: Plan, out: Path, done: dict[int, Trained], as_json: bool) -> str:
+def _report(plan: Plan, out: Path, models: dict[int, Trained], as_json: bool) -> str:
     if as_json:
-        found = {
+        seeds = {
             str(seed): {
-                "folder": str(made.folder(out, seed)),
+                "folder": str(plan.folder(out, seed)),
                 "seconds": t.seconds,
                 "rows_per_second": t.rows_per_second,
                 "history": t.history,
             }
-            for seed, t in done.items()
+            for seed, t in models.items()
         }
-        return json.dumps(found, indent=2)
+        return json.dumps(seeds, indent=2)
     lines = []
-    for seed, trained in done.items():
-        folder = made.folder(out, seed)
+    for seed, trained in models.items():
+        folder = plan.folder(out, seed)
         lines += [
             f"seed {seed}: loss {trained.history[-1]['loss']:.3f} after {len(trained.history)} epochs,"
             f" {trained.seconds:.0f} s, {trained.rows_per_second:.0f} rows/s",
             f"  models    {folder / 'last'}" + (f", {folder / 'best'}" if (folder / "best").is_dir() else ""),
             f"  journal   {folder / 'train.jsonl'}",
             f"  curves    {folder / 'curves.png'}",
-            f"  next      birdmml bench --checkpoint {folder} --data {made.built.root}",
+            f"  next      birdmml bench --checkpoint {folder} --data {plan.built.root}",
         ]
     return "\n".join(lines)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from typer.core import TyperCommand
 
-from birdmml.errors import Interrupted, ResultError, UsageError
+from birdmml.cli._options import command, flag, option
+from birdmml.cli._result import facts
+from birdmml.cli._show import print_either, writable, writing
+from birdmml.errors import UsageError
 
 if TYPE_CHECKING:
     from birdmml.xor.plan import Plan
@@ -26,16 +29,16 @@ class OrXor(TyperCommand):
 
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
         """Parse `args` by this command's options, or by those of XOR."""
-        if asked(args):
+        if names_xor(args):
             return _command().make_context(info_name, args, parent, **extra)
         return super().make_context(info_name, args, parent, **extra)
 
 
-def asked(args: Sequence[str]) -> bool:
+def names_xor(args: Sequence[str]) -> bool:
     """Whether the arguments name the XOR suite; raises UsageError where they name others beside it."""
-    given = [word.partition("=")[2] for word in args if word.startswith("--suite=")]
-    given += [value for word, value in zip(args, args[1:], strict=False) if word == "--suite"]
-    suites = [name.strip().casefold() for text in given for name in text.split(",") if name.strip()]
+    values = [word.partition("=")[2] for word in args if word.startswith("--suite=")]
+    values += [value for word, value in zip(args, args[1:], strict=False) if word == "--suite"]
+    suites = [name.strip().casefold() for text in values for name in text.split(",") if name.strip()]
     if NAME in suites and set(suites) != {NAME}:
         raise UsageError(
             f"--suite {','.join(suites)}: xor needs no dataset and runs alone, give it by itself"
@@ -43,32 +46,31 @@ def asked(args: Sequence[str]) -> bool:
     return NAME in suites
 
 
-def xor(
-    suite: Annotated[str, typer.Option(help="xor: this suite.")] = NAME,
-    method: Annotated[
-        list[str] | None,
-        typer.Option(help="What to train and score; again for more. [default: every method]"),
-    ] = None,
-    seeds: Annotated[int, typer.Option(help="How many models a p.")] = 5,
-    seed: Annotated[int, typer.Option(help="The first seed.")] = 0,
-    p: Annotated[str, typer.Option(help="Shares of samples with i = 1, separated by commas.")] = (
-        "0,0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9,1"
-    ),
-    modalities: Annotated[int, typer.Option(help="3, or 4: c then depends on three.")] = 3,
-    dim: Annotated[int, typer.Option(help="Width of the embeddings.")] = 16,
-    steps: Annotated[int, typer.Option(help="Optimiser steps, the same for every method.")] = 1000,
-    batch_size: Annotated[int, typer.Option(help="Samples a step.")] = 128,
-    learning_rate: Annotated[float, typer.Option(help="The same for every method.")] = 5e-3,
-    joint_anchor: Annotated[
-        bool, typer.Option("--joint-anchor", help="GRAM and TRIANGLE with all anchors at once, too.")
-    ] = False,
-    workers: Annotated[
-        int | None, typer.Option(help="Processes of one thread each. [default: a core each]")
-    ] = None,
-    out: Annotated[Path, typer.Option(help="Where results go.")] = Path("results"),
-    dry_run: Annotated[bool, typer.Option(help="Say what would be trained; write nothing.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
-) -> None:
+@dataclass(frozen=True, kw_only=True)
+class XorOptions:
+    """The options of `birdmml bench --suite xor`, in the order of its help."""
+
+    suite: str = option(NAME, "xor: this suite.")
+    method: list[str] = option([], "What to train and score; again for more. [default: every method]")
+    seeds: int = option(5, "How many models a p.")
+    seed: int = option(0, "The first seed.")
+    p: str = option(
+        "0,0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9,1", "Shares of samples with i = 1, separated by commas."
+    )
+    modalities: int = option(3, "3, or 4: c then depends on three.")
+    dim: int = option(16, "Width of the embeddings.")
+    steps: int = option(1000, "Optimiser steps, the same for every method.")
+    batch_size: int = option(128, "Samples a step.")
+    learning_rate: float = option(5e-3, "The same for every method.")
+    joint_anchor: bool = flag("--joint-anchor", "GRAM and TRIANGLE with all anchors at once, too.")
+    workers: int | None = option(None, "Processes of one thread each. [default: a core each]")
+    out: Path = option(Path("results"), "Where results go.")
+    dry_run: bool = option(False, "Say what would be trained; write nothing.")
+    as_json: bool = flag("--json", "Print the results as JSON.")
+
+
+@command
+def xor(options: XorOptions) -> None:
     """Train methods on bits of which only all variables together say something; draw accuracy over p.
 
     \b
@@ -77,26 +79,30 @@ def xor(
     birdmml bench --suite xor --method confu --method symile --p 0,0.5,1
     birdmml bench --suite xor --modalities 4
     """
-    del suite
-    from birdmml.cli.bench import facts, writable
     from birdmml.xor.plan import MAX_SEEDS, Settings, plan
 
+    seeds, seed, workers = options.seeds, options.seed, options.workers
     if not 1 <= seeds <= MAX_SEEDS or seed < 0:
         raise UsageError(f"--seeds {seeds} --seed {seed}: give 1 to {MAX_SEEDS} seeds, from 0 up")
     if workers is not None and not 1 <= workers <= MAX_WORKERS:
         raise UsageError(f"--workers {workers}: give 1 to {MAX_WORKERS}")
     chosen = Settings(
-        _shares(p), tuple(range(seed, seed + seeds)), modalities, dim,
-        steps=steps, batch_size=batch_size, learning_rate=learning_rate,
-    )  # fmt: skip
-    made = plan(method or (), chosen, joint_anchor)
-    hands = min(workers or _cores(), len(made.runs))
-    if dry_run:
-        about = _about(made, hands)
-        typer.echo(json.dumps(about, indent=2, ensure_ascii=False) if as_json else facts(about))
+        _shares(options.p),
+        tuple(range(seed, seed + seeds)),
+        options.modalities,
+        options.dim,
+        steps=options.steps,
+        batch_size=options.batch_size,
+        learning_rate=options.learning_rate,
+    )
+    series = plan(options.method, chosen, options.joint_anchor)
+    hands = min(workers or _cores(), len(series.runs))
+    if options.dry_run:
+        about = _about(series, hands)
+        print_either(options.as_json, about, [facts(about)])
         return
-    writable(out)
-    _carry_out(made, out, hands, as_json)
+    writable(options.out)
+    _carry_out(series, options.out, hands, options.as_json)
 
 
 def _carry_out(plan: Plan, out: Path, workers: int, as_json: bool) -> None:
@@ -105,26 +111,15 @@ def _carry_out(plan: Plan, out: Path, workers: int, as_json: bool) -> None:
 
     total, seen = len(plan.runs), 0
 
-    def told(done: Done) -> None:
+    def report(done: Done) -> None:
         nonlocal seen
         seen += 1
         typer.echo(f"{seen}/{total}  {done.run.name}, {done.result.seconds['total']:.0f} s", err=True)
 
-    try:
-        done, folder = run(plan, out, workers, told)
-    except KeyboardInterrupt as e:
-        raise Interrupted(
-            f"interrupted: finished runs are in {out / plan.name}; the same command starts anew"
-        ) from e
-    except OSError as e:
-        raise ResultError(
-            f"{out}: the result cannot be written ({e.strerror or e}): free space, or choose another --out"
-        ) from e
-    if as_json:
-        found = [settings.to_dict(d.result) | {"folder": str(folder / d.run.folder)} for d in done]
-        typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
-        return
-    typer.echo("\n".join(_lines(plan, done, folder)))
+    with writing(out, f"finished runs are in {out / plan.name}; the same command starts anew"):
+        done, folder = run(plan, out, workers, report)
+    results = [settings.to_dict(d.result) | {"folder": str(folder / d.run.folder)} for d in done]
+    print_either(as_json, results, _lines(plan, done, folder))
 
 
 def _lines(plan: Plan, done: Sequence[Done], folder: Path) -> list[str]:
