@@ -13,7 +13,7 @@ from birdmml.build.report_text import web_address
 from birdmml.errors import MediaError
 from birdmml.files import canonical_json
 from birdmml.licenses import normalise
-from birdmml.load import Built, Rows
+from birdmml.load import Built, DatasetRows
 from birdmml.media import audio, image
 from birdmml.schema import UNKNOWN_LICENSE
 from birdmml.site.compared import Task
@@ -42,7 +42,7 @@ class Shown:
 class Media:
     """The media of one split of a dataset; `tables` are those whose items they are."""
 
-    rows: Rows
+    rows: DatasetRows
     rate_hz: int
     shown: tuple[Shown, ...]
     tables: frozenset[str]

@@ -13,7 +13,8 @@ import shutil
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +29,14 @@ from birdmml.build.listing import safe_cell
 from birdmml.build.place import Place
 from birdmml.build.report import write_report
 from birdmml.build.schema import arrow_schema
-from birdmml.build.write import GROUP_BYTES, GROUP_ROWS, Shard, count_names, shard_name, shard_writer
+from birdmml.build.write import GROUP_BYTES, GROUP_ROWS, count_names, repeating
 from birdmml.errors import BirdmmlError, BuildError, DatasetError
 from birdmml.hub.dataset.policy import PARTS, Policy, reasons
 from birdmml.hub.dataset.rows import batches
 from birdmml.hub.dataset.stage import Checked
 from birdmml.manifest import MANIFEST
 from birdmml.schema import SPLITS, UNKNOWN_LICENSE
+from birdmml.shards import WrittenShard, cut, shard_name, write_shard
 from birdmml.species_list import dataset_taxonomy
 from birdmml.taxonomy import Taxonomy
 
@@ -145,31 +147,29 @@ def _columns() -> list[str]:
 
 def _shards(
     checked: Checked, found: _Plan, made: Path, distinct: _Distinct, known: Taxonomy
-) -> Iterator[Shard]:
+) -> Iterator[WrittenShard]:
     schema = arrow_schema(int(checked.manifest["settings"]["rate_hz"]), known.scientific_names)
     for split in SPLITS:
         mine = [path for s, path in _each_shard(checked) if s == split and any(found.keep[path])]
         for number, path in enumerate(mine):
-            target = made / "data" / shard_name(split, number, len(mine))
-            yield _shard(checked.root / path, target, found.keep[path], schema, distinct, known)
+            name = f"data/{shard_name(split, number, len(mine))}"
+            tally: Counter[tuple[str, str]] = Counter()
+            groups = _counted(_groups(checked.root / path, found.keep[path]), tally, distinct, known)
+            yield replace(write_shard(made, name, schema, groups, repeating(schema)), tally=tally)
 
 
-def _shard(
-    source: Path, target: Path, keep: bytearray, schema: pa.Schema, distinct: _Distinct, known: Taxonomy
-) -> Shard:
-    """Write the rows of one shard that stay."""
-    tally: Counter[tuple[str, str]] = Counter()
-    with files.atomic_write(target) as f:
-        hashed = files.HashingWriter(f)
-        with shard_writer(hashed, schema) as writer:
-            for table in _groups(source, keep):
-                light = table.drop_columns(["image", "audio"])
-                for row in light.to_pylist():
-                    tally.update(_count(row, known))
-                    distinct.add(row)
-                for start, rows in _cuts(table):
-                    writer.write_table(table.slice(start, rows), row_group_size=rows)
-    return Shard(f"data/{target.name}", sum(keep), hashed.size, hashed.hexdigest(), tally)
+def _counted(
+    tables: Iterator[pa.Table], tally: Counter[tuple[str, str]], distinct: _Distinct, known: Taxonomy
+) -> Iterator[pa.Table]:
+    """Row groups within the build's limits; their rows enter `tally` and `distinct`."""
+    for table in tables:
+        for row in table.drop_columns(["image", "audio"]).to_pylist():
+            tally.update(_count(row, known))
+            distinct.add(row)
+        sizes = (_lengths(table, column) for column in ("image", "audio"))
+        lengths = enumerate(map(sum, zip(*sizes, strict=True)))
+        for run in cut(lengths, itemgetter(1), GROUP_BYTES, GROUP_ROWS):
+            yield table.slice(run[0][0], len(run))
 
 
 def _groups(source: Path, keep: bytearray) -> Iterator[pa.Table]:
@@ -189,18 +189,6 @@ def _groups(source: Path, keep: bytearray) -> Iterator[pa.Table]:
         raise DatasetError(
             f"{source} cannot be read ({str(e).splitlines()[0]}): build the dataset again"
         ) from e
-
-
-def _cuts(table: pa.Table) -> Iterator[tuple[int, int]]:
-    """(first, rows) of row groups within the build's limits."""
-    sizes = zip(*(_lengths(table, column) for column in ("image", "audio")), strict=True)
-    start, size, last = 0, 0, 0
-    for at, lengths in enumerate(sizes):
-        if at > start and (size + sum(lengths) > GROUP_BYTES or at - start >= GROUP_ROWS):
-            yield start, at - start
-            start, size = at, 0
-        size, last = size + sum(lengths), at
-    yield start, last - start + 1
 
 
 def _lengths(table: pa.Table, column: str) -> list[int]:
@@ -248,7 +236,7 @@ class _Distinct:
 
 
 def _manifest(
-    checked: Checked, policy: Policy, found: _Plan, shards: list[Shard], distinct: _Distinct
+    checked: Checked, policy: Policy, found: _Plan, shards: list[WrittenShard], distinct: _Distinct
 ) -> dict[str, Any]:
     """The first build's manifest with the counts of what is left, and what was taken away."""
     value = {k: v for k, v in checked.manifest.items() if k != "digest"}
@@ -266,7 +254,7 @@ def _manifest(
     return {**value, "digest": files.digest(value)}
 
 
-def _validation(checked: Checked, shards: list[Shard]) -> dict[str, Any]:
+def _validation(checked: Checked, shards: list[WrittenShard]) -> dict[str, Any]:
     """The first build's record of what it checked, with what is left of its rows."""
     value = json.loads(json.dumps(checked.validation))
     total: Counter[tuple[str, str]] = Counter()
