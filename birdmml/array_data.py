@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,8 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from birdmml import discover, settings
-from birdmml.arrays import SPLITS, Field
-from birdmml.arrays import Rows as Samples
+from birdmml.arrays import SPLITS, Field, Samples
 from birdmml.arrayset import ArraySet
 from birdmml.errors import EvalsetError, UsageError
 from birdmml.load import Built
@@ -77,21 +77,22 @@ class ArrayData:
     @classmethod
     def open(cls, root: Path) -> ArrayData:
         """The set in a folder. Raises EvalsetError where it has nothing to train on, or modalities of other shapes."""
-        made = cls(ArraySet.open(root.expanduser().resolve()))
-        if made.name not in discover.names(KIND):
+        data = cls(ArraySet.open(root.expanduser().resolve()))
+        if data.name not in discover.names(KIND):
             raise EvalsetError(
-                f"{root} is the set {made.name!r}, which this birdmml has not: see `birdmml list`"
+                f"{root} is the set {data.name!r}, which this birdmml has not: see `birdmml list`"
             )
-        if lacking := [s for s in (TRAIN, TEST) if s not in made.arrays.splits or not made.arrays.rows(s)]:
+        if lacking := [s for s in (TRAIN, TEST) if s not in data.arrays.splits or not data.arrays.rows(s)]:
             raise EvalsetError(
-                f"{root} has no {lacking[0]} rows to train and score with: prepare {made.name} again, with some"
+                f"{root} has no {lacking[0]} rows to train and score with: prepare {data.name} again, with some"
             )
-        found = tuple(made.fields)
-        wanted = (IMAGE, AUDIO) if made.prompt else MODALITIES
-        if set(found) != set(wanted) or not all(map(_is_known, found, made.fields.values())):
-            shapes = ", ".join(f"{m} {f.shape}" for m, f in made.fields.items())
-            raise EvalsetError(f"{root} holds {shapes}, not {', '.join(wanted)}: prepare {made.name} again")
-        return made
+        modalities = (IMAGE, AUDIO) if data.prompt else MODALITIES
+        if set(data.fields) != set(modalities) or not all(map(_is_usable, data.fields, data.fields.values())):
+            shapes = ", ".join(f"{m} {f.shape}" for m, f in data.fields.items())
+            raise EvalsetError(
+                f"{root} holds {shapes}, not {', '.join(modalities)}: prepare {data.name} again"
+            )
+        return data
 
     @property
     def root(self) -> Path:
@@ -153,12 +154,11 @@ class SampleRows:
     """The rows of one split by number; one row group of values is in memory at a time."""
 
     def __init__(self, data: ArrayData, split: str) -> None:
-        self._data, self._split = data, split
-        self._starts = np.cumsum([0, *data.arrays.groups(split)])
+        self._data, self._split, self._shards = data, split, data.arrays.shards(split)
         self._held: tuple[int, Samples] | None = None
 
     def __len__(self) -> int:
-        return int(self._starts[-1])
+        return len(self._shards)
 
     def column(self, name: str) -> list[Any]:
         """ "id", "label" (an index), "species" (the class) or "caption", in row order; KeyError for any other."""
@@ -167,25 +167,22 @@ class SampleRows:
         classes, prompt = self._data.arrays.class_names, self._data.prompt
         # Without a prompt the text is features, and its caption is empty.
         captions = [prompt.format(common_name=c) for c in classes]
-        told: Sequence[Any] = {"label": range(len(classes)), "species": classes, "caption": captions}[name]
-        return [told[label] for label in self._data.arrays.labels(self._split)]
+        values: Sequence[Any] = {"label": range(len(classes)), "species": classes, "caption": captions}[name]
+        return [values[label] for label in self._data.arrays.labels(self._split)]
 
     def media(self, indices: Sequence[int], kinds: tuple[str, ...]) -> list[dict[str, Any]]:
         """Values of rows in the order given, float32: see the head of this file. Text features come with them."""
-        wanted = {*kinds, TEXT} & set(self._data.fields)
-        rows = np.asarray(indices, dtype=np.int64)
-        at = np.searchsorted(self._starts, rows, side="right") - 1
-        out: list[dict[str, Any]] = [{} for _ in rows]
-        for group in np.unique(at).tolist():
+        modalities = [m for m in MODALITIES if m in {*kinds, TEXT} & set(self._data.fields)]
+        values: list[dict[str, Any]] = [{} for _ in indices]
+        for group, places, rows in self._shards.located(indices):
             samples = self._group(group)
-            for place in np.flatnonzero(at == group).tolist():
-                row = int(rows[place] - self._starts[group])
-                out[place] = {m: self._value(m, samples, row) for m in MODALITIES if m in wanted}
-        return out
+            for place, row in zip(places, rows, strict=True):
+                values[place] = {m: self._value(m, samples, row) for m in modalities}
+        return values
 
     def _group(self, number: int) -> Samples:
         if self._held is None or self._held[0] != number:
-            self._held = number, self._data.arrays.group(self._split, number)
+            self._held = number, self._data.arrays.group(self._shards, number)
         return self._held[1]
 
     def _value(self, modality: str, samples: Samples, row: int) -> NDArray[np.float32]:
@@ -211,14 +208,12 @@ def check_sizes(sizes: Preset, data: Data) -> None:
     if not isinstance(data, ArrayData):
         return
     for key, value in data.sizes().items():
-        found: Any = sizes
-        for part in key.split("."):
-            found = getattr(found, part)
-        if found != value:
-            raise UsageError(f"{key} is {found}, but {data.name} has {value}: leave {key} out")
+        size = attrgetter(key)(sizes)
+        if size != value:
+            raise UsageError(f"{key} is {size}, but {data.name} has {value}: leave {key} out")
 
 
-def _is_known(modality: str, f: Field) -> bool:
+def _is_usable(modality: str, f: Field) -> bool:
     if f.steps or modality == TEXT:
         return f.steps and len(f.shape) == 2
     return len(f.shape) == 2 and (modality == AUDIO or f.shape[0] == f.shape[1])

@@ -51,7 +51,7 @@ class Field:
 
 
 @dataclass(frozen=True)
-class Rows:
+class Samples:
     """N samples: `labels` [N], `arrays` [N, *shape] and, for fields with steps, `lengths` [N], by modality."""
 
     ids: tuple[str, ...]
@@ -61,11 +61,11 @@ class Rows:
 
 
 @dataclass(frozen=True)
-class Part:
+class SplitSource:
     """One split to be written: `read(start, stop)` gives its rows as stored, in any order of calls."""
 
     rows: int
-    read: Callable[[int, int], Rows]
+    read: Callable[[int, int], Samples]
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class Gathered:
 
     class_names: tuple[str, ...]
     fields: tuple[Field, ...]
-    splits: Mapping[str, Part]
+    splits: Mapping[str, SplitSource]
     settings: Mapping[str, Any]
     found: Mapping[str, Any]
     notes: tuple[str, ...] = ()
@@ -111,7 +111,7 @@ def schema(fields: Sequence[Field]) -> pa.Schema:
     return pa.schema(columns)
 
 
-def table(rows: Rows, fields: Sequence[Field], class_names: Sequence[str]) -> pa.Table:
+def table(rows: Samples, fields: Sequence[Field], class_names: Sequence[str]) -> pa.Table:
     """Rows as stored; raises EvalsetError if an array has not the shape or type that its field promises."""
     n = len(rows.ids)
     columns = [
@@ -153,10 +153,10 @@ def fields_of(found: pa.Schema, where: str) -> tuple[Field, ...]:
     return tuple(out)
 
 
-def rows_of(batch: pa.RecordBatch, fields: Sequence[Field]) -> Rows:
+def rows_of(batch: pa.RecordBatch, fields: Sequence[Field]) -> Samples:
     """A batch as values: float32 [N, *shape], stored numbers divided by the field's divisor."""
     lengths = {f.name: batch.column(_length(f)).to_numpy() for f in fields if f.steps}
-    return Rows(
+    return Samples(
         tuple(batch.column("id").to_pylist()),
         batch.column("label").to_numpy(),
         {f.name: _values(batch.column(f.name), f) for f in fields},
@@ -164,7 +164,7 @@ def rows_of(batch: pa.RecordBatch, fields: Sequence[Field]) -> Rows:
     )
 
 
-def joined(parts: Iterator[Rows], total: int) -> Rows:
+def joined(parts: Iterator[Samples], total: int) -> Samples:
     """All rows of the parts in their order; `total` rows are promised, and one copy is made of each."""
     ids: list[str] = []
     out: dict[tuple[str, str], NDArray[Any]] = {}
@@ -178,7 +178,7 @@ def joined(parts: Iterator[Rows], total: int) -> Rows:
             if key not in out:
                 out[key] = np.empty((total, *column.shape[1:]), column.dtype)
             out[key][start:stop] = column
-    return Rows(
+    return Samples(
         tuple(ids),
         out["", "label"],
         {name: v for (kind, name), v in out.items() if kind == "array"},

@@ -24,6 +24,7 @@ from birdmml.errors import DatasetError, MediaError, UnknownName
 from birdmml.media.audio import decode_clip
 from birdmml.media.image import decode_image
 from birdmml.schema import RATE_HZ
+from birdmml.shards import Shards
 
 NAME = "birdmml"
 
@@ -147,9 +148,9 @@ class Built:
         """Whether this is the procedurally generated demo and not Bird-MML."""
         return bool(self.manifest["demo"])
 
-    def split(self, name: str) -> Rows:
+    def split(self, name: str) -> DatasetRows:
         """The rows of one split; raises UnknownName if the dataset has no such split."""
-        return Rows(self.paths(name), self.caption)
+        return DatasetRows(self.paths(name), self.caption)
 
     def paths(self, split: str) -> list[Path]:
         """The Parquet files of one split, in the order of their rows; raises UnknownName."""
@@ -159,26 +160,18 @@ class Built:
         return [self.root / s["path"] for s in splits[split]["shards"]]
 
 
-class Rows:
+class DatasetRows:
     """The rows of one split by number; keeps one row group of media in memory at a time."""
 
     def __init__(self, paths: Sequence[Path], caption: str = "caption") -> None:
-        self._files, self._caption = [_open_shard(p) for p in paths], caption
-        self._groups: list[tuple[int, int]] = []
-        starts = [0]
-        for number, file in enumerate(self._files):
-            for group in range(file.metadata.num_row_groups):
-                self._groups.append((number, group))
-                starts.append(starts[-1] + file.metadata.row_group(group).num_rows)
-        self._starts = np.asarray(starts)
+        self._shards, self._caption = Shards(paths, manifests.DATASET), caption
 
     def __len__(self) -> int:
-        return int(self._starts[-1])
+        return len(self._shards)
 
     def column(self, name: str) -> list[Any]:
         """All values of one light column (not image or audio), in row order; "caption" is the chosen text."""
-        name = self._caption if name == "caption" else name
-        return [v for f in self._files for v in f.read(columns=[name]).column(name).to_pylist()]
+        return self._shards.column(self._caption if name == "caption" else name)
 
     def called(self) -> list[str]:
         """What each row's species is called: by its common name, or the scientific one where none is known."""
@@ -190,54 +183,38 @@ class Rows:
 
         Raises MediaError naming the row if one cannot be decoded, DatasetError if a shard is damaged.
         """
-        found: dict[int, dict[str, Any]] = {}
-        for row, cells in self._cells(sorted(set(map(int, rows))), list(columns)):
-            try:
-                found[row] = decode(cells)
-            except MediaError as e:
-                raise MediaError(
-                    e.reason, f"row {row}: {e.detail}; run `birdmml validate` on the dataset"
-                ) from e
-        return [found[int(r)] for r in rows]
+        decoded = {row: decode_row(row, cells) for row, cells in self._cells(rows, columns)}
+        return [decoded[int(row)] for row in rows]
 
     def names(self) -> tuple[str, ...]:
         """The columns."""
-        return tuple(self._files[0].schema_arrow.names) if self._files else ()
+        return tuple(self._shards.schemas[0].names) if self._shards.schemas else ()
 
     def blocks(self) -> list[tuple[int, int]]:
         """(rows, bytes of media) of each row group: what is read from disk at once, in row order."""
-        found = []
-        for number, group in self._groups:
-            meta = self._files[number].metadata.row_group(group)
-            columns = (meta.column(i) for i in range(meta.num_columns))
-            size = sum(c.total_compressed_size for c in columns if c.path_in_schema.endswith(".bytes"))
-            found.append((meta.num_rows, size))
-        return found
+        return [(group.num_rows, _media_bytes(group)) for group in self._shards.groups]
 
     def cells(self, rows: Sequence[int], columns: Sequence[str] = ("image", "audio")) -> list[dict[str, Any]]:
         """Media of the given rows as they are stored, {"image": {"bytes", "path"}, ...}, in the order given."""
-        found = dict(self._cells(sorted(set(map(int, rows))), list(columns)))
-        return [found[int(r)] for r in rows]
+        stored = dict(self._cells(rows, columns))
+        return [stored[int(row)] for row in rows]
 
-    def _cells(self, rows: Sequence[int], columns: list[str]) -> Iterator[tuple[int, dict[str, Any]]]:
-        at = np.searchsorted(self._starts, rows, side="right") - 1
-        for group in sorted(set(at.tolist())):
-            number, inner = self._groups[group]
-            try:
-                table = self._files[number].read_row_group(inner, columns=columns)
-            except OSError as e:
-                raise DatasetError(
-                    f"a shard is damaged ({e}): run `birdmml validate`, then build again"
-                ) from e
-            wanted = [r for r, g in zip(rows, at, strict=True) if g == group]
-            taken = table.take([r - int(self._starts[group]) for r in wanted]).to_pylist()
-            yield from zip(wanted, taken, strict=True)
+    def _cells(self, rows: Sequence[int], columns: Sequence[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Each of the rows once, in the order on disk."""
+        numbers = sorted(set(map(int, rows)))
+        for group, places, inside in self._shards.located(numbers):
+            values = self._shards.group(group, list(columns)).take(inside).to_pylist()
+            yield from zip((numbers[place] for place in places), values, strict=True)
 
 
-def _open_shard(path: Path) -> pq.ParquetFile:
+def decode_row(row: int, cells: Mapping[str, Any], at_least: int = 0) -> dict[str, Any]:
+    """`decode` of a whole row; raises MediaError naming it."""
     try:
-        return pq.ParquetFile(path, memory_map=True)
-    except FileNotFoundError as e:
-        raise DatasetError(f"{path} is missing though the manifest lists it: build the dataset again") from e
-    except (OSError, ValueError) as e:
-        raise DatasetError(f"{path} is not a readable Parquet file ({e}): build the dataset again") from e
+        return dict(decode(cells, at_least))
+    except MediaError as e:
+        raise MediaError(e.reason, f"row {row}: {e.detail}; run `birdmml validate` on the dataset") from e
+
+
+def _media_bytes(group: pq.RowGroupMetaData) -> int:
+    columns = (group.column(i) for i in range(group.num_columns))
+    return sum(c.total_compressed_size for c in columns if c.path_in_schema.endswith(".bytes"))

@@ -23,7 +23,7 @@ from birdmml.embed import Embedder, Embeddings, Film
 from birdmml.embedded import Shelf
 from birdmml.errors import EvalsetError, UsageError
 from birdmml.files import atomic_write
-from birdmml.load import Built, Rows
+from birdmml.load import Built, DatasetRows
 from birdmml.media.video import decode_video
 from birdmml.nn.damage import Others, Sound
 from birdmml.nn.feed import RowSource
@@ -57,9 +57,9 @@ class Chosen:
 class Subset(Chosen):
     """The same of rows that lie in blocks."""
 
-    _rows: Rows
+    _rows: DatasetRows
 
-    def __init__(self, rows: Rows, limit: int) -> None:
+    def __init__(self, rows: DatasetRows, limit: int) -> None:
         super().__init__(rows, limit)
 
     def blocks(self) -> list[tuple[int, int]]:
@@ -85,7 +85,7 @@ def rows_of(built: Data, split: str, limit: int | None = None) -> RowSource:
     rows = built.split(split)
     if limit is None:
         return rows
-    return Subset(rows, limit) if isinstance(rows, Rows) else Chosen(rows, limit)
+    return Subset(rows, limit) if isinstance(rows, DatasetRows) else Chosen(rows, limit)
 
 
 class Embeds(Protocol):

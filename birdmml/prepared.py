@@ -2,35 +2,35 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath
+from typing import Any, TypeVar
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from birdmml import files
 from birdmml.errors import EvalsetError, MediaError, UnknownName
+from birdmml.manifest import MANIFEST, Kind, check_version, read_json
 from birdmml.media.audio import decode_clip
 from birdmml.media.image import decode_image
+from birdmml.shards import Shards
 
-MANIFEST = "manifest.json"
 KIND = "evaluation set"
 SCHEMA_VERSION = 1
+EVALSET = Kind(KIND, SCHEMA_VERSION, EvalsetError, "prepare the set again")
 ALL = "all"
 _AT_ONCE = 16  # Rows of media held in memory.
 _KEYS = ("birdmml_version", "name", "demo", "classes", "collections", "settings", "digest")
 
-Item = Any  # A Film, uint8 [H, W, 3], float32 [T], or for arrays the stored columns as a dict.
+T = TypeVar("T")
+Item = Any  # A PreparedFilm, uint8 [H, W, 3], float32 [T], or for arrays the stored columns as a dict.
 
 
 @dataclass(frozen=True)
-class Film:
+class PreparedFilm:
     """One video; media are decoded when they are asked for. Times in s, frames per second as the file says."""
 
     id: str
@@ -47,8 +47,8 @@ class Film:
     @cached_property
     def sweep(self) -> NDArray[np.uint8]:
         """The frames at `sweep_s`, uint8 [K, H, W, 3]; K is 0 for a video shorter than the first of them."""
-        found = [_picture(cell, self.id) for cell in self.cells["sweep"]]
-        return np.stack(found) if found else np.zeros((0, *self.frames.shape[1:]), np.uint8)
+        pictures = [_picture(cell, self.id) for cell in self.cells["sweep"]]
+        return np.stack(pictures) if pictures else np.zeros((0, *self.frames.shape[1:]), np.uint8)
 
     @cached_property
     def audio(self) -> NDArray[np.float32] | None:
@@ -57,7 +57,7 @@ class Film:
         return None if cell is None else _sound(cell, self.id)
 
 
-class Rows:
+class PreparedRows:
     """The rows of one collection and split, in the order of the provider's table; iterate for decoded items.
 
     `ids` and `labels` (int64 [N]) are in memory. Iteration holds a few rows of media at a time and can be repeated.
@@ -65,11 +65,9 @@ class Rows:
     """
 
     def __init__(self, kind: str, paths: list[Path]) -> None:
-        self.kind, self._paths = kind, paths
-        light = [_open(p).read(columns=["id", "label"]) for p in paths]
-        self.ids: tuple[str, ...] = tuple(v for t in light for v in t.column("id").to_pylist())
-        labels = [v for t in light for v in t.column("label").to_pylist()]
-        self.labels: NDArray[np.int64] = np.asarray(labels, dtype=np.int64)
+        self.kind, self._shards = kind, Shards(paths, EVALSET)
+        self.ids: tuple[str, ...] = tuple(self._shards.column("id"))
+        self.labels: NDArray[np.int64] = np.asarray(self._shards.column("label"), dtype=np.int64)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -80,36 +78,25 @@ class Rows:
 
     def cells(self, columns: list[str] | None = None) -> Iterator[dict[str, Any]]:
         """The rows as they are stored: media as {"bytes", "path"}; only some `columns` if given."""
-        for path in self._paths:
-            file = _open(path)
-            try:
-                for batch in file.iter_batches(_AT_ONCE, columns=columns):
-                    yield from batch.to_pylist()
-            except (OSError, pa.ArrowException) as e:
-                raise EvalsetError(f"{path} is damaged ({e}): prepare the set again") from e
+        for batch in self._shards.batches(_AT_ONCE, columns):
+            yield from batch.to_pylist()
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """A prepared evaluation set on disk, opened by its manifest."""
+class SetOnDisk:
+    """What is the same of evaluation sets of all kinds: what their manifest says."""
 
     root: Path
     manifest: Mapping[str, Any]
 
-    @classmethod
-    def open(cls, path: Path | str) -> Prepared:
-        """Open a folder that `birdmml prepare` has written; raises EvalsetError with the next step if it is none."""
-        root = Path(path).expanduser().resolve()
-        return cls(root, read_manifest(root))
-
     @property
     def name(self) -> str:
-        """The evaluation set's name: ssw60, vb100, ..."""
+        """The evaluation set's name: ssw60, mosi, ..."""
         return str(self.manifest["name"])
 
     @property
     def digest(self) -> str:
-        """Equal digests mean equal classes, settings and rows."""
+        """Hex SHA-256; equal digests mean equal classes, settings and rows."""
         return str(self.manifest["digest"])
 
     @property
@@ -119,8 +106,19 @@ class Prepared:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Common names; labels are indices into them."""
+        """The classes, birds by their common names; labels are indices into them."""
         return tuple(self.manifest["classes"])
+
+
+@dataclass(frozen=True)
+class Prepared(SetOnDisk):
+    """A prepared evaluation set on disk, opened by its manifest."""
+
+    @classmethod
+    def open(cls, path: Path | str) -> Prepared:
+        """Open a folder that `birdmml prepare` has written; raises EvalsetError with the next step if it is none."""
+        root = Path(path).expanduser().resolve()
+        return cls(root, read_manifest(root))
 
     def collections(self) -> tuple[str, ...]:
         """Names of what is in it: videos, audio, images, ..."""
@@ -134,20 +132,20 @@ class Prepared:
         """The provider's splits of a collection, "all" not among them; raises UnknownName."""
         return tuple(self._collection(collection)["splits"])
 
-    def rows(self, collection: str, split: str = "test") -> Rows:
+    def rows(self, collection: str, split: str = "test") -> PreparedRows:
         """The rows of a split, or of all splits one after the other ("all").
 
         Raises UnknownName for a collection or split that is not there, EvalsetError for a shard that is missing.
         """
-        return Rows(self.kind(collection), self.paths(collection, split))
+        return PreparedRows(self.kind(collection), self.paths(collection, split))
 
     def paths(self, collection: str, split: str = "test") -> list[Path]:
         """The Parquet files of a split, or of all splits, in the order of their rows; raises UnknownName."""
-        told = self._collection(collection)
-        if split != ALL and split not in told["splits"]:
-            raise UnknownName("split", split, (*told["splits"], ALL), hint=f"of {collection} in {self.root}")
-        names = told["splits"] if split == ALL else (split,)
-        return [self.root / s["path"] for n in names for s in told["splits"][n]["shards"]]
+        splits = self._collection(collection)["splits"]
+        if split != ALL and split not in splits:
+            raise UnknownName("split", split, (*splits, ALL), hint=f"of {collection} in {self.root}")
+        names = splits if split == ALL else (split,)
+        return [self.root / s["path"] for n in names for s in splits[n]["shards"]]
 
     def _collection(self, name: str) -> Mapping[str, Any]:
         collections: Mapping[str, Any] = self.manifest["collections"]
@@ -159,7 +157,7 @@ class Prepared:
 def digest(classes: Sequence[str], settings: Mapping[str, Any], collections: Mapping[str, Any]) -> str:
     """The digest of a set: over its class names, its settings and the hashes of its shards."""
     shards = {
-        name: {split: [s["sha256"] for s in told["shards"]] for split, told in value["splits"].items()}
+        name: {split: [s["sha256"] for s in part["shards"]] for split, part in value["splits"].items()}
         for name, value in collections.items()
     }
     return files.digest({"classes": list(classes), "settings": dict(settings), "shards": shards})
@@ -177,32 +175,32 @@ def is_prepared(folder: Path) -> bool:
 def claims(folder: Path) -> bool:
     """Whether a folder's manifest calls itself that of an evaluation set, sound or not."""
     try:
-        told = json.loads((folder / MANIFEST).read_bytes())
-    except (OSError, ValueError, RecursionError):
+        manifest = read_json(folder, EVALSET, "")
+    except EvalsetError:
         return False
-    return isinstance(told, dict) and told.get("kind") == KIND
+    return isinstance(manifest, dict) and manifest.get("kind") == KIND
 
 
-def validate(path: Path | str) -> tuple[str, ...]:
+def validate(folder: Path | str) -> tuple[str, ...]:
     """What is wrong with a prepared set, a line each: digest, shards, hashes, rows; empty if it is sound.
 
     Raises EvalsetError if there is no set to look at.
     """
-    prepared = Prepared.open(path)
-    told, root = prepared.manifest, prepared.root
+    prepared = Prepared.open(folder)
+    manifest, root = prepared.manifest, prepared.root
     problems = []
-    if digest(list(told["classes"]), told["settings"], told["collections"]) != told["digest"]:
+    if digest(manifest["classes"], manifest["settings"], manifest["collections"]) != manifest["digest"]:
         problems.append(f"{MANIFEST}: was changed after it was written: its digest differs")
     listed = set()
-    for name, value in told["collections"].items():
+    for name, value in manifest["collections"].items():
         for split, part in value["splits"].items():
             for shard in part["shards"]:
                 listed.add(shard["path"])
                 problems += _shard_problems(root, shard)
             if (rows := sum(s["rows"] for s in part["shards"])) != part["rows"]:
                 problems.append(f"{name}/{split}: {part['rows']} rows, {rows} in its shards")
-    for found in sorted((root / "data").rglob("*.parquet")):
-        if (relative := found.relative_to(root).as_posix()) not in listed:
+    for path in sorted((root / "data").rglob("*.parquet")):
+        if (relative := path.relative_to(root).as_posix()) not in listed:
             problems.append(f"{relative}: not in the manifest")
     return tuple(problems)
 
@@ -214,7 +212,7 @@ def _shard_problems(root: Path, shard: Mapping[str, Any]) -> list[str]:
     if path.stat().st_size != shard["bytes"] or files.sha256_file(path) != shard["sha256"]:
         return [f"{name}: was changed after it was written: its SHA-256 differs"]
     try:
-        rows = _open(path).metadata.num_rows
+        rows = len(Shards([path], EVALSET))
     except EvalsetError:
         return [f"{name}: is not a readable Parquet file"]
     return [] if rows == shard["rows"] else [f"{name}: {rows} rows, the manifest says {shard['rows']}"]
@@ -222,60 +220,48 @@ def _shard_problems(root: Path, shard: Mapping[str, Any]) -> list[str]:
 
 def read_manifest(root: Path) -> dict[str, Any]:
     """The manifest of a prepared set of any kind; raises EvalsetError with the next step."""
-    again = "run `birdmml prepare NAME --from PATH --out DIR`; see `birdmml list` for the names"
-    if not root.is_dir():
-        raise EvalsetError(f"no evaluation set at {root}: {again}")
-    path = root / MANIFEST
-    try:
-        told = json.loads(path.read_bytes())
-    except FileNotFoundError as e:
-        raise EvalsetError(f"{root} has no {MANIFEST}, so it is no finished evaluation set: {again}") from e
-    except (OSError, ValueError, RecursionError) as e:
-        raise EvalsetError(f"{path} cannot be read ({e}): prepare the set again") from e
-    if not isinstance(told, dict) or told.get("kind") != KIND:
-        raise EvalsetError(f"{path} is not that of an evaluation set: {again}")
-    if lacking := [k for k in _KEYS if k not in told]:
-        raise EvalsetError(f"{path} lacks {lacking[0]!r}: prepare the set again")
-    if told.get("schema_version") != SCHEMA_VERSION:
-        raise EvalsetError(
-            f"{path} has schema version {told.get('schema_version')}, this birdmml reads {SCHEMA_VERSION}: "
-            "prepare the set again with this version"
-        )
-    _check_shards(path, told)
-    return told
+    get_one = "run `birdmml prepare NAME --from PATH --out DIR`; see `birdmml list` for the names"
+    manifest, path = read_json(root, EVALSET, get_one), root / MANIFEST
+    if not isinstance(manifest, dict) or manifest.get("kind") != KIND:
+        raise EvalsetError(f"{path} is not that of an evaluation set: {get_one}")
+    if lacking := [k for k in _KEYS if k not in manifest]:
+        raise EvalsetError(f"{path} lacks {lacking[0]!r}: {EVALSET.again}")
+    check_version(root, manifest, EVALSET)
+    _check_shards(path, manifest)
+    return manifest
 
 
-def _check_shards(path: Path, told: Mapping[str, Any]) -> None:
+def _check_shards(path: Path, manifest: Mapping[str, Any]) -> None:
     """Raise EvalsetError for a manifest whose inside has another form, or whose shards would lie elsewhere."""
     try:
-        shards = [s for c in told["collections"].values() for p in c["splits"].values() for s in p["shards"]]
-        paths = [Path(s["path"]) for s in shards]
-        sound = all(isinstance(s[k], int) for s in shards for k in ("rows", "bytes"))
-        whole = all(isinstance(name, str) for name in told["classes"]) and isinstance(told["settings"], dict)
+        collections = manifest["collections"].values()
+        shards = [s for c in collections for p in c["splits"].values() for s in p["shards"]]
+        outside = [s["path"] for s in shards if not _is_inside(s["path"])]
+        counted = all(isinstance(s[k], int) for s in shards for k in ("rows", "bytes"))
+        described = all(isinstance(n, str) for n in manifest["classes"]) and isinstance(
+            manifest["settings"], dict
+        )
     except (KeyError, TypeError, AttributeError) as e:
         raise EvalsetError(
             f"{path} garbles its shards ({type(e).__name__}: {e}): prepare the set again"
         ) from e
-    if not whole:
+    if not described:
         raise EvalsetError(f"{path} garbles its classes or settings: prepare the set again")
-    if not sound:
+    if not counted:
         raise EvalsetError(f"{path} garbles the rows or bytes of a shard: prepare the set again")
-    if outside := [str(p) for p in paths if p.is_absolute() or ".." in p.parts]:
+    if outside:
         raise EvalsetError(f"{path} names {outside[0]!r}, outside of the set: prepare it again")
 
 
-def _open(path: Path) -> pq.ParquetFile:
-    try:
-        return pq.ParquetFile(path, memory_map=True)
-    except FileNotFoundError as e:
-        raise EvalsetError(f"{path} is missing though the manifest lists it: prepare the set again") from e
-    except (OSError, ValueError) as e:
-        raise EvalsetError(f"{path} is not a readable Parquet file ({e}): prepare the set again") from e
+def _is_inside(name: str) -> bool:
+    """Whether a path below a folder stays there on every system: Windows takes a colon or a backslash for more."""
+    path = PurePosixPath(name)
+    return not (path.is_absolute() or ".." in path.parts or "\\" in name or ":" in name)
 
 
 def _item(kind: str, row: Mapping[str, Any]) -> Item:
     if kind == "videos":
-        return Film(row["id"], row["duration_s"], row["fps"], tuple(row["sweep_s"]), row)
+        return PreparedFilm(row["id"], row["duration_s"], row["fps"], tuple(row["sweep_s"]), row)
     if kind == "images":
         return _picture(row["image"], row["id"])
     if kind == "audio":
@@ -284,14 +270,15 @@ def _item(kind: str, row: Mapping[str, Any]) -> Item:
 
 
 def _picture(cell: Mapping[str, Any], row: str) -> NDArray[np.uint8]:
-    try:
-        return decode_image(cell["bytes"] or b"")
-    except MediaError as e:
-        raise MediaError(e.reason, f"row {row}: {e.detail}; prepare the set again") from e
+    return _decoded(decode_image, cell, row)
 
 
 def _sound(cell: Mapping[str, Any], row: str) -> NDArray[np.float32]:
+    return _decoded(decode_clip, cell, row)
+
+
+def _decoded(decode: Callable[[bytes], T], cell: Mapping[str, Any], row: str) -> T:
     try:
-        return decode_clip(cell["bytes"] or b"")
+        return decode(cell["bytes"] or b"")
     except MediaError as e:
         raise MediaError(e.reason, f"row {row}: {e.detail}; prepare the set again") from e

@@ -17,10 +17,11 @@ from birdmml import files
 from birdmml.audit.features import AUDIO_DIM, IMAGE_DIM, Vector, audio_features, image_features
 from birdmml.audit.groups import Codes
 from birdmml.audit.rows import Rows
-from birdmml.audit.shards import BROKEN, Shard, open_file
+from birdmml.audit.shards import Shard, open_file
 from birdmml.build.pool import Pool
 from birdmml.errors import MediaError
 from birdmml.media import audio, image
+from birdmml.shards import BROKEN
 
 OK, NO_BYTES, NO_COLUMN, UNREAD = "ok", "no_bytes", "no_column", "row_group_damaged"
 # Quieter than this peak (-72 dB relative to full scale) nobody hears a bird.

@@ -12,7 +12,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from birdmml.audit.groups import Codes
-from birdmml.audit.shards import BROKEN, LIGHT, SPLIT_ORDER, Shard, Unreadable, first_line, open_file
+from birdmml.audit.shards import LIGHT, SPLIT_ORDER, Shard, Unreadable, open_file
+from birdmml.shards import BROKEN, first_line
 
 _ROWS = pa.schema([pa.field(part, pa.large_string()) for part in LIGHT])
 

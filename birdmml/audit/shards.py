@@ -13,9 +13,7 @@ import pyarrow.parquet as pq
 
 from birdmml.errors import DatasetError
 from birdmml.schema import SPLITS
-
-# What damaged or hostile Parquet is known to raise.
-BROKEN = (OSError, pa.ArrowException, UnicodeDecodeError)
+from birdmml.shards import BROKEN, first_line
 
 _SPLIT_WORDS = {
     "train": "train", "training": "train",
@@ -88,11 +86,6 @@ def find(root: Path) -> tuple[list[Shard], list[Unreadable]]:
             "name the folder of a dataset, such as `birdmml build` writes"
         )
     return found, bad
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's words, cut at 200 characters."""
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
 def open_file(path: Path | str) -> pq.ParquetFile:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from birdmml.build.assemble import Tally
     from birdmml.build.catalog import Catalog
     from birdmml.build.recipe import BuildSettings
-    from birdmml.build.write import Shard
+    from birdmml.shards import WrittenShard
     from birdmml.species_list import SpeciesList
     from birdmml.taxonomy import Taxonomy
 
@@ -57,7 +57,7 @@ def checks(catalog: Catalog, tally: Tally, max_rejects: float, known: Taxonomy) 
     }
 
 
-def of_rows(catalog: Catalog, shards: Sequence[Shard], known: Taxonomy) -> dict[str, Any]:
+def of_rows(catalog: Catalog, shards: Sequence[WrittenShard], known: Taxonomy) -> dict[str, Any]:
     """What the written rows add to the validation record."""
     total = _total(shards)
     return {
@@ -68,7 +68,7 @@ def of_rows(catalog: Catalog, shards: Sequence[Shard], known: Taxonomy) -> dict[
     }
 
 
-def names_in_captions(shards: Sequence[Shard]) -> dict[str, dict[str, float]]:
+def names_in_captions(shards: Sequence[WrittenShard]) -> dict[str, dict[str, float]]:
     """Shares of all rows whose caption, as it is and name-free, has a name of the species, by kind of name."""
     total, rows = _total(shards), sum(s.rows for s in shards)
     return {
@@ -122,7 +122,7 @@ def manifest(
     source: ModuleType,
     facts: Mapping[str, Any],
     catalog: Catalog,
-    shards: Sequence[Shard],
+    shards: Sequence[WrittenShard],
     extras: Mapping[str, str],
     captioner: Mapping[str, Any],
 ) -> dict[str, Any]:
@@ -182,24 +182,24 @@ def _taxonomy(chosen: SpeciesList) -> dict[str, Any]:
     return said
 
 
-def of_shards(shards: Sequence[Shard]) -> dict[str, int]:
+def of_shards(shards: Sequence[WrittenShard]) -> dict[str, int]:
     """Rows and species of the written shards."""
     return {"rows": sum(s.rows for s in shards), "species": len(_part(_total(shards), "species"))}
 
 
-def licenses(shards: Sequence[Shard]) -> dict[str, dict[str, int]]:
+def licenses(shards: Sequence[WrittenShard]) -> dict[str, dict[str, int]]:
     """Rows by licence of each part."""
     total = _total(shards)
     return {part: _part(total, part) for part in ("image", "audio", "caption")}
 
 
-def splits(shards: Sequence[Shard]) -> dict[str, dict[str, Any]]:
+def splits(shards: Sequence[WrittenShard]) -> dict[str, dict[str, Any]]:
     """Rows, species and shards of each split that has any."""
     found = {split: [s for s in shards if s.path.startswith(f"data/{split}-")] for split in SPLITS}
     return {split: _split(mine) for split, mine in found.items() if mine}
 
 
-def _total(shards: Sequence[Shard]) -> Counter[tuple[str, str]]:
+def _total(shards: Sequence[WrittenShard]) -> Counter[tuple[str, str]]:
     total: Counter[tuple[str, str]] = Counter()
     for shard in shards:
         total.update(shard.tally)
@@ -210,9 +210,9 @@ def _part(total: Counter[tuple[str, str]], what: str) -> dict[str, int]:
     return {value: n for (kind, value), n in sorted(total.items()) if kind == what}
 
 
-def _split(shards: Sequence[Shard]) -> dict[str, Any]:
+def _split(shards: Sequence[WrittenShard]) -> dict[str, Any]:
     return {
         "rows": sum(s.rows for s in shards),
         "species": len(_part(_total(shards), "species")),
-        "shards": [{"path": s.path, "rows": s.rows, "bytes": s.bytes, "sha256": s.sha256} for s in shards],
+        "shards": [s.listed() for s in shards],
     }

@@ -95,9 +95,7 @@ def _open(source: ModuleType, item: Item, locator: str, task: Task) -> bytes | P
     if item.spooled is None:
         data: bytes | Path = source.open_media(task.source_settings, locator)
         return data
-    with Path(task.spool).open("rb") as f:
-        f.seek(item.spooled[0])
-        return f.read(item.spooled[1])
+    return staging.read_span(Path(task.spool), *item.spooled)
 
 
 def _photo(record: Photo, data: bytes | Path, task: Task, out: BinaryIO) -> Medium:

@@ -37,6 +37,7 @@ from birdmml.build.recipe import BuildSettings, Effort
 from birdmml.build.report import write_report
 from birdmml.errors import BuildError, UsageError
 from birdmml.manifest import MANIFEST
+from birdmml.shards import WrittenShard
 from birdmml.taxonomy import to_csv
 
 
@@ -207,7 +208,7 @@ class _Build:
         self.tell("split and pair", 1, 1)
         return leaks, validation
 
-    def _write(self, catalog: Catalog, pool: Writers) -> list[write.Shard]:
+    def _write(self, catalog: Catalog, pool: Writers) -> list[WrittenShard]:
         place, settings = self.place, self.settings
         acceptance.refuse_small_disk(place, catalog)
         if self.writers is not None:
@@ -216,7 +217,7 @@ class _Build:
             catalog, place.catalog, place.dataset, place.staging, settings.seed, settings.limits.rate_hz,
             settings.species_list,
         )  # fmt: skip
-        return pool.run(write.write_shard, tasks, counter(self.tell, "write", len(tasks)))
+        return pool.run(write.build_shard, tasks, counter(self.tell, "write", len(tasks)))
 
     def _extras(self, pool: Writers) -> dict[str, str]:
         settings = self.settings

@@ -8,14 +8,16 @@ record's own key, so records may come in other chunks the next time, or more of 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from birdmml import files
 from birdmml.build import parts
 from birdmml.schema import Caption, Credit, Medium, Reject
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -44,16 +46,26 @@ def receipt_path(folder: Path, chunk: int) -> Path:
 
 def write_receipt(folder: Path, chunk: int, done: Sequence[Done]) -> None:
     """Declare a chunk done."""
+    write_lines(folder, chunk, map(_plain, done))
+
+
+def write_lines(folder: Path, chunk: int, lines: Iterable[Mapping[str, Any]]) -> None:
+    """The receipt of a chunk of any kind, a value a record."""
     with files.atomic_write(receipt_path(folder, chunk)) as f:
-        f.write(json.dumps([_plain(d) for d in done]).encode())
+        f.write(json.dumps(list(lines)).encode())
 
 
 def receipts(folder: Path) -> Iterator[tuple[int, list[Done]]]:
     """All chunks that are whole, by number; a torn receipt, or one without its data, is passed over."""
+    return read_lines(folder, _done)
+
+
+def read_lines(folder: Path, parse: Callable[[dict[str, Any]], T]) -> Iterator[tuple[int, list[T]]]:
+    """`receipts` of chunks of any kind; `parse` raises KeyError, TypeError or ValueError for a line that is none."""
     for path in sorted(folder.glob("chunk-??????.json")):
         chunk = int(path.name[6:12])
         try:
-            done = [_done(d) for d in json.loads(path.read_bytes())]
+            done = [parse(line) for line in json.loads(path.read_bytes())]
         except (OSError, ValueError, KeyError, TypeError):
             continue
         if data_path(folder, chunk).exists():
@@ -68,9 +80,14 @@ def next_chunk(folder: Path) -> int:
 
 def read_medium(folder: Path, medium: Medium) -> bytes:
     """The encoded bytes of one medium."""
-    with data_path(folder, medium.chunk).open("rb") as f:
-        f.seek(medium.offset)
-        return f.read(medium.length)
+    return read_span(data_path(folder, medium.chunk), medium.offset, medium.length)
+
+
+def read_span(path: Path, offset: int, length: int) -> bytes:
+    """Some bytes of a data file or a spool."""
+    with path.open("rb") as f:
+        f.seek(offset)
+        return f.read(length)
 
 
 def medium_to_json(medium: Medium) -> str:

@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
 from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from birdmml import files
 from birdmml.build import staging
 from birdmml.build.caption import caption_of
 from birdmml.build.catalog import Catalog
 from birdmml.build.names import name_free, name_matches
 from birdmml.build.pool import give_memory_back
 from birdmml.build.schema import arrow_schema
-from birdmml.schema import RATE_HZ, SPLITS, Caption, Credit, Split, Triplet
+from birdmml.schema import RATE_HZ, SPLITS, Caption, Credit, Triplet
+from birdmml.shards import SHARD_BYTES, WrittenShard, cut, shard_name, write_shard
 from birdmml.species_list import SHIPPED, SpeciesList
 from birdmml.taxonomy import Species, Taxonomy
 
-SHARD_BYTES = 256 << 20
 GROUP_BYTES = 48 << 20
 GROUP_ROWS = 128
+# Values repeat in all other columns.
+_UNIQUE = ("image", "audio", "id")
 
 
 @dataclass(frozen=True)
@@ -46,92 +47,60 @@ class ShardTask:
         return replace(self, path=str(root / "data" / Path(self.path).name))
 
 
-@dataclass(frozen=True)
-class Shard:
-    """One shard as written. `path` is relative to the dataset's folder; `tally` counts its rows, see `_count`."""
-
-    path: str
-    rows: int
-    bytes: int
-    sha256: str
-    tally: Counter[tuple[str, str]] = field(default_factory=Counter)
-
-
 def plan(
     catalog: Catalog, path: Path, root: Path, staging_folder: Path, seed: int, rate_hz: int,
     species: SpeciesList = SHIPPED, shard_bytes: int = SHARD_BYTES,
 ) -> list[ShardTask]:  # fmt: skip
     """Cut the rows of each split, in order, into shards of about `shard_bytes` of media."""
     tasks: list[ShardTask] = []
-    for split, rows in groupby(catalog.lengths(), key=lambda row: row[1]):
-        parts = list(_runs(rows, shard_bytes))
-        for number, (first, last) in enumerate(parts):
-            name = shard_name(SPLITS[split], number, len(parts))
-            shard = root / "data" / name
+    for split, rows in groupby(catalog.lengths(), key=itemgetter(1)):
+        ends = [(run[0][0], run[-1][0]) for run in cut(rows, itemgetter(2), shard_bytes)]
+        for number, (first, last) in enumerate(ends):
+            shard = root / "data" / shard_name(SPLITS[split], number, len(ends))
             tasks.append(
                 ShardTask(str(shard), str(path), str(staging_folder), first, last, seed, rate_hz, species)
             )
     return tasks
 
 
-def _runs(rows: Iterable[tuple[int, int, int]], max_bytes: int) -> Iterator[tuple[int, int]]:
-    """(first, last) row numbers of consecutive runs; a row larger than the limit stands alone."""
-    first, last, size = -1, -1, 0
-    for number, _, length in rows:
-        if first >= 0 and size + length > max_bytes:
-            yield first, last
-            first, size = -1, 0
-        first, last, size = (number if first < 0 else first), number, size + length
-    if first >= 0:
-        yield first, last
-
-
-def shard_name(split: Split, number: int, total: int) -> str:
-    """Hugging Face's file name for a shard."""
-    return f"{split}-{number:05d}-of-{total:05d}.parquet"
-
-
-def write_shard(task: ShardTask) -> Shard:
+def build_shard(task: ShardTask) -> WrittenShard:
     """Write one shard from staging. Raises OSError if the disk does not take it; then nothing is left behind."""
-    path, folder = Path(task.path), Path(task.staging)
+    path, folder, taxonomy = Path(task.path), Path(task.staging), task.species.taxonomy
     give_memory_back()  # What decoding has left.
-    known = task.species.taxonomy
-    schema = arrow_schema(task.rate_hz, known.scientific_names)
+    schema = arrow_schema(task.rate_hz, taxonomy.scientific_names)
     tally: Counter[tuple[str, str]] = Counter()
-    with Catalog(Path(task.catalog), readonly=True) as catalog, files.atomic_write(path) as f:
-        hashed = files.HashingWriter(f)
-        with shard_writer(hashed, schema) as writer:
-            for group in _batches(_triplets(catalog, task, known), GROUP_BYTES, GROUP_ROWS):
-                values = [_row(triplet, folder, known) for triplet in group]
-                for triplet in group:
-                    tally.update(_count(triplet, known))
-                writer.write_table(pa.Table.from_pylist(values, schema=schema), row_group_size=len(values))
-    return Shard(f"data/{path.name}", task.last - task.first + 1, hashed.size, hashed.hexdigest(), tally)
+
+    def groups(catalog: Catalog) -> Iterator[pa.Table]:
+        for triplets in cut(_triplets(catalog, task, taxonomy), _media_bytes, GROUP_BYTES, GROUP_ROWS):
+            for triplet in triplets:
+                tally.update(_count(triplet, taxonomy))
+            yield pa.Table.from_pylist([_row(t, folder, taxonomy) for t in triplets], schema=schema)
+
+    with Catalog(Path(task.catalog), readonly=True) as catalog:
+        written = write_shard(
+            path.parents[1], f"data/{path.name}", schema, groups(catalog), repeating(schema)
+        )
+    return replace(written, tally=tally)
 
 
-def shard_writer(f: Any, schema: pa.Schema) -> pq.ParquetWriter:
-    """A writer of shards as `datasets`, DuckDB and the Hub's viewer like them; the caller cuts the row groups."""
-    # Media are compressed already; the other columns are small and repeat.
-    packed = {name: "zstd" for name in _leaves(schema) if not name.endswith(".bytes")}
-    return pq.ParquetWriter(
-        f,
-        schema,
-        compression={**packed, "image.bytes": "none", "audio.bytes": "none"},
-        use_dictionary=[n for n in packed if n.split(".")[0] not in ("image", "audio", "id")],
-        write_page_index=True,
-        use_content_defined_chunking=True,
-    )
+def repeating(schema: pa.Schema) -> list[str]:
+    """The columns of a dataset that are worth a dictionary."""
+    return [name for name in schema.names if name not in _UNIQUE]
 
 
-def _triplets(catalog: Catalog, task: ShardTask, known: Taxonomy) -> Iterator[Triplet]:
+def _media_bytes(triplet: Triplet) -> int:
+    return triplet.image.length + triplet.audio.length
+
+
+def _triplets(catalog: Catalog, task: ShardTask, taxonomy: Taxonomy) -> Iterator[Triplet]:
     for row_id, split, image, image_recovered, audio, audio_recovered in catalog.rows(task.first, task.last):
-        caption = caption_of(image, audio, task.seed, known.resolve(image.species))
+        caption = caption_of(image, audio, task.seed, taxonomy.resolve(image.species))
         yield Triplet(
             row_id, SPLITS[split], image.species, image, audio, caption, image_recovered, audio_recovered
         )
 
 
-def _count(triplet: Triplet, known: Taxonomy) -> Iterator[tuple[str, str]]:
+def _count(triplet: Triplet, taxonomy: Taxonomy) -> Iterator[tuple[str, str]]:
     """What the manifest counts by rows, as (what, value)."""
     yield "species", triplet.species
     yield "origin", triplet.caption.origin
@@ -140,45 +109,22 @@ def _count(triplet: Triplet, known: Taxonomy) -> Iterator[tuple[str, str]]:
     yield "caption", triplet.caption.credit.license
     recovered = triplet.image_recovered or triplet.audio_recovered
     yield ("recovered" if recovered else "complete"), triplet.species
-    species = known.resolve(triplet.species)
+    species = taxonomy.resolve(triplet.species)
     yield from count_names(triplet.caption.text, name_free(triplet.caption.text, species), species)
 
 
 def count_names(caption: str, without: str, species: Species) -> Iterator[tuple[str, str]]:
     """The names of a species in a row's caption and in its name-free one, as the manifest counts them."""
     for column, text in (("caption", caption), ("caption_name_free", without)):
-        found = name_matches(text, species)
-        yield from ((f"{column} names", kind) for kind, is_there in asdict(found).items() if is_there)
-        if found.common or found.scientific or found.part:
+        matches = name_matches(text, species)
+        yield from ((f"{column} names", kind) for kind, is_there in asdict(matches).items() if is_there)
+        if matches.common or matches.scientific or matches.part:
             yield f"{column} names", "any"
 
 
-def _batches(rows: Iterable[Triplet], max_bytes: int, max_rows: int) -> Iterator[list[Triplet]]:
-    """Consecutive runs of rows within both limits; a row larger than the limit stands alone."""
-    batch: list[Triplet] = []
-    size = 0
-    for row in rows:
-        length = row.image.length + row.audio.length
-        if batch and (size + length > max_bytes or len(batch) >= max_rows):
-            yield batch
-            batch, size = [], 0
-        batch.append(row)
-        size += length
-    if batch:
-        yield batch
-
-
-def _leaves(schema: pa.Schema) -> list[str]:
-    return [
-        f"{field.name}.{child}" if child else field.name
-        for field in schema
-        for child in (("bytes", "path") if pa.types.is_struct(field.type) else ("",))
-    ]
-
-
-def _row(triplet: Triplet, folder: Path, known: Taxonomy) -> dict[str, Any]:
+def _row(triplet: Triplet, folder: Path, taxonomy: Taxonomy) -> dict[str, Any]:
     """All columns of one row, in the names of birdmml.columns."""
-    species = known.resolve(triplet.species)
+    species = taxonomy.resolve(triplet.species)
     image, audio = triplet.image, triplet.audio
     return {
         "id": triplet.id,

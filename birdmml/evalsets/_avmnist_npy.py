@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from birdmml.arrays import Field, Gathered, Part, Progress, Rows
+from birdmml.arrays import Field, Gathered, Progress, Samples, SplitSource
 from birdmml.errors import EvalsetError
 from birdmml.evalsets._digits import Ints, choose
 from birdmml.evalsets._download import is_fake
@@ -153,10 +153,10 @@ def _blocks(rows: Ints) -> Iterator[Ints]:
 
 def _part(
     split: str, arrays: Mapping[str, Array], labels: Ints, chosen: Ints, fields: tuple[Field, ...]
-) -> Part:
-    def read(start: int, stop: int) -> Rows:
+) -> SplitSource:
+    def read(start: int, stop: int) -> Samples:
         rows = chosen[start:stop]
         made = {f.name: arrays[f.name][rows].reshape(-1, *f.shape).astype(f.dtype) for f in fields}
-        return Rows(tuple(f"{split}-{i:05d}" for i in rows), labels[rows], made)
+        return Samples(tuple(f"{split}-{i:05d}" for i in rows), labels[rows], made)
 
-    return Part(len(chosen), read)
+    return SplitSource(len(chosen), read)

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from birdmml import files
-from birdmml.arrays import SPLITS, Change, Field, Gathered, Part, Progress, Rows
+from birdmml.arrays import SPLITS, Change, Field, Gathered, Progress, Samples, SplitSource
 from birdmml.errors import EvalsetError, MediaError
 from birdmml.evalsets import _idx, _spectrogram
 from birdmml.evalsets._digits import CLASSES, Ints, choose, reuse
@@ -155,16 +155,18 @@ def _pool(split: str, rows: int) -> Ints:
     return np.arange(cut) if split == "train" else np.arange(cut, rows)
 
 
-def _part(split: str, images: NDArray[np.uint8], labels: Ints, heard: list[Utterance], pairs: Pairs) -> Part:
-    def read(start: int, stop: int) -> Rows:
+def _part(
+    split: str, images: NDArray[np.uint8], labels: Ints, heard: list[Utterance], pairs: Pairs
+) -> SplitSource:
+    def read(start: int, stop: int) -> Samples:
         rows, said = pairs.images[start:stop], pairs.utterances[start:stop]
         ids = tuple(
             f"{split}-{_PREFIX[split]}{i:05d}-{heard[u].name}" for i, u in zip(rows, said, strict=True)
         )
         audio = np.stack([heard[u].spectrogram for u in said])
-        return Rows(ids, labels[rows], {"image": images[rows], "audio": audio})
+        return Samples(ids, labels[rows], {"image": images[rows], "audio": audio})
 
-    return Part(len(pairs.images), read)
+    return SplitSource(len(pairs.images), read)
 
 
 def _uses(pairs: Pairs, there: int) -> dict[str, int]:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from birdmml import unpickle
-from birdmml.arrays import Change, Field, Gathered, Part, Progress, Rows
+from birdmml.arrays import Change, Field, Gathered, Progress, Samples, SplitSource
 from birdmml.errors import EvalsetError, UsageError
 from birdmml.evalsets._download import Download, is_fake
 
@@ -149,7 +149,7 @@ def plan(
 
 
 def steps(array: Array, modality: str, start: int) -> Floats:
-    """Rows [T, F] of one sample as they are stored [50, F]: from `start` on, cut or filled with zeros."""
+    """Samples [T, F] of one sample as they are stored [50, F]: from `start` on, cut or filled with zeros."""
     out = np.zeros((STEPS, array.shape[1]), dtype=np.float32)
     rows = array[start : start + STEPS]
     with np.errstate(over="ignore"):  # What float32 cannot hold becomes infinity, and is listed as such.
@@ -176,17 +176,17 @@ def _changes(arrays: Mapping[str, Array], sample: Sample) -> Iterator[tuple[str,
         yield "audio_minus_infinity", f"{infinite} values became 0"
 
 
-def _part(split: _Split, kept: list[Sample]) -> Part:
-    def read(start: int, stop: int) -> Rows:
+def _part(split: _Split, kept: list[Sample]) -> SplitSource:
+    def read(start: int, stop: int) -> Samples:
         chosen = kept[start:stop]
         made = {
             m: np.stack([steps(split.arrays[m][s.index], m, s.start) for s in chosen]) for m in MODALITIES
         }
         lengths = {m: np.array([real_steps(x) for x in array], np.int32) for m, array in made.items()}
         labels = np.array([s.label for s in chosen], dtype=np.int64)
-        return Rows(tuple(s.id for s in chosen), labels, made, lengths)
+        return Samples(tuple(s.id for s in chosen), labels, made, lengths)
 
-    return Part(len(kept), read)
+    return SplitSource(len(kept), read)
 
 
 def _splits(content: Any, layout: Layout, path: Path) -> tuple[list[_Split], list[str]]:

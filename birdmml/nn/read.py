@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from birdmml.errors import DatasetError, MediaError
-from birdmml.load import decode
+from birdmml.errors import DatasetError
+from birdmml.load import decode_row
 
 AHEAD = 3
 KINDS = ("image", "audio")
@@ -86,13 +86,13 @@ class ArrayRows:
 
 def captions(rows: RowSource) -> list[str]:
     """Every row's caption; an empty one is a text. Raises DatasetError where a row has none."""
-    found = rows.column("caption")
-    bad = [i for i, caption in enumerate(found) if not isinstance(caption, str)]
+    texts = rows.column("caption")
+    bad = [i for i, caption in enumerate(texts) if not isinstance(caption, str)]
     if bad:
         raise DatasetError(
             f"row {bad[0]} has no caption ({len(bad)} rows): run `birdmml validate` on the dataset"
         )
-    return found
+    return texts
 
 
 def stream(
@@ -113,12 +113,12 @@ def stream(
         return
 
     def job(row: int, cell: Mapping[str, Any]) -> Row:
-        return ready(_decoded(row, cell, at_least))
+        return ready(decode_row(row, cell, at_least))
 
     cells = _cells(rows, parts)
     if workers == 0:
-        for part, found in zip(parts, cells, strict=True):
-            yield [job(int(i), cell) for i, cell in zip(part, found, strict=True)]
+        for part, stored in zip(parts, cells, strict=True):
+            yield [job(int(i), cell) for i, cell in zip(part, stored, strict=True)]
         return
     # As many threads an operation as here: then `ready` rounds as it does without workers.
     threads = torch.get_num_threads()
@@ -127,8 +127,8 @@ def stream(
     ) as pool:
         waiting: deque[list[Future[Row]]] = deque()
         try:
-            for part, found in zip(parts, cells, strict=True):
-                jobs = zip(part.tolist(), found, strict=True)
+            for part, stored in zip(parts, cells, strict=True):
+                jobs = zip(part.tolist(), stored, strict=True)
                 waiting.append([pool.submit(job, i, cell) for i, cell in jobs])
                 if len(waiting) >= AHEAD:
                     yield [job.result() for job in waiting.popleft()]
@@ -144,21 +144,14 @@ def _cells(rows: BlockSource, parts: Sequence[NDArray[np.int64]]) -> Iterator[li
     left = Counter(int(row) for part in parts for row in part)
     held: dict[int, Row] = {}
     for part in parts:
-        found = []
+        cells = []
         for row in part.tolist():
             if row not in held:
                 block = int(np.searchsorted(starts, row, side="right")) - 1
-                wanted = [r for r in range(starts[block], starts[block + 1]) if left[r]]
-                held |= zip(wanted, rows.cells(wanted), strict=True)
-            found.append(held[row])
+                due = [r for r in range(starts[block], starts[block + 1]) if left[r]]
+                held |= zip(due, rows.cells(due), strict=True)
+            cells.append(held[row])
             left[row] -= 1
             if not left[row]:
                 del held[row]
-        yield found
-
-
-def _decoded(row: int, cells: Mapping[str, Any], at_least: int) -> Row:
-    try:
-        return dict(decode(cells, at_least))
-    except MediaError as e:
-        raise MediaError(e.reason, f"row {row}: {e.detail}; run `birdmml validate` on the dataset") from e
+        yield cells

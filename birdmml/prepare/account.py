@@ -10,12 +10,13 @@ from typing import Any
 from birdmml import __version__
 from birdmml.evalsets._annotations import Annotations
 from birdmml.prepare.decode import FRAMES, QUALITY, SWEEP_S
-from birdmml.prepare.shards import Row, Shard
+from birdmml.prepare.shards import EvalsetRow
 from birdmml.prepare.shelf import Listing
 from birdmml.prepared import KIND, SCHEMA_VERSION, digest
 from birdmml.schema import RATE_HZ, Reject
+from birdmml.shards import WrittenShard
 
-Rows = Mapping[str, Mapping[str, Sequence[Row]]]  # By collection and split.
+RowsBySplit = Mapping[str, Mapping[str, Sequence[EvalsetRow]]]  # By collection and split.
 
 
 def settings(frame_px: int, limit: int | None) -> dict[str, Any]:
@@ -45,7 +46,7 @@ def differences(published: Mapping[str, Any], found: Mapping[str, Any]) -> list[
     return lines
 
 
-def found(annotations: Annotations, rows: Rows) -> dict[str, Any]:
+def found(annotations: Annotations, rows: RowsBySplit) -> dict[str, Any]:
     """The counts of what is written, in the form of PUBLISHED."""
     counts: dict[str, Any] = {"classes": len(annotations.classes)}
     return counts | {name: {s: len(r) for s, r in splits.items()} for name, splits in rows.items()}
@@ -53,7 +54,7 @@ def found(annotations: Annotations, rows: Rows) -> dict[str, Any]:
 
 def manifest(
     module: ModuleType, name: str, told: Mapping[str, Any], listing: Listing, annotations: Annotations,
-    rows: Rows, shards: Mapping[str, Mapping[str, Sequence[Shard]]],
+    rows: RowsBySplit, shards: Mapping[str, Mapping[str, Sequence[WrittenShard]]],
 ) -> dict[str, Any]:  # fmt: skip
     """The whole manifest; `told` are the settings."""
     kinds = {c.name: c.kind for c in module.COLLECTIONS}
@@ -61,7 +62,7 @@ def manifest(
         collection: {
             "kind": kinds[collection],
             "splits": {
-                split: {"rows": len(rows[collection][split]), "shards": [dict(s.__dict__) for s in parts]}
+                split: {"rows": len(rows[collection][split]), "shards": [s.listed() for s in parts]}
                 for split, parts in splits.items()
             },
         }
@@ -107,7 +108,7 @@ def _stray(file: str, known_folder: bool) -> Reject:
 
 
 def report(
-    manifest: Mapping[str, Any], annotations: Annotations, listing: Listing, rows: Rows,
+    manifest: Mapping[str, Any], annotations: Annotations, listing: Listing, rows: RowsBySplit,
     rejects: Sequence[Reject], max_rejects: float, considered: int,
 ) -> dict[str, Any]:  # fmt: skip
     """What report/report.json holds. `considered` are the table's rows that were looked at (fewer with --limit)."""
@@ -142,9 +143,9 @@ def _has_sound(manifest: Mapping[str, Any], name: str) -> bool:
     return bool(manifest["collections"].get(name, {}).get("kind") == "videos")
 
 
-def _silent(splits: Mapping[str, Sequence[Row]]) -> list[str]:
+def _silent(splits: Mapping[str, Sequence[EvalsetRow]]) -> list[str]:
     """Ids of videos without an audio track."""
-    return [row.id for rows in splits.values() for row in rows if not row.done.spans.get("audio")]
+    return [row.id for rows in splits.values() for row in rows if not row.decoded.spans.get("audio")]
 
 
 def _plain(reject: Reject) -> dict[str, str]:

@@ -7,33 +7,24 @@ progress) -> Gathered`, which reads and checks the provider's files; PUBLISHED, 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import pyarrow.parquet as pq
+import pyarrow as pa
 
 from birdmml import __version__, files, settings
-from birdmml.arrays import KIND, Field, Gathered, Part, Progress, schema, table
+from birdmml.arrays import KIND, Gathered, Progress, SplitSource, schema, table
 from birdmml.build.place import Place
 from birdmml.errors import BuildError, EvalsetError
 from birdmml.manifest import MANIFEST
 from birdmml.prepare import _arrays_report as report
-from birdmml.prepared import SCHEMA_VERSION, digest, read_manifest
+from birdmml.prepared import SCHEMA_VERSION, Prepared, digest, read_manifest
+from birdmml.shards import SHARD_BYTES, shard_name, write_shard
 
 COLLECTION = "samples"
-SHARD_BYTES = 256 << 20
 GROUP_BYTES = 16 << 20
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A finished set: its folder and its manifest."""
-
-    root: Path
-    manifest: Mapping[str, Any]
 
 
 def prepare(
@@ -88,40 +79,25 @@ def _check_complete(gathered: Gathered, name: str) -> None:
             raise EvalsetError(f"{name}: no sample of {split} is left: see the publisher's files")
 
 
-def _write(part: Part, gathered: Gathered, root: Path, split: str, tell: Progress) -> dict[str, Any]:
+def _write(part: SplitSource, gathered: Gathered, root: Path, split: str, tell: Progress) -> dict[str, Any]:
     """The shards of one split, each whole or absent."""
-    per_row = sum(f.bytes for f in gathered.fields)
-    step = max(1, SHARD_BYTES // per_row)
+    step = max(1, SHARD_BYTES // sum(f.bytes for f in gathered.fields))
     starts = range(0, part.rows, step)
-    folder = root / "data" / COLLECTION
     shards = []
     for number, start in enumerate(starts):
-        path = folder / f"{split}-{number:05d}-of-{len(starts):05d}.parquet"
         stop = min(start + step, part.rows)
-        with files.atomic_write(path, sync_name=False) as f:
-            hashed = files.HashingWriter(f)
-            _write_groups(hashed, part, gathered, start, stop)
-        place = path.relative_to(root).as_posix()
-        shards.append(
-            {"path": place, "rows": stop - start, "bytes": hashed.size, "sha256": hashed.hexdigest()}
-        )
+        name = f"data/{COLLECTION}/{shard_name(split, number, len(starts))}"
+        groups = _groups(part, gathered, start, stop)
+        # In chunks of equal content the same numbers would be other bytes.
+        shards.append(write_shard(root, name, schema(gathered.fields), groups, ["class_name"], chunked=False))
         tell(f"write {split}", stop, part.rows)
-    files.sync_folder(folder)
-    return {"rows": part.rows, "shards": shards}
+    return {"rows": part.rows, "shards": [s.listed() for s in shards]}
 
 
-def _write_groups(f: Any, part: Part, gathered: Gathered, start: int, stop: int) -> None:
-    step = max(1, GROUP_BYTES // sum(x.bytes for x in gathered.fields))
-    with _writer(f, gathered.fields) as writer:
-        for at in range(start, stop, step):
-            rows = part.read(at, min(at + step, stop))
-            writer.write_table(table(rows, gathered.fields, gathered.class_names), row_group_size=step)
-
-
-def _writer(f: Any, fields: Sequence[Field]) -> pq.ParquetWriter:
-    return pq.ParquetWriter(
-        f, schema(fields), compression="zstd", use_dictionary=["class_name"], write_page_index=True
-    )
+def _groups(part: SplitSource, gathered: Gathered, start: int, stop: int) -> Iterator[pa.Table]:
+    step = max(1, GROUP_BYTES // sum(f.bytes for f in gathered.fields))
+    for at in range(start, stop, step):
+        yield table(part.read(at, min(at + step, stop)), gathered.fields, gathered.class_names)
 
 
 def _describe(module: ModuleType, name: str, gathered: Gathered, splits: Mapping[str, Any]) -> dict[str, Any]:

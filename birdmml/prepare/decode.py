@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +26,7 @@ Span = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class Item:
+class MediaFile:
     """One file of the set, its key, its kind, and where its bytes are: a file, or a span of the chunk's spool."""
 
     file: str
@@ -37,18 +36,18 @@ class Item:
 
 
 @dataclass(frozen=True)
-class Chunk:
+class DecodeTask:
     """Work for one call. `folder` takes the data file and the receipt."""
 
     number: int
     folder: str
-    items: tuple[Item, ...]
+    items: tuple[MediaFile, ...]
     frame_px: int
     spool: str = ""
 
 
 @dataclass(frozen=True)
-class Done:
+class DecodedFile:
     """What became of one file: spans of media in the chunk's data file, or the reason why there are none.
 
     `spans` has a list for each of the columns frames, sweep, audio and image; `values` are plain columns.
@@ -68,35 +67,28 @@ class Done:
         return sum(length for spans in self.spans.values() for _, length in spans)
 
 
-def decode(chunk: Chunk) -> list[Done]:
+def decode(chunk: DecodeTask) -> list[DecodedFile]:
     """Do one chunk. Raises OSError if its data file cannot be written; a bad medium never raises."""
-    folder, done = Path(chunk.folder), list[Done]()
+    folder, done = Path(chunk.folder), list[DecodedFile]()
     with files.atomic_write(staging.data_path(folder, chunk.number), sync_name=False) as out:
         for item in chunk.items:
             start = out.tell()
             try:
                 spans, values = _one(item, chunk, out)
-                done.append(Done(item.file, item.key, chunk.number, spans, values))
+                done.append(DecodedFile(item.file, item.key, chunk.number, spans, values))
             except MediaError as e:
                 # Whatever it wrote before it failed goes with it: all of a file or none.
                 out.seek(start)
                 out.truncate()
-                done.append(Done(item.file, item.key, chunk.number, reason=e.reason, detail=e.detail))
-    text = json.dumps([d.__dict__ for d in done])
-    with files.atomic_write(staging.receipt_path(folder, chunk.number)) as f:
-        f.write(text.encode())
+                done.append(DecodedFile(item.file, item.key, chunk.number, reason=e.reason, detail=e.detail))
+    staging.write_lines(folder, chunk.number, [d.__dict__ for d in done])
     return done
 
 
-def receipts(folder: Path) -> Iterator[list[Done]]:
-    """The chunks that are whole; a torn receipt, or one without its data, is passed over."""
-    for path in sorted(folder.glob("chunk-??????.json")):
-        try:
-            done = [Done(**value) for value in json.loads(path.read_bytes())]
-        except (OSError, ValueError, TypeError):
-            continue
-        if staging.data_path(folder, int(path.name[6:12])).exists():
-            yield done
+def receipts(folder: Path) -> Iterator[DecodedFile]:
+    """The files of all chunks that are whole."""
+    for _, done in staging.read_lines(folder, lambda line: DecodedFile(**line)):
+        yield from done
 
 
 def shrink(picture: NDArray[np.uint8], px: int) -> NDArray[np.uint8]:
@@ -109,15 +101,14 @@ def shrink(picture: NDArray[np.uint8], px: int) -> NDArray[np.uint8]:
     return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.LANCZOS))
 
 
-def _one(item: Item, chunk: Chunk, out: BinaryIO) -> tuple[dict[str, list[Span]], dict[str, Any]]:
+def _one(item: MediaFile, chunk: DecodeTask, out: BinaryIO) -> tuple[dict[str, list[Span]], dict[str, Any]]:
     source = _source(item, chunk)
     if item.kind == "videos":
         return _video(source, chunk.frame_px, out)
     if item.kind == "audio":
         sound = audio.decode_sound(source)
-        return {"audio": [_put(out, audio.encode_flac(sound))]}, {
-            "duration_s": _seconds(len(sound) / RATE_HZ)
-        }
+        values = {"duration_s": _seconds(len(sound) / RATE_HZ)}
+        return {"audio": [_put(out, audio.encode_flac(sound))]}, values
     data = source if isinstance(source, bytes) else _read(source)
     image.decode_image(data)
     return {"image": [_put(out, data)]}, {}
@@ -142,7 +133,7 @@ def _seconds(value: float) -> float:
     return round(value, 4)
 
 
-def _source(item: Item, chunk: Chunk) -> Path | bytes:
+def _source(item: MediaFile, chunk: DecodeTask) -> Path | bytes:
     if isinstance(item.where, str):
         path = Path(item.where)
         try:
@@ -152,9 +143,7 @@ def _source(item: Item, chunk: Chunk) -> Path | bytes:
         if size > MAX_FILE_BYTES:
             raise MediaError("file_too_large", f"{size:,} bytes are over the limit of {MAX_FILE_BYTES:,}")
         return path
-    with Path(chunk.spool).open("rb") as f:
-        f.seek(item.where[0])
-        return f.read(item.where[1])
+    return staging.read_span(Path(chunk.spool), *item.where)
 
 
 def _read(path: Path) -> bytes:

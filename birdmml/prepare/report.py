@@ -7,24 +7,26 @@ import csv
 import io
 from collections.abc import Iterator, Mapping
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import jinja2
 
 from birdmml import files
-from birdmml.build import staging
 from birdmml.media import image
-from birdmml.prepare.account import Rows
+from birdmml.prepare.account import RowsBySplit
 from birdmml.prepare.decode import shrink
-from birdmml.prepare.shards import Row
+from birdmml.prepare.shards import EvalsetRow
 
 MAX_THUMBS = 200
 MAX_LISTED = 200
 THUMB_PX = 64
 
 
-def write_report(root: Path, report: Mapping[str, Any], classes: list[str], rows: Rows, folder: Path) -> None:
+def write_report(
+    root: Path, report: Mapping[str, Any], classes: list[str], rows: RowsBySplit, folder: Path
+) -> None:
     """Write all of report/ below `root`; thumbnails come from the media staged in `folder`. Same set, same bytes."""
     files.write_json(root / "report" / "report.json", report)
     files.write_text(root / "report" / "rejects.csv", _csv(report))
@@ -60,7 +62,7 @@ def _counts(report: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
             yield f"{name} {split}", f"{wanted[split]:,}" if split in wanted else "", f"{said:,}", f"{have:,}"
 
 
-def _thumbs(classes: list[str], rows: Rows, folder: Path) -> Iterator[tuple[str, str]]:
+def _thumbs(classes: list[str], rows: RowsBySplit, folder: Path) -> Iterator[tuple[str, str]]:
     """Class name and a small picture as a data URI, of the first row of each class that has one."""
     first: dict[int, bytes] = {}
     for splits in rows.values():
@@ -72,13 +74,8 @@ def _thumbs(classes: list[str], rows: Rows, folder: Path) -> Iterator[tuple[str,
         yield classes[label], f"data:image/jpeg;base64,{base64.b64encode(small).decode()}"
 
 
-def _first_picture(row: Row, folder: Path) -> bytes:
-    spans = row.done.spans.get("frames") or row.done.spans.get("image") or []
-    for offset, length in spans[:1]:
-        with staging.data_path(folder, row.done.chunk).open("rb") as f:
-            f.seek(offset)
-            return f.read(length)
-    return b""
+def _first_picture(row: EvalsetRow, folder: Path) -> bytes:
+    return next(chain(row.media(folder, "frames"), row.media(folder, "image")), b"")
 
 
 @cache

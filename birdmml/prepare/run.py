@@ -18,12 +18,13 @@ from birdmml.build.pool import Pool
 from birdmml.errors import BuildError, EvalsetError, UsageError
 from birdmml.evalsets._annotations import Annotations, Entry
 from birdmml.prepare import account
-from birdmml.prepare.decode import Chunk, Done, Item, decode, receipts
+from birdmml.prepare.decode import DecodedFile, DecodeTask, MediaFile, decode, receipts
 from birdmml.prepare.report import write_report
-from birdmml.prepare.shards import Row, Shard, ShardTask, plan, write_shard
+from birdmml.prepare.shards import EvalsetRow, EvalsetShardTask, plan, prepare_shard
 from birdmml.prepare.shelf import Layout, Listing, Shelf
 from birdmml.prepared import MANIFEST, is_prepared
 from birdmml.schema import Reject
+from birdmml.shards import WrittenShard
 
 CHUNK_WORK = 128
 _WORK = {"videos": 8}  # A video takes as long as hundreds of photos; a chunk is what a kill can lose.
@@ -179,17 +180,17 @@ class _Preparation:
                     notes.append(f"{archive.name} has MD5 {found}, the published one has {told.md5}")
         return notes
 
-    def _decode(self, seen: Survey, pool: Pool) -> tuple[dict[str, Done], int]:
+    def _decode(self, seen: Survey, pool: Pool) -> tuple[dict[str, DecodedFile], int]:
         """What became of every wanted file; files that an earlier run has decoded are taken as they are."""
         keys = seen.listing.files
         wanted = {e.file: keys[e.file] for listed in seen.entries.values() for e in listed}
-        kept = (d for part in receipts(self.place.staging) for d in part if d.reason != "unreadable")
+        kept = (d for d in receipts(self.place.staging) if d.reason != "unreadable")
         done = {d.file: d for d in kept if wanted.get(d.file) == d.key}
         known, total = len(done), len(wanted)
         left = {file: key for file, key in wanted.items() if file not in done}
         spools: dict[int, Path] = {}
 
-        def finish(index: int, part: list[Done]) -> None:
+        def finish(index: int, part: list[DecodedFile]) -> None:
             done.update((d.file, d) for d in part)
             spools.pop(index).unlink(missing_ok=True)
             self.tell("decode", len(done), total)
@@ -203,13 +204,13 @@ class _Preparation:
             )
         return done, known
 
-    def _chunks(self, wanted: Mapping[str, str], spools: dict[int, Path]) -> Iterator[Chunk]:
+    def _chunks(self, wanted: Mapping[str, str], spools: dict[int, Path]) -> Iterator[DecodeTask]:
         """Chunks as the source hands out its files; bytes from archives wait on disk until their chunk is done."""
         first = staging.next_chunk(self.place.staging)
         media = self.shelf.media(wanted)
         for index in itertools.count():
             spool = self.place.spool / f"{first + index:06d}.bin"
-            items, size, work = list[Item](), 0, 0
+            items, size, work = list[MediaFile](), 0, 0
             for file, where in media:
                 kind = self.kinds[file.split("/")[0]]
                 items.append(_item(file, wanted[file], kind, where, spool))
@@ -220,13 +221,15 @@ class _Preparation:
             if not items:
                 return
             spools[index] = spool
-            yield Chunk(
+            yield DecodeTask(
                 first + index, str(self.place.staging), tuple(items), self.options.frame_px, str(spool)
             )
 
-    def _rows(self, seen: Survey, done: Mapping[str, Done]) -> tuple[account.Rows, list[Reject]]:
+    def _rows(
+        self, seen: Survey, done: Mapping[str, DecodedFile]
+    ) -> tuple[account.RowsBySplit, list[Reject]]:
         """Rows by collection and split in the tables' order, and everything that did not become one."""
-        rejects, rows = list(seen.annotations.rejects), dict[str, dict[str, list[Row]]]()
+        rejects, rows = list(seen.annotations.rejects), dict[str, dict[str, list[EvalsetRow]]]()
         for name, listed in seen.entries.items():
             rows[name] = {split: [] for split in self.module.SPLITS}
             for entry in listed:
@@ -235,13 +238,15 @@ class _Preparation:
                     rejects.append(Reject(entry.file, found.reason, found.detail))
                 else:
                     class_name = seen.annotations.classes[entry.label]
-                    rows[name][entry.split].append(Row(entry.id, entry.label, class_name, found))
+                    rows[name][entry.split].append(EvalsetRow(entry.id, entry.label, class_name, found))
         return rows, rejects
 
-    def _write(self, seen: Survey, rows: account.Rows, pool: Pool) -> dict[str, dict[str, list[Shard]]]:
+    def _write(
+        self, seen: Survey, rows: account.RowsBySplit, pool: Pool
+    ) -> dict[str, dict[str, list[WrittenShard]]]:
         place, classes = self.place, seen.annotations.classes
         kinds = {c.name: c.kind for c in self.module.COLLECTIONS}
-        tasks: list[tuple[str, str, ShardTask]] = [
+        tasks: list[tuple[str, str, EvalsetShardTask]] = [
             (name, split, task)
             for name, splits in rows.items()
             for split, part in splits.items()
@@ -251,15 +256,17 @@ class _Preparation:
         counter = itertools.count(1)
         self.tell("write", 0, len(tasks))
         written = pool.run(
-            write_shard, [t for *_, t in tasks], lambda i, s: self.tell("write", next(counter), len(tasks))
+            prepare_shard, [t for *_, t in tasks], lambda i, s: self.tell("write", next(counter), len(tasks))
         )
-        shards: dict[str, dict[str, list[Shard]]] = {n: {s: [] for s in splits} for n, splits in rows.items()}
+        shards: dict[str, dict[str, list[WrittenShard]]] = {
+            n: {s: [] for s in splits} for n, splits in rows.items()
+        }
         for (name, split, _), shard in zip(tasks, written, strict=True):
             shards[name][split].append(shard)
         return shards
 
-    def _check_space(self, rows: account.Rows) -> None:
-        need = sum(row.done.bytes for splits in rows.values() for part in splits.values() for row in part)
+    def _check_space(self, rows: account.RowsBySplit) -> None:
+        need = sum(row.bytes for splits in rows.values() for part in splits.values() for row in part)
         free = shutil.disk_usage(self.place.work).free
         if free < need:
             raise BuildError(
@@ -287,11 +294,11 @@ def _limited(entries: Sequence[Entry], limit: int | None) -> tuple[Entry, ...]:
     return tuple(e for i, e in enumerate(entries) if i in chosen)
 
 
-def _item(file: str, key: str, kind: str, where: bytes | Path, spool: Path) -> Item:
+def _item(file: str, key: str, kind: str, where: bytes | Path, spool: Path) -> MediaFile:
     if isinstance(where, Path):
-        return Item(file, key, kind, str(where))
+        return MediaFile(file, key, kind, str(where))
     spool.parent.mkdir(exist_ok=True)
     with spool.open("ab") as f:
         offset = f.tell()
         f.write(where)
-    return Item(file, key, kind, (offset, len(where)))
+    return MediaFile(file, key, kind, (offset, len(where)))

@@ -1,23 +1,22 @@
-"""Rows to Parquet shards: planned from sizes, written whole, the same bytes on any number of workers."""
+"""Rows of an evaluation set to Parquet shards: planned from sizes, the same bytes on any number of workers."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from birdmml import files
 from birdmml.build import staging
 from birdmml.build.ingest import file_name
-from birdmml.prepare.decode import Done, Span
+from birdmml.prepare.decode import DecodedFile
 from birdmml.schema import RATE_HZ
+from birdmml.shards import SHARD_BYTES, WrittenShard, cut, shard_name, write_shard
 
-SHARD_BYTES = 256 << 20
 GROUP_BYTES = 32 << 20
 GROUP_ROWS = 64
 
@@ -40,17 +39,27 @@ _SUFFIX = {"frames": ".jpg", "sweep": ".jpg", "audio": ".flac", "image": ".jpg"}
 
 
 @dataclass(frozen=True)
-class Row:
+class EvalsetRow:
     """One row to be: its words, and what its file was decoded to."""
 
     id: str
     label: int
     class_name: str
-    done: Done
+    decoded: DecodedFile
+
+    @property
+    def bytes(self) -> int:
+        """Of all its media."""
+        return self.decoded.bytes
+
+    def media(self, folder: Path, column: str) -> Iterator[bytes]:
+        """What lies in `folder`, where the row's file was decoded to, for one column."""
+        for offset, length in self.decoded.spans.get(column, ()):
+            yield staging.read_span(staging.data_path(folder, self.decoded.chunk), offset, length)
 
 
 @dataclass(frozen=True)
-class ShardTask:
+class EvalsetShardTask:
     """One shard to write. `path` is relative to `root`, media lie in `staging`."""
 
     root: str
@@ -58,17 +67,7 @@ class ShardTask:
     staging: str
     kind: str
     classes: tuple[str, ...]
-    rows: tuple[Row, ...]
-
-
-@dataclass(frozen=True)
-class Shard:
-    """One shard as written."""
-
-    path: str
-    rows: int
-    bytes: int
-    sha256: str
+    rows: tuple[EvalsetRow, ...]
 
 
 def schema(kind: str, classes: Sequence[str]) -> pa.Schema:
@@ -94,84 +93,41 @@ def schema(kind: str, classes: Sequence[str]) -> pa.Schema:
 
 
 def plan(
-    root: Path, folder: Path, collection: str, kind: str, classes: tuple[str, ...], split: str, rows: Sequence[Row],
-    shard_bytes: int = SHARD_BYTES,
-) -> list[ShardTask]:  # fmt: skip
+    root: Path, folder: Path, collection: str, kind: str, classes: tuple[str, ...], split: str,
+    rows: Sequence[EvalsetRow], shard_bytes: int = SHARD_BYTES,
+) -> list[EvalsetShardTask]:  # fmt: skip
     """Cut the rows of one split, in order, into shards of about `shard_bytes` of media; no rows, no shard."""
-    parts = list(_runs(rows, shard_bytes, len(rows)))
-    names = [f"data/{collection}/{split}-{i:05d}-of-{len(parts):05d}.parquet" for i in range(len(parts))]
+    runs = list(cut(rows, attrgetter("bytes"), shard_bytes))
+    names = [f"data/{collection}/{shard_name(split, i, len(runs))}" for i in range(len(runs))]
     return [
-        ShardTask(str(root), name, str(folder), kind, classes, tuple(part))
-        for name, part in zip(names, parts, strict=True)
+        EvalsetShardTask(str(root), name, str(folder), kind, classes, tuple(run))
+        for name, run in zip(names, runs, strict=True)
     ]
 
 
-def write_shard(task: ShardTask) -> Shard:
+def prepare_shard(task: EvalsetShardTask) -> WrittenShard:
     """Write one shard from staging. Raises OSError if the disk does not take it; then nothing is left behind."""
     form = schema(task.kind, task.classes)
-    with files.atomic_write(Path(task.root) / task.path) as f:
-        hashed = files.HashingWriter(f)
-        with _writer(hashed, form) as writer:
-            for group in _runs(task.rows, GROUP_BYTES, GROUP_ROWS):
-                values = [_values(row, task) for row in group]
-                writer.write_table(pa.Table.from_pylist(values, schema=form), row_group_size=len(values))
-    return Shard(task.path, len(task.rows), hashed.size, hashed.hexdigest())
-
-
-def _writer(f: Any, form: pa.Schema) -> pq.ParquetWriter:
-    # Media are compressed already; the other columns are small and repeat.
-    leaves = [leaf for column in form for leaf in _leaves(column)]
-    return pq.ParquetWriter(
-        f,
-        form,
-        compression={leaf: "none" if leaf.endswith(".bytes") else "zstd" for leaf in leaves},
-        use_dictionary=["class_name"],
-        write_page_index=True,
-        use_content_defined_chunking=True,
+    groups = (
+        pa.Table.from_pylist([_values(row, Path(task.staging)) for row in run], schema=form)
+        for run in cut(task.rows, attrgetter("bytes"), GROUP_BYTES, GROUP_ROWS)
     )
+    return write_shard(Path(task.root), task.path, form, groups, ["class_name"])
 
 
-def _leaves(column: pa.Field) -> list[str]:
-    listed = pa.types.is_list(column.type)
-    inner = column.type.value_type if listed else column.type
-    stem = f"{column.name}.list.element" if listed else column.name
-    return [f"{stem}.{child.name}" for child in inner] if pa.types.is_struct(inner) else [stem]
-
-
-def _values(row: Row, task: ShardTask) -> dict[str, Any]:
+def _values(row: EvalsetRow, folder: Path) -> dict[str, Any]:
     """All columns of one row; a medium that the file does not have is null."""
     values: dict[str, Any] = {
         "id": row.id,
         "label": row.label,
         "class_name": row.class_name,
-        **row.done.values,
+        **row.decoded.values,
     }
-    for column, spans in row.done.spans.items():
+    for column in row.decoded.spans:
         many = pa.types.is_list(_TYPES[column])
         cells = [
             {"bytes": data, "path": file_name(f"{row.id}-{i}" if many else row.id, _SUFFIX[column])}
-            for i, data in enumerate(_media(task, row.done, spans))
+            for i, data in enumerate(row.media(folder, column))
         ]
         values[column] = cells if many else cells[0] if cells else None
     return values
-
-
-def _media(task: ShardTask, done: Done, spans: Sequence[Span]) -> Iterator[bytes]:
-    with staging.data_path(Path(task.staging), done.chunk).open("rb") as f:
-        for offset, length in spans:
-            f.seek(offset)
-            yield f.read(length)
-
-
-def _runs(rows: Iterable[Row], max_bytes: int, max_rows: int) -> Iterator[list[Row]]:
-    """Consecutive runs of rows within both limits; a row larger than the limit stands alone."""
-    run: list[Row] = []
-    size = 0
-    for row in rows:
-        if run and (size + row.done.bytes > max_bytes or len(run) >= max_rows):
-            yield run
-            run, size = [], 0
-        run.append(row)
-        size += row.done.bytes
-    if run:
-        yield run

@@ -13,7 +13,7 @@ from birdmml.build.report_text import web_address
 from birdmml.errors import MediaError
 from birdmml.files import canonical_json
 from birdmml.licenses import UNKNOWN_LICENSE, normalise
-from birdmml.load import Built, Rows
+from birdmml.load import Built, DatasetRows
 from birdmml.media import audio, image
 from birdmml.site.compared import Task
 from birdmml.site.model import Table
@@ -41,7 +41,7 @@ class Shown:
 class Media:
     """The media of one split of a dataset; `tables` are those whose items they are."""
 
-    rows: Rows
+    rows: DatasetRows
     rate_hz: int
     shown: tuple[Shown, ...]
     tables: frozenset[str]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from birdmml.errors import MediaError
-from birdmml.load import Built, Rows
+from birdmml.load import Built, DatasetRows
 from birdmml.materials import Subset
 from birdmml.nn.order import Blocks, block_order
 from birdmml.nn.read import stream
@@ -85,15 +85,15 @@ def test_blocks_are_the_row_groups_and_their_bytes(small_demo: Path) -> None:
 
 
 def test_damaged_media_name_the_row(small_demo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    rows, cells = Built.open(small_demo).split("train"), Rows.cells
+    rows, cells = Built.open(small_demo).split("train"), DatasetRows.cells
 
-    def broken(self: Rows, wanted: Sequence[int], *rest: Any) -> list[dict[str, Any]]:
+    def broken(self: DatasetRows, wanted: Sequence[int], *rest: Any) -> list[dict[str, Any]]:
         found = cells(self, wanted, *rest)
         for i, cell in zip(wanted, found, strict=True):
             if i == 4:
                 cell["image"]["bytes"] = cell["image"]["bytes"][:200]
         return found
 
-    monkeypatch.setattr(Rows, "cells", broken)
+    monkeypatch.setattr(DatasetRows, "cells", broken)
     with pytest.raises(MediaError, match="row 4.*birdmml validate"):
         list(stream(rows, [np.arange(8)], 2, 0))

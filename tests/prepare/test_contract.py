@@ -20,7 +20,7 @@ from helpers.evalsets import NAMES, content, module_of, packed, prepared
 from birdmml.media.audio import decode_sound
 from birdmml.media.image import decode_image
 from birdmml.media.video import decode_video
-from birdmml.prepared import Film, Prepared, validate
+from birdmml.prepared import Prepared, PreparedFilm, validate
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +105,7 @@ def test_frames_are_those_of_decode_video_but_for_jpeg(fakes: Path, tmp_path: Pa
     rows = Prepared.open(tmp_path / "out").rows("videos", "all")
     silent = 0
     for name, film in zip(rows.ids, rows, strict=True):
-        assert isinstance(film, Film)
+        assert isinstance(film, PreparedFilm)
         plain = decode_video(fakes / "ssw60" / "video_ml" / f"{name}.mp4")
         assert film.frames.shape == plain.frames.shape
         assert np.abs(film.frames.astype(int) - plain.frames.astype(int)).mean() < 2.5

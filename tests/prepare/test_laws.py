@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from birdmml.errors import EvalsetError
 from birdmml.evalsets._annotations import Claim, Entry, settle, whole
 from birdmml.prepare.account import differences
-from birdmml.prepare.decode import Done, shrink
+from birdmml.prepare.decode import DecodedFile, shrink
 from birdmml.prepare.run import _limited, layout
-from birdmml.prepare.shards import Row, plan
+from birdmml.prepare.shards import EvalsetRow, plan
 from birdmml.prepare.shelf import Layout, Shelf
 
 claims = st.builds(
@@ -66,10 +66,12 @@ def test_a_limit_keeps_so_many_of_each_split_in_order(splits: list[str], limit: 
 
 @given(st.lists(st.integers(0, 50), max_size=20), st.integers(1, 60))
 def test_shards_hold_every_row_once_within_the_limit(sizes: list[int], limit: int) -> None:
-    rows = [Row(str(i), 0, "x", Done("", "", 0, {"image": [(0, n)]})) for i, n in enumerate(sizes)]
+    rows = [
+        EvalsetRow(str(i), 0, "x", DecodedFile("", "", 0, {"image": [(0, n)]})) for i, n in enumerate(sizes)
+    ]
     tasks = plan(Path("/x"), Path("/y"), "images", "images", ("x",), "test", rows, limit)
     assert [r for t in tasks for r in t.rows] == rows
-    assert all(len(t.rows) == 1 or sum(r.done.bytes for r in t.rows) <= limit for t in tasks)
+    assert all(len(t.rows) == 1 or sum(r.bytes for r in t.rows) <= limit for t in tasks)
     assert [t.path for t in tasks] == [
         f"data/images/test-{i:05d}-of-{len(tasks):05d}.parquet" for i in range(len(tasks))
     ]

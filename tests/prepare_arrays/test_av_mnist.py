@@ -23,6 +23,7 @@ from birdmml.errors import EvalsetError, UsageError
 from birdmml.evalsets import _avmnist_raw as raw
 from birdmml.evalsets import _digits, _idx, _spectrogram, av_mnist
 from birdmml.prepare.arrays import prepare
+from birdmml.prepare.check import check
 
 # Where the real MNIST and spoken digits lie; without it those tests are skipped.
 REAL = os.environ.get("BIRDMML_AVMNIST_RAW", "")
@@ -292,7 +293,7 @@ def test_shares_add_up(size: int, seed: int) -> None:
 @pytest.mark.skipif(not REAL, reason="BIRDMML_AVMNIST_RAW does not name the real raw files")
 def test_the_real_raw_files(tmp_path: Path) -> None:
     found = ready(Path(REAL), tmp_path / "out")
-    found.validate()
+    assert check(tmp_path / "out").problems == ()
     assert found.manifest["found"]["utterances"] == {
         "files": 3000, "usable": 3000, "speakers": 6, "train": 2100, "validation": 300, "test": 600
     }  # fmt: skip

@@ -155,10 +155,10 @@ def test_senseless_options_give_one_line_with_the_next_step(
 def test_a_dataset_without_a_modality_is_refused(
     small_demo: Path, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from birdmml.load import Rows
+    from birdmml.load import DatasetRows
 
-    names = Rows.names
-    monkeypatch.setattr(Rows, "names", lambda self: tuple(n for n in names(self) if n != "audio"))
+    names = DatasetRows.names
+    monkeypatch.setattr(DatasetRows, "names", lambda self: tuple(n for n in names(self) if n != "audio"))
     ran = cli("train", "--data", small_demo, "--out", tmp_path / "out")
     assert (ran.code, "no audio column" in ran.err) == (1, True)
 

@@ -12,7 +12,8 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from birdmml.build.listing import safe_cell
 from birdmml.build.place import Place
 from birdmml.build.report import write_report
 from birdmml.build.schema import arrow_schema
-from birdmml.build.write import GROUP_BYTES, GROUP_ROWS, Shard, count_names, shard_name, shard_writer
+from birdmml.build.write import GROUP_BYTES, GROUP_ROWS, count_names, repeating
 from birdmml.core.sqlite import Database
 from birdmml.errors import BirdmmlError, BuildError, DatasetError
 from birdmml.hub.dataset.policy import PARTS, Policy, reasons
@@ -36,6 +37,7 @@ from birdmml.hub.dataset.stage import Checked
 from birdmml.licenses import UNKNOWN_LICENSE
 from birdmml.manifest import MANIFEST
 from birdmml.schema import SPLITS
+from birdmml.shards import WrittenShard, cut, shard_name, write_shard
 from birdmml.species_list import dataset_taxonomy
 from birdmml.taxonomy import Taxonomy
 
@@ -146,31 +148,29 @@ def _columns() -> list[str]:
 
 def _shards(
     checked: Checked, plan: _Plan, folder: Path, distinct: _Distinct, taxonomy: Taxonomy
-) -> Iterator[Shard]:
+) -> Iterator[WrittenShard]:
     schema = arrow_schema(int(checked.manifest["settings"]["rate_hz"]), taxonomy.scientific_names)
     for split in SPLITS:
         mine = [path for s, path in _each_shard(checked) if s == split and any(plan.keep[path])]
         for number, path in enumerate(mine):
-            target = folder / "data" / shard_name(split, number, len(mine))
-            yield _shard(checked.root / path, target, plan.keep[path], schema, distinct, taxonomy)
+            name = f"data/{shard_name(split, number, len(mine))}"
+            tally: Counter[tuple[str, str]] = Counter()
+            groups = _counted(_groups(checked.root / path, plan.keep[path]), tally, distinct, taxonomy)
+            yield replace(write_shard(folder, name, schema, groups, repeating(schema)), tally=tally)
 
 
-def _shard(
-    source: Path, target: Path, keep: bytearray, schema: pa.Schema, distinct: _Distinct, taxonomy: Taxonomy
-) -> Shard:
-    """Write the rows of one shard that stay."""
-    tally: Counter[tuple[str, str]] = Counter()
-    with files.atomic_write(target) as f:
-        hashed = files.HashingWriter(f)
-        with shard_writer(hashed, schema) as writer:
-            for table in _groups(source, keep):
-                light = table.drop_columns(["image", "audio"])
-                for row in light.to_pylist():
-                    tally.update(_count(row, taxonomy))
-                    distinct.add(row)
-                for start, rows in _cuts(table):
-                    writer.write_table(table.slice(start, rows), row_group_size=rows)
-    return Shard(f"data/{target.name}", sum(keep), hashed.size, hashed.hexdigest(), tally)
+def _counted(
+    tables: Iterator[pa.Table], tally: Counter[tuple[str, str]], distinct: _Distinct, taxonomy: Taxonomy
+) -> Iterator[pa.Table]:
+    """Row groups within the build's limits; their rows enter `tally` and `distinct`."""
+    for table in tables:
+        for row in table.drop_columns(["image", "audio"]).to_pylist():
+            tally.update(_count(row, taxonomy))
+            distinct.add(row)
+        sizes = (_lengths(table, column) for column in ("image", "audio"))
+        lengths = enumerate(map(sum, zip(*sizes, strict=True)))
+        for run in cut(lengths, itemgetter(1), GROUP_BYTES, GROUP_ROWS):
+            yield table.slice(run[0][0], len(run))
 
 
 def _groups(source: Path, keep: bytearray) -> Iterator[pa.Table]:
@@ -190,18 +190,6 @@ def _groups(source: Path, keep: bytearray) -> Iterator[pa.Table]:
         raise DatasetError(
             f"{source} cannot be read ({str(e).splitlines()[0]}): build the dataset again"
         ) from e
-
-
-def _cuts(table: pa.Table) -> Iterator[tuple[int, int]]:
-    """(first, rows) of row groups within the build's limits."""
-    sizes = zip(*(_lengths(table, column) for column in ("image", "audio")), strict=True)
-    start, size, last = 0, 0, 0
-    for at, lengths in enumerate(sizes):
-        if at > start and (size + sum(lengths) > GROUP_BYTES or at - start >= GROUP_ROWS):
-            yield start, at - start
-            start, size = at, 0
-        size, last = size + sum(lengths), at
-    yield start, last - start + 1
 
 
 def _lengths(table: pa.Table, column: str) -> list[int]:
@@ -247,7 +235,7 @@ class _Distinct(Database):
 
 
 def _manifest(
-    checked: Checked, policy: Policy, plan: _Plan, shards: list[Shard], distinct: _Distinct
+    checked: Checked, policy: Policy, plan: _Plan, shards: list[WrittenShard], distinct: _Distinct
 ) -> dict[str, Any]:
     """The first build's manifest with the counts of what is left, and what was taken away."""
     value = {k: v for k, v in checked.manifest.items() if k != "digest"}
@@ -265,7 +253,7 @@ def _manifest(
     return {**value, "digest": files.digest(value)}
 
 
-def _validation(checked: Checked, shards: list[Shard]) -> dict[str, Any]:
+def _validation(checked: Checked, shards: list[WrittenShard]) -> dict[str, Any]:
     """The first build's record of what it checked, with what is left of its rows."""
     value = json.loads(json.dumps(checked.validation))
     total: Counter[tuple[str, str]] = Counter()
