@@ -212,6 +212,20 @@ def test_photos_torn_between_two_sides_are_shared_out() -> None:
     assert Counter(sides[:20]) == {"train": 10, "test": 10}
 
 
+def test_a_side_without_photos_takes_one_from_a_side_that_keeps_some() -> None:
+    """Recordings a and b lie in train and test; most votes of both observations are for train."""
+    three_to_two, all_for_a = ["a", "a", "a", "b", "b"], ["a", "a"]
+    for second, expected in (([], "train"), (all_for_a, "test")):
+        shown = [("first", clip) for clip in three_to_two] + [("second", clip) for clip in second]
+        at = {"a": len(shown) + 1, "b": len(shown) + 2}
+        media = [One("image", name, partner=at[clip], row=i) for i, (name, clip) in enumerate(shown)]
+        media += [One("image", "alone"), One("audio", "a"), One("audio", "b")]
+        sides = sides_of(media, (0.5, 0.0, 0.5))
+        assert sides[-2:] == ["train", "test"]
+        assert set(sides[:5]) == {expected}
+        assert set(sides[5 : len(shown)]) <= {"train"}
+
+
 def test_dealing_keeps_the_shares_whatever_they_sum_to() -> None:
     """Ten of one size by 8 to 2: by hand, eight and two."""
     for scale in (0.0625, 1.0, 16.0):
@@ -219,6 +233,15 @@ def test_dealing_keeps_the_shares_whatever_they_sum_to() -> None:
             dict.fromkeys(range(10), 1), {"train": 8 * scale, "test": 2 * scale}, np.random.default_rng(0)
         )
         assert Counter(dealt.values()) == {"train": 8, "test": 2}
+
+
+def test_the_largest_is_dealt_first() -> None:
+    """One of five and five of one into halves: by hand, the large one fills a half."""
+    for seed in range(5):
+        dealt = split.deal(
+            {0: 5, **dict.fromkeys(range(1, 6), 1)}, {"train": 0.5, "test": 0.5}, np.random.default_rng(seed)
+        )
+        assert dealt == {0: "train", **dict.fromkeys(range(1, 6), "test")}
 
 
 rows_drawn = st.lists(
