@@ -12,15 +12,15 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, NoReturn
 from urllib.parse import quote, urlencode
 
 from birdmml.core.sqlite import Database, Wording
 from birdmml.errors import UsageError
-from birdmml.fetch.ask import UNCHANGED, Reply
+from birdmml.fetch.ask import UNCHANGED, Reply, ask, patiently
 from birdmml.fetch.download import Fetcher
 from birdmml.fetch.web import Again, Final, Wrong, is_page, redact, words
 
@@ -135,9 +135,9 @@ class Api:
         for name in secrets:
             if redact(f"?{name}=x") == f"?{name}=x":
                 raise ValueError(f"a secret parameter named {name!r} would stand in logs")
-        self._fetcher, self._answers = fetcher, answers
+        self._web, self._answers = fetcher.web, answers
         self._secrets, self._most_bytes = dict(secrets), most_bytes
-        fetcher.hide(*self._secrets.values())
+        self._web.hide(*self._secrets.values())
 
     def url(self, path: str, params: Mapping[str, str] = {}) -> str:
         """The address that is asked, without secrets; parameters in the order of their names."""
@@ -172,9 +172,8 @@ class Api:
         full = url + (("&" if "?" in url else "?") + secret if secret else "")
         headers = {"If-None-Match": kept.etag} if kept is not None and kept.etag else {}
         refused = REFUSED if self._secrets else ()
-        check = _Check(self._fetcher, [v.encode() for v in self._secrets.values() if len(v) > SHORTEST])
         try:
-            reply = self._fetcher.ask(full, self._most_bytes, headers, refused, check)
+            reply, value = patiently(self._web, full, lambda: self._asked(full, headers, refused))
         except Final as e:
             state = "missing" if e.state == "missing" else "failed"
             answer = Answer(state, None, e.code, self.hidden(e.reason))
@@ -189,35 +188,28 @@ class Api:
             return Answer(
                 "failed", None, reply.code, f"HTTP {reply.code}: {text}" if text else f"HTTP {reply.code}"
             )
-        self._answers.put(url, Kept("done", reply.code, reply.etag, body=check.body))
-        return Answer("done", check.value, reply.code, "")
+        self._answers.put(url, Kept("done", reply.code, reply.etag, body=reply.body))
+        return Answer("done", value, reply.code, "")
+
+    def _asked(self, url: str, headers: Mapping[str, str], refused: Collection[int]) -> tuple[Reply, Any]:
+        """One answer without our secrets, and the JSON in it. A page may pass; what is twice no JSON will not."""
+        reply = ask(self._web, url, self._most_bytes, headers, refused)
+        if reply.code != 200:
+            return reply, None
+        if is_page(reply.body[:1024], reply.kind):
+            text = self.hidden(words(reply.body[:4096]))
+            raise Again(f"a page came instead of JSON: {text}", 200)
+        body = reply.body
+        for secret in filter(lambda value: len(value) > SHORTEST, self._secrets.values()):
+            body = body.replace(secret.encode(), b"***")  # A service may repeat what it was asked.
+        try:
+            return replace(reply, body=body), parse(body)
+        except ValueError as e:
+            raise Wrong(f"the answer is no JSON that can be used ({e})", 200, state="failed") from e
 
     def hidden(self, text: str) -> str:
         """A text of the service without our secrets."""
-        return self._fetcher.scrub(text)
-
-
-class _Check:
-    """Whether an answer is JSON. A page may pass; what is twice no JSON will not."""
-
-    def __init__(self, fetcher: Fetcher, secrets: Sequence[bytes]) -> None:
-        self._fetcher, self._secrets = fetcher, secrets
-        self.body = b""
-        self.value: Any = None
-
-    def __call__(self, reply: Reply) -> None:
-        if reply.code != 200:
-            return
-        if is_page(reply.body[:1024], reply.kind):
-            text = self._fetcher.scrub(words(reply.body[:4096]))
-            raise Again(f"a page came instead of JSON: {text}", 200)
-        try:
-            self.body = reply.body
-            for secret in self._secrets:  # A service may repeat what it was asked.
-                self.body = self.body.replace(secret, b"***")
-            self.value = parse(self.body)
-        except ValueError as e:
-            raise Wrong(f"the answer is no JSON that can be used ({e})", 200, state="failed") from e
+        return self._web.scrub(text)
 
 
 def parse(data: bytes) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from birdmml.fetch.web import Again, Final, Web, Wrong, is_page
 from birdmml.files import human_bytes
@@ -74,42 +74,9 @@ def _attempted(attempt: Callable[[], T], wrong: bool) -> T:
 
 
 def ask(
-    web: Web,
-    url: str,
-    most_bytes: int,
-    headers: Mapping[str, str] = {},
-    errors: Collection[int] = (),
-    check: Callable[[Reply], Any] = lambda reply: None,
+    web: Web, url: str, most_bytes: int, headers: Mapping[str, str] = {}, errors: Collection[int] = ()
 ) -> Reply:
-    """The answer to GET: 200, 304 where `headers` ask for it, or one of `errors`.
-
-    `check` looks at it and may raise Again, Wrong or Final. Raises Final when no good answer comes, and Stopped.
-    """
-
-    def once() -> Reply:
-        reply = _once(web, url, most_bytes, headers, errors)
-        check(reply)
-        return reply
-
-    return patiently(web, url, once)
-
-
-def unchanged(web: Web, url: str, etag: str) -> bool:
-    """Whether the server's file still has this ETag; its body is not read. Raises Final where it does not say."""
-
-    def look() -> bool:
-        with web.open(url, {"If-None-Match": etag}) as answer:
-            web.refuse(answer)
-            if answer.status_code not in (200, UNCHANGED):
-                raise Final("failed", f"HTTP {answer.status_code} is no answer", answer.status_code)
-            if answer.status_code == 200 and is_page(b"", answer.headers.get("content-type", "")):
-                raise Again("a page came instead of the file", 200)
-            return answer.status_code == UNCHANGED or answer.headers.get("etag") == etag
-
-    return patiently(web, url, look)
-
-
-def _once(web: Web, url: str, most_bytes: int, headers: Mapping[str, str], errors: Collection[int]) -> Reply:
+    """The answer to one GET: 200, 304 where `headers` ask for it, or one of `errors`. Raises Again, Final, Stopped."""
     with web.open(url, headers) as answer:
         code = answer.status_code
         if code not in errors:
@@ -125,6 +92,21 @@ def _once(web: Web, url: str, most_bytes: int, headers: Mapping[str, str], error
         except TooLarge:
             raise Final("failed", f"the answer is larger than {human_bytes(most_bytes)}", code) from None
         return Reply(code, body, answer.headers.get("etag", "")[:200], answer.headers.get("content-type", ""))
+
+
+def unchanged(web: Web, url: str, etag: str) -> bool:
+    """Whether the server's file still has this ETag; its body is not read. Raises Final where it does not say."""
+
+    def look() -> bool:
+        with web.open(url, {"If-None-Match": etag}) as answer:
+            web.refuse(answer)
+            if answer.status_code not in (200, UNCHANGED):
+                raise Final("failed", f"HTTP {answer.status_code} is no answer", answer.status_code)
+            if answer.status_code == 200 and is_page(b"", answer.headers.get("content-type", "")):
+                raise Again("a page came instead of the file", 200)
+            return answer.status_code == UNCHANGED or answer.headers.get("etag") == etag
+
+    return patiently(web, url, look)
 
 
 def steady(web: Web, chunks: Iterator[bytes]) -> Iterator[bytes]:

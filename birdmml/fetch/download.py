@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any, Self
 
 from birdmml.errors import BuildError
-from birdmml.fetch.ask import Reply, TooLarge, ask, patiently, read, unchanged
-from birdmml.fetch.ledger import GIVEN_UP, Entry, Ledger, Wanted
-from birdmml.fetch.pace import Clock, J, Lanes, Politeness
-from birdmml.fetch.transfer import BLOCK, FULL, PartFile, Progress, Transfer, free_bytes
-from birdmml.fetch.web import Again, Final, Web, Wrong, is_page, redact, words
+from birdmml.fetch.ask import TooLarge, ask, patiently, unchanged
+from birdmml.fetch.ledger import GIVEN_UP, Ledger, LedgerRow, Wanted
+from birdmml.fetch.pace import Clock, Lanes, Politeness
+from birdmml.fetch.transfer import BLOCK, FULL, MemoryTransfer, PartFile, Progress, Transfer, free_bytes
+from birdmml.fetch.web import Final, Web, redact
 from birdmml.files import human_bytes, sync_folder
 
 __all__ = [
@@ -37,7 +37,6 @@ __all__ = [
     "space_needed",
 ]
 
-SMALL_BYTES = 8 << 20  # A larger file goes to the disk as it comes.
 BATCH = 256
 
 Job = tuple[Wanted, Path]
@@ -98,7 +97,7 @@ class Fetcher:
         self._clock = clock or Clock()
         self._busy: set[Path] = set()
         self._lock = threading.Lock()
-        self._web = Web(self._clock, politeness)
+        self.web = Web(self._clock, politeness)
 
     def __enter__(self) -> Self:
         return self
@@ -109,7 +108,7 @@ class Fetcher:
     def close(self) -> None:
         """Stop what is under way and close the connections; `.part` files stay for the next run."""
         self._clock.stop.set()
-        self._web.close()
+        self.web.close()
 
     def fetch(self, file: Wanted, to: Path, progress: Progress | None = None) -> Outcome:
         """Bring one file to `to`, going on from `<to>.part`; nothing is asked of the server for what is settled.
@@ -133,9 +132,10 @@ class Fetcher:
         `jobs` is read as room appears, so millions are fine; `progress` is called from several threads. Raises
         as `fetch` does; then, and when the iterator is closed early, what is under way stops for good.
         """
-        with self._lanes(lambda job: self.fetch(*job, progress)) as lanes:
+        lanes: Lanes[Job, Outcome] = Lanes(lambda job: self.fetch(*job, progress), self.web.parallel)
+        with self._ending(lanes):
             for job in jobs:
-                yield from lanes.put(self._web.host(job[0].url), job)
+                yield from lanes.put(self.web.host(job[0].url), job)
             yield from lanes.rest()
 
     def fetch_small(self, jobs: Iterable[Job]) -> Iterator[Outcome]:
@@ -144,30 +144,32 @@ class Fetcher:
         A file that breaks off begins anew; one above 8 MiB is brought as `fetch` does it. What is settled comes out
         at once. Raises as `fetch_all` does.
         """
-        small = SmallFiles(self._web, self.ledger)
-        with self._lanes(lambda planned: self._small(small, *planned)) as lanes:
+        small = SmallFiles(self.web, self.ledger)
+        lanes: Lanes[tuple[Job, LedgerRow], Outcome] = Lanes(
+            lambda planned: self._small(small, *planned), self.web.parallel
+        )
+        with self._ending(lanes):
             for job, entry in _with_rows(jobs, self.ledger):
                 self._clock.check()
                 if self._settled(*job, entry):
                     yield _outcome(self._entry(entry.key), job[1])
                 else:
-                    yield from lanes.put(self._web.host(job[0].url), (job, entry))
+                    yield from lanes.put(self.web.host(job[0].url), (job, entry))
             yield from lanes.rest()
             small.sync()
 
     @contextmanager
-    def _lanes(self, work: Callable[[J], Outcome]) -> Iterator[Lanes[J, Outcome]]:
-        """Threads for many downloads, which end with the block; with an error in it, for good."""
-        lanes = Lanes(work, self._web.parallel)
+    def _ending(self, lanes: Lanes[Any, Outcome]) -> Iterator[None]:
+        """Send the threads home at the end; after an error for good."""
         try:
-            yield lanes
+            yield
         except BaseException:  # Ctrl-C, too, must not leave threads downloading; raised again.
             self._clock.stop.set()
             raise
         finally:
             lanes.close()
 
-    def _small(self, small: SmallFiles, job: Job, entry: Entry) -> Outcome:
+    def _small(self, small: SmallFiles, job: Job, entry: LedgerRow) -> Outcome:
         file, to = job
         with self._alone(to):
             self._clock.check()
@@ -183,7 +185,7 @@ class Fetcher:
         Raises BuildError, without the address's keys, when it does not come or is larger than `most_bytes`.
         """
         try:
-            return self.ask(url, most_bytes).body
+            return patiently(self.web, url, lambda: ask(self.web, url, most_bytes)).body
         except Final as e:
             hint = (
                 "check the connection, or try again later"
@@ -191,25 +193,6 @@ class Fetcher:
                 else "check the address and what it asks for"
             )
             raise BuildError(f"{redact(url)}: {e.reason}; {hint}") from e
-
-    def ask(
-        self,
-        url: str,
-        most_bytes: int,
-        headers: Mapping[str, str] = {},
-        errors: Collection[int] = (),
-        check: Callable[[Reply], Any] = lambda reply: None,
-    ) -> Reply:
-        """As `birdmml.fetch.ask.ask` does it, at this fetcher's pace and on its budget."""
-        return ask(self._web, url, most_bytes, headers, errors, check)
-
-    def hide(self, *secrets: str) -> None:
-        """Keep these out of every error, ledger and log from now on."""
-        self._web.hide(*secrets)
-
-    def scrub(self, text: str) -> str:
-        """A text without them, and without the keys of addresses in it."""
-        return self._web.scrub(text)
 
     @contextmanager
     def _alone(self, to: Path) -> Iterator[None]:
@@ -224,13 +207,13 @@ class Fetcher:
             with self._lock:
                 self._busy.discard(to)
 
-    def _entry(self, key: str) -> Entry:
+    def _entry(self, key: str) -> LedgerRow:
         entry = self.ledger.get(key)
         if entry is None:
             raise BuildError(f"{self.ledger.path} lost {key} while it was in use: run it again")
         return entry
 
-    def _settled(self, file: Wanted, to: Path, entry: Entry) -> bool:
+    def _settled(self, file: Wanted, to: Path, entry: LedgerRow) -> bool:
         """Whether a file needs no request."""
         size = to.stat().st_size if to.is_file() else None
         if size is not None and entry.state == "done" and size == entry.bytes:
@@ -243,12 +226,12 @@ class Fetcher:
                 return True
         return entry.state in GIVEN_UP
 
-    def _changed(self, file: Wanted, to: Path, entry: Entry) -> bool:
+    def _changed(self, file: Wanted, to: Path, entry: LedgerRow) -> bool:
         """Whether the server has another file than the one that lies there; where it does not say, it has not."""
         if entry.state != "done" or not to.is_file() or not entry.etag:
             return False
         try:
-            same = unchanged(self._web, file.url, entry.etag)
+            same = unchanged(self.web, file.url, entry.etag)
         except Final as e:
             reason = f"kept, for the server did not say whether it changed: {e.reason}"
             self.ledger.record(replace(entry, code=e.code, attempts=entry.attempts + 1, reason=reason))
@@ -257,11 +240,11 @@ class Fetcher:
             self.ledger.again(file.key)
         return not same
 
-    def _bring(self, file: Wanted, to: Path, entry: Entry, progress: Progress | None) -> None:
+    def _bring(self, file: Wanted, to: Path, entry: LedgerRow, progress: Progress | None) -> None:
         """Download a file, or learn why not, and tell the ledger."""
         with PartFile(to, file.size) as part:
             part.need(file.size)
-            transfer = Transfer(self._web, self.ledger, file, part, entry, progress)
+            transfer = Transfer(self.web, self.ledger, file, part, entry, progress)
             try:
                 transfer.run()
                 transfer.note("", "done", md5=part.md5(), sha256=part.sha256())
@@ -289,20 +272,18 @@ class SmallFiles:
         self._folders: set[Path] = set()
         self._lock = threading.Lock()
 
-    def bring(self, file: Wanted, to: Path, entry: Entry) -> Entry:
+    def bring(self, file: Wanted, to: Path, entry: LedgerRow) -> LedgerRow:
         """One file, or why not; its new row. Raises TooLarge, Stopped, and BuildError as a full disk does."""
-        transfer = MemoryTransfer(self._web, file, entry.attempts)
-        row = replace(entry, state="failed", bytes=0, sha256=None, etag=None)
+        transfer = MemoryTransfer(self._web, file, entry)
         try:
             data = transfer.run()
         except Final as e:
-            row = replace(row, state=e.state, code=e.code, attempts=transfer.attempts, reason=e.reason)
+            transfer.code, transfer.etag = e.code, None
+            row = transfer.row(e.state, e.reason)
             self._ledger.record(row)
             return row
         self._write(to, data)
-        sha256, etag = hashlib.sha256(data).hexdigest(), transfer.etag
-        row = replace(row, state="done", code=transfer.code, bytes=len(data), sha256=sha256, etag=etag)
-        row = replace(row, attempts=transfer.attempts, reason="")
+        row = transfer.row("done", size=len(data), sha256=hashlib.sha256(data).hexdigest())
         self._ledger.unsynced(to, row)
         with self._lock:
             self._unsynced.append((file.key, to))
@@ -352,46 +333,7 @@ class SmallFiles:
             raise BuildError(f"{to} cannot be written ({e}): check the folder, then run it again") from e
 
 
-class MemoryTransfer:
-    """The attempts for one small file. `run` gives its bytes; `code`, `etag` and `attempts` say how it went."""
-
-    def __init__(self, web: Web, file: Wanted, attempts: int) -> None:
-        self.web, self.file, self.attempts = web, file, attempts
-        self.code: int | None = None
-        self.etag: str | None = None
-
-    def run(self) -> bytes:
-        """All bytes, checked. Raises Final, TooLarge or Stopped."""
-        return patiently(self.web, self.file.url, self._attempt)
-
-    def _attempt(self) -> bytes:
-        data = self._received()
-        if problem := self.file.problem(
-            len(data), lambda: hashlib.md5(data, usedforsecurity=False).hexdigest()
-        ):
-            raise Wrong(problem, self.code)
-        return data
-
-    def _received(self) -> bytes:
-        self.attempts += 1
-        with self.web.open(self.file.url) as answer:
-            self.code = answer.status_code
-            self.web.refuse(answer)
-            if answer.status_code != 200:
-                raise Again(f"HTTP {answer.status_code} brings no file", answer.status_code)
-            if answer.headers.get("content-encoding", "identity") != "identity":
-                raise Again("the server recompressed the file", 200)
-            length = answer.headers.get("content-length", "")
-            if length.isascii() and length.isdigit() and int(length[:18]) > SMALL_BYTES:
-                raise TooLarge
-            self.etag = answer.headers.get("etag", "")[:200] or None
-            data = read(self.web, answer.iter_raw(), SMALL_BYTES)
-            if not self.file.page_ok and is_page(data[:1024], answer.headers.get("content-type", "")):
-                raise Again(self.web.page(words(data[:4096]), self.file.url), 200)
-            return data
-
-
-def _with_rows(jobs: Iterable[Job], ledger: Ledger) -> Iterator[tuple[Job, Entry]]:
+def _with_rows(jobs: Iterable[Job], ledger: Ledger) -> Iterator[tuple[Job, LedgerRow]]:
     """Jobs with their rows, planned `BATCH` at a time."""
     rest = iter(jobs)
     while page := list(islice(rest, BATCH)):
@@ -407,6 +349,6 @@ def _hashes(path: Path) -> tuple[str, str]:
     return md5.hexdigest(), sha256.hexdigest()
 
 
-def _outcome(e: Entry, to: Path) -> Outcome:
+def _outcome(e: LedgerRow, to: Path) -> Outcome:
     path = to if e.state == "done" else None
     return Outcome(e.key, e.state, path, e.code, e.bytes, e.md5, e.sha256, e.attempts, e.reason)

@@ -62,7 +62,7 @@ class Wanted:
 
 
 @dataclass(frozen=True)
-class Entry:
+class LedgerRow:
     """One row. `bytes` are on the disk, `expected` were promised; `md5` is the promised one, or the measured."""
 
     key: str
@@ -78,7 +78,7 @@ class Entry:
     reason: str = ""
 
 
-COLUMNS = ", ".join(f.name for f in fields(Entry))
+COLUMNS = ", ".join(f.name for f in fields(LedgerRow))
 _STATE_LIST = ", ".join(f"'{s}'" for s in STATES)
 SCHEMA = (
     f"""CREATE TABLE IF NOT EXISTS files (
@@ -153,12 +153,12 @@ class Ledger(Database):
                     changed += self._db.execute(PLAN, row).rowcount
         return changed
 
-    def planned(self, files: Sequence[Wanted]) -> list[Entry]:
+    def planned(self, files: Sequence[Wanted]) -> list[LedgerRow]:
         """Plan a page of files and return their rows, in the same order."""
         self.plan(files)
-        return [Entry(*self.fetch_one(GET, (f.key,))) for f in files]
+        return [LedgerRow(*self.fetch_one(GET, (f.key,))) for f in files]
 
-    def record(self, row: Entry) -> None:
+    def record(self, row: LedgerRow) -> None:
         """Note what became of a planned file: all but its address and what was promised of it.
 
         Raises KeyError for a file that was not planned.
@@ -173,7 +173,7 @@ class Ledger(Database):
         with self.writing():
             self._db.execute(AGAIN, (key,))
 
-    def unsynced(self, path: Path, row: Entry) -> None:
+    def unsynced(self, path: Path, row: LedgerRow) -> None:
         """Note a file as done whose bytes are written but not synced; `synced` is to follow."""
         with self.writing():
             self._db.execute(RECORD, {**asdict(row), "state": "done"})
@@ -184,16 +184,16 @@ class Ledger(Database):
         with self.writing():
             self._db.executemany("DELETE FROM unsynced WHERE key = ?", ((k,) for k in keys))
 
-    def get(self, key: str) -> Entry | None:
+    def get(self, key: str) -> LedgerRow | None:
         """The row of a file, None where there is none."""
         row = self.fetch_one(GET, (key,))
-        return Entry(*row) if row else None
+        return LedgerRow(*row) if row else None
 
-    def iter(self, state: str | None = None) -> Iterator[Entry]:
+    def iter(self, state: str | None = None) -> Iterator[LedgerRow]:
         """Rows of one state, or all, in the order of their keys; other threads may write meanwhile."""
         after = ""
         while page := self.fetch_all(*((ITER_STATE, (after, state)) if state else (ITER, (after,)))):
-            yield from (Entry(*row) for row in page)
+            yield from (LedgerRow(*row) for row in page)
             after = page[-1][0]
 
     def counts(self) -> dict[str, int]:

@@ -106,7 +106,6 @@ class Gate:
         with self._slots:
             while (wait_s := self._turn()) > 0:
                 self._clock.sleep(wait_s)
-                self._clock.check()
             yield
 
     def hold(self, seconds: float) -> None:

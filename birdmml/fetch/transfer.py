@@ -20,14 +20,15 @@ from typing import NoReturn, Self
 import httpx
 
 from birdmml.errors import BuildError
-from birdmml.fetch.ask import Trickle, patiently, steady
-from birdmml.fetch.ledger import Entry, Ledger, Wanted
+from birdmml.fetch.ask import TooLarge, Trickle, patiently, read, steady
+from birdmml.fetch.ledger import Ledger, LedgerRow, Wanted
 from birdmml.fetch.web import Again, Final, Web, Wrong, is_page, words
 from birdmml.files import human_bytes, sync_folder
 
 Progress = Callable[[str, int, int | None], None]
 
 BLOCK = 1 << 20
+SMALL_BYTES = 8 << 20  # A larger file goes to the disk as it comes.
 HEAD = 1024
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -148,15 +149,76 @@ class PartFile:
             ) from e
 
 
-class Transfer:
-    """The attempts for one planned file. `run` ends with Final, with a done file, or with an error of the disk."""
+class _Attempts:
+    """What is known of a planned file on its way: `code`, `etag` and `attempts` say how it went."""
+
+    def __init__(self, web: Web, file: Wanted, entry: LedgerRow) -> None:
+        self.web, self.file, self.entry = web, file, entry
+        self.attempts, self.etag = entry.attempts, entry.etag
+        self.code: int | None = None
+
+    def row(
+        self, state: str, reason: str = "", size: int = 0, md5: str | None = None, sha256: str | None = None
+    ) -> LedgerRow:
+        """The ledger's row for a file of which `size` bytes are here."""
+        row = replace(self.entry, state=state, code=self.code, bytes=size, md5=self.entry.md5 or md5)
+        return replace(row, sha256=sha256, etag=self.etag, attempts=self.attempts, reason=reason)
+
+    def _check(self, size: int, md5: Callable[[], str]) -> None:
+        """Raise Wrong unless size and MD5 are the promised ones."""
+        if problem := self.file.problem(size, md5):
+            raise Wrong(problem, self.code)
+
+    def _page(self, text: str) -> NoReturn:
+        """Raise Again for a page that says `text`."""
+        text = self.web.scrub(f"a page came instead of the file: {text}", self.file.url)
+        raise Again(text, self.code)
+
+
+class MemoryTransfer(_Attempts):
+    """The attempts for one small file."""
+
+    def run(self) -> bytes:
+        """All bytes, checked. Raises Final, TooLarge (above `SMALL_BYTES`) or Stopped."""
+        return patiently(self.web, self.file.url, self._attempt)
+
+    def _attempt(self) -> bytes:
+        data = self._received()
+        self._check(len(data), lambda: hashlib.md5(data, usedforsecurity=False).hexdigest())
+        return data
+
+    def _received(self) -> bytes:
+        self.attempts += 1
+        with self.web.open(self.file.url) as answer:
+            self.code = answer.status_code
+            self.web.refuse(answer)
+            if answer.status_code != 200:
+                raise Again(f"HTTP {answer.status_code} brings no file", answer.status_code)
+            if answer.headers.get("content-encoding", "identity") != "identity":
+                raise Again("the server recompressed the file", 200)
+            if (_number(answer.headers.get("content-length")) or 0) > SMALL_BYTES:
+                raise TooLarge
+            self.etag = answer.headers.get("etag", "")[:200] or None
+            data = read(self.web, answer.iter_raw(), SMALL_BYTES)
+            if not self.file.page_ok and is_page(data[:1024], answer.headers.get("content-type", "")):
+                self._page(words(data[:4096]))
+            return data
+
+
+class Transfer(_Attempts):
+    """The attempts for one file. `run` ends with Final, with a done file, or with an error of the disk."""
 
     def __init__(
-        self, web: Web, ledger: Ledger, file: Wanted, part: PartFile, entry: Entry, progress: Progress | None
+        self,
+        web: Web,
+        ledger: Ledger,
+        file: Wanted,
+        part: PartFile,
+        entry: LedgerRow,
+        progress: Progress | None,
     ) -> None:
-        self.web, self.ledger, self.file, self.part, self.progress = web, ledger, file, part, progress
-        self.entry, self.attempts, self.etag = entry, entry.attempts, entry.etag
-        self.code: int | None = None
+        super().__init__(web, file, entry)
+        self.ledger, self.part, self.progress = ledger, part, progress
         self.total = file.size
         self._ranged = True  # Until the server got a range wrong.
         self._high = part.size  # Progress is what goes beyond the most that was there.
@@ -310,15 +372,11 @@ class Transfer:
 
     def _verify(self) -> None:
         """Raises Wrong unless size and MD5 are the promised ones, Again for a page."""
-        if problem := self.file.problem(self.part.size, self.part.md5):
-            raise Wrong(problem, self.code)
+        self._check(self.part.size, self.part.md5)
         if not (self.file.md5 or self.file.page_ok) and is_page(self.part.head):
             text = words(self.part.head)
             self._forget()
             self._page(text)
-
-    def _page(self, text: str) -> NoReturn:
-        raise Again(self.web.page(text, self.file.url), self.code)
 
     def _forget(self) -> None:
         """From zero, with nothing known of the file but what was promised."""
@@ -327,19 +385,8 @@ class Transfer:
 
     def note(self, reason: str, state: str = "", md5: str | None = None, sha256: str | None = None) -> None:
         """Tell the ledger how far it came."""
-        self.ledger.record(
-            replace(
-                self.entry,
-                state=state or ("partial" if self.part.size else "wanted"),
-                code=self.code,
-                bytes=self.part.size,
-                md5=md5,
-                sha256=sha256,
-                etag=self.etag,
-                attempts=self.attempts,
-                reason=reason,
-            )
-        )
+        state = state or ("partial" if self.part.size else "wanted")
+        self.ledger.record(self.row(state, reason, self.part.size, md5, sha256))
 
 
 def _number(text: str | None) -> int | None:

@@ -194,10 +194,6 @@ class Web:
                 text = text.replace(value, "***")
         return redact(text)
 
-    def page(self, text: str, url: str) -> str:
-        """What is said of a page that came in place of a file."""
-        return self.scrub(f"a page came instead of the file: {text}", url)
-
     def first_words(self, chunks: Iterator[bytes]) -> str:
         """The first words of an answer's body, as far as they come."""
         body, started = b"", self.clock.monotonic()

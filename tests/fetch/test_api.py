@@ -47,8 +47,8 @@ class Bench:
         self.answers = self.close.enter_context(Answers(self.folder / "answers.sqlite"))
         settings = {"agent": "x", "retries": 3, "timeout_s": 2.0, **self.options}
         politeness = Politeness(**settings)  # type: ignore[arg-type]  # of each test
-        fetcher = self.close.enter_context(Fetcher(self.ledger, politeness, self.clock))
-        self.api = Api(fetcher, self.answers, self.service.url + "/", secrets={"key": KEY})
+        self.fetcher = self.close.enter_context(Fetcher(self.ledger, politeness, self.clock))
+        self.api = Api(self.fetcher, self.answers, self.service.url + "/", secrets={"key": KEY})
         self.stack.push(self.close)
 
     def get(self, fresh: bool = False) -> Answer:
@@ -219,7 +219,7 @@ def test_the_key_stands_nowhere(
         bodies = [row[0] for row in answers._db.execute("SELECT url FROM answers")]
         assert all("sEcReT" not in f"{url}{answers.get(url)}" for url in bodies)
     with pytest.raises(ValueError, match="would stand in logs"):
-        Api(b.api._fetcher, answers, "https://a.org", secrets={"id": KEY})
+        Api(b.fetcher, answers, "https://a.org", secrets={"id": KEY})
 
 
 def test_a_service_that_is_given_up_leaves_its_reason(stack: ExitStack, tmp_path: Path) -> None:
@@ -233,7 +233,7 @@ def test_a_service_that_is_given_up_leaves_its_reason(stack: ExitStack, tmp_path
 def test_a_base_that_is_no_web_address_is_wrong_usage(stack: ExitStack, tmp_path: Path, base: str) -> None:
     b = Bench(stack, tmp_path)
     with pytest.raises(UsageError, match="no web address"):
-        Api(b.api._fetcher, b.answers, base)
+        Api(b.fetcher, b.answers, base)
 
 
 def test_kept_answers_of_another_program_or_in_use_are_refused(tmp_path: Path) -> None:

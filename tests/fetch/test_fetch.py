@@ -10,7 +10,7 @@ from helpers.fetch_bench import DATA, MD5, NAME, OTHER, PAGE, MakeBench, benches
 from helpers.servers import Act, redirect
 
 from birdmml.fetch.download import Fetcher, Outcome, Politeness
-from birdmml.fetch.ledger import Entry, Ledger
+from birdmml.fetch.ledger import Ledger, LedgerRow
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def test_a_file_that_was_deleted_comes_again_and_one_with_the_right_md5_is_taken
         assert fetcher.fetch(b.wanted(), b.to).reason == "was there"
         b.to.write_bytes(OTHER)
         fresh.plan([b.wanted(size=len(DATA))])
-    b.ledger.record(Entry(NAME, "", "wanted"))
+    b.ledger.record(LedgerRow(NAME, "", "wanted"))
     assert b.get().state == "done" and b.to.read_bytes() == DATA and b.server.seen(NAME).requests == 3
 
 

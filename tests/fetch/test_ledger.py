@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from birdmml.errors import BuildError
-from birdmml.fetch.ledger import GIVEN_UP, STATES, Entry, Ledger, Wanted
+from birdmml.fetch.ledger import GIVEN_UP, STATES, Ledger, LedgerRow, Wanted
 
 MD5, OTHER = "0" * 32, "f" * 32
 
@@ -29,8 +29,10 @@ def path(tmp_path: Path) -> Path:
 def test_what_is_recorded_is_read_by_the_next_run(path: Path) -> None:
     with Ledger(path) as ledger:
         assert ledger.plan([wanted("a", size=10, md5=MD5), wanted("b")]) == 2
-        ledger.record(Entry("a", "", "done", code=206, bytes=10, sha256="s", etag='"e"', attempts=3))
-        ledger.record(Entry("b", "", "failed", code=503, bytes=4, md5=OTHER, attempts=9, reason="HTTP 503"))
+        ledger.record(LedgerRow("a", "", "done", code=206, bytes=10, sha256="s", etag='"e"', attempts=3))
+        ledger.record(
+            LedgerRow("b", "", "failed", code=503, bytes=4, md5=OTHER, attempts=9, reason="HTTP 503")
+        )
     with Ledger(path) as ledger:
         a, b = ledger.iter()
     assert (a.state, a.code, a.bytes, a.expected, a.md5, a.sha256, a.etag, a.attempts, a.reason) == (
@@ -44,7 +46,7 @@ def test_planning_again_changes_nothing_unless_the_promise_changed(path: Path) -
     with Ledger(path) as ledger:
         ledger.plan([wanted("a", size=10, md5=MD5), wanted("b", size=10), wanted("c")])
         for key in "abc":
-            ledger.record(Entry(key, "", "done", bytes=10, md5=OTHER, attempts=1))
+            ledger.record(LedgerRow(key, "", "done", bytes=10, md5=OTHER, attempts=1))
         moved = Wanted("a", "https://b.org/a", 10, MD5)  # With an MD5 it is the same file, wherever it lies.
         assert ledger.plan([moved, wanted("a"), wanted("b", size=10), wanted("b"), wanted("c")]) == 0
         assert ledger.counts()["done"] == 3
@@ -62,7 +64,7 @@ def test_a_promised_md5_is_not_overwritten_and_a_measured_one_is_kept(path: Path
     with Ledger(path) as ledger:
         ledger.plan([wanted("a", md5=MD5), wanted("b")])
         for key in "ab":
-            ledger.record(Entry(key, "", "done", md5=OTHER))
+            ledger.record(LedgerRow(key, "", "done", md5=OTHER))
         assert [r.md5 for r in ledger.iter()] == [MD5, OTHER]
 
 
@@ -71,7 +73,7 @@ def test_counts_name_every_state_and_retry_makes_the_given_up_wanted(path: Path)
         assert ledger.counts() == dict.fromkeys(STATES, 0)
         ledger.plan(wanted(s) for s in STATES)
         for state in STATES:
-            ledger.record(Entry(state, "", state, bytes=3, etag='"e"', attempts=2, reason="why"))
+            ledger.record(LedgerRow(state, "", state, bytes=3, etag='"e"', attempts=2, reason="why"))
         assert ledger.counts() == dict.fromkeys(STATES, 1)
         assert ledger.retry_failed() == len(GIVEN_UP) and ledger.retry_failed() == 0
         assert {r.key for r in ledger.iter("wanted")} == {"wanted", *GIVEN_UP}
@@ -84,7 +86,7 @@ def test_keys_in_addresses_and_reasons_are_not_stored(path: Path) -> None:
     with Ledger(path) as ledger:
         url = "https://me:s3cret-password@a.org/x?q=owl&key=s3cret-key"
         ledger.plan([Wanted("a", url)])
-        ledger.record(Entry("a", "", "failed", reason=f"HTTP 401 for {url}"))
+        ledger.record(LedgerRow("a", "", "failed", reason=f"HTTP 401 for {url}"))
         row = ledger.get("a")
         assert (
             row and row.url == "https://***@a.org/x?q=owl&key=***" and row.reason == f"HTTP 401 for {row.url}"
@@ -105,9 +107,9 @@ def test_mistakes_of_ours_leave_the_rows_alone(path: Path) -> None:
     with Ledger(path) as ledger:
         ledger.plan([wanted("a")])
         with pytest.raises(sqlite3.IntegrityError):
-            ledger.record(Entry("a", "", "perhaps"))
+            ledger.record(LedgerRow("a", "", "perhaps"))
         with pytest.raises(KeyError):
-            ledger.record(Entry("b", "", "done"))
+            ledger.record(LedgerRow("b", "", "done"))
 
         def broken() -> object:
             yield wanted("c")
@@ -126,7 +128,7 @@ def test_rows_come_in_order_while_other_threads_write(path: Path) -> None:
 
         def work(mine: list[str]) -> None:
             for key in mine:
-                ledger.record(Entry(key, "", "done", bytes=int(key)))
+                ledger.record(LedgerRow(key, "", "done", bytes=int(key)))
 
         threads = [threading.Thread(target=work, args=(keys[n::4],)) for n in range(4)]
         for t in threads:
@@ -138,10 +140,12 @@ def test_rows_come_in_order_while_other_threads_write(path: Path) -> None:
 
 
 def test_a_second_process_is_refused_and_the_third_goes_on(path: Path) -> None:
-    program = "import sys\nfrom pathlib import Path\nfrom birdmml.fetch.ledger import Entry, Ledger, Wanted\n"
+    program = (
+        "import sys\nfrom pathlib import Path\nfrom birdmml.fetch.ledger import LedgerRow, Ledger, Wanted\n"
+    )
     program += "ledger = Ledger(Path(sys.argv[1]))\nledger.plan([Wanted('a', 'https://a.org')])\n"
     program += (
-        "ledger.record(Entry('a', '', 'partial', bytes=7))\nprint('here', flush=True)\nsys.stdin.read()\n"
+        "ledger.record(LedgerRow('a', '', 'partial', bytes=7))\nprint('here', flush=True)\nsys.stdin.read()\n"
     )
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     with subprocess.Popen([sys.executable, "-c", program, str(path)], **pipes) as other:  # type: ignore[call-overload]  # pipes
@@ -223,5 +227,5 @@ def test_a_full_disk_undoes_one_record_only(path: Path) -> None:
         with pytest.raises(BuildError, match="disk is full"):
             ledger.plan(wanted(f"more {n}") for n in range(1000))
         assert ledger.counts()["wanted"] == 100
-        ledger.record(Entry("1", "", "done", bytes=1))
+        ledger.record(LedgerRow("1", "", "done", bytes=1))
         assert ledger.counts()["done"] == 1

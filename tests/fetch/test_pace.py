@@ -239,7 +239,7 @@ def test_secrets_stand_in_no_text(stack: ExitStack, tmp_path: Path, caplog: pyte
     secret = "s3cret/with+signs"
     with caplog.at_level(logging.DEBUG):
         f = fetcher(stack, tmp_path, retries=0)
-        f.hide(secret)
+        f.web.hide(secret)
         quoted = "s3cret%2Fwith%2Bsigns"
         s.act("/x", then=Act(403, body=f"bad key {secret} or {quoted}".encode()))
         outcome = f.fetch(Wanted("x", f"{s.url}/x?key={quoted}"), tmp_path / "x")

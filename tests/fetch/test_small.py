@@ -19,7 +19,7 @@ from helpers.servers import Act, Fast, Server
 from helpers.services import LASTING, Faults, Service
 
 from birdmml.errors import BuildError
-from birdmml.fetch import download
+from birdmml.fetch import download, transfer
 from birdmml.fetch.download import Fetcher, Politeness, Wanted
 from birdmml.fetch.ledger import Ledger
 from birdmml.fetch.pace import Clock
@@ -128,7 +128,7 @@ def test_a_service_that_trickles_or_falls_silent_is_left(stack: ExitStack, tmp_p
 def test_a_large_file_among_small_ones_goes_to_the_disk_as_it_comes(
     stack: ExitStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(download, "SMALL_BYTES", 1000)
+    monkeypatch.setattr(transfer, "SMALL_BYTES", 1000)
     s = stack.enter_context(Server({"/told": b"x" * 5000, "/untold": b"y" * 5000, "/little": b"z" * 1000}))
     s.act("/untold", then=Act(no_length=True))
     f = fetcher(stack, tmp_path)

@@ -48,7 +48,7 @@ _KEPT_LISTS = ("report/rejects.csv", "report/absent.csv")
 
 
 @dataclass
-class _Plan:
+class _KeptRows:
     """One byte a row of each shard, 1 to keep it; `removed` counts rows, `by_part` parts with their licence."""
 
     keep: dict[str, bytearray] = field(default_factory=dict)
@@ -119,9 +119,9 @@ def _each_shard(checked: Checked) -> Iterator[tuple[str, str]]:
             yield split, shard["path"]
 
 
-def _plan(checked: Checked, policy: Policy, listing: Path) -> _Plan:
+def _plan(checked: Checked, policy: Policy, listing: Path) -> _KeptRows:
     """Decide on every row, and write down each that goes with the reason."""
-    plan = _Plan()
+    plan = _KeptRows()
     with files.atomic_write(listing) as f:
         text = io.TextIOWrapper(f, encoding="utf-8", newline="", write_through=True)
         writer = csv.writer(text, lineterminator="\n")
@@ -147,8 +147,8 @@ def _columns() -> list[str]:
 
 
 def _shards(
-    checked: Checked, plan: _Plan, folder: Path, distinct: _Distinct, taxonomy: Taxonomy
-) -> Iterator[WrittenShard]:
+    checked: Checked, plan: _KeptRows, folder: Path, distinct: _Distinct, taxonomy: Taxonomy
+) -> Iterator[Shard]:
     schema = arrow_schema(int(checked.manifest["settings"]["rate_hz"]), taxonomy.scientific_names)
     for split in SPLITS:
         mine = [path for s, path in _each_shard(checked) if s == split and any(plan.keep[path])]
@@ -235,7 +235,7 @@ class _Distinct(Database):
 
 
 def _manifest(
-    checked: Checked, policy: Policy, plan: _Plan, shards: list[WrittenShard], distinct: _Distinct
+    checked: Checked, policy: Policy, plan: _KeptRows, shards: list[Shard], distinct: _Distinct
 ) -> dict[str, Any]:
     """The first build's manifest with the counts of what is left, and what was taken away."""
     value = {k: v for k, v in checked.manifest.items() if k != "digest"}
