@@ -15,7 +15,7 @@ PACKAGE = Path(birdmml.__file__).parent
 # The floors of the house, lowest first; a module may import its own floor and those below.
 GROUND = (
     "__init__ _hook errors schema columns taxonomy species_list species_rows licenses discover files manifest state"
-    " settings provenance shipped"
+    " settings provenance shipped text"
 )
 FIRST = """
     media demo fetch sources build audit load evalsets metrics suites results outcomes salvage paper reported protocols

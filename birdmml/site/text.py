@@ -9,34 +9,10 @@ from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any
 
-from birdmml.build.report_text import printable
+from birdmml.text import LONGEST
+from birdmml.text import plain as plain
 
-LONGEST = 160
 MOST_FACTS, DEEPEST = 400, 12
-_NUMBER = re.compile(r"-?\d+(\.\d+)?([eE][+-]?\d+)?")
-# What spreadsheets take for the start of a formula, the full-width forms too.
-_FORMULA = "=+-@\t\r\n＝＋－＠"
-
-
-def plain(text: object, longest: int = LONGEST) -> str:
-    """`text` on one line without unseen characters; what is longer is cut, and says so."""
-    whole = text if isinstance(text, str) else str(text)
-    line = " ".join(printable(whole[: longest + 1]).split())
-    return line if len(whole) <= longest else f"{line[:longest].rstrip()}… (cut, {len(whole):,} characters)"
-
-
-def csv_cell(value: object) -> str:
-    """A cell that no spreadsheet takes for a formula; numbers, negative ones too, stay as they are."""
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, int | float):
-        return repr(value) if math.isfinite(value) else ""
-    text = plain(value)
-    if _NUMBER.fullmatch(text) or text.lstrip()[:1] not in set(_FORMULA):
-        return text
-    return "'" + text
 
 
 def number(value: float) -> str:

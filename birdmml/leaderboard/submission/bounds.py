@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 
 from birdmml.errors import ResultError
 from birdmml.files import human_bytes
-from birdmml.leaderboard.submission.strict import BAD
 from birdmml.outcomes import measured, placed, species
+from birdmml.text import UNSEEN
 
 MAX_ROWS = 5_000_000
 MAX_UNPACKED = 2**30
@@ -77,7 +77,7 @@ def _texts(file: pq.ParquetFile, names: list[str]) -> None:
             if (longest := pc.max(lengths).as_py() or 0) > MAX_NAME:
                 raise ResultError(f"{name} has a text of {longest:,} bytes, more than {MAX_NAME}")
             # Python's pattern, for all texts of a batch at once: Arrow would compile one at every call.
-            if BAD.search("".join(filter(None, texts.to_pylist()))):
+            if UNSEEN.search("".join(filter(None, texts.to_pylist()))):
                 raise ResultError(f"{name} has a text with control characters")
             used = lengths.take(column.indices) if texts is not column else lengths
             total += pc.sum(used).as_py() or 0
