@@ -121,13 +121,12 @@ def train(
     seed: int,
     device: str = "auto",
     quiet: bool = False,
-    validation: RowSource | None = None,
     saving: Saving | None = None,
 ) -> Trained:
     """Train `method` on `rows` from scratch. One seed fixes initial weights, order and dropout.
 
-    With `saving` it is kept on disk and can go on where it was killed; with `validation` rows the best model is
-    kept, too. Raises TrainingError with the step and the row ids where training diverges.
+    With `saving` it is kept on disk and can go on where it was killed; where that has validation rows, the best
+    model is kept, too. Raises TrainingError with the step and the row ids where training diverges.
     """
     settings = preset.training
     accelerator = launched(pick_device(device), saving)
@@ -142,6 +141,7 @@ def train(
         load_weights(network.encoders, preset.encoders)
         network.to(accelerator.device)
     about = ({}, {}) if saving is None else (saving.dataset, saving.provenance)
+    validation = None if saving is None else saving.validation
     run = _Run(
         Checkpoint(method, config, preset, seed, network, tokenizer, about[0], {}, about[1]),
         Feed(rows, network.preprocessor, tokenizer, settings),
