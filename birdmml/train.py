@@ -197,9 +197,9 @@ def _loop(run: _Run, position: Position, journal: Journal) -> None:
         _epoch(run, position, journal, schedule[epoch])
         speed = (position.rows - before) / (time.perf_counter() - at)
         means = position.close_epoch()
-        found = {} if run.validation is None else validate(network, run.validation, settings.batch_size)
-        journal.epoch(position, means, found, speed)
-        _keep_epoch(run, position, found)
+        figures = {} if run.validation is None else validate(network, run.validation, settings.batch_size)
+        journal.epoch(position, means, figures, speed)
+        _keep_epoch(run, position, figures)
 
 
 def _epoch(run: _Run, position: Position, journal: Journal, rate: float) -> None:
@@ -328,11 +328,11 @@ def _keep(run: _Run, position: Position) -> None:
     run.ranks.wait()
 
 
-def _keep_epoch(run: _Run, position: Position, found: Mapping[str, float]) -> None:
+def _keep_epoch(run: _Run, position: Position, figures: Mapping[str, float]) -> None:
     """After an epoch: the best so far, the state unless it is written every N steps, and at the end the last."""
     if run.saving is None:
         return
-    score = validation_score(found) if found else None
+    score = validation_score(figures) if figures else None
     if score is not None and (position.best is None or score > position.best):
         position.best = score
         checkpoints.save(run.saving.folder / state.BEST, run.described(position))

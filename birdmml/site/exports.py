@@ -11,8 +11,8 @@ from birdmml.build.report_text import markdown as inert
 from birdmml.files import canonical_json
 from birdmml.schema import shown
 from birdmml.site.model import Board, Cell, Column, Row, Table
-from birdmml.site.text import LONGEST, plain
-from birdmml.text import csv_cell
+from birdmml.site.text import plain
+from birdmml.text import LONGEST, csv_cell
 
 COLUMNS = (
     "table", "protocol", "suite", "evalset", "dataset", "digest", "limit", "task", "metric", "method", "preset", "kind",

@@ -22,16 +22,16 @@ def number(value: float) -> str:
 
 def file_name(*parts: str, read: int = 2) -> str:
     """A name that every file system and address takes: the first `read` of `parts`, and a digest of them all."""
-    whole = "\0".join(parts).encode("utf-8", "surrogatepass")
-    said = "-".join(p[:60] for p in parts[:read]).lower()
-    read_as = re.sub(r"[^a-z0-9]+", "-", said).strip("-")[:60].strip("-")
-    return f"{read_as or 'x'}-{hashlib.sha256(whole).hexdigest()[:16]}"
+    content = "\0".join(parts).encode("utf-8", "surrogatepass")
+    shown = "-".join(p[:60] for p in parts[:read]).lower()
+    read_as = re.sub(r"[^a-z0-9]+", "-", shown).strip("-")[:60].strip("-")
+    return f"{read_as or 'x'}-{hashlib.sha256(content).hexdigest()[:16]}"
 
 
 def facts(value: Mapping[str, Any]) -> list[tuple[str, str]]:
     """A nested mapping as (dotted name, words), at most MOST_FACTS; the last says that there are more."""
-    found = list(islice(_leaves(value, "", 0), MOST_FACTS + 1))
-    return found if len(found) <= MOST_FACTS else [*found[:MOST_FACTS], ("…", "more is in the submission")]
+    leaves = list(islice(_leaves(value, "", 0), MOST_FACTS + 1))
+    return leaves if len(leaves) <= MOST_FACTS else [*leaves[:MOST_FACTS], ("…", "more is in the submission")]
 
 
 def _leaves(value: Any, name: str, depth: int) -> Iterator[tuple[str, str]]:
