@@ -108,7 +108,7 @@ def _value(text: str) -> Any:
 
 
 def _names(values: Mapping[str, Any], prefix: str = "") -> list[str]:
-    found: list[str] = []
+    names: list[str] = []
     for key, value in values.items():
-        found += _names(value, f"{prefix}{key}.") if isinstance(value, dict) else [f"{prefix}{key}"]
-    return found
+        names += _names(value, f"{prefix}{key}.") if isinstance(value, dict) else [f"{prefix}{key}"]
+    return names

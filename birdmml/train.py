@@ -121,13 +121,12 @@ def train(
     seed: int,
     device: str = "auto",
     quiet: bool = False,
-    validation: RowSource | None = None,
     saving: Saving | None = None,
 ) -> Trained:
     """Train `method` on `rows` from scratch. One seed fixes initial weights, order and dropout.
 
-    With `saving` it is kept on disk and can go on where it was killed; with `validation` rows the best model is
-    kept, too. Raises TrainingError with the step and the row ids where training diverges.
+    With `saving` it is kept on disk and can go on where it was killed; where that has validation rows, the best
+    model is kept, too. Raises TrainingError with the step and the row ids where training diverges.
     """
     settings = preset.training
     accelerator = launched(pick_device(device), saving)
@@ -142,6 +141,7 @@ def train(
         load_weights(network.encoders, preset.encoders)
         network.to(accelerator.device)
     about = ({}, {}) if saving is None else (saving.dataset, saving.provenance)
+    validation = None if saving is None else saving.validation
     run = _Run(
         Checkpoint(method, config, preset, seed, network, tokenizer, about[0], {}, about[1]),
         Feed(rows, network.preprocessor, tokenizer, settings),
@@ -197,9 +197,9 @@ def _loop(run: _Run, position: Position, journal: Journal) -> None:
         _epoch(run, position, journal, schedule[epoch])
         speed = (position.rows - before) / (time.perf_counter() - at)
         means = position.close_epoch()
-        found = {} if run.validation is None else validate(network, run.validation, settings.batch_size)
-        journal.epoch(position, means, found, speed)
-        _keep_epoch(run, position, found)
+        figures = {} if run.validation is None else validate(network, run.validation, settings.batch_size)
+        journal.epoch(position, means, figures, speed)
+        _keep_epoch(run, position, figures)
 
 
 def _epoch(run: _Run, position: Position, journal: Journal, rate: float) -> None:
@@ -328,11 +328,11 @@ def _keep(run: _Run, position: Position) -> None:
     run.ranks.wait()
 
 
-def _keep_epoch(run: _Run, position: Position, found: Mapping[str, float]) -> None:
+def _keep_epoch(run: _Run, position: Position, figures: Mapping[str, float]) -> None:
     """After an epoch: the best so far, the state unless it is written every N steps, and at the end the last."""
     if run.saving is None:
         return
-    score = validation_score(found) if found else None
+    score = validation_score(figures) if figures else None
     if score is not None and (position.best is None or score > position.best):
         position.best = score
         checkpoints.save(run.saving.folder / state.BEST, run.described(position))

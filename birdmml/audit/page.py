@@ -13,6 +13,7 @@ from markupsafe import Markup, escape
 from birdmml import files
 from birdmml.audit.model import Audit, Probe
 from birdmml.build import report_text
+from birdmml.text import printable
 
 TEMPLATES = Path(__file__).with_name("templates")
 MAX_SPECIES = 300
@@ -84,7 +85,7 @@ def _policy(css: str) -> str:
 
 @cache
 def _template() -> jinja2.Template:
-    environment = report_text.templates(report_text.printable)
+    environment = report_text.templates(printable)
     environment.loader = jinja2.FileSystemLoader(TEMPLATES)
     environment.filters["human_bytes"] = files.human_bytes
     environment.filters["signed"] = lambda n: f"{n:+,}".replace("-", "−")

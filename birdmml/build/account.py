@@ -195,8 +195,8 @@ def licenses(shards: Sequence[WrittenShard]) -> dict[str, dict[str, int]]:
 
 def splits(shards: Sequence[WrittenShard]) -> dict[str, dict[str, Any]]:
     """Rows, species and shards of each split that has any."""
-    found = {split: [s for s in shards if s.path.startswith(f"data/{split}-")] for split in SPLITS}
-    return {split: _split(mine) for split, mine in found.items() if mine}
+    by_split = {split: [s for s in shards if s.path.startswith(f"data/{split}-")] for split in SPLITS}
+    return {split: _split(mine) for split, mine in by_split.items() if mine}
 
 
 def _total(shards: Sequence[WrittenShard]) -> Counter[tuple[str, str]]:

@@ -11,10 +11,11 @@ import jinja2
 from markupsafe import Markup
 
 from birdmml import __version__
-from birdmml.build.report_text import RELATIONS, markdown, printable, templates
+from birdmml.build.report_text import RELATIONS, markdown, templates
 from birdmml.columns import COLUMNS, Column
 from birdmml.licenses import UNKNOWN_LICENSE
 from birdmml.schema import SPLITS
+from birdmml.text import printable
 
 PARTS = ("image", "audio", "caption")
 

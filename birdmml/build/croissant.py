@@ -11,11 +11,12 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from birdmml.build.report_text import citation, printable
+from birdmml.build.report_text import citation
 from birdmml.build.statements import Statements, license_addresses, of
 from birdmml.columns import COLUMNS, Column
 from birdmml.licenses import UNKNOWN_LICENSE
 from birdmml.schema import SPLITS
+from birdmml.text import printable
 
 FILE = "croissant.json"
 CONFORMS_TO = "http://mlcommons.org/croissant/1.1"

@@ -80,12 +80,12 @@ def _ingest_one(
         _check_hash(data, record.sha256)
     if isinstance(record, Photo):
         return staging.Done(item.key, (_photo(record, data, task, out),))
-    found = list(_clips(record, data, task, out))
-    tails = [x for x in found if isinstance(x, float)]
+    media = list(_clips(record, data, task, out))
+    tails = [x for x in media if isinstance(x, float)]
     return staging.Done(
         item.key,
-        tuple(x for x in found if isinstance(x, Medium)),
-        tuple(x for x in found if isinstance(x, Reject)),
+        tuple(x for x in media if isinstance(x, Medium)),
+        tuple(x for x in media if isinstance(x, Reject)),
         len(tails),
         round(sum(tails), 3),
     )
@@ -183,11 +183,11 @@ def _bytes(data: bytes | Path) -> bytes:
 def _check_hash(data: bytes | Path, wanted: str) -> None:
     """Bytes that are not the promised ones are rejected, however well they decode."""
     try:
-        found = files.sha256_bytes(data) if isinstance(data, bytes) else files.sha256_file(data)
+        digest = files.sha256_bytes(data) if isinstance(data, bytes) else files.sha256_file(data)
     except OSError as e:
         raise MediaError("unreadable", f"the file cannot be read ({e.strerror or e})") from e
-    if found != wanted.casefold():
-        raise MediaError("sha256_differs", f"its SHA-256 is {found[:16]}..., {wanted[:16]}... was promised")
+    if digest != wanted.casefold():
+        raise MediaError("sha256_differs", f"its SHA-256 is {digest[:16]}..., {wanted[:16]}... was promised")
 
 
 def _check_size(data: bytes | Path, limits: Limits) -> None:

@@ -53,10 +53,10 @@ def session_of(
     if part.count > 1:
         refuse_undividable(source, settings)
     more = {"part": part} if _takes_part(source) else {}
-    found: Session = source.session(
+    session: Session = source.session(
         settings.source_settings, folder, settings.limit, retry_failed, tell, **more
     )
-    return found
+    return session
 
 
 def refuse_undividable(source: ModuleType, settings: BuildSettings) -> None:

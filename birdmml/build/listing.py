@@ -8,6 +8,7 @@ from pathlib import Path
 
 from birdmml import files
 from birdmml.build.catalog import Catalog
+from birdmml.text import csv_cell
 
 
 def write_listings(folder: Path, catalog: Catalog) -> None:
@@ -19,12 +20,6 @@ def write_listings(folder: Path, catalog: Catalog) -> None:
             writer.writerow(("path", "species", "reason", "detail"))
             for reject in catalog.rejects(absent):
                 writer.writerow(
-                    safe_cell(v) for v in (reject.path, reject.species, reject.reason, reject.detail)
+                    csv_cell(v) for v in (reject.path, reject.species, reject.reason, reject.detail)
                 )
             text.detach()
-
-
-def safe_cell(text: str) -> str:
-    """A cell that no spreadsheet takes for a formula, and no terminal for a command."""
-    shown = text.encode("utf-8", "backslashreplace").decode()
-    return f"'{shown}" if shown[:1] in ("=", "+", "-", "@", "\t", "\r") else shown

@@ -54,17 +54,17 @@ def near_between(a: Hashes, b: Hashes, radius: int = RADIUS, max_pairs: int = MA
     """
     a, b = np.asarray(a, dtype=np.uint64), np.asarray(b, dtype=np.uint64)
     masks = _masks(radius, b)
-    found, total = [], 0
+    pieces, total = [], 0
     for number, mask in enumerate(masks):
         order = np.argsort(b & mask, kind="stable")
         keys = (b & mask)[order]
         start, stop = (np.searchsorted(keys, a & mask, side) for side in ("left", "right"))
         for i, j in _sweep(start, stop):
             pairs = _hits(a, b, i, order[j], radius, masks[:number])
-            found.append(pairs)
+            pieces.append(pairs)
             total += len(pairs)
             _refuse_many(total, max_pairs)
-    return _sorted_rows(_stack(found))
+    return _sorted_rows(_stack(pieces))
 
 
 def near_groups(hashes: Hashes, radius: int = RADIUS) -> Ints:
@@ -182,8 +182,8 @@ def _joined(label: Ints, edges: Ints) -> Ints:
     return np.asarray(component[label], dtype=np.int64)
 
 
-def _stack(found: list[Ints]) -> Ints:
-    return np.concatenate(found) if found else np.empty((0, 2), dtype=np.int64)
+def _stack(pieces: list[Ints]) -> Ints:
+    return np.concatenate(pieces) if pieces else np.empty((0, 2), dtype=np.int64)
 
 
 def _sorted_rows(pairs: Ints) -> Ints:

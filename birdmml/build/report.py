@@ -18,12 +18,13 @@ from markupsafe import Markup
 from birdmml import files
 from birdmml.build import report_draw, report_read
 from birdmml.build.pool import Pool
-from birdmml.build.report_text import RELATIONS, TEMPLATES, printable, templates, web_address
+from birdmml.build.report_text import RELATIONS, TEMPLATES, templates, web_address
 from birdmml.errors import DatasetError, MediaError
 from birdmml.media import audio, image
 from birdmml.schema import SPLITS
 from birdmml.species_list import dataset_taxonomy
 from birdmml.taxonomy import Species, Taxonomy
+from birdmml.text import printable
 
 PER_SPECIES = 3
 MAX_SPECIES = 150

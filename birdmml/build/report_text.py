@@ -11,13 +11,9 @@ import jinja2
 from markupsafe import Markup
 
 from birdmml import __version__
+from birdmml.text import printable
 
 TEMPLATES = Path(__file__).with_name("templates")
-
-# Controls, marks that reorder the text around them, lone surrogates and non-characters.
-_UNSEEN = re.compile(
-    "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff\ufffe\uffff]"
-)
 
 # How rows can be related across a split, as birdmml.build.leaking names it and in words.
 RELATIONS = (
@@ -29,11 +25,6 @@ RELATIONS = (
     ("photographer", "the photographer"),
     ("recordist", "the recordist"),
 )
-
-
-def printable(text: str) -> str:
-    """`text` with each character that readers obey or refuse, unseen, replaced by a space."""
-    return _UNSEEN.sub(" ", text)
 
 
 def markdown(text: str) -> Markup:

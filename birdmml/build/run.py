@@ -106,8 +106,8 @@ def finish(
     tell = progress or silent
     source = discover.load("source", settings.source)
     with Place(out) as place, telling(place), part_place.finishing(place.work):
-        found = merge.Parts(source, settings, place.parts, count, tell)
-        return _Build(source, settings, place, Effort(workers, max_rejects), tell, pool).run(lambda: found)
+        inlet = merge.Parts(source, settings, place.parts, count, tell)
+        return _Build(source, settings, place, Effort(workers, max_rejects), tell, pool).run(lambda: inlet)
 
 
 class _Build:
@@ -133,23 +133,23 @@ class _Build:
         threading.Thread(target=_warm, daemon=True).start()
         inlet = inlet_of()
         with (
-            opened(inlet.told) as told,
+            opened(inlet.told) as statement,
             Catalog(place.catalog, species=species.taxonomy) as catalog,
             Pool(effort.workers) as pool,
         ):
             taken = inlet.fill(catalog, pool)
-            amend(told, catalog)
+            amend(statement, catalog)
             if not taken.records and not taken.resumed:
                 acceptance.refuse_nothing(self.settings.source, catalog)
             leaks, validation = self._assemble(catalog, catalog.freeze())
             give_memory_back()
-            written = captioning.write_captions(self.settings, catalog, place, told, self.tell)
+            written = captioning.write_captions(self.settings, catalog, place, statement, self.tell)
             shards = self._write(catalog, self.writers or pool)
             extras = self._extras(self.writers or pool) | self._table(species)
             balanced = balance.measure(
                 self.source, self.settings.source_settings, self.settings.limit, catalog, species.taxonomy
             )
-            facts = told.facts() | ({"balance": balance.summary(balanced)} if balanced else {})
+            facts = statement.facts() | ({"balance": balance.summary(balanced)} if balanced else {})
             manifest = account.manifest(
                 self.settings, self.source, facts, catalog, shards, extras, written.facts
             )
@@ -163,7 +163,7 @@ class _Build:
             }
             give_memory_back()
             self._write_words(catalog, pool, manifest, validation)
-            unfinished = told.unfinished()
+            unfinished = statement.unfinished()
         files.write_json(place.dataset / MANIFEST, manifest)
         place.commit(keep_work=bool(unfinished))
         kept = place.work if unfinished else None
@@ -189,16 +189,16 @@ class _Build:
         if rules.mode == "released" and len(media) and not (media.row >= 0).any():
             raise UsageError(f"--split released: the {settings.source} source has no row order; use grouped")
         self.tell("split and pair", 0, 1)
-        known = settings.species_list.taxonomy
+        taxonomy = settings.species_list.taxonomy
         near = _leaking().near_duplicates(media, rules.near_radius)
         held_out = _leaking().held_out(media, settings.evalsets, rules.near_radius)
-        sides = split.assign(media, rules, settings.seed, near, held_out, known)
+        sides = split.assign(media, rules, settings.seed, near, held_out, taxonomy)
         rows = assemble.Assembler(
-            media, sides, catalog.ids, settings.seed, settings.passes, rules.mode, known
+            media, sides, catalog.ids, settings.seed, settings.passes, rules.mode, taxonomy
         )
         catalog.add_rows(rows)
         catalog.order_rows()
-        validation = account.checks(catalog, rows.tally, self.effort.max_rejects, known)
+        validation = account.checks(catalog, rows.tally, self.effort.max_rejects, taxonomy)
         report = self.place.work / "validation.json"
         files.write_json(report, validation)
         acceptance.refuse_rejects(validation, report, catalog)

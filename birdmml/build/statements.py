@@ -165,5 +165,5 @@ def license_address(spdx: str) -> str:
 
 def license_addresses(manifest: Mapping[str, Any]) -> list[str]:
     """The licences of all parts, sorted, each once; `unknown` is none."""
-    found = {spdx for part in manifest["licenses"].values() for spdx, rows in part.items() if rows}
-    return sorted(license_address(normalise(s)) for s in found if normalise(s) != UNKNOWN_LICENSE)
+    licenses = {spdx for part in manifest["licenses"].values() for spdx, rows in part.items() if rows}
+    return sorted(license_address(normalise(s)) for s in licenses if normalise(s) != UNKNOWN_LICENSE)

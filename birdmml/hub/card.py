@@ -12,12 +12,13 @@ import jinja2
 from markupsafe import Markup
 
 from birdmml import __version__, discover, settings
-from birdmml.build.report_text import markdown, printable, templates
+from birdmml.build.report_text import markdown, templates
 from birdmml.checkpoint import Checkpoint
 from birdmml.hub.compare import Scored, flat
 from birdmml.hub.parcel import TAGS, TEMPLATES
 from birdmml.licenses import UNKNOWN_LICENSE
 from birdmml.schema import Figure, Result, shown
+from birdmml.text import printable
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult

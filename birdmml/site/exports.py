@@ -11,7 +11,8 @@ from birdmml.build.report_text import markdown as inert
 from birdmml.files import canonical_json
 from birdmml.schema import shown
 from birdmml.site.model import Board, Cell, Column, Row, Table
-from birdmml.site.text import csv_cell, plain
+from birdmml.site.text import plain
+from birdmml.text import LONGEST, csv_cell
 
 COLUMNS = (
     "table", "protocol", "suite", "evalset", "dataset", "digest", "limit", "task", "metric", "method", "preset", "kind",
@@ -32,7 +33,7 @@ def as_csv(tables: Iterable[Table]) -> str:
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(COLUMNS)
     for line in _values(tables):
-        writer.writerow([csv_cell(line[name]) for name in COLUMNS])
+        writer.writerow([csv_cell(line[name], LONGEST) for name in COLUMNS])
     return out.getvalue()
 
 

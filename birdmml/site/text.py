@@ -9,34 +9,10 @@ from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any
 
-from birdmml.build.report_text import printable
+from birdmml.text import LONGEST
+from birdmml.text import plain as plain
 
-LONGEST = 160
 MOST_FACTS, DEEPEST = 400, 12
-_NUMBER = re.compile(r"-?\d+(\.\d+)?([eE][+-]?\d+)?")
-# What spreadsheets take for the start of a formula, the full-width forms too.
-_FORMULA = "=+-@\t\r\n＝＋－＠"
-
-
-def plain(text: object, longest: int = LONGEST) -> str:
-    """`text` on one line without unseen characters; what is longer is cut, and says so."""
-    whole = text if isinstance(text, str) else str(text)
-    line = " ".join(printable(whole[: longest + 1]).split())
-    return line if len(whole) <= longest else f"{line[:longest].rstrip()}… (cut, {len(whole):,} characters)"
-
-
-def csv_cell(value: object) -> str:
-    """A cell that no spreadsheet takes for a formula; numbers, negative ones too, stay as they are."""
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, int | float):
-        return repr(value) if math.isfinite(value) else ""
-    text = plain(value)
-    if _NUMBER.fullmatch(text) or text.lstrip()[:1] not in set(_FORMULA):
-        return text
-    return "'" + text
 
 
 def number(value: float) -> str:
@@ -46,16 +22,16 @@ def number(value: float) -> str:
 
 def file_name(*parts: str, read: int = 2) -> str:
     """A name that every file system and address takes: the first `read` of `parts`, and a digest of them all."""
-    whole = "\0".join(parts).encode("utf-8", "surrogatepass")
-    said = "-".join(p[:60] for p in parts[:read]).lower()
-    read_as = re.sub(r"[^a-z0-9]+", "-", said).strip("-")[:60].strip("-")
-    return f"{read_as or 'x'}-{hashlib.sha256(whole).hexdigest()[:16]}"
+    content = "\0".join(parts).encode("utf-8", "surrogatepass")
+    shown = "-".join(p[:60] for p in parts[:read]).lower()
+    read_as = re.sub(r"[^a-z0-9]+", "-", shown).strip("-")[:60].strip("-")
+    return f"{read_as or 'x'}-{hashlib.sha256(content).hexdigest()[:16]}"
 
 
 def facts(value: Mapping[str, Any]) -> list[tuple[str, str]]:
     """A nested mapping as (dotted name, words), at most MOST_FACTS; the last says that there are more."""
-    found = list(islice(_leaves(value, "", 0), MOST_FACTS + 1))
-    return found if len(found) <= MOST_FACTS else [*found[:MOST_FACTS], ("…", "more is in the submission")]
+    leaves = list(islice(_leaves(value, "", 0), MOST_FACTS + 1))
+    return leaves if len(leaves) <= MOST_FACTS else [*leaves[:MOST_FACTS], ("…", "more is in the submission")]
 
 
 def _leaves(value: Any, name: str, depth: int) -> Iterator[tuple[str, str]]:

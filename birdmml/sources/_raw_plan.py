@@ -40,10 +40,10 @@ def _asked(settings: Settings) -> Iterator[str]:
     size = photos * PHOTO_BYTES.get(settings.photo_size, 0)
     yield _line("photos", photos, size, settings.photos_per_second, settings.photos)
     each = recordings_for(rows, settings.clip_seconds)
-    found = species * each
-    requests = found + species * math.ceil(each / LISTED)
+    recordings = species * each
+    requests = recordings + species * math.ceil(each / LISTED)
     yield _line(
-        "sounds", requests, found * RECORDING_BYTES, settings.recordings_per_second, settings.xeno_canto
+        "sounds", requests, recordings * RECORDING_BYTES, settings.recordings_per_second, settings.xeno_canto
     )
     yield _line("texts", species, 0, settings.articles_per_second, settings.wikipedia)
     yield "        estimates; gone photos, failures and other names add requests; the services are asked side by side"

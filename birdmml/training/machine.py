@@ -15,16 +15,16 @@ from birdmml.training.journal import PROJECT, trackers
 from birdmml.training.state import Saving
 
 
-def precision(asked: str, device: torch.device) -> str:
+def precision(name: str, device: torch.device) -> str:
     """What "auto" means here. Raises UsageError for float16 where it cannot work."""
-    if asked == "auto":
-        asked = os.environ.get("ACCELERATE_MIXED_PRECISION", "").replace("no", "fp32")
-        asked = asked or ("bf16" if device.type == "cuda" else "fp32")
-    if asked == "fp16" and device.type == "cpu":
+    if name == "auto":
+        name = os.environ.get("ACCELERATE_MIXED_PRECISION", "").replace("no", "fp32")
+        name = name or ("bf16" if device.type == "cuda" else "fp32")
+    if name == "fp16" and device.type == "cpu":
         raise UsageError("training.precision fp16 needs a GPU: use bf16 or fp32 on a CPU")
-    if asked not in ("fp32", "bf16", "fp16"):
-        raise UsageError(f"mixed precision {asked!r} was launched: use bf16, fp16 or no")
-    return asked
+    if name not in ("fp32", "bf16", "fp16"):
+        raise UsageError(f"mixed precision {name!r} was launched: use bf16, fp16 or no")
+    return name
 
 
 def launched(device: torch.device, saving: Saving | None) -> Accelerator:

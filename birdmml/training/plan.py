@@ -129,17 +129,11 @@ def run(
     done = {}
     for seed in made.seeds:
         folder = made.folder(out, seed)
-        saving = Saving(folder, every, resume, tuple(wanted_trackers), about(made), _source(made))
+        saving = Saving(
+            folder, every, resume, tuple(wanted_trackers), made.validation(), about(made), _source(made)
+        )
         done[seed] = train(
-            made.rows("train"),
-            made.method,
-            made.config,
-            made.preset,
-            seed,
-            made.device,
-            quiet,
-            made.validation(),
-            saving,
+            made.rows("train"), made.method, made.config, made.preset, seed, made.device, quiet, saving
         )
         if is_main():
             curves.draw(folder)

@@ -25,6 +25,7 @@ from birdmml import settings
 from birdmml.checkpoint import Checkpoint
 from birdmml.errors import CheckpointError, UsageError
 from birdmml.files import replace_folder, sha256_file, sync_folder, write_json
+from birdmml.nn.read import RowSource
 
 STEPS, BEST, LAST = "steps", "best", "last"
 TENSORS, POSITION = "training.safetensors", "training.json"
@@ -35,12 +36,16 @@ FREE = {"training.workers", "training.cache_gib"}
 
 @dataclass(frozen=True)
 class Saving:
-    """Where training is kept: every `every` steps (0: after each epoch), and what the checkpoints say of the data."""
+    """Where training is kept: every `every` steps (0: after each epoch), and what the checkpoints say of the data.
+
+    The checkpoint that scores best on the `validation` rows is kept beside the last one.
+    """
 
     folder: Path
     every: int = 0
     resume: bool = False
     trackers: tuple[str, ...] = ()
+    validation: RowSource | None = None
     dataset: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
 

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from birdmml.build.card import hub_licenses, render_card
-from birdmml.build.report_text import markdown, printable
+from birdmml.build.report_text import markdown
 from birdmml.columns import NAMES
+from birdmml.text import printable
 
 ROWS = small()
 

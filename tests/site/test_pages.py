@@ -122,27 +122,6 @@ def test_exports_hold_the_values_of_the_page(site: dict[str, str]) -> None:
     assert site["LEADERBOARD.md"].count("\n| confu") == 3
 
 
-@given(st.text(max_size=40))
-def test_no_cell_starts_a_formula_and_none_loses_its_words(said: str) -> None:
-    cell = text.csv_cell(said)
-    number = re.fullmatch(r"-?\d+(\.\d+)?([eE][+-]?\d+)?", cell)
-    assert number or cell.lstrip()[:1] not in tuple("=+-@\t\r＝＋－＠")
-    assert cell.removeprefix("'") == text.plain(said).removeprefix("'") or cell == text.plain(said)
-
-
-@pytest.mark.parametrize("said", ["-1", "-0.5", "12", "-1e-3", "3.25E+7"])
-def test_a_number_stays_a_number(said: str) -> None:
-    assert text.csv_cell(said) == said
-    assert float(text.csv_cell(float(said))) == float(said)
-
-
-@pytest.mark.parametrize(
-    "said", ["=1+1", "+1+1", "-1+1", "@SUM(A1)", "\t=1", "\r=1", " =1", "＝1", "-cmd|' /C x'!A0"]
-)
-def test_a_formula_becomes_text(said: str) -> None:
-    assert text.csv_cell(said).startswith("'")
-
-
 @given(st.lists(st.text(max_size=80), min_size=1, max_size=3))
 def test_file_names_are_plain_and_differ_where_the_parts_do(parts: list[str]) -> None:
     name = text.file_name(*parts)

@@ -24,7 +24,6 @@ from birdmml import files
 from birdmml import manifest as manifests
 from birdmml.build import account, leaking
 from birdmml.build.documents import write_documents
-from birdmml.build.listing import safe_cell
 from birdmml.build.place import Place
 from birdmml.build.report import write_report
 from birdmml.build.schema import arrow_schema
@@ -40,6 +39,7 @@ from birdmml.schema import SPLITS
 from birdmml.shards import WrittenShard, cut, shard_name, write_shard
 from birdmml.species_list import dataset_taxonomy
 from birdmml.taxonomy import Taxonomy
+from birdmml.text import csv_cell
 
 LIST = "report/filtered.csv"
 _HEAD = ("id", "split", "species", "part", "license", "url", "reason")
@@ -137,7 +137,7 @@ def _plan(checked: Checked, policy: Policy, listing: Path) -> _KeptRows:
                         spdx = str(row[f"{part}_license"])
                         plan.by_part[part, spdx] += 1
                         cells = (row["id"], split, row["species"], part, spdx, row[f"{part}_url"], reason)
-                        writer.writerow(safe_cell(str(cell or "")) for cell in cells)
+                        writer.writerow(csv_cell(str(cell or "")) for cell in cells)
         text.detach()
     return plan
 

@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 
 from birdmml.errors import ResultError
 from birdmml.files import human_bytes
-from birdmml.leaderboard.submission.strict import BAD
 from birdmml.outcomes import measured, placed, species
+from birdmml.text import UNSEEN
 
 MAX_ROWS = 5_000_000
 MAX_UNPACKED = 2**30
@@ -29,19 +29,19 @@ def check(path: Path) -> None:
     try:
         with pq.ParquetFile(path) as file:
             _size(file.metadata)
-            names, told = _form(file.schema_arrow), file.metadata
-        with pq.ParquetFile(path, read_dictionary=names, metadata=told) as file:
+            names, metadata = _form(file.schema_arrow), file.metadata
+        with pq.ParquetFile(path, read_dictionary=names, metadata=metadata) as file:
             _texts(file, names)
     except (OSError, ValueError, KeyError, OverflowError, MemoryError, pa.ArrowException) as e:
         raise ResultError(f"no predictions file ({type(e).__name__}: {str(e)[:200]})") from e
 
 
-def _size(told: pq.FileMetaData) -> None:
+def _size(metadata: pq.FileMetaData) -> None:
     # Of row groups alone: pyarrow aborts the whole process on some damaged facts of a column.
-    groups = [told.row_group(i) for i in range(told.num_row_groups)]
+    groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
     unpacked = [group.total_byte_size for group in groups]
-    if not 0 <= told.num_rows <= MAX_ROWS or any(not 0 <= g.num_rows <= MAX_ROWS for g in groups):
-        raise ResultError(f"{told.num_rows:,} rows, more than {MAX_ROWS:,}")
+    if not 0 <= metadata.num_rows <= MAX_ROWS or any(not 0 <= g.num_rows <= MAX_ROWS for g in groups):
+        raise ResultError(f"{metadata.num_rows:,} rows, more than {MAX_ROWS:,}")
     if sum(unpacked) > MAX_UNPACKED or min(unpacked, default=0) < 0:
         raise ResultError(
             f"would unpack to {human_bytes(sum(unpacked))}, more than {human_bytes(MAX_UNPACKED)}"
@@ -77,7 +77,7 @@ def _texts(file: pq.ParquetFile, names: list[str]) -> None:
             if (longest := pc.max(lengths).as_py() or 0) > MAX_NAME:
                 raise ResultError(f"{name} has a text of {longest:,} bytes, more than {MAX_NAME}")
             # Python's pattern, for all texts of a batch at once: Arrow would compile one at every call.
-            if BAD.search("".join(filter(None, texts.to_pylist()))):
+            if UNSEEN.search("".join(filter(None, texts.to_pylist()))):
                 raise ResultError(f"{name} has a text with control characters")
             used = lengths.take(column.indices) if texts is not column else lengths
             total += pc.sum(used).as_py() or 0

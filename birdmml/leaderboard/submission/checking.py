@@ -39,8 +39,8 @@ class _Checked:
     def name(self) -> str:
         return f"{name_of(self.entry)}/{results.FILE}"
 
-    def tell(self, found: str, step: str = SCORE, file: str = "") -> None:
-        self.problems.append(Problem(f"{name_of(self.entry)}/{file}" if file else self.name, found, step))
+    def tell(self, problem: str, step: str = SCORE, file: str = "") -> None:
+        self.problems.append(Problem(f"{name_of(self.entry)}/{file}" if file else self.name, problem, step))
 
 
 def check(folder: Path, data: Expected | None = None) -> Report:
@@ -84,91 +84,93 @@ def _checked(entry: Entry) -> _Checked:
 def _figures(one: _Checked) -> None:
     """What is impossible by itself, and what does not follow from the items."""
     result = one.entry.result
-    for told in possible.of_result(result):
-        one.tell(told)
+    for problem in possible.of_result(result):
+        one.tell(problem)
     if len(result.figures) > MAX_FIGURES:
         one.tell(f"{len(result.figures):,} figures, more than {MAX_FIGURES:,}: none was computed", "split it")
         return
     broken = set()
     for file, items in one.items.items():
-        for told in possible.of_items(items):
-            one.tell(told, file=file)
+        for problem in possible.of_items(items):
+            one.tell(problem, file=file)
             broken.add(file)
     for figure in result.figures:
         items_of = one.items.get(figure.predictions)
         if items_of is None or figure.predictions in broken:
             continue
-        for told in _of_figure(result, figure, items_of):
-            one.tell(told)
+        for problem in _of_figure(result, figure, items_of):
+            one.tell(problem)
 
 
 def _of_figure(result: Result, figure: Figure, items: Outcomes) -> Iterator[str]:
     name = results.figure_key(figure)
     try:
-        said = dict(possible.of_figure(result, figure, items))
-        yield from (f"{name}: {told}" for told in said.values())
+        impossible = dict(possible.of_figure(result, figure, items))
+        yield from (f"{name}: {problem}" for problem in impossible.values())
         # What has a message of its own is not told twice.
-        shown = tuple(f"{name}: {field} is given" for field in said)
-        yield from (told for told in differences(result, figure, items) if not told.startswith(shown))
+        shown = tuple(f"{name}: {field} is given" for field in impossible)
+        yield from (
+            problem for problem in differences(result, figure, items) if not problem.startswith(shown)
+        )
     except BROKEN as e:
         yield f"{name}: its items give no such figure ({e})"
-    if told := possible.incomplete(result, figure, items):
-        yield f"{name}: {told}"
+    if problem := possible.incomplete(result, figure, items):
+        yield f"{name}: {problem}"
 
 
-def _against(one: _Checked, said: Mapping[str, Any] | None, data: Expected | None) -> list[str]:
+def _against(one: _Checked, claim: Mapping[str, Any] | None, data: Expected | None) -> list[str]:
     """Compare with submission.json, the protocol, and the items that there must be; returns what was not compared."""
     name, result = name_of(one.entry), one.entry.result
-    found = stated.result_of(name, result, one.items)
-    wrong = list(form.problems(found, form.part("result")))
-    for place, told in wrong:
-        one.tell(f"{place or 'it'} {told}")
-    if said is None:
+    statement = stated.result_of(name, result, one.items)
+    wrong = list(form.problems(statement, form.part("result")))
+    for place, problem in wrong:
+        one.tell(f"{place or 'it'} {problem}")
+    if claim is None:
         one.tell(f"{HEAD} states no result of this folder", AGAIN)
-    if wrong or said is None:
+    if wrong or claim is None:
         return []
-    for key in found:
-        if found[key] != said[key]:
-            one.tell(f"{key} is not what {HEAD} states{_place(found[key], said[key])}", AGAIN)
+    for key in statement:
+        if statement[key] != claim[key]:
+            one.tell(f"{key} is not what {HEAD} states{_place(statement[key], claim[key])}", AGAIN)
     suites: dict[str, set[str]] = {}
     for figure in result.figures:
         suites.setdefault(figure.suite, set()).add(figure.evalset)
-    for told in expected.follows(found, suites):
-        one.tell(told, "say where it departs, or score again")
-    return _items(one, found, data or expected.of_protocol(found["protocol"]))
+    for problem in expected.follows(statement, suites):
+        one.tell(problem, "say where it departs, or score again")
+    return _items(one, statement, data or expected.of_protocol(statement["protocol"]))
 
 
-def _items(one: _Checked, found: Mapping[str, Any], wanted: Expected | None) -> list[str]:
+def _items(one: _Checked, statement: Mapping[str, Any], wanted: Expected | None) -> list[str]:
     """Compare the items of every file with those expected."""
     name, result = name_of(one.entry), one.entry.result
     if wanted is None:
         return [f"{name}: item ids were compared with no list: give --data, if you have the data"]
-    strange = dict(expected.other_data(found, wanted))
-    for told in strange.values():
-        one.tell(told, SAME_DATA)
+    strange = dict(expected.other_data(statement, wanted))
+    for problem in strange.values():
+        one.tell(problem, SAME_DATA)
     notes = []
     first = {figure.predictions: figure for figure in reversed(result.figures)}
     for file, figure in first.items():
-        known = wanted.items.get(figure.evalset)
-        if known is None:
+        split = wanted.items.get(figure.evalset)
+        if split is None:
             notes.append(
                 f"{name}: items of {figure.evalset} were not compared: {wanted.where} does not have them"
             )
-        elif known.subject not in strange and file in one.items:
+        elif split.subject not in strange and file in one.items:
             limited = bool(result.settings.get("limit"))
-            if told := expected.other_items(figure, one.items[file], known, wanted.where, limited):
-                one.tell(told, SAME_DATA, file)
+            if problem := expected.other_items(figure, one.items[file], split, wanted.where, limited):
+                one.tell(problem, SAME_DATA, file)
     return notes
 
 
 def _of_whole(about: Mapping[str, Any], checked: Sequence[_Checked]) -> list[Problem]:
     """What submission.json says of all results together."""
-    found = [one.entry.result for one in checked]
-    said = [told["folder"] for told in about["results"]]
+    loaded = [one.entry.result for one in checked]
+    folders = [result["folder"] for result in about["results"]]
     pairs = [
-        ("labels", stated.labels_of(found), about["labels"]),
-        ("training_data.digests", stated.training_digests(found), about["training_data"]["digests"]),
-        ("results", [name_of(one.entry) for one in checked], said),
+        ("labels", stated.labels_of(loaded), about["labels"]),
+        ("training_data.digests", stated.training_digests(loaded), about["training_data"]["digests"]),
+        ("results", [name_of(one.entry) for one in checked], folders),
         ("files", sorted(file["path"] for file in about["files"]), [file["path"] for file in about["files"]]),
     ]
     problems = [
@@ -187,7 +189,7 @@ def _of_whole(about: Mapping[str, Any], checked: Sequence[_Checked]) -> list[Pro
 
 
 def _said(about: Mapping[str, Any], one: _Checked) -> Mapping[str, Any] | None:
-    return next((told for told in about["results"] if told["folder"] == name_of(one.entry)), None)
+    return next((result for result in about["results"] if result["folder"] == name_of(one.entry)), None)
 
 
 def _place(mine: Any, theirs: Any) -> str:

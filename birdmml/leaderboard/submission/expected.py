@@ -38,13 +38,13 @@ class Expected:
 
 def of_data(data: Path, evalsets: Path | None = None) -> Expected:
     """What the verifier's own copy of the data holds; raises DatasetError or EvalsetError."""
-    found = item_ids.of_data(data, evalsets)
+    subjects = item_ids.of_data(data, evalsets)
     items = {
         label: Known(one.name, **items_digest(ids), ids=frozenset(ids))
-        for one in found
+        for one in subjects
         for label, ids in one.ids.items()
     }
-    return Expected("your data", {one.name: one.digest for one in found}, items)
+    return Expected("your data", {one.name: one.digest for one in subjects}, items)
 
 
 def of_protocol(protocol: Any) -> Expected | None:
@@ -58,13 +58,13 @@ def of_protocol(protocol: Any) -> Expected | None:
 
 def read_list(path: Path) -> Expected:
     """A list that `write_list` has written; raises ResultError."""
-    told = strict.load(path, path.name)
+    content = strict.load(path, path.name)
     try:
         items = {
             label: Known(str(one["of"]), int(one["n"]), str(one["sha256"]))
-            for label, one in told["items"].items()
+            for label, one in content["items"].items()
         }
-        return Expected(f"the list of protocol {told['protocol']}", dict(told["digests"]), items)
+        return Expected(f"the list of protocol {content['protocol']}", dict(content["digests"]), items)
     except (KeyError, TypeError, ValueError, AttributeError) as e:
         raise ResultError(f"{path.name} is no list of items ({e}): write it again") from e
 
@@ -74,13 +74,13 @@ def write_list(protocol: str, data: Path, evalsets: Path | None, out: Path) -> P
 
     `out` is benchmarks/protocols/items for a protocol that birdmml ships. Raises UnknownName for another one.
     """
-    name, found = protocols.load(protocol).name, of_data(data, evalsets)
+    name, expected = protocols.load(protocol).name, of_data(data, evalsets)
     path = out / f"{name}.json"
     items = {
-        label: {"of": known.subject, "n": known.n, "sha256": known.sha256}
-        for label, known in found.items.items()
+        label: {"of": split.subject, "n": split.n, "sha256": split.sha256}
+        for label, split in expected.items.items()
     }
-    files.write_json(path, {"protocol": name, "digests": dict(found.digests), "items": items})
+    files.write_json(path, {"protocol": name, "digests": dict(expected.digests), "items": items})
     return path
 
 
@@ -95,27 +95,27 @@ def other_data(stated: Mapping[str, Any], expected: Expected) -> Iterator[tuple[
             yield subject, f"{subject} has the digest {digest or 'none'}, that of {expected.where} is {mine}"
 
 
-def other_items(figure: Figure, items: Outcomes, known: Known, where: str, limited: bool) -> str:
+def other_items(figure: Figure, items: Outcomes, split: Known, where: str, limited: bool) -> str:
     """How the items of a figure are not those expected; "" where they are."""
     ids = set(items.ids)
-    if known.ids is not None and (strange := sorted(ids - known.ids)):
+    if split.ids is not None and (strange := sorted(ids - split.ids)):
         return f"{len(strange)} items are not in {figure.evalset} of {where} ({', '.join(map(repr, strange[:3]))})"
     if limited:
         return ""
-    if len(ids) == known.n and items_digest(ids)["sha256"] != known.sha256:
+    if len(ids) == split.n and items_digest(ids)["sha256"] != split.sha256:
         return f"its items are not those of {figure.evalset} of {where}: the digest of their ids differs"
-    return possible.miscounted(figure, len(ids), known.n)
+    return possible.miscounted(figure, len(ids), split.n)
 
 
 def follows(stated: Mapping[str, Any], suites: Mapping[str, set[str]]) -> Iterator[str]:
     """Where a result is not what its protocol says, and does not say so; `suites` -> labels of its figures."""
-    told = stated["protocol"]
-    if told is None or told["name"] not in protocols.names():
+    claim = stated["protocol"]
+    if claim is None or claim["name"] not in protocols.names():
         return
-    protocol = protocols.load(told["name"])
-    if told["digest"] != protocol.digest:
-        yield f"protocol {told['name']} has the digest {protocol.digest}, the result says {told['digest']}"
-    if told["departures"]:
+    protocol = protocols.load(claim["name"])
+    if claim["digest"] != protocol.digest:
+        yield f"protocol {claim['name']} has the digest {protocol.digest}, the result says {claim['digest']}"
+    if claim["departures"]:
         return
     if tuple(stated["seeds"]) != protocol.seeds:
         yield f"seeds {stated['seeds']}, protocol {protocol.name} has {list(protocol.seeds)}"

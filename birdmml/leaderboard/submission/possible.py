@@ -60,8 +60,8 @@ def of_figure(result: Result, figure: Figure, items: Outcomes) -> Iterator[tuple
     if figure.n != n:
         yield "n", f"n is {figure.n}, its file holds {n} items"
     if len(figure.per_seed) != len(result.seeds):
-        told = f"{len(figure.per_seed)} values by seed, for {len(result.seeds)} seeds"
-        yield "number of seeds", told
+        counts = f"{len(figure.per_seed)} values by seed, for {len(result.seeds)} seeds"
+        yield "number of seeds", counts
     if not figure.low <= figure.high:
         yield "interval", f"the interval's low end {figure.low} is above its high end {figure.high}"
     if figure.sd is not None and (figure.sd < 0 or len(result.seeds) == 1):
@@ -135,16 +135,16 @@ def _numbers(figure: Figure) -> Iterator[tuple[str, float]]:
 def _luck(metric: str, candidates: int) -> float | None:
     if metric == CLASS_MEAN:
         return 1.0 / candidates
-    known = metric == MEDIAN_RANK or SHARES.fullmatch(metric)
-    return metrics.chance(metric, candidates) if known and metric != "mAP" else None
+    has_chance = metric == MEDIAN_RANK or SHARES.fullmatch(metric)
+    return metrics.chance(metric, candidates) if has_chance and metric != "mAP" else None
 
 
 def _falling(figures: Sequence[Figure]) -> Iterator[str]:
     """recall@1 above recall@5, of one task; by seed as well."""
     tasks: dict[tuple[str, str, str, str], dict[int, Figure]] = {}
     for f in figures:
-        if found := _CUTOFF.fullmatch(f.metric):
-            tasks.setdefault((f.suite, f.evalset, f.task, found[1]), {})[int(found[2])] = f
+        if cutoff := _CUTOFF.fullmatch(f.metric):
+            tasks.setdefault((f.suite, f.evalset, f.task, cutoff[1]), {})[int(cutoff[2])] = f
         elif f.metric == "accuracy":
             tasks.setdefault((f.suite, f.evalset, f.task, "top-"), {})[1] = f
     for by_cutoff in tasks.values():

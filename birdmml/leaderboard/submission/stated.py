@@ -29,20 +29,20 @@ def result_of(name: str, result: Result, items: Mapping[str, Outcomes]) -> dict[
     What a result of an older birdmml does not say is None or empty. Values are passed on as they were found: the
     schema judges them.
     """
-    told = settings.to_dict(result)
-    source = told["provenance"]
+    fields = settings.to_dict(result)
+    source = fields["provenance"]
     return {
         "folder": name,
-        "method": told["method"],
-        "variant": at(told, "settings", "method", "variant", other=""),
-        "preset": told["preset"],
-        "demo": told["demo"],
-        "seeds": told["seeds"],
-        "settings": told["settings"],
-        "protocol": at(told, "settings", "protocol"),
-        "dataset": {key: at(told, "dataset", key, other="") for key in ("name", "digest")},
-        "evalsets": at(told, "settings", "evalsets", other={}),
-        "models": [{k: v for k, v in m.items() if k != "loss_by_epoch"} for m in told["models"]],
+        "method": fields["method"],
+        "variant": at(fields, "settings", "method", "variant", other=""),
+        "preset": fields["preset"],
+        "demo": fields["demo"],
+        "seeds": fields["seeds"],
+        "settings": fields["settings"],
+        "protocol": at(fields, "settings", "protocol"),
+        "dataset": {key: at(fields, "dataset", key, other="") for key in ("name", "digest")},
+        "evalsets": at(fields, "settings", "evalsets", other={}),
+        "models": [{k: v for k, v in m.items() if k != "loss_by_epoch"} for m in fields["models"]],
         "code": {
             "commit": at(source, "code", "commit"),
             "dirty": at(source, "code", "dirty"),
@@ -54,15 +54,15 @@ def result_of(name: str, result: Result, items: Mapping[str, Outcomes]) -> dict[
             "packages": at(source, "packages", other={}),
         },
         "hardware": at(source, "hardware", other={}),
-        "seconds": told["seconds"],
-        "items": {file: items_digest(found.ids) for file, found in sorted(items.items())},
+        "seconds": fields["seconds"],
+        "items": {file: items_digest(outcomes.ids) for file, outcomes in sorted(items.items())},
     }
 
 
 def labels_of(results: Sequence[Result]) -> list[str]:
     """What a reader must know of them, in the order of LABELS."""
-    found = {label for result in results for label in _labels(result)}
-    return [label for label in LABELS if label in found]
+    labels = {label for result in results for label in _labels(result)}
+    return [label for label in LABELS if label in labels]
 
 
 def training_digests(results: Sequence[Result]) -> list[str]:
@@ -96,8 +96,10 @@ def _labels(result: Result) -> Iterable[str]:
 
 def identity(result: Result) -> str:
     """Equal for results that are one result handed in twice."""
-    told = settings.to_dict(result)
-    return files.digest([told["method"], told["settings"], told["dataset"], told["seeds"], told["figures"]])
+    fields = settings.to_dict(result)
+    return files.digest(
+        [fields["method"], fields["settings"], fields["dataset"], fields["seeds"], fields["figures"]]
+    )
 
 
 def is_date(text: str) -> bool:

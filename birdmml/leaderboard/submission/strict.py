@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from birdmml.errors import ResultError
 from birdmml.files import human_bytes
+from birdmml.text import UNSEEN
 
 MAX_BYTES = 16 * 2**20
 MAX_DEPTH = 32
 MAX_TEXT = 10_000
 MAX_NUMBER = 2**53  # Beyond it JSON readers do not agree on a number.
-# Control characters and half characters; marks that turn the direction of writing make a text read as another one.
-BAD = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def load(path: Path, name: str) -> dict[str, Any]:
@@ -43,15 +41,15 @@ def bad_text(text: str) -> str:
     """What is wrong with a text, or "": too long, control characters, marks that turn the direction of writing."""
     if len(text) > MAX_TEXT:
         return f"has {len(text):,} characters, more than {MAX_TEXT:,}"
-    found = BAD.search(text)
-    return f"holds the character U+{ord(found[0]):04X}" if found else ""
+    character = UNSEEN.search(text)
+    return f"holds the character U+{ord(character[0]):04X}" if character else ""
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    values = dict(pairs)
+    if len(values) != len(pairs):
         raise ValueError("a name comes twice in one object")
-    return found
+    return values
 
 
 def _never(word: str) -> Any:
@@ -67,13 +65,13 @@ def _wrong(value: Any) -> Iterator[tuple[str, str]]:
             yield where[:80], f"is nested deeper than {MAX_DEPTH}"
         elif isinstance(one, dict):
             for key, inner in one.items():
-                if told := bad_text(key):
-                    yield where, told
+                if wrong := bad_text(key):
+                    yield where, wrong
                 todo.append((f"{where}.{key[:40]}".lstrip("."), inner, depth + 1))
         elif isinstance(one, list):
             todo += [(f"{where}[{i}]", inner, depth + 1) for i, inner in enumerate(one)]
         elif isinstance(one, str):
-            if told := bad_text(one):
-                yield where, told
+            if wrong := bad_text(one):
+                yield where, wrong
         elif isinstance(one, int | float) and not abs(one) <= MAX_NUMBER:
             yield where, "is a number beyond what JSON readers agree on"
