@@ -80,18 +80,15 @@ def _parameters(cls: type) -> Iterator[inspect.Parameter]:
     hints = typing.get_type_hints(cls)
     for field in dataclasses.fields(cls):
         hint: Any = hints[field.name]
-        default: Any = inspect.Parameter.empty
         if KEY not in field.metadata:
             yield from _parameters(hint)
             continue
-        if field.metadata[KEY] is None:
-            annotation: Any = typer.Context
-        elif field.default_factory is list:
+        default: Any = inspect.Parameter.empty if field.default is dataclasses.MISSING else field.default
+        if field.default_factory is list:
             # Help must not say that the default is an empty list.
-            annotation, default = Annotated[hint | None, field.metadata[KEY]], None
-        else:
-            annotation = Annotated[hint, field.metadata[KEY]]
-            default = default if field.default is dataclasses.MISSING else field.default
+            hint, default = hint | None, None
+        parameter = field.metadata[KEY]
+        annotation = typer.Context if parameter is None else Annotated[hint, parameter]
         yield inspect.Parameter(
             field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation
         )
@@ -101,14 +98,13 @@ def _filled(cls: type, values: dict[str, Any]) -> Any:
     hints = typing.get_type_hints(cls)
     filled = {}
     for field in dataclasses.fields(cls):
+        name = field.name
         if KEY not in field.metadata:
-            filled[field.name] = _filled(hints[field.name], values)
+            filled[name] = _filled(hints[name], values)
         elif field.metadata[KEY] is None:
-            filled[field.name] = _typed(values[field.name])
+            filled[name] = _typed(values[name])
         else:
-            filled[field.name] = values[field.name]
-            if field.default_factory is list:
-                filled[field.name] = values[field.name] or []
+            filled[name] = values[name] or [] if field.default_factory is list else values[name]
     return cls(**filled)
 
 

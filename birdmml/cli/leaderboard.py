@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,8 +98,6 @@ def build(options: SiteOptions) -> None:
 
     It works from a file, a server or a Space, and asks nobody for anything. Equal submissions give equal bytes.
     """
-    import os
-
     from birdmml.site.build import build as build_site
 
     o = options
