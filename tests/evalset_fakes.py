@@ -11,7 +11,7 @@ from types import ModuleType
 from helpers import tree
 
 from birdmml import discover
-from birdmml.prepare.run import Options, Outcome, prepare
+from birdmml.prepare.run import Options, Preparation, prepare
 
 NAMES = ("ssw60", "vb100", "cub200")
 
@@ -25,9 +25,9 @@ def fake(name: str, root: Path, seed: int = 0) -> Path:
     return root
 
 
-def prepared(name: str, source: Path, out: Path, workers: int = 1, **options: object) -> Outcome:
+def prepared(name: str, source: Path, out: Path, workers: int = 1, **options: object) -> Preparation:
     own = {k: options.pop(k) for k in ("frame_px", "limit") if k in options}
-    return prepare(module_of(name), name, source, out, Options(**own), workers, **options)  # type: ignore[arg-type]
+    return prepare(module_of(name), source, out, Options(**own), workers, **options)  # type: ignore[arg-type]
 
 
 def content(out: Path) -> dict[str, str]:

@@ -126,7 +126,7 @@ def _run(
 ) -> tuple[list[str], Mapping[str, Any], bool]:  # fmt: skip
     from birdmml.prepare.run import prepare as run
 
-    done = run(module, key, source, out, options, workers, share, resume, progress)
+    done = run(module, source, out, options, workers, share, resume, progress)
     lines = list(_lines(out, done.manifest, done.report))
     if done.resumed:
         lines.append(f"  resumed     {done.resumed:,} files of an unfinished run were taken over")

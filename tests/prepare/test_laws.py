@@ -17,7 +17,7 @@ from birdmml.prepare.account import differences
 from birdmml.prepare.decode import DecodedFile, shrink
 from birdmml.prepare.run import _limited, layout
 from birdmml.prepare.shards import EvalsetRow, plan
-from birdmml.prepare.shelf import Layout, Shelf
+from birdmml.prepare.shelf import EvalsetFiles, EvalsetLayout
 
 claims = st.builds(
     lambda name, label, split, file: Claim("t:1", name, whole(label), label, split, file and f"v/{file}"),
@@ -45,7 +45,7 @@ def test_every_row_is_an_item_or_a_reject_and_an_id_stands_once(found: list[Clai
 
 @given(st.text("ab/.\\v\0_", max_size=24))
 def test_a_place_in_the_layout_never_climbs_and_is_its_own_place(name: str) -> None:
-    form = Layout(("a.b",), ("v",))
+    form = EvalsetLayout(("a.b",), ("v",))
     place = form.place(name)
     if place:
         assert name.endswith(place)
@@ -101,7 +101,7 @@ def test_differences_name_each_count_and_add_up_all() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_tables_with_random_damage_are_read_or_refused_in_one_line(name: str, tmp_path: Path) -> None:
     module, rng = module_of(name), np.random.default_rng(0)
-    shelf = Shelf(fake(name, tmp_path / "fake"), layout(module), module.ARCHIVES)
+    shelf = EvalsetFiles(fake(name, tmp_path / "fake"), layout(module), module.ARCHIVES)
     listing = shelf.scan()
     refused = 0
     for _ in range(150):
