@@ -51,7 +51,7 @@ def _built(built: Built) -> Iterator[SubjectItems]:
 
 def _prepared(root: Path) -> SubjectItems:
     prepared = Prepared.open(root)
-    ids = {}
+    ids: dict[str, tuple[str, ...]] = {}
     for collection in prepared.collections():
         kind = prepared.kind(collection)
         splits = (*prepared.splits(collection), *(() if kind == "arrays" else (ALL,)))

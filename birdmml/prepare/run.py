@@ -18,13 +18,14 @@ from birdmml.build.pool import Pool
 from birdmml.build.progress import counter, silent
 from birdmml.errors import BuildError, EvalsetError, UsageError
 from birdmml.evalsets._annotations import Entry
+from birdmml.manifest import MANIFEST
 from birdmml.prepare import account
 from birdmml.prepare.account import EvalsetSurvey
 from birdmml.prepare.decode import DecodedFile, DecodeTask, MediaFile, decode, receipts
 from birdmml.prepare.report import write_report
 from birdmml.prepare.shards import EvalsetRow, plan, prepare_shard
 from birdmml.prepare.shelf import EvalsetFiles, EvalsetLayout
-from birdmml.prepared import MANIFEST, is_prepared
+from birdmml.prepared import is_prepared
 from birdmml.schema import Reject
 from birdmml.shards import WrittenShard
 
@@ -238,7 +239,7 @@ class _Stages:
         return pool.run(prepare_shard, tasks, counter(self.progress, "write", len(tasks)))
 
     def _check_space(self, rows: account.RowsBySplit) -> None:
-        need = sum(row.bytes for splits in rows.values() for part in splits.values() for row in part)
+        need = sum(row.size for splits in rows.values() for part in splits.values() for row in part)
         free = shutil.disk_usage(self.place.work).free
         if free < need:
             raise BuildError(

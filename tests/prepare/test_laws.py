@@ -70,7 +70,7 @@ def test_shards_hold_every_row_once_within_the_limit(sizes: list[int], limit: in
     ]
     tasks = plan(Path("/x"), Path("/y"), "images", "images", ("x",), "test", rows, limit)
     assert [r for t in tasks for r in t.rows] == rows
-    assert all(len(t.rows) == 1 or sum(r.bytes for r in t.rows) <= limit for t in tasks)
+    assert all(len(t.rows) == 1 or sum(r.size for r in t.rows) <= limit for t in tasks)
     assert [t.path for t in tasks] == [
         f"data/images/test-{i:05d}-of-{len(tasks):05d}.parquet" for i in range(len(tasks))
     ]
