@@ -24,7 +24,7 @@ from birdmml.errors import EvalsetError, UsageError
 from birdmml.load import Built
 from birdmml.nn.presets import Preset
 from birdmml.nn.read import RowSource
-from birdmml.prepared import is_prepared
+from birdmml.prepared import SetOnDisk, is_prepared
 from birdmml.schema import MODALITIES
 
 KIND = "evaluation set"
@@ -40,7 +40,7 @@ NO_CHANGES = (
 )
 
 
-class Data(Protocol):
+class ModelData(Protocol):
     """What is trained on: a built dataset, or a prepared set of arrays."""
 
     @property
@@ -68,8 +68,8 @@ class Data(Protocol):
 
 
 @dataclass(frozen=True)
-class ArrayData:
-    """A prepared set of arrays, as training and scoring want it."""
+class ArrayData(SetOnDisk):
+    """A prepared set of arrays, as training and scoring want it; `manifest["splits"]` has the rows of each split."""
 
     arrays: ArraySet
     caption: str = "caption"
@@ -77,7 +77,9 @@ class ArrayData:
     @classmethod
     def open(cls, root: Path) -> ArrayData:
         """The set in a folder. Raises EvalsetError where it has nothing to train on, or modalities of other shapes."""
-        data = cls(ArraySet.open(root.expanduser().resolve()))
+        stored = ArraySet.open(root.expanduser().resolve())
+        rows = {s: {"rows": stored.rows(s)} for s in SPLITS if s in stored.splits}
+        data = cls(stored.root, {**stored.manifest, "splits": rows}, stored)
         if data.name not in discover.names(KIND):
             raise EvalsetError(
                 f"{root} is the set {data.name!r}, which this birdmml has not: see `birdmml list`"
@@ -93,32 +95,6 @@ class ArrayData:
                 f"{root} holds {shapes}, not {', '.join(modalities)}: prepare {data.name} again"
             )
         return data
-
-    @property
-    def root(self) -> Path:
-        """Its folder."""
-        return self.arrays.root
-
-    @property
-    def name(self) -> str:
-        """The set's name: "av_mnist"."""
-        return self.arrays.name
-
-    @property
-    def digest(self) -> str:
-        """Hex SHA-256 of the set."""
-        return self.arrays.digest
-
-    @property
-    def demo(self) -> bool:
-        """Whether it was made of a fake."""
-        return self.arrays.demo
-
-    @property
-    def manifest(self) -> Mapping[str, Any]:
-        """Its name, and the rows of each split."""
-        rows = {s: {"rows": self.arrays.rows(s)} for s in SPLITS if s in self.arrays.splits}
-        return {"name": self.name, "splits": rows}
 
     @property
     def prompt(self) -> str:
@@ -196,14 +172,14 @@ def opened(path: Path) -> Built | ArrayData:
     return ArrayData.open(path) if is_prepared(path.expanduser()) else Built.open(path)
 
 
-def fitted(sizes: Preset, data: Data) -> Preset:
+def fitted(sizes: Preset, data: ModelData) -> Preset:
     """The preset with the sizes that `data` dictates, and without random changes that its arrays do not bear."""
     if not isinstance(data, ArrayData):
         return sizes
     return settings.override(sizes, [*NO_CHANGES, *(f"{k}={v}" for k, v in data.sizes().items())])
 
 
-def check_sizes(sizes: Preset, data: Data) -> None:
+def check_sizes(sizes: Preset, data: ModelData) -> None:
     """Raise UsageError where a preset contradicts the shapes of a set of arrays."""
     if not isinstance(data, ArrayData):
         return

@@ -11,7 +11,7 @@ from birdmml.array_data import MODALITY, ArrayData
 from birdmml.embed import Embeddings
 from birdmml.errors import EvalsetError, UsageError
 from birdmml.materials import Embeds, bar, corruption_of, rows_of, sample
-from birdmml.suites._material import Request, Subject
+from birdmml.suites._material import Request, Subject, subject_label
 
 
 class ArraySubject:
@@ -22,7 +22,7 @@ class ArraySubject:
         texts = not data.prompt
         self.subject = Subject(
             data.name,
-            f"{data.name}-{{split}}",
+            subject_label(data.name, "arrays"),
             "arrays",
             tuple(data.manifest["splits"]),
             tuple(data.fields),
@@ -40,8 +40,8 @@ class ArraySubject:
         rows = rows_of(self._data, request.split, limit)
         if len(rows) == 0:
             raise EvalsetError(f"{self._data.root} has no {request.split} rows: choose another split")
-        with bar(f"embedding {request.split}", len(rows), quiet) as told:
-            return embedder.rows(rows, told.update)
+        with bar(f"embedding {request.split}", len(rows), quiet) as progress:
+            return embedder.rows(rows, progress.update)
 
     def classes(self, request: Request, limit: int | None) -> tuple[NDArray[np.int64], tuple[str, ...]]:
         """The rows' classes."""
@@ -50,5 +50,5 @@ class ArraySubject:
 
     def lengths(self, request: Request, limit: int | None) -> Mapping[str, NDArray[np.int32]]:
         """How many steps of each row are real, by modality."""
-        found = self._data.arrays.lengths(request.split)
-        return {MODALITY.get(name, name): n[sample(len(n), limit)] for name, n in found.items()}
+        lengths = self._data.arrays.lengths(request.split)
+        return {MODALITY.get(name, name): n[sample(len(n), limit)] for name, n in lengths.items()}

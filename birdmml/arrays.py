@@ -69,7 +69,7 @@ class SplitSource:
 
 
 @dataclass(frozen=True)
-class Change:
+class SampleChange:
     """A sample that was left out, or was not stored as it was found."""
 
     split: str
@@ -91,8 +91,8 @@ class Gathered:
     settings: Mapping[str, Any]
     found: Mapping[str, Any]
     notes: tuple[str, ...] = ()
-    rejects: tuple[Change, ...] = ()
-    changes: tuple[Change, ...] = ()
+    rejects: tuple[SampleChange, ...] = ()
+    changes: tuple[SampleChange, ...] = ()
     demo: bool = False
 
 
@@ -130,10 +130,10 @@ def table(rows: Samples, fields: Sequence[Field], class_names: Sequence[str]) ->
     return pa.Table.from_arrays(columns, schema=schema(fields))
 
 
-def fields_of(found: pa.Schema, where: str) -> tuple[Field, ...]:
+def fields_of(columns: pa.Schema, where: str) -> tuple[Field, ...]:
     """The modalities of a shard's columns; raises EvalsetError where they are not what `schema` makes."""
     out = []
-    for column in found:
+    for column in columns:
         if not pa.types.is_fixed_size_list(column.type):
             continue
         about = {k.decode("latin1"): v for k, v in (column.metadata or {}).items()}
@@ -141,7 +141,7 @@ def fields_of(found: pa.Schema, where: str) -> tuple[Field, ...]:
             shape = tuple(json.loads(about["shape"]))
             dtype = np.dtype(column.type.value_type.to_pandas_dtype()).name
             f = Field(
-                column.name, shape, dtype, int(about["divisor"]), f"{column.name}_length" in found.names
+                column.name, shape, dtype, int(about["divisor"]), f"{column.name}_length" in columns.names
             )
             if f.size != column.type.list_size or dtype not in DTYPES or f.divisor < 1:
                 raise ValueError("they do not fit the column's type")

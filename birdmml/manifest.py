@@ -15,7 +15,7 @@ MANIFEST = "manifest.json"
 
 
 @dataclass(frozen=True)
-class Kind:
+class FolderKind:
     """What a folder may hold: its name, the version of its manifest, and what users are told where it is not sound.
 
     `again` is how to get a sound one. Words about a shard have {path}, {why} and {again} in them.
@@ -30,7 +30,7 @@ class Kind:
     damaged: str = "{path} is damaged ({why}): {again}"
 
 
-DATASET = Kind(
+DATASET = FolderKind(
     "dataset",
     DATASET_SCHEMA_VERSION,
     DatasetError,
@@ -59,7 +59,7 @@ def read(folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def read_json(folder: Path, kind: Kind, get_one: str) -> Any:
+def read_json(folder: Path, kind: FolderKind, get_one: str) -> Any:
     """What a folder's manifest holds, whatever it is; raises the error of `kind` if there is none or it is garbled."""
     if not folder.is_dir():
         raise kind.error(f"no {kind.name} at {folder}: {get_one}")
@@ -72,7 +72,7 @@ def read_json(folder: Path, kind: Kind, get_one: str) -> Any:
         raise kind.error(f"{path} cannot be read ({e}): {kind.again}") from e
 
 
-def check_version(folder: Path, manifest: Mapping[str, Any], kind: Kind) -> None:
+def check_version(folder: Path, manifest: Mapping[str, Any], kind: FolderKind) -> None:
     """Raise the error of `kind` for a manifest that another version of birdmml has written."""
     if (version := manifest.get("schema_version")) != kind.version:
         raise kind.error(

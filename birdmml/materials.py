@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from birdmml import checkpoint as checkpoints
 from birdmml import discover, settings, swapped
-from birdmml.array_data import Data
+from birdmml.array_data import ModelData
 from birdmml.corrupt import Corruption, Partners, parse
 from birdmml.device import pick_device
 from birdmml.embed import Embedder, Embeddings, Film
@@ -28,7 +28,7 @@ from birdmml.media.video import decode_video
 from birdmml.nn.damage import Others, Sound
 from birdmml.nn.feed import RowSource
 from birdmml.schema import MODALITIES
-from birdmml.suites._material import Arrays, Material, Request, Scorer, Subject
+from birdmml.suites._material import Arrays, Material, Request, Scorer, Subject, subject_label
 from birdmml.training.state import resolve
 
 # How many films are looked into for one with a sound track, before an item goes without.
@@ -80,7 +80,7 @@ def sample(total: int, limit: int | None) -> list[int]:
     return sorted(int(i) for i in order[:limit])
 
 
-def rows_of(built: Data, split: str, limit: int | None = None) -> RowSource:
+def rows_of(built: ModelData, split: str, limit: int | None = None) -> RowSource:
     """The rows of a split, cut to `limit`."""
     rows = built.split(split)
     if limit is None:
@@ -224,7 +224,13 @@ class OwnRows:
         self._classes = _classes(built)
         splits = tuple(name for name, s in built.manifest["splits"].items() if s["rows"])
         self.subject = Subject(
-            "dataset", "{split}-split", "rows", splits, MODALITIES, len(self._classes), captions=True
+            "dataset",
+            subject_label("dataset", "rows"),
+            "rows",
+            splits,
+            MODALITIES,
+            len(self._classes),
+            captions=True,
         )
 
     def embed(self, request: Request, embedder: Embeds, limit: int | None, quiet: bool) -> Embeddings:
@@ -274,7 +280,12 @@ class Films:
         self._module = discover.load("evaluation set", name)
         self._names = tuple(self._module.class_names(self.root))
         self.subject = Subject(
-            name, f"{name}-videos", "videos", self._module.SPLITS, ("image", "audio"), len(self._names)
+            name,
+            subject_label(name, "videos"),
+            "videos",
+            self._module.SPLITS,
+            ("image", "audio"),
+            len(self._names),
         )
 
     def embed(self, request: Request, embedder: Embeds, limit: int | None, quiet: bool) -> Embeddings:
@@ -309,7 +320,7 @@ class Films:
         return lambda ids: [one(i) for i in ids]
 
 
-def about(built: Data) -> dict[str, Any]:
+def about(built: ModelData) -> dict[str, Any]:
     """What a result or a checkpoint says of the data."""
     return {
         "name": built.manifest.get("name", ""),
@@ -320,7 +331,7 @@ def about(built: Data) -> dict[str, Any]:
     }
 
 
-def ceiling(built: Data, suite: str, evalset: str, query: str) -> float | None:
+def ceiling(built: ModelData, suite: str, evalset: str, query: str) -> float | None:
     """The demo's known best accuracy, on its own rows and films; nothing is known of retrieval, or of other sets."""
     known = built.manifest.get("source", {}).get("facts", {}).get("ceilings", {})
     own = evalset.endswith("-split") or evalset.startswith("demo-")

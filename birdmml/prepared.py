@@ -11,16 +11,16 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from birdmml import files
+from birdmml import __version__, files
 from birdmml.errors import EvalsetError, MediaError, UnknownName
-from birdmml.manifest import MANIFEST, Kind, check_version, read_json
+from birdmml.manifest import MANIFEST, FolderKind, check_version, read_json
 from birdmml.media.audio import decode_clip
 from birdmml.media.image import decode_image
 from birdmml.shards import Shards
 
 KIND = "evaluation set"
 SCHEMA_VERSION = 1
-EVALSET = Kind(KIND, SCHEMA_VERSION, EvalsetError, "prepare the set again")
+EVALSET = FolderKind(KIND, SCHEMA_VERSION, EvalsetError, "prepare the set again")
 ALL = "all"
 _AT_ONCE = 16  # Rows of media held in memory.
 _KEYS = ("birdmml_version", "name", "demo", "classes", "collections", "settings", "digest")
@@ -163,6 +163,18 @@ def digest(classes: Sequence[str], settings: Mapping[str, Any], collections: Map
     return files.digest({"classes": list(classes), "settings": dict(settings), "shards": shards})
 
 
+def manifest_head(name: str, demo: bool, class_names: Sequence[str]) -> dict[str, Any]:
+    """How the manifest of a set of any kind begins."""
+    return {
+        "birdmml_version": __version__,
+        "kind": KIND,
+        "schema_version": SCHEMA_VERSION,
+        "name": name,
+        "demo": demo,
+        "classes": list(class_names),
+    }
+
+
 def is_prepared(folder: Path) -> bool:
     """Whether a folder holds a finished evaluation set."""
     try:
@@ -181,12 +193,12 @@ def claims(folder: Path) -> bool:
     return isinstance(manifest, dict) and manifest.get("kind") == KIND
 
 
-def validate(folder: Path | str) -> tuple[str, ...]:
+def validate(path: Path | str) -> tuple[str, ...]:
     """What is wrong with a prepared set, a line each: digest, shards, hashes, rows; empty if it is sound.
 
     Raises EvalsetError if there is no set to look at.
     """
-    prepared = Prepared.open(folder)
+    prepared = Prepared.open(path)
     manifest, root = prepared.manifest, prepared.root
     problems = []
     if digest(manifest["classes"], manifest["settings"], manifest["collections"]) != manifest["digest"]:
@@ -199,8 +211,8 @@ def validate(folder: Path | str) -> tuple[str, ...]:
                 problems += _shard_problems(root, shard)
             if (rows := sum(s["rows"] for s in part["shards"])) != part["rows"]:
                 problems.append(f"{name}/{split}: {part['rows']} rows, {rows} in its shards")
-    for path in sorted((root / "data").rglob("*.parquet")):
-        if (relative := path.relative_to(root).as_posix()) not in listed:
+    for file in sorted((root / "data").rglob("*.parquet")):
+        if (relative := file.relative_to(root).as_posix()) not in listed:
             problems.append(f"{relative}: not in the manifest")
     return tuple(problems)
 

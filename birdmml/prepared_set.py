@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from birdmml.embed import Embeddings
 from birdmml.errors import EvalsetError, UsageError
 from birdmml.materials import Embeds, bar, corruption_of, sample
-from birdmml.prepared import Prepared
-from birdmml.suites._material import Request, Subject
+from birdmml.prepared import Prepared, PreparedFilm, PreparedRows
+from birdmml.suites._material import Request, Subject, subject_label
 
 MEAN = "mean"
 HEARD = {"videos": ("image", "audio"), "images": ("image",)}
@@ -30,7 +30,7 @@ class PreparedSet:
         self.digest, self.demo = str(prepared.digest), bool(prepared.demo)
         splits = (*prepared.splits(collection), "all")
         classes = len(prepared.class_names)
-        label = f"{prepared.name}-{collection}"
+        label = subject_label(prepared.name, self._kind, collection)
         sweep = _times(prepared.rows(collection, "all")) if self._kind == "videos" else ()
         self.subject = Subject(
             prepared.name, label, self._kind, splits, HEARD[self._kind], classes, sweep=sweep
@@ -42,15 +42,15 @@ class PreparedSet:
 
         Raises EvalsetError for a folder that is no prepared set, or that of another one.
         """
-        found = Prepared.open(root)
-        if found.name != name:
+        prepared = Prepared.open(root)
+        if prepared.name != name:
             raise EvalsetError(
-                f"{root} holds the set {found.name}: rename the folder, or prepare {name} there"
+                f"{root} holds the set {prepared.name}: rename the folder, or prepare {name} there"
             )
-        kinds = {c: found.kind(c) for c in found.collections()}
+        kinds = {c: prepared.kind(c) for c in prepared.collections()}
         for kind in HEARD:
             if chosen := tuple(c for c, k in kinds.items() if k == kind):
-                return tuple(cls(found, c) for c in chosen)
+                return tuple(cls(prepared, c) for c in chosen)
         return ()
 
     def embed(self, request: Request, embedder: Embeds, limit: int | None, quiet: bool) -> Embeddings:
@@ -72,12 +72,12 @@ class PreparedSet:
         if single:
             chosen = [place for place in places if place is not None]
             items = map(_still, items, chosen)
-        with bar(f"embedding {self.subject.label}", len(there), quiet) as told:
+        with bar(f"embedding {self.subject.label}", len(there), quiet) as progress:
             if self._kind == "images":
-                return embedder.images(ids, items, told.update, corruption)
+                return embedder.images(ids, items, progress.update, corruption)
             names = [ids[i] for i in there]
-            found = embedder.videos(names, there, lambda _: next(items), told.update, corruption)
-        return _spread(found, ids, there)
+            embeddings = embedder.videos(names, there, lambda _: next(items), progress.update, corruption)
+        return _spread(embeddings, ids, there)
 
     def classes(self, request: Request, limit: int | None) -> tuple[NDArray[np.int64], tuple[str, ...]]:
         """The items' classes."""
@@ -93,35 +93,35 @@ class _Still:
     audio: NDArray[np.float32] | None
 
 
-def _times(rows: Any) -> tuple[str, ...]:
+def _times(rows: PreparedRows) -> tuple[str, ...]:
     """The times at which some video has a single frame, in s; reads no frame."""
     there = {float(t) for row in rows.cells(["sweep_s"]) for t in row["sweep_s"]}
     return tuple(f"{t:g}" for t in sorted(there))
 
 
-def _some(rows: Any, kept: Sequence[int]) -> Iterator[Any]:
+def _some(rows: PreparedRows, kept: Sequence[int]) -> Iterator[Any]:
     """The kept rows, in order; none is decoded that nobody asked for."""
     chosen = set(kept)
     return (item for i, item in enumerate(rows) if i in chosen)
 
 
-def _places(rows: Any, kept: Sequence[int], at_s: float) -> list[int | None]:
+def _places(rows: PreparedRows, kept: Sequence[int], at_s: float) -> list[int | None]:
     """Which of each video's stored single frames is that at `at_s`; None for a video too short for it."""
     times = [row["sweep_s"] for row in rows.cells(["sweep_s"])]
     return [next((k for k, t in enumerate(times[i]) if abs(t - at_s) < CLOSE_S), None) for i in kept]
 
 
-def _still(film: Any, place: int) -> _Still:
+def _still(film: PreparedFilm, place: int) -> _Still:
     return _Still(film.sweep[place : place + 1], film.audio)
 
 
-def _spread(found: Embeddings, ids: Sequence[str], there: Sequence[int]) -> Embeddings:
+def _spread(embeddings: Embeddings, ids: Sequence[str], there: Sequence[int]) -> Embeddings:
     """Embeddings of the items `there` among all: the others have no modality, and vectors of NaN."""
     arrays, present = {}, {}
-    for name, values in found.arrays.items():
+    for name, values in embeddings.arrays.items():
         arrays[name] = np.full((len(ids), values.shape[1]), np.nan, dtype=np.float32)
         arrays[name][there] = values
-    for name, flags in found.present.items():
+    for name, flags in embeddings.present.items():
         present[name] = np.zeros(len(ids), dtype=bool)
         present[name][there] = flags
     return Embeddings(tuple(ids), arrays, present)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from birdmml import files
 from birdmml.errors import BirdmmlError
-from birdmml.manifest import Kind
+from birdmml.manifest import FolderKind
 
 SHARD_BYTES = 256 << 20
 # What damaged or hostile Parquet is known to raise.
@@ -103,7 +103,7 @@ class Shards:
     Raises the error of `kind`, with the next step, for a shard that is missing, no Parquet file, or damaged.
     """
 
-    def __init__(self, paths: Sequence[Path], kind: Kind) -> None:
+    def __init__(self, paths: Sequence[Path], kind: FolderKind) -> None:
         self.paths, self._kind = tuple(paths), kind
         self._files = [self._open(path) for path in paths]
         self._groups = [(n, g) for n, f in enumerate(self._files) for g in range(f.metadata.num_row_groups)]

@@ -311,7 +311,7 @@ def test_a_real_prepared_set_is_read(small_demo: Path, tmp_path: Path) -> None:
 
     module = discover.load("evaluation set", "ssw60")
     source = fakes.evalset("ssw60", tmp_path / "fake")
-    run.prepare(module, "ssw60", source, tmp_path / "evalsets" / "ssw60")
+    run.prepare(module, source, tmp_path / "evalsets" / "ssw60")
     asked, _ = passes_of(["zero-shot"])
     (films,) = wanted.providers(Built.open(small_demo), tmp_path / "evalsets", asked, ["ssw60"])
     own = ModuleType("mine")

@@ -71,21 +71,21 @@ def find(root: Path) -> tuple[list[Shard], list[Unreadable]]:
     """The Parquet files below `root`, by name. Raises DatasetError if there is none that can be read."""
     if not root.is_dir():
         raise DatasetError(f"{root} is not a folder: name one that holds Parquet shards")
-    found: list[Shard] = []
+    shards: list[Shard] = []
     bad: list[Unreadable] = []
     for path in _parquet(root):
         name = path.relative_to(root).as_posix()
         try:
-            found.append(_open(path, name))
+            shards.append(_open(path, name))
         except BROKEN as e:
             bad.append(Unreadable(name, first_line(e)))
-    if not found:
+    if not shards:
         why = f"; {bad[0].where}: {bad[0].why}" if bad else ""
         raise DatasetError(
             f"{root} holds {'no Parquet file that can be read' if bad else 'no Parquet file'}{why}: "
             "name the folder of a dataset, such as `birdmml build` writes"
         )
-    return found, bad
+    return shards, bad
 
 
 def open_file(path: Path | str) -> pq.ParquetFile:
@@ -133,12 +133,12 @@ def _parts(schema: pa.Schema) -> dict[str, str]:
     once = [f for f in schema if schema.names.count(f.name) == 1]
     fits = {f.name: _is_medium(f.type) for f in once}
     text = {f.name for f in once if _is_text(f.type)}
-    found: dict[str, str] = {}
+    columns: dict[str, str] = {}
     for part, names in _NAMES.items():
-        known = [n for n in names if n in fits and (fits[n] if part in MEDIA else n in text)]
-        if known:
-            found[part] = known[0]
-    return found
+        fitting = [n for n in names if n in fits and (fits[n] if part in MEDIA else n in text)]
+        if fitting:
+            columns[part] = fitting[0]
+    return columns
 
 
 def _is_medium(kind: pa.DataType) -> bool:
@@ -161,7 +161,7 @@ def _is_text(kind: pa.DataType) -> bool:
 def _features(schema: pa.Schema) -> dict[str, object]:
     """Hugging Face's features from the schema's metadata; nothing where they are absent or broken."""
     try:
-        found = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))["info"]["features"]
+        features = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))["info"]["features"]
     except (ValueError, KeyError, TypeError, RecursionError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return features if isinstance(features, dict) else {}

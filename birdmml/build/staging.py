@@ -98,8 +98,8 @@ def medium_to_json(medium: Medium) -> str:
 def plain_medium(medium: Medium) -> dict[str, Any]:
     """What `dataclasses.asdict` gives, without its deep copies: this runs for every medium."""
     caption = medium.caption
-    told = {**caption.__dict__, "credit": caption.credit.__dict__} if caption else None
-    return {**medium.__dict__, "credit": medium.credit.__dict__, "caption": told}
+    words = {**caption.__dict__, "credit": caption.credit.__dict__} if caption else None
+    return {**medium.__dict__, "credit": medium.credit.__dict__, "caption": words}
 
 
 def medium_from_json(text: str) -> Medium:

@@ -123,7 +123,7 @@ def _run(
 ) -> Outcome:
     from birdmml.prepare.run import prepare as run
 
-    done = run(module, key, source, out, _media(options), options.workers, share, options.resume, progress)
+    done = run(module, source, out, _media(options), options.workers, share, options.resume, progress)
     lines = list(_lines(out, done.manifest, done.report))
     if done.resumed:
         lines.append(f"  resumed     {done.resumed:,} files of an unfinished run were taken over")

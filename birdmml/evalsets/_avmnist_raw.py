@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from birdmml import files
-from birdmml.arrays import SPLITS, Change, Field, Gathered, Progress, Samples, SplitSource
+from birdmml.arrays import SPLITS, Field, Gathered, Progress, SampleChange, Samples, SplitSource
 from birdmml.errors import EvalsetError, MediaError
 from birdmml.evalsets import _idx, _spectrogram
 from birdmml.evalsets._digits import CLASSES, Ints, choose, reuse
@@ -218,7 +218,7 @@ def _sounds(source: Path) -> Path | None:
 
 def _utterances(
     source: Path, tell: Progress
-) -> tuple[list[Utterance], list[Change], list[Change], dict[str, Any]]:
+) -> tuple[list[Utterance], list[SampleChange], list[SampleChange], dict[str, Any]]:
     """(utterances in the order of their names, files left out, utterances cut, counts)."""
     if (folder := _sounds(source)) is None:
         raise EvalsetError(
@@ -227,7 +227,7 @@ def _utterances(
     paths = sorted(folder.glob("*.wav"))
     if len(paths) > MOST_UTTERANCES:
         raise EvalsetError(f"{folder} holds {len(paths):,} WAVs, more than {MOST_UTTERANCES:,}: give fewer")
-    heard, rejects, changes = [], list[Change](), list[Change]()
+    heard, rejects, changes = [], list[SampleChange](), list[SampleChange]()
     seen: dict[str, str] = {}
     for done, path in enumerate(paths, 1):
         try:
@@ -235,10 +235,12 @@ def _utterances(
             heard.append(utterance)
             if over_s > 0:
                 changes.append(
-                    Change("", utterance.name, "cut", f"{over_s:.3f} s beyond {_spectrogram.SECONDS:g} s")
+                    SampleChange(
+                        "", utterance.name, "cut", f"{over_s:.3f} s beyond {_spectrogram.SECONDS:g} s"
+                    )
                 )
         except MediaError as e:
-            rejects.append(Change("", path.stem, e.reason, e.detail))
+            rejects.append(SampleChange("", path.stem, e.reason, e.detail))
         tell("spectrograms", done, len(paths))
     counts = {"files": len(paths), "usable": len(heard), "speakers": len({u.speaker for u in heard})}
     return heard, rejects, changes, counts

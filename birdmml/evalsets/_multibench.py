@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from birdmml import unpickle
-from birdmml.arrays import Change, Field, Gathered, Progress, Samples, SplitSource
+from birdmml.arrays import Field, Gathered, Progress, SampleChange, Samples, SplitSource
 from birdmml.errors import EvalsetError, UsageError
 from birdmml.evalsets._download import Download, is_fake
 
@@ -103,7 +103,7 @@ def gather(layout: Layout, source: Path, options: Options, tell: Progress) -> Ga
     tell("read", 1, 1)
     splits, notes = _splits(content, layout, path)
     features = _features(splits, path)
-    parts, rejects, changes = {}, list[Change](), list[Change]()
+    parts, rejects, changes = {}, list[SampleChange](), list[SampleChange]()
     for split in splits:
         kept, lost, altered = plan(split.name, split.arrays, split.labels, split.ids)
         parts[split.name] = _part(split, kept[: options.limit or None])
@@ -128,22 +128,22 @@ def gather(layout: Layout, source: Path, options: Options, tell: Progress) -> Ga
 
 def plan(
     split: str, arrays: Mapping[str, Array], labels: NDArray[np.int64], ids: tuple[str, ...]
-) -> tuple[list[Sample], list[Change], list[Change]]:
+) -> tuple[list[Sample], list[SampleChange], list[SampleChange]]:
     """(samples kept, samples left out, what is changed) of one split."""
-    kept, lost, altered = [], list[Change](), list[Change]()
+    kept, lost, altered = [], list[SampleChange](), list[SampleChange]()
     for i, name in enumerate(ids):
         text = arrays["text"][i]
         with np.errstate(all="ignore"):  # Infinities in a sum are listed below, not warned of.
             total = text.sum()
         if total == 0:
             how = "all its rows are zero" if not text.any() else "its rows cancel out"
-            lost.append(Change(split, name, "empty_text", f"the text sums to 0: {how}"))
+            lost.append(SampleChange(split, name, "empty_text", f"the text sums to 0: {how}"))
             continue
         sample = Sample(i, name, int(text.any(axis=1).argmax()), int(labels[i]))
         if bad := [m for m in MODALITIES if not np.isfinite(steps(arrays[m][i], m, sample.start)).all()]:
-            lost.append(Change(split, name, "not_finite", f"NaN or infinity in {', '.join(bad)}"))
+            lost.append(SampleChange(split, name, "not_finite", f"NaN or infinity in {', '.join(bad)}"))
             continue
-        altered += [Change(split, name, *what) for what in _changes(arrays, sample)]
+        altered += [SampleChange(split, name, *what) for what in _changes(arrays, sample)]
         kept.append(sample)
     return kept, lost, altered
 
@@ -264,7 +264,7 @@ def _features(splits: list[_Split], path: Path) -> dict[str, int]:
     return {m: sizes.pop() for m, sizes in found.items()}
 
 
-def _refuse_not_finite(rejects: list[Change], options: Options, path: Path) -> None:
+def _refuse_not_finite(rejects: list[SampleChange], options: Options, path: Path) -> None:
     bad = [r for r in rejects if r.reason == "not_finite"]
     if bad and options.not_finite == "refuse":
         first = "; ".join(f"{r.id}: {r.detail}" for r in bad[:3])

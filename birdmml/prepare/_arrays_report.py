@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from birdmml import files
-from birdmml.arrays import Change, Gathered
+from birdmml.arrays import Gathered, SampleChange
+
+_KEYS = ("name", "demo", "published", "found", "differences", "left_out", "changed", "settings", "digest")
 
 
 def write(folder: Path, manifest: Mapping[str, Any], gathered: Gathered) -> None:
@@ -22,18 +24,15 @@ def write(folder: Path, manifest: Mapping[str, Any], gathered: Gathered) -> None
     files.write_text(folder / "report.md", _page(manifest))
 
 
-_KEYS = ("name", "demo", "published", "found", "differences", "left_out", "changed", "settings", "digest")
-
-
 def _rows(manifest: Mapping[str, Any]) -> dict[str, int]:
     return {
         split: about["rows"] for c in manifest["collections"].values() for split, about in c["splits"].items()
     }
 
 
-def _csv(changes: Iterable[Change]) -> str:
+def _csv(changes: Iterable[SampleChange]) -> str:
     out = io.StringIO()
-    writer = csv.DictWriter(out, [f.name for f in fields(Change)], lineterminator="\n")
+    writer = csv.DictWriter(out, [f.name for f in fields(SampleChange)], lineterminator="\n")
     writer.writeheader()
     writer.writerows(asdict(c) for c in changes)
     return out.getvalue()
@@ -47,10 +46,8 @@ def _page(manifest: Mapping[str, Any]) -> str:
         parts += [f"**{note}**", ""]
     parts += ["| split | rows |", "| --- | --- |", *_lines(_rows(manifest)), ""]
     parts += ["| count | published | found |", "| --- | --- | --- |"]
-    published, found = flat(manifest["published"]), flat(manifest["found"])
-    parts += [
-        f"| {key} | {published.get(key, '-')} | {found.get(key, '-')} |" for key in {**published, **found}
-    ]
+    published, counts = flat(manifest["published"]), flat(manifest["found"])
+    parts += [f"| {k} | {published.get(k, '-')} | {counts.get(k, '-')} |" for k in {**published, **counts}]
     parts += ["", "## Differences", "", *([f"- {d}" for d in manifest["differences"]] or ["None."]), ""]
     parts += ["## Samples left out (rejects.csv)", "", *_counts(manifest["left_out"]), ""]
     parts += ["## Samples changed (changes.csv)", "", *_counts(manifest["changed"]), ""]

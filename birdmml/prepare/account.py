@@ -4,19 +4,33 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
-from birdmml import __version__
-from birdmml.evalsets._annotations import Annotations
+from birdmml.evalsets._annotations import Annotations, Entry
 from birdmml.prepare.decode import FRAMES, QUALITY, SWEEP_S
 from birdmml.prepare.shards import EvalsetRow
-from birdmml.prepare.shelf import Listing
-from birdmml.prepared import KIND, SCHEMA_VERSION, digest
+from birdmml.prepare.shelf import EvalsetListing
+from birdmml.prepared import digest, manifest_head
 from birdmml.schema import RATE_HZ, Reject
 from birdmml.shards import WrittenShard
 
 RowsBySplit = Mapping[str, Mapping[str, Sequence[EvalsetRow]]]  # By collection and split.
+
+
+@dataclass(frozen=True)
+class EvalsetSurvey:
+    """What a source holds, before anything is decoded. `entries` are those that are to become rows."""
+
+    listing: EvalsetListing
+    annotations: Annotations
+    entries: Mapping[str, tuple[Entry, ...]]
+
+    @property
+    def considered(self) -> int:
+        """The tables' rows that are looked at: fewer with --limit."""
+        return len(self.annotations.rejects) + sum(map(len, self.entries.values()))
 
 
 def settings(frame_px: int, limit: int | None) -> dict[str, Any]:
@@ -33,11 +47,11 @@ def settings(frame_px: int, limit: int | None) -> dict[str, Any]:
     }
 
 
-def differences(published: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
+def differences(published: Mapping[str, Any], counts: Mapping[str, Any]) -> list[str]:
     """A line for each published count that the set does not have; a published "all" is the sum of the splits."""
     lines = []
     for name, want in published.items():
-        have = found.get(name, 0 if isinstance(want, int) else {})
+        have = counts.get(name, 0 if isinstance(want, int) else {})
         pairs = [(name, want, have)] if isinstance(want, int) else [
             (f"{name}/{split}", n, sum(have.values()) if split == "all" else have.get(split, 0))
             for split, n in want.items()
@@ -46,37 +60,33 @@ def differences(published: Mapping[str, Any], found: Mapping[str, Any]) -> list[
     return lines
 
 
-def found(annotations: Annotations, rows: RowsBySplit) -> dict[str, Any]:
+def written_counts(annotations: Annotations, rows: RowsBySplit) -> dict[str, Any]:
     """The counts of what is written, in the form of PUBLISHED."""
     counts: dict[str, Any] = {"classes": len(annotations.classes)}
     return counts | {name: {s: len(r) for s, r in splits.items()} for name, splits in rows.items()}
 
 
 def manifest(
-    module: ModuleType, name: str, told: Mapping[str, Any], listing: Listing, annotations: Annotations,
-    rows: RowsBySplit, shards: Mapping[str, Mapping[str, Sequence[WrittenShard]]],
+    module: ModuleType, name: str, chosen: Mapping[str, Any], survey: EvalsetSurvey, rows: RowsBySplit,
+    shards: Sequence[WrittenShard],
 ) -> dict[str, Any]:  # fmt: skip
-    """The whole manifest; `told` are the settings."""
+    """The whole manifest; `chosen` are the settings."""
+    annotations = survey.annotations
     kinds = {c.name: c.kind for c in module.COLLECTIONS}
     collections = {
         collection: {
             "kind": kinds[collection],
             "splits": {
-                split: {"rows": len(rows[collection][split]), "shards": [s.listed() for s in parts]}
-                for split, parts in splits.items()
+                split: {"rows": len(part), "shards": _listed(shards, f"data/{collection}/{split}-")}
+                for split, part in splits.items()
             },
         }
-        for collection, splits in shards.items()
+        for collection, splits in rows.items()
     }
-    classes, counts = list(annotations.classes), found(annotations, rows)
-    limited = [f"limited to {told['limit']} rows a split (--limit)"] if told["limit"] else []
+    counts = written_counts(annotations, rows)
+    limited = [f"limited to {chosen['limit']} rows a split (--limit)"] if chosen["limit"] else []
     return {
-        "birdmml_version": __version__,
-        "kind": KIND,
-        "schema_version": SCHEMA_VERSION,
-        "name": name,
-        "demo": listing.fake,
-        "classes": classes,
+        **manifest_head(name, survey.listing.fake, annotations.classes),
         "taxa": [dict(t) for t in annotations.taxa],
         "prompt": module.PROMPT,
         "license": module.CARD.license,
@@ -84,12 +94,12 @@ def manifest(
         "published": module.PUBLISHED,
         "found": counts,
         "differences": [*limited, *differences(module.PUBLISHED, counts), *annotations.notes],
-        "settings": dict(told),
-        "digest": digest(classes, told, collections),
+        "settings": dict(chosen),
+        "digest": digest(annotations.classes, chosen, collections),
     }
 
 
-def strays(listing: Listing, annotations: Annotations) -> list[Reject]:
+def strays(listing: EvalsetListing, annotations: Annotations) -> list[Reject]:
     """Files that enter no row: refused by the reader, or named by no table."""
     folders = {name.rpartition("/")[0] for name in annotations.named}
     unnamed = [
@@ -100,26 +110,29 @@ def strays(listing: Listing, annotations: Annotations) -> list[Reject]:
     return sorted([*listing.strays, *unnamed], key=lambda r: (r.path, r.reason))
 
 
-def _stray(file: str, known_folder: bool) -> Reject:
+def _stray(file: str, is_named: bool) -> Reject:
     folder = file.rpartition("/")[0]
-    if not known_folder and "/" in folder:
+    if not is_named and "/" in folder:
         return Reject(file, "unknown_class_folder", f"no table names a file in {folder}")
     return Reject(file, "not_annotated", "no table names this file")
 
 
 def report(
-    manifest: Mapping[str, Any], annotations: Annotations, listing: Listing, rows: RowsBySplit,
-    rejects: Sequence[Reject], max_rejects: float, considered: int,
-) -> dict[str, Any]:  # fmt: skip
-    """What report/report.json holds. `considered` are the table's rows that were looked at (fewer with --limit)."""
-    unused = strays(listing, annotations)
+    manifest: Mapping[str, Any],
+    survey: EvalsetSurvey,
+    rows: RowsBySplit,
+    rejects: Sequence[Reject],
+    max_rejects: float,
+) -> dict[str, Any]:
+    """What report/report.json holds."""
+    unused, considered = strays(survey.listing, survey.annotations), survey.considered
     silent = {name: _silent(splits) for name, splits in rows.items() if _has_sound(manifest, name)}
     share = len(rejects) / considered if considered else 0.0
     kept = ("name", "demo", "settings", "published", "found", "differences", "digest")
     return {
         **{key: manifest[key] for key in kept},
-        "claimed": {name: dict(counts) for name, counts in annotations.claimed.items()},
-        "notes": list(listing.notes),
+        "claimed": {name: dict(counts) for name, counts in survey.annotations.claimed.items()},
+        "notes": list(survey.listing.notes),
         "considered": considered,
         "rejected": len(rejects),
         "reject_share": share,
@@ -131,6 +144,10 @@ def report(
         "rejects": [_plain(r) for r in rejects],
         "strays": [_plain(r) for r in unused],
     }
+
+
+def _listed(shards: Sequence[WrittenShard], start: str) -> list[dict[str, Any]]:
+    return [shard.listed() for shard in shards if shard.path.startswith(start)]
 
 
 def by_reason(rejects: Iterable[Reject]) -> dict[str, int]:

@@ -14,13 +14,14 @@ from typing import Any
 
 import pyarrow as pa
 
-from birdmml import __version__, files, settings
+from birdmml import files, settings
 from birdmml.arrays import KIND, Gathered, Progress, SplitSource, schema, table
 from birdmml.build.place import Place
+from birdmml.build.progress import silent
 from birdmml.errors import BuildError, EvalsetError
 from birdmml.manifest import MANIFEST
 from birdmml.prepare import _arrays_report as report
-from birdmml.prepared import SCHEMA_VERSION, Prepared, digest, read_manifest
+from birdmml.prepared import Prepared, digest, manifest_head, read_manifest
 from birdmml.shards import SHARD_BYTES, shard_name, write_shard
 
 COLLECTION = "samples"
@@ -40,24 +41,23 @@ def prepare(
     as it was until the new set is complete. Raises UsageError for an option that does not exist, EvalsetError for
     files that are not the provider's, BuildError where `out` cannot be written or holds something else.
     """
-    tell: Progress = progress or (lambda stage, done, total: None)
     chosen = settings.override(module.Options(), [f"{k}={v}" for k, v in options.items()])
     name = module.__name__.rpartition(".")[2]
     with Place(out, lambda folder: _name_of(folder) == name) as place:
         try:
-            return _prepare(module, name, source, place, chosen, tell)
+            return _prepare(module, name, source, place, chosen, progress or silent)
         except OSError as e:
             raise BuildError(place.disk_words(e)) from e
 
 
 def _prepare(
-    module: ModuleType, name: str, source: Path, place: Place, chosen: Any, tell: Progress
+    module: ModuleType, name: str, source: Path, place: Place, chosen: Any, progress: Progress
 ) -> Prepared:
-    gathered: Gathered = module.gather(source, chosen, tell)
+    gathered: Gathered = module.gather(source, chosen, progress)
     _check_complete(gathered, name)
     place.prepare("")  # Made anew each time: it takes minutes at most.
     root = place.dataset
-    splits = {split: _write(part, gathered, root, split, tell) for split, part in gathered.splits.items()}
+    splits = {split: _write(part, gathered, root, split, progress) for split, part in gathered.splits.items()}
     manifest = _describe(module, name, gathered, splits)
     report.write(root / "report", manifest, gathered)
     files.write_json(root / MANIFEST, manifest)
@@ -79,7 +79,9 @@ def _check_complete(gathered: Gathered, name: str) -> None:
             raise EvalsetError(f"{name}: no sample of {split} is left: see the publisher's files")
 
 
-def _write(part: SplitSource, gathered: Gathered, root: Path, split: str, tell: Progress) -> dict[str, Any]:
+def _write(
+    part: SplitSource, gathered: Gathered, root: Path, split: str, progress: Progress
+) -> dict[str, Any]:
     """The shards of one split, each whole or absent."""
     step = max(1, SHARD_BYTES // sum(f.bytes for f in gathered.fields))
     starts = range(0, part.rows, step)
@@ -90,7 +92,7 @@ def _write(part: SplitSource, gathered: Gathered, root: Path, split: str, tell: 
         groups = _groups(part, gathered, start, stop)
         # In chunks of equal content the same numbers would be other bytes.
         shards.append(write_shard(root, name, schema(gathered.fields), groups, ["class_name"], chunked=False))
-        tell(f"write {split}", stop, part.rows)
+        progress(f"write {split}", stop, part.rows)
     return {"rows": part.rows, "shards": [s.listed() for s in shards]}
 
 
@@ -105,12 +107,7 @@ def _describe(module: ModuleType, name: str, gathered: Gathered, splits: Mapping
     published = dict(module.PUBLISHED)
     chosen = dict(gathered.settings)
     return {
-        "birdmml_version": __version__,
-        "kind": "evaluation set",
-        "schema_version": SCHEMA_VERSION,
-        "name": name,
-        "demo": gathered.demo,
-        "classes": list(gathered.class_names),
+        **manifest_head(name, gathered.demo, gathered.class_names),
         "collections": collections,
         "published": published,
         "found": dict(gathered.found),
@@ -122,18 +119,16 @@ def _describe(module: ModuleType, name: str, gathered: Gathered, splits: Mapping
     }
 
 
-def differences(published: Mapping[str, Any], found: Mapping[str, Any], prefix: str = "") -> list[str]:
+def differences(published: Mapping[str, Any], counts: Mapping[str, Any], prefix: str = "") -> list[str]:
     """One line for each published count that was not found: "samples.test: 686 published, 685 found"."""
-    return list(_differences(published, found, prefix))
-
-
-def _differences(published: Mapping[str, Any], found: Mapping[str, Any], prefix: str) -> Iterator[str]:
+    lines = []
     for key, value in published.items():
-        here = found.get(key)
+        here = counts.get(key)
         if isinstance(value, Mapping):
-            yield from _differences(value, here if isinstance(here, Mapping) else {}, f"{prefix}{key}.")
+            lines += differences(value, here if isinstance(here, Mapping) else {}, f"{prefix}{key}.")
         elif here != value:
-            yield f"{prefix}{key}: {_words(value)} published, {_words(here)} found"
+            lines.append(f"{prefix}{key}: {_words(value)} published, {_words(here)} found")
+    return lines
 
 
 def _words(value: Any) -> str:

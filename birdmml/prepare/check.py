@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +13,14 @@ import pyarrow.parquet as pq
 
 from birdmml import arrays, prepared
 from birdmml.build.pool import Pool
+from birdmml.build.progress import counter, silent
 from birdmml.build.validate import Findings, Problem
 from birdmml.errors import BirdmmlError, MediaError
 from birdmml.media.audio import decode_clip
 from birdmml.media.image import decode_image
 from birdmml.prepare.shards import schema
 from birdmml.prepared import Prepared
+from birdmml.shards import BROKEN, first_line
 
 KINDS = ("videos", "images", "audio", arrays.KIND)
 _AT_ONCE = 16  # Rows of media held in memory.
@@ -32,7 +33,7 @@ _DECODE: Mapping[str, Callable[[bytes], Any]] = {
 
 
 @dataclass(frozen=True)
-class _Task:
+class _GroupToCheck:
     """One row group. `frames` is how many a video has of its averaged ones."""
 
     path: str
@@ -44,7 +45,7 @@ class _Task:
 
 
 @dataclass(frozen=True)
-class _Group:
+class _CheckedGroup:
     ids: list[str]
     problems: list[Problem]
 
@@ -54,24 +55,20 @@ def check(root: Path, workers: int = 1, progress: Callable[[str, int, int], None
 
     Raises EvalsetError if `root` holds no set to look at.
     """
-    found = Prepared.open(root)
+    prepared_set = Prepared.open(root)
     problems = [Problem("manifest", *_halves(line)) for line in prepared.validate(root)]
-    tasks: list[_Task] = []
+    tasks: list[_GroupToCheck] = []
     of: list[str] = []
     shards = 0
-    for collection in found.collections():
-        for path in found.paths(collection, prepared.ALL):
+    for collection in prepared_set.collections():
+        for path in prepared_set.paths(collection, prepared.ALL):
             shards += 1
-            wrong, groups = _open(found, collection, path)
-            problems += wrong
+            faults, groups = _open(prepared_set, collection, path)
+            problems += faults
             tasks += groups
             of += [collection] * len(groups)
-    counter = itertools.count(1)
-    tell = progress or (lambda stage, done, total: None)
     with Pool(workers) as pool:
-        groups_read = pool.run(
-            _check_group, tasks, lambda i, group: tell("validate", next(counter), len(tasks))
-        )
+        groups_read = pool.run(_check_group, tasks, counter(progress or silent, "validate", len(tasks)))
     for group in groups_read:
         problems += group.problems
     problems += _repeated(of, groups_read)
@@ -83,19 +80,19 @@ def _halves(line: str) -> tuple[str, str]:
     return where, detail
 
 
-def _open(found: Prepared, collection: str, path: Path) -> tuple[list[Problem], list[_Task]]:
+def _open(prepared_set: Prepared, collection: str, path: Path) -> tuple[list[Problem], list[_GroupToCheck]]:
     """The row groups of one shard, if it can be read; one that is not there is told by its manifest."""
-    name, kind = path.relative_to(found.root).as_posix(), found.kind(collection)
+    name, kind = path.relative_to(prepared_set.root).as_posix(), prepared_set.kind(collection)
     if not path.is_file():
         return [], []
     try:
         file = pq.ParquetFile(path)
         _check_columns(file.schema_arrow, kind, name)
-    except (OSError, pa.ArrowException, BirdmmlError) as e:
-        return [Problem("not_readable", name, _line(e))], []
-    frames = found.manifest["settings"].get("frames", 0)
+    except (*BROKEN, BirdmmlError) as e:
+        return [Problem("not_readable", name, first_line(e))], []
+    frames = prepared_set.manifest["settings"].get("frames", 0)
     groups = range(file.metadata.num_row_groups)
-    return [], [_Task(str(path), name, g, kind, found.class_names, frames) for g in groups]
+    return [], [_GroupToCheck(str(path), name, g, kind, prepared_set.class_names, frames) for g in groups]
 
 
 def _check_columns(columns: pa.Schema, kind: str, name: str) -> None:
@@ -110,24 +107,24 @@ def _check_columns(columns: pa.Schema, kind: str, name: str) -> None:
         raise pa.ArrowInvalid(f"columns are not those of a collection of {kind}: {what}")
 
 
-def _check_group(task: _Task) -> _Group:
+def _check_group(task: _GroupToCheck) -> _CheckedGroup:
     ids: list[str] = []
     problems: list[Problem] = []
     try:
         batches = pq.ParquetFile(task.path).iter_batches(_AT_ONCE, row_groups=[task.group])
         for batch in batches:
             rows = batch.select(["id", "label", "class_name"]).to_pylist()
-            found = _numbers(task, batch) if task.kind == arrays.KIND else _media(task, batch)
-            problems += [Problem(check, f"{task.name} row {rows[i]['id']}", why) for i, check, why in found]
+            faults = _numbers(task, batch) if task.kind == arrays.KIND else _media(task, batch)
+            problems += [Problem(check, f"{task.name} row {rows[i]['id']}", why) for i, check, why in faults]
             for row in rows:
                 ids.append(str(row["id"]))
                 problems += _named(task, row)
-    except (OSError, ValueError, TypeError, pa.ArrowException) as e:
-        problems.append(Problem("damaged", f"{task.name} row group {task.group}", _line(e)))
-    return _Group(ids, problems)
+    except (*BROKEN, TypeError) as e:
+        problems.append(Problem("damaged", f"{task.name} row group {task.group}", first_line(e)))
+    return _CheckedGroup(ids, problems)
 
 
-def _named(task: _Task, row: Mapping[str, Any]) -> Iterator[Problem]:
+def _named(task: _GroupToCheck, row: Mapping[str, Any]) -> Iterator[Problem]:
     """A row without an id, or whose label is not its class."""
     label, where = row["label"], f"{task.name} row {row['id']}"
     if not row["id"]:
@@ -138,20 +135,20 @@ def _named(task: _Task, row: Mapping[str, Any]) -> Iterator[Problem]:
         yield Problem("label", where, f"label {label} is {task.classes[label]}, not {row['class_name']}")
 
 
-def _numbers(task: _Task, batch: pa.RecordBatch) -> Iterator[tuple[int, str, str]]:
+def _numbers(task: _GroupToCheck, batch: pa.RecordBatch) -> Iterator[tuple[int, str, str]]:
     """(row of the batch, slug, words) of values that are not finite, and of lengths that no sample can have."""
     fields = arrays.fields_of(batch.schema, task.name)
-    found = arrays.rows_of(batch, fields)
+    samples = arrays.rows_of(batch, fields)
     for f in fields:
-        values = found.arrays[f.name].reshape(len(found.ids), -1)
+        values = samples.arrays[f.name].reshape(len(samples.ids), -1)
         for i in np.flatnonzero(~np.isfinite(values).all(axis=1)):
             yield int(i), "not_finite", f"{f.name} holds a value that is not finite"
-        lengths = found.lengths.get(f.name, np.zeros(0))
+        lengths = samples.lengths.get(f.name, np.zeros(0))
         for i in np.flatnonzero((lengths < 0) | (lengths > f.shape[0])):
             yield int(i), "length", f"{f.name} has {lengths[i]} of {f.shape[0]} steps"
 
 
-def _media(task: _Task, batch: pa.RecordBatch) -> Iterator[tuple[int, str, str]]:
+def _media(task: _GroupToCheck, batch: pa.RecordBatch) -> Iterator[tuple[int, str, str]]:
     """(row of the batch, slug, words) of every medium that is not there or does not decode."""
     for i, row in enumerate(batch.to_pylist()):
         if task.kind == "videos":
@@ -159,7 +156,7 @@ def _media(task: _Task, batch: pa.RecordBatch) -> Iterator[tuple[int, str, str]]
         for column in (c for c in batch.schema.names if c in _DECODE):
             if row[column] is None and (task.kind, column) == ("videos", "audio"):
                 continue  # A film without a sound track.
-            yield from ((i, *found) for found in _decoded(column, row[column]))
+            yield from ((i, *fault) for fault in _decoded(column, row[column]))
 
 
 def _decoded(column: str, value: Any) -> Iterator[tuple[str, str]]:
@@ -176,7 +173,7 @@ def _decoded(column: str, value: Any) -> Iterator[tuple[str, str]]:
         yield "size", f"{column}: pictures of {len(sizes)} sizes"
 
 
-def _counts(task: _Task, row: Mapping[str, Any]) -> Iterator[str]:
+def _counts(task: _GroupToCheck, row: Mapping[str, Any]) -> Iterator[str]:
     frames, sweep, times = (len(row[c] or ()) for c in ("frames", "sweep", "sweep_s"))
     if frames != task.frames:
         yield f"{frames} frames, {task.frames} were prepared"
@@ -184,7 +181,7 @@ def _counts(task: _Task, row: Mapping[str, Any]) -> Iterator[str]:
         yield f"{sweep} single frames at {times} times"
 
 
-def _repeated(of: list[str], groups: list[_Group]) -> Iterator[Problem]:
+def _repeated(of: list[str], groups: list[_CheckedGroup]) -> Iterator[Problem]:
     """Ids that stand twice in a collection."""
     seen: set[tuple[str, str]] = set()
     for collection, group in zip(of, groups, strict=True):
@@ -192,7 +189,3 @@ def _repeated(of: list[str], groups: list[_Group]) -> Iterator[Problem]:
             if (collection, row) in seen:
                 yield Problem("duplicate_id", f"{collection} row {row}", "two rows have this id")
             seen.add((collection, row))
-
-
-def _line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -50,16 +50,18 @@ def _csv(report: Mapping[str, Any]) -> str:
 
 def _counts(report: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
     """(collection and split, published, in the tables, written) of everything that has a count."""
-    published, found = report["published"], report["found"]
-    yield "classes", f"{published['classes']:,}", "", f"{found['classes']:,}"
-    for name, splits in found.items():
+    yield "classes", f"{report['published']['classes']:,}", "", f"{report['found']['classes']:,}"
+    for name, written in report["found"].items():
         if name == "classes":
             continue
-        wanted, claimed = published.get(name, {}), report["claimed"].get(name, {})
-        for split in dict.fromkeys([*splits, *wanted, *claimed]):
-            have = sum(splits.values()) if split == "all" else splits.get(split, 0)
-            said = sum(claimed.values()) if split == "all" else claimed.get(split, 0)
-            yield f"{name} {split}", f"{wanted[split]:,}" if split in wanted else "", f"{said:,}", f"{have:,}"
+        published, claimed = report["published"].get(name, {}), report["claimed"].get(name, {})
+        for split in dict.fromkeys([*written, *published, *claimed]):
+            first = f"{published[split]:,}" if split in published else ""
+            yield f"{name} {split}", first, f"{_of(claimed, split):,}", f"{_of(written, split):,}"
+
+
+def _of(counts: Mapping[str, int], split: str) -> int:
+    return sum(counts.values()) if split == "all" else counts.get(split, 0)
 
 
 def _thumbs(classes: list[str], rows: RowsBySplit, folder: Path) -> Iterator[tuple[str, str]]:

@@ -15,14 +15,17 @@ from birdmml import __version__, files
 from birdmml.build import staging
 from birdmml.build.place import Place
 from birdmml.build.pool import Pool
+from birdmml.build.progress import counter, silent
 from birdmml.errors import BuildError, EvalsetError, UsageError
-from birdmml.evalsets._annotations import Annotations, Entry
+from birdmml.evalsets._annotations import Entry
+from birdmml.manifest import MANIFEST
 from birdmml.prepare import account
+from birdmml.prepare.account import EvalsetSurvey
 from birdmml.prepare.decode import DecodedFile, DecodeTask, MediaFile, decode, receipts
 from birdmml.prepare.report import write_report
-from birdmml.prepare.shards import EvalsetRow, EvalsetShardTask, plan, prepare_shard
-from birdmml.prepare.shelf import Layout, Listing, Shelf
-from birdmml.prepared import MANIFEST, is_prepared
+from birdmml.prepare.shards import EvalsetRow, plan, prepare_shard
+from birdmml.prepare.shelf import EvalsetFiles, EvalsetLayout
+from birdmml.prepared import is_prepared
 from birdmml.schema import Reject
 from birdmml.shards import WrittenShard
 
@@ -32,7 +35,6 @@ CHUNK_BYTES = 64 << 20
 FRAME_PX = 256
 MAX_REJECTS = 0.01
 Progress = Callable[[str, int, int], None]
-Entries = dict[str, tuple[Entry, ...]]
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Preparation:
     """A finished preparation. `resumed` counts files that an earlier one had decoded."""
 
     root: Path
@@ -53,53 +55,41 @@ class Outcome:
     resumed: int = 0
 
 
-@dataclass(frozen=True)
-class Survey:
-    """What a source holds, before anything is decoded. `entries` are those that are to become rows."""
-
-    listing: Listing
-    annotations: Annotations
-    entries: Entries
-
-
-def look(module: ModuleType, source: Path, options: Options, tell: Progress) -> Survey:
+def look(module: ModuleType, source: Path, options: Options, progress: Progress) -> EvalsetSurvey:
     """What `prepare` would begin with; nothing is written. Raises EvalsetError as `survey` does."""
     try:
-        return survey(module, Shelf(source, layout(module), module.ARCHIVES), options, tell)
+        return survey(module, EvalsetFiles(source, layout(module), module.ARCHIVES), options, progress)
     except OSError as e:
         raise EvalsetError(
             f"{e.filename or source} cannot be read ({e.strerror or e}): check its permissions"
         ) from e
 
 
-def survey(module: ModuleType, shelf: Shelf, options: Options, tell: Progress) -> Survey:
+def survey(module: ModuleType, shelf: EvalsetFiles, options: Options, progress: Progress) -> EvalsetSurvey:
     """Look through the source. Raises EvalsetError if it is not this set, or holds none of its media."""
     total = shelf.total
-    listing = shelf.scan(lambda done: tell("look through", done, total))
+    listing = shelf.scan(lambda done: progress("look through", done, total))
     try:
-        found: Annotations = module.annotate(listing.tables, frozenset(listing.files))
+        annotations = module.annotate(listing.tables, frozenset(listing.files))
     except EvalsetError as e:
         raise EvalsetError("; ".join([str(e), *listing.notes[:3]])) from e
-    entries = {name: _limited(listed, options.limit) for name, listed in found.entries.items()}
+    entries = {name: _limited(listed, options.limit) for name, listed in annotations.entries.items()}
     if not any(entries.values()):
-        first = f", first {found.rejects[0].path}: {found.rejects[0].reason}" if found.rejects else ""
-        told = [f"{r.path}: {r.detail}" for r in listing.strays[:1]] + listing.notes[:3]
-        raise EvalsetError(
-            "; ".join(
-                [f"not one file that the tables name is there ({len(found.rejects):,} rows{first})", *told]
-            )
-        )
-    return Survey(listing, found, entries)
+        rejects = annotations.rejects
+        first = f", first {rejects[0].path}: {rejects[0].reason}" if rejects else ""
+        lines = [f"not one file that the tables name is there ({len(rejects):,} rows{first})"]
+        lines += [f"{r.path}: {r.detail}" for r in listing.strays[:1]]
+        raise EvalsetError("; ".join(lines + listing.notes[:3]))
+    return EvalsetSurvey(listing, annotations, entries)
 
 
-def layout(module: ModuleType) -> Layout:
+def layout(module: ModuleType) -> EvalsetLayout:
     """Which files of an archive the set is made of."""
-    return Layout(module.TABLES, tuple(c.folder for c in module.COLLECTIONS))
+    return EvalsetLayout(module.TABLES, tuple(c.folder for c in module.COLLECTIONS))
 
 
 def prepare(
     module: ModuleType,
-    name: str,
     source: Path,
     out: Path,
     options: Options | None = None,
@@ -107,54 +97,49 @@ def prepare(
     max_rejects: float = MAX_REJECTS,
     resume: bool = False,
     progress: Progress | None = None,
-) -> Outcome:
+) -> Preparation:
     """Convert the user's copy at `source` into `out`, which is replaced only by a complete set.
 
     A set of which more than `max_rejects` (a share of the tables' rows) cannot be used is written too, and says so in
     `report["accepted"]`; but it does not replace one that is there. Raises EvalsetError if the source is not this
     set, BuildError if `out` cannot be written, UsageError for `resume` without unfinished work.
     """
-    tell = progress or (lambda stage, done, total: None)
     with Place(out, is_prepared) as place:
         try:
-            return _Preparation(module, name, source, place, options or Options(), tell).run(
+            return _Stages(module, source, place, options or Options(), progress or silent).run(
                 workers, max_rejects, resume
             )
         except OSError as e:
             raise BuildError(place.disk_words(e)) from e
 
 
-class _Preparation:
+class _Stages:
     """The stages of one preparation, in order."""
 
     def __init__(
-        self, module: ModuleType, name: str, source: Path, place: Place, options: Options, tell: Progress
+        self, module: ModuleType, source: Path, place: Place, options: Options, progress: Progress
     ) -> None:
-        self.module, self.name, self.place, self.options, self.tell = module, name, place, options, tell
-        self.shelf = Shelf(source, layout(module), module.ARCHIVES)
+        self.module, self.place, self.options, self.progress = module, place, options, progress
+        self.name = module.__name__.rpartition(".")[2]
+        self.shelf = EvalsetFiles(source, layout(module), module.ARCHIVES)
         self.kinds = {c.folder: c.kind for c in module.COLLECTIONS}
 
-    def run(self, workers: int, max_rejects: float, resume: bool) -> Outcome:
+    def run(self, workers: int, max_rejects: float, resume: bool) -> Preparation:
         self._prepare(resume)
-        seen = survey(self.module, self.shelf, self.options, self.tell)
+        seen = survey(self.module, self.shelf, self.options, self.progress)
         seen.listing.notes += self._checksums()
         with Pool(workers) as pool:
             done, resumed = self._decode(seen, pool)
             rows, rejects = self._rows(seen, done)
             shards = self._write(seen, rows, pool)
-        told = account.settings(self.options.frame_px, self.options.limit)
-        manifest = account.manifest(
-            self.module, self.name, told, seen.listing, seen.annotations, rows, shards
-        )
-        considered = len(seen.annotations.rejects) + sum(map(len, seen.entries.values()))
-        report = account.report(
-            manifest, seen.annotations, seen.listing, rows, rejects, max_rejects, considered
-        )
+        chosen = account.settings(self.options.frame_px, self.options.limit)
+        manifest = account.manifest(self.module, self.name, chosen, seen, rows, shards)
+        report = account.report(manifest, seen, rows, rejects, max_rejects)
         write_report(self.place.dataset, report, manifest["classes"], rows, self.place.staging)
         files.write_json(self.place.dataset / MANIFEST, manifest)
         self._accept(report)
         self.place.commit()
-        return Outcome(self.place.out, manifest, report, resumed)
+        return Preparation(self.place.out, manifest, report, resumed)
 
     def _prepare(self, resume: bool) -> None:
         work = self.place.work
@@ -170,39 +155,39 @@ class _Preparation:
 
     def _checksums(self) -> list[str]:
         """A note for an archive that bears the published one's name and not its MD5."""
-        told, notes = self.module.DOWNLOAD, list[str]()
-        for archive in self.shelf.archives if told.md5 else []:
-            if archive.name == told.file:
-                self.tell("compare MD5", 0, 1)
+        download, notes = self.module.DOWNLOAD, list[str]()
+        for archive in self.shelf.archives if download.md5 else []:
+            if archive.name == download.file:
+                self.progress("compare MD5", 0, 1)
                 with archive.open("rb") as f:
-                    found = hashlib.file_digest(f, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-                if found != told.md5:
-                    notes.append(f"{archive.name} has MD5 {found}, the published one has {told.md5}")
+                    md5 = hashlib.file_digest(f, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+                if md5 != download.md5:
+                    notes.append(f"{archive.name} has MD5 {md5}, the published one has {download.md5}")
         return notes
 
-    def _decode(self, seen: Survey, pool: Pool) -> tuple[dict[str, DecodedFile], int]:
+    def _decode(self, seen: EvalsetSurvey, pool: Pool) -> tuple[dict[str, DecodedFile], int]:
         """What became of every wanted file; files that an earlier run has decoded are taken as they are."""
         keys = seen.listing.files
         wanted = {e.file: keys[e.file] for listed in seen.entries.values() for e in listed}
         kept = (d for d in receipts(self.place.staging) if d.reason != "unreadable")
         done = {d.file: d for d in kept if wanted.get(d.file) == d.key}
-        known, total = len(done), len(wanted)
+        resumed, total = len(done), len(wanted)
         left = {file: key for file, key in wanted.items() if file not in done}
         spools: dict[int, Path] = {}
 
         def finish(index: int, part: list[DecodedFile]) -> None:
             done.update((d.file, d) for d in part)
             spools.pop(index).unlink(missing_ok=True)
-            self.tell("decode", len(done), total)
+            self.progress("decode", len(done), total)
 
-        self.tell("decode", known, total)
+        self.progress("decode", resumed, total)
         pool.feed(decode, self._chunks(left, spools), finish)
         if lost := [file for file in wanted if file not in done]:
             raise EvalsetError(
                 f"{len(lost):,} files were there a moment ago and are not now, first {lost[0]}: do not change the "
                 "source while it is read, and run the same command again"
             )
-        return done, known
+        return done, resumed
 
     def _chunks(self, wanted: Mapping[str, str], spools: dict[int, Path]) -> Iterator[DecodeTask]:
         """Chunks as the source hands out its files; bytes from archives wait on disk until their chunk is done."""
@@ -226,47 +211,35 @@ class _Preparation:
             )
 
     def _rows(
-        self, seen: Survey, done: Mapping[str, DecodedFile]
+        self, seen: EvalsetSurvey, done: Mapping[str, DecodedFile]
     ) -> tuple[account.RowsBySplit, list[Reject]]:
         """Rows by collection and split in the tables' order, and everything that did not become one."""
         rejects, rows = list(seen.annotations.rejects), dict[str, dict[str, list[EvalsetRow]]]()
         for name, listed in seen.entries.items():
             rows[name] = {split: [] for split in self.module.SPLITS}
             for entry in listed:
-                found = done[entry.file]
-                if found.reason:
-                    rejects.append(Reject(entry.file, found.reason, found.detail))
+                decoded = done[entry.file]
+                if decoded.reason:
+                    rejects.append(Reject(entry.file, decoded.reason, decoded.detail))
                 else:
                     class_name = seen.annotations.classes[entry.label]
-                    rows[name][entry.split].append(EvalsetRow(entry.id, entry.label, class_name, found))
+                    rows[name][entry.split].append(EvalsetRow(entry.id, entry.label, class_name, decoded))
         return rows, rejects
 
-    def _write(
-        self, seen: Survey, rows: account.RowsBySplit, pool: Pool
-    ) -> dict[str, dict[str, list[WrittenShard]]]:
+    def _write(self, seen: EvalsetSurvey, rows: account.RowsBySplit, pool: Pool) -> list[WrittenShard]:
         place, classes = self.place, seen.annotations.classes
         kinds = {c.name: c.kind for c in self.module.COLLECTIONS}
-        tasks: list[tuple[str, str, EvalsetShardTask]] = [
-            (name, split, task)
+        tasks = [
+            task
             for name, splits in rows.items()
             for split, part in splits.items()
             for task in plan(place.dataset, place.staging, name, kinds[name], classes, split, part)
         ]
         self._check_space(rows)
-        counter = itertools.count(1)
-        self.tell("write", 0, len(tasks))
-        written = pool.run(
-            prepare_shard, [t for *_, t in tasks], lambda i, s: self.tell("write", next(counter), len(tasks))
-        )
-        shards: dict[str, dict[str, list[WrittenShard]]] = {
-            n: {s: [] for s in splits} for n, splits in rows.items()
-        }
-        for (name, split, _), shard in zip(tasks, written, strict=True):
-            shards[name][split].append(shard)
-        return shards
+        return pool.run(prepare_shard, tasks, counter(self.progress, "write", len(tasks)))
 
     def _check_space(self, rows: account.RowsBySplit) -> None:
-        need = sum(row.bytes for splits in rows.values() for part in splits.values() for row in part)
+        need = sum(row.size for splits in rows.values() for part in splits.values() for row in part)
         free = shutil.disk_usage(self.place.work).free
         if free < need:
             raise BuildError(

@@ -48,8 +48,8 @@ class EvalsetRow:
     decoded: DecodedFile
 
     @property
-    def bytes(self) -> int:
-        """Of all its media."""
+    def size(self) -> int:
+        """Bytes of all its media."""
         return self.decoded.bytes
 
     def media(self, folder: Path, column: str) -> Iterator[bytes]:
@@ -97,7 +97,7 @@ def plan(
     rows: Sequence[EvalsetRow], shard_bytes: int = SHARD_BYTES,
 ) -> list[EvalsetShardTask]:  # fmt: skip
     """Cut the rows of one split, in order, into shards of about `shard_bytes` of media; no rows, no shard."""
-    runs = list(cut(rows, attrgetter("bytes"), shard_bytes))
+    runs = list(cut(rows, attrgetter("size"), shard_bytes))
     names = [f"data/{collection}/{shard_name(split, i, len(runs))}" for i in range(len(runs))]
     return [
         EvalsetShardTask(str(root), name, str(folder), kind, classes, tuple(run))
@@ -110,7 +110,7 @@ def prepare_shard(task: EvalsetShardTask) -> WrittenShard:
     form = schema(task.kind, task.classes)
     groups = (
         pa.Table.from_pylist([_values(row, Path(task.staging)) for row in run], schema=form)
-        for run in cut(task.rows, attrgetter("bytes"), GROUP_BYTES, GROUP_ROWS)
+        for run in cut(task.rows, attrgetter("size"), GROUP_BYTES, GROUP_ROWS)
     )
     return write_shard(Path(task.root), task.path, form, groups, ["class_name"])
 

@@ -33,7 +33,7 @@ _JUNK = ("__MACOSX", "Thumbs.db", "desktop.ini")
 
 
 @dataclass(frozen=True)
-class Layout:
+class EvalsetLayout:
     """Which files matter: `tables` by their names, media by the folders they lie in."""
 
     tables: tuple[str, ...]
@@ -47,12 +47,12 @@ class Layout:
         for skip in range(min(MAX_WRAPPED + 1, len(parts) - 1)):
             if parts[skip] in self.folders:
                 return "/".join(parts[skip:])
-        known = parts[-1] in (*self.tables, FAKE_MARK) and len(parts) <= MAX_WRAPPED + 2
-        return parts[-1] if known else ""
+        is_table = parts[-1] in (*self.tables, FAKE_MARK) and len(parts) <= MAX_WRAPPED + 2
+        return parts[-1] if is_table else ""
 
 
 @dataclass
-class Listing:
+class EvalsetListing:
     """What is there. `files` maps a path of the layout to a key that changes with the file's content."""
 
     files: dict[str, str] = field(default_factory=dict)
@@ -62,16 +62,16 @@ class Listing:
     fake: bool = False
 
 
-class Shelf:
+class EvalsetFiles:
     """Reads `source`; `archives` are parts of file names that tell the set's own archives from others beside them."""
 
     def __init__(
-        self, source: Path, layout: Layout, archives: Many[str], limits: Limits | None = None
+        self, source: Path, layout: EvalsetLayout, archives: Many[str], limits: Limits | None = None
     ) -> None:
         self.layout, self.limits = layout, limits or Limits(member_bytes=MAX_FILE_BYTES)
         self.root = source if source.is_dir() else None
         self.archives = _archives(source, archives) if source.is_dir() else [source]
-        self.listing = Listing()
+        self.listing = EvalsetListing()
         self._paths: dict[str, Path] = {}
         self._of: dict[Path, set[str]] = {}
 
@@ -80,7 +80,7 @@ class Shelf:
         """Bytes of all archives."""
         return sum(a.stat().st_size for a in self.archives)
 
-    def scan(self, tell: Progress = lambda done: None) -> Listing:
+    def scan(self, progress: Progress = lambda done: None) -> EvalsetListing:
         """Look at everything once. Raises EvalsetError where an archive cannot be used at all."""
         if self.root is not None:
             self._tree(self.root)
@@ -88,7 +88,7 @@ class Shelf:
                 self.archives = []  # They are what the folder was unpacked from.
         done = 0
         for archive in self.archives:
-            self._archive(archive, done, tell)
+            self._archive(archive, done, progress)
             done += archive.stat().st_size
         return self.listing
 
@@ -116,8 +116,8 @@ class Shelf:
     def _tree(self, root: Path, below: str = "") -> None:
         """Files of a folder, in name order."""
         try:
-            with os.scandir(root / below) as found:
-                entries = sorted(found, key=lambda e: e.name)
+            with os.scandir(root / below) as scan:
+                entries = sorted(scan, key=lambda e: e.name)
         except OSError as e:
             raise EvalsetError(f"{root / below} cannot be read ({e.strerror}): check its permissions") from e
         for entry in entries:
@@ -132,9 +132,9 @@ class Shelf:
                     self._refuse(name, "a link or a device")
                     continue
                 status = entry.stat(follow_symlinks=False)
-                self._found(place, f"{status.st_size}:{status.st_mtime_ns}", root / name)
+                self._add(place, f"{status.st_size}:{status.st_mtime_ns}", root / name)
 
-    def _found(self, place: str, key: str, where: Path | bytes) -> None:
+    def _add(self, place: str, key: str, where: Path | bytes) -> None:
         """One file; the first of a path counts, and another one of other content is told."""
         if place == FAKE_MARK:
             self.listing.fake = True
@@ -154,22 +154,22 @@ class Shelf:
     def _refuse(self, name: str, reason: str) -> None:
         self.listing.strays.append(Reject(name, "refused_member", reason))
 
-    def _archive(self, archive: Path, done: int, tell: Progress) -> None:
+    def _archive(self, archive: Path, done: int, progress: Progress) -> None:
         mine = self._of.setdefault(archive, set())
         before = set(self.listing.files)
-        for event in self._events(archive, lambda at: tell(done + at), self.listing):
+        for event in self._events(archive, lambda at: progress(done + at), self.listing):
             name = shown(event.name)
             if isinstance(event, Refusal):
                 self._refuse(f"{archive.name}: {name}", event.reason)
             elif isinstance(event, Loss):
                 self.listing.strays.append(Reject(f"{archive.name}: {name}", "lost_member", event.reason))
             elif place := self.layout.place(event.name):
-                self._found(place, f"{len(event.data)}:{zlib.crc32(event.data):08x}", event.data)
+                self._add(place, f"{len(event.data)}:{zlib.crc32(event.data):08x}", event.data)
                 if place in self.listing.files and place not in before:
                     mine.add(place)
 
     def _events(
-        self, archive: Path, tell: Progress = lambda done: None, into: Listing | None = None
+        self, archive: Path, progress: Progress = lambda done: None, into: EvalsetListing | None = None
     ) -> Iterator[Event]:
         """Members, refusals and losses of one archive, at most a few members in memory; what is wrong with the whole
         goes `into` the listing's notes. Raises EvalsetError."""
@@ -177,7 +177,7 @@ class Shelf:
             if _kind(archive) == "zip":
                 yield from zipped.members(archive, self.limits)
                 return
-            stream = Stream(Files([archive]), self.limits, progress=tell)
+            stream = Stream(Files([archive]), self.limits, progress=progress)
             for event in stream:
                 yield event
                 stream.acknowledge(event.seq)
@@ -214,8 +214,8 @@ def _table(place: str, where: Path | bytes) -> bytes:
 
 def _archives(folder: Path, parts: Many[str]) -> list[Path]:
     """The set's archives in a folder: those of its name, or all where none bears it."""
-    found = sorted(p for p in folder.iterdir() if p.name.casefold().endswith(SUFFIXES) and p.is_file())
-    return [p for p in found if any(part in p.name.casefold() for part in parts)] or found
+    archives = sorted(p for p in folder.iterdir() if p.name.casefold().endswith(SUFFIXES) and p.is_file())
+    return [p for p in archives if any(part in p.name.casefold() for part in parts)] or archives
 
 
 def _kind(path: Path) -> str:

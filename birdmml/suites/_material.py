@@ -51,8 +51,20 @@ class Subject:
 
     def label_of(self, request: Request) -> str:
         """What results call the items of a request: "test-split", "demo-videos", "ssw60-videos-all"."""
-        label = self.label.format(split=request.split)
-        return label if label != self.label or request.split == "test" else f"{label}-{request.split}"
+        return split_label(self.label, request.split)
+
+
+def subject_label(name: str, kind: str, collection: str = "") -> str:
+    """`Subject.label` of what bears a name; `collection` is the part of a prepared set that is meant."""
+    if kind == "rows":
+        return "{split}-split"
+    return f"{name}-{{split}}" if kind == "arrays" else f"{name}-{collection or kind}"
+
+
+def split_label(label: str, split: str) -> str:
+    """The label of one split; "test" is not named where the label does not do so itself."""
+    named = label.format(split=split)
+    return named if named != label or split == "test" else f"{label}-{split}"
 
 
 @dataclass(frozen=True)

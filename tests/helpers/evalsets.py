@@ -9,7 +9,7 @@ from pathlib import Path
 from types import ModuleType
 
 from birdmml import discover
-from birdmml.prepare.run import Options, Outcome, prepare
+from birdmml.prepare.run import Options, Preparation, prepare
 from helpers import tree
 
 NAMES = ("ssw60", "vb100", "cub200")
@@ -19,9 +19,9 @@ def module_of(name: str) -> ModuleType:
     return discover.load("evaluation set", name)
 
 
-def prepared(name: str, source: Path, out: Path, workers: int = 1, **options: object) -> Outcome:
+def prepared(name: str, source: Path, out: Path, workers: int = 1, **options: object) -> Preparation:
     own = {k: options.pop(k) for k in ("frame_px", "limit") if k in options}
-    return prepare(module_of(name), name, source, out, Options(**own), workers, **options)  # type: ignore[arg-type]
+    return prepare(module_of(name), source, out, Options(**own), workers, **options)  # type: ignore[arg-type]
 
 
 def content(out: Path) -> dict[str, str]:

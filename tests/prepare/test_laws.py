@@ -18,7 +18,7 @@ from birdmml.prepare.account import differences
 from birdmml.prepare.decode import DecodedFile, shrink
 from birdmml.prepare.run import _limited, layout
 from birdmml.prepare.shards import EvalsetRow, plan
-from birdmml.prepare.shelf import Layout, Shelf
+from birdmml.prepare.shelf import EvalsetFiles, EvalsetLayout
 
 claims = st.builds(
     lambda name, label, split, file: Claim("t:1", name, whole(label), label, split, file and f"v/{file}"),
@@ -46,7 +46,7 @@ def test_every_row_is_an_item_or_a_reject_and_an_id_stands_once(found: list[Clai
 
 @given(st.text("ab/.\\v\0_", max_size=24))
 def test_a_place_in_the_layout_never_climbs_and_is_its_own_place(name: str) -> None:
-    form = Layout(("a.b",), ("v",))
+    form = EvalsetLayout(("a.b",), ("v",))
     place = form.place(name)
     if place:
         assert name.endswith(place)
@@ -71,7 +71,7 @@ def test_shards_hold_every_row_once_within_the_limit(sizes: list[int], limit: in
     ]
     tasks = plan(Path("/x"), Path("/y"), "images", "images", ("x",), "test", rows, limit)
     assert [r for t in tasks for r in t.rows] == rows
-    assert all(len(t.rows) == 1 or sum(r.bytes for r in t.rows) <= limit for t in tasks)
+    assert all(len(t.rows) == 1 or sum(r.size for r in t.rows) <= limit for t in tasks)
     assert [t.path for t in tasks] == [
         f"data/images/test-{i:05d}-of-{len(tasks):05d}.parquet" for i in range(len(tasks))
     ]
@@ -102,7 +102,7 @@ def test_differences_name_each_count_and_add_up_all() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_tables_with_random_damage_are_read_or_refused_in_one_line(name: str, tmp_path: Path) -> None:
     module, rng = module_of(name), np.random.default_rng(0)
-    shelf = Shelf(evalset(name, tmp_path / "fake"), layout(module), module.ARCHIVES)
+    shelf = EvalsetFiles(evalset(name, tmp_path / "fake"), layout(module), module.ARCHIVES)
     listing = shelf.scan()
     refused = 0
     for _ in range(150):
