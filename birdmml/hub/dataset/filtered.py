@@ -148,7 +148,7 @@ def _columns() -> list[str]:
 
 def _shards(
     checked: Checked, plan: _KeptRows, folder: Path, distinct: _Distinct, taxonomy: Taxonomy
-) -> Iterator[Shard]:
+) -> Iterator[WrittenShard]:
     schema = arrow_schema(int(checked.manifest["settings"]["rate_hz"]), taxonomy.scientific_names)
     for split in SPLITS:
         mine = [path for s, path in _each_shard(checked) if s == split and any(plan.keep[path])]
@@ -235,7 +235,7 @@ class _Distinct(Database):
 
 
 def _manifest(
-    checked: Checked, policy: Policy, plan: _KeptRows, shards: list[Shard], distinct: _Distinct
+    checked: Checked, policy: Policy, plan: _KeptRows, shards: list[WrittenShard], distinct: _Distinct
 ) -> dict[str, Any]:
     """The first build's manifest with the counts of what is left, and what was taken away."""
     value = {k: v for k, v in checked.manifest.items() if k != "digest"}
