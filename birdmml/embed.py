@@ -17,9 +17,10 @@ from birdmml.checkpoint import Checkpoint
 from birdmml.corrupt import Corruption
 from birdmml.nn import scores
 from birdmml.nn.damage import Damage, Others
-from birdmml.nn.feed import Feed, RowSource, to_device, trimmed
+from birdmml.nn.feed import Feed, to_device, trimmed
 from birdmml.nn.heads import TOWER
 from birdmml.nn.losses import normalise
+from birdmml.nn.read import RowSource
 from birdmml.nn.text import tokenise
 
 Arrays = dict[str, NDArray[np.float32]]

@@ -17,7 +17,7 @@ from birdmml.embedded import Shelf
 from birdmml.files import human_bytes
 from birdmml.nn.feed import steps_per_epoch
 from birdmml.nn.network import Network
-from birdmml.nn.read import captions
+from birdmml.nn.read import about, captions, rows_of
 from birdmml.nn.scores import JOINT
 from birdmml.nn.text import train_tokenizer
 from birdmml.passes import Found
@@ -62,7 +62,7 @@ def run(plan: Plan, out: Path, quiet: bool = False, shelf: Shelf | None = None) 
         preset=plan.recipe.preset_name,
         seeds=plan.seeds,
         settings=plan.values(),
-        dataset=materials.about(plan.built) | {"trained_on": _trained_on(plan)},
+        dataset=about(plan.built) | {"trained_on": _trained_on(plan)},
         provenance=source,
         figures=(),
         seconds={k: round(v, 2) for k, v in seconds.items()},
@@ -79,19 +79,19 @@ def describe(plan: Plan) -> dict[str, Any]:
     """What `run` would do, in numbers; reads captions, trains nothing."""
     recipe = plan.recipe
     sizes, training = recipe.preset, recipe.preset.training
-    rows = materials.rows_of(plan.built, "train", recipe.limit)
+    rows = rows_of(plan.built, "train", recipe.limit)
     tokens = train_tokenizer(captions(rows), sizes.encoders.text.vocabulary).get_vocab_size()
     with torch.device("meta"):
         network = Network(sizes, discover.load("method", plan.method), recipe.config, tokens)
     cache = len(rows) * network.preprocessor.bytes_per_row()
     steps = steps_per_epoch(len(rows), training.batch_size)
-    about = {
+    facts = {
         "method": plan.method,
         "preset": recipe.preset_name,
         "weights": f"{sizes.encoders.weights}: random, nothing is downloaded",
         "data": f"{plan.built.root}{' (demo)' if plan.built.demo else ''}",
         "train rows": len(rows),
-        "test rows": len(materials.rows_of(plan.built, "test", recipe.limit)),
+        "test rows": len(rows_of(plan.built, "test", recipe.limit)),
         "parameters": ", ".join(f"{k} {n:,}" for k, n in network.parameters_by_part().items()),
         **_inputs(plan),
         "batch": training.batch_size,
@@ -106,9 +106,9 @@ def describe(plan: Plan) -> dict[str, Any]:
         "result": plan.name,
     }
     if plan.protocol is not None:
-        about["protocol"] = f"{plan.protocol['name']} {plan.protocol['digest'][:8]}"
-        about["departures"] = "; ".join(plan.protocol["departures"]) or "none"
-    return about
+        facts["protocol"] = f"{plan.protocol['name']} {plan.protocol['digest'][:8]}"
+        facts["departures"] = "; ".join(plan.protocol["departures"]) or "none"
+    return facts
 
 
 def _inputs(plan: Plan) -> dict[str, str]:
@@ -148,7 +148,7 @@ def _extension(method: str, suite: str, query: str) -> str:
 
 
 def _trained_on(plan: Plan) -> str:
-    made_from = plan.checkpoint.dataset if plan.checkpoint is not None else materials.about(plan.built)
+    made_from = plan.checkpoint.dataset if plan.checkpoint is not None else about(plan.built)
     return str(made_from.get("digest", ""))
 
 

@@ -22,10 +22,10 @@ from birdmml.embed import Embedder, Embeddings, Film
 from birdmml.embedded import Shelf
 from birdmml.errors import EvalsetError, UsageError
 from birdmml.files import atomic_write
-from birdmml.load import Built, Rows
+from birdmml.load import Built
 from birdmml.media.video import decode_video
 from birdmml.nn.damage import Others, Sound
-from birdmml.nn.feed import RowSource
+from birdmml.nn.read import RowSource, rows_of, sample
 from birdmml.schema import MODALITIES
 from birdmml.suites._material import Arrays, Material, Request, Scorer, Subject
 from birdmml.training.machine import pick_device
@@ -33,59 +33,6 @@ from birdmml.training.state import resolve
 
 # How many films are looked into for one with a sound track, before an item goes without.
 SONG_ATTEMPTS = 16
-
-
-class Chosen:
-    """Some rows, chosen by a fixed seed: what --limit leaves."""
-
-    def __init__(self, rows: RowSource, limit: int) -> None:
-        self._rows, self._kept = rows, sample(len(rows), limit)
-
-    def __len__(self) -> int:
-        return len(self._kept)
-
-    def column(self, name: str) -> list[Any]:
-        """One light column of the kept rows."""
-        values = self._rows.column(name)
-        return [values[i] for i in self._kept]
-
-    def media(self, indices: Sequence[int], kinds: tuple[str, ...]) -> list[dict[str, Any]]:
-        """Decoded media of the kept rows."""
-        return self._rows.media([self._kept[i] for i in indices], kinds)
-
-
-class Subset(Chosen):
-    """The same of rows that lie in blocks."""
-
-    _rows: Rows
-
-    def __init__(self, rows: Rows, limit: int) -> None:
-        super().__init__(rows, limit)
-
-    def blocks(self) -> list[tuple[int, int]]:
-        """(rows, bytes of media) of each block: what is left of it."""
-        found = self._rows.blocks()
-        edges = np.cumsum([0] + [rows for rows, _ in found])
-        kept, _ = np.histogram(self._kept, bins=edges)
-        return [(int(n), size * int(n) // max(1, rows)) for n, (rows, size) in zip(kept, found, strict=True)]
-
-    def cells(self, rows: Sequence[int], columns: Sequence[str] = ("image", "audio")) -> list[dict[str, Any]]:
-        """Stored media of the kept rows."""
-        return self._rows.cells([self._kept[i] for i in rows], columns)
-
-
-def sample(total: int, limit: int | None) -> list[int]:
-    """`limit` of `total` row numbers, sorted; always the same ones. None keeps all."""
-    order = np.random.default_rng(0).permutation(total)
-    return sorted(int(i) for i in order[:limit])
-
-
-def rows_of(built: Data, split: str, limit: int | None = None) -> RowSource:
-    """The rows of a split, cut to `limit`."""
-    rows = built.split(split)
-    if limit is None:
-        return rows
-    return Subset(rows, limit) if isinstance(rows, Rows) else Chosen(rows, limit)
 
 
 class Embeds(Protocol):
@@ -307,17 +254,6 @@ class Films:
             return next((sound for sound in sounds if sound is not None), None)
 
         return lambda ids: [one(i) for i in ids]
-
-
-def about(built: Data) -> dict[str, Any]:
-    """What a result or a checkpoint says of the data."""
-    return {
-        "name": built.manifest.get("name", ""),
-        "digest": built.digest,
-        "demo": built.demo,
-        "rows": {name: value["rows"] for name, value in built.manifest["splits"].items()},
-        **({} if built.caption == "caption" else {"caption": built.caption}),
-    }
 
 
 def ceiling(built: Data, suite: str, evalset: str, query: str) -> float | None:

@@ -14,8 +14,8 @@ from birdmml.array_data import ArrayData
 from birdmml.checkpoint import Checkpoint
 from birdmml.errors import CheckpointError, UsageError
 from birdmml.load import Built
-from birdmml.materials import about, rows_of
 from birdmml.nn.presets import Preset
+from birdmml.nn.read import about, rows_of
 from birdmml.train import train
 from birdmml.training.machine import pick_device
 

@@ -22,7 +22,7 @@ from birdmml.errors import UsageError
 from birdmml.load import Built
 from birdmml.materials import Provider
 from birdmml.nn.damage import Others
-from birdmml.nn.feed import RowSource
+from birdmml.nn.read import RowSource, about
 from birdmml.passes import Pass
 from birdmml.plans import check_limit
 from birdmml.record import opened, record
@@ -124,7 +124,7 @@ def run(made: OwnPlan, out: Path, quiet: bool = False) -> tuple[Result, Path]:
         preset="own model",
         seeds=(0,),
         settings=made.values(),
-        dataset=materials.about(made.built),
+        dataset=about(made.built),
         provenance=provenance.collect(),
         figures=(),
         seconds={"train": 0.0, "embed_and_score": spent, "total": spent},

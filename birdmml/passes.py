@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from birdmml import discover, settings
 from birdmml.errors import UsageError
-from birdmml.suites._material import Material, Outcome, Request, Scorer, Subject
+from birdmml.outcomes.tasks import Outcome
+from birdmml.suites._material import Material, Request, Scorer, Subject
 
 # (suite, label of the items) -> its tasks
 Found = dict[tuple[str, str], tuple[Outcome, ...]]
@@ -116,12 +117,3 @@ def score(
         # Clean embeddings serve the next suite; the many corrupted or swapped ones would fill the memory.
         held = {key: m for key, m in held.items() if not (key[1].corruption or key[1].pairing)}
     return found
-
-
-def tasks_of(per_seed: Sequence[Mapping[tuple[str, str], tuple[Outcome, ...]]]) -> list[Any]:
-    """(suite, evalset, the outcomes of one task under every seed), task after task."""
-    return [
-        (suite, evalset, [seed[suite, evalset][i] for seed in per_seed])
-        for (suite, evalset), tasks in per_seed[0].items()
-        for i in range(len(tasks))
-    ]

@@ -7,12 +7,12 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from birdmml import passes, results
+from birdmml import results
 from birdmml.errors import UsageError
 from birdmml.figures import figures_of
+from birdmml.outcomes.tasks import Outcome, tasks_of
 from birdmml.picture import draw_all
 from birdmml.schema import Figure, Result
-from birdmml.suites._material import Outcome
 
 # (suite, evaluation set, query) -> the best possible value where it is known, and a note on the method's score
 Remarks = Callable[[str, str, str], tuple[float | None, str]]
@@ -34,7 +34,7 @@ def record(
     ):  # What an earlier run of other suites left would pass for this one's.
         shutil.rmtree(folder / made, ignore_errors=True)
     figures: list[Figure] = []
-    for suite, evalset, runs in passes.tasks_of(per_seed):
+    for suite, evalset, runs in tasks_of(per_seed):
         ceiling, note = remarks(suite, evalset, runs[0].query)
         figures += figures_of(suite, evalset, runs, head.seeds, head.demo, folder, ceiling, note)
     if not figures:

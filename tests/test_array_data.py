@@ -17,10 +17,10 @@ from birdmml import by_protocol, discover, plans, protocols
 from birdmml.array_data import ArrayData, fitted, opened
 from birdmml.arrayset import ArraySet
 from birdmml.errors import EvalsetError, UsageError
-from birdmml.materials import rows_of, sample
 from birdmml.nn.feed import Feed
 from birdmml.nn.preprocess import Preprocessor
 from birdmml.nn.presets import preset
+from birdmml.nn.read import rows_of, sample
 from birdmml.prepare import arrays as writer
 from birdmml.suites import _length
 from birdmml.suites._material import Material

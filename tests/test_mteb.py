@@ -26,9 +26,10 @@ from birdmml.materials import OwnRows, material, scorer
 from birdmml.metrics import hit
 from birdmml.nn.feed import Feed
 from birdmml.nn.network import Network
+from birdmml.outcomes.tasks import Scored
 from birdmml.prepared import Prepared
 from birdmml.suites import retrieval, zero_shot
-from birdmml.suites._material import LEVEL, Request, Scored
+from birdmml.suites._material import LEVEL, Request
 from birdmml.train import tokenizer_for
 
 # Larger than half of the demo's 48 px: nothing decodes its JPEGs at half their size.

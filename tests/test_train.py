@@ -13,8 +13,8 @@ from small import SMALLEST
 from birdmml import discover, settings
 from birdmml.errors import TrainingError, UsageError
 from birdmml.load import Built
-from birdmml.nn.feed import RowSource
 from birdmml.nn.presets import Preset
+from birdmml.nn.read import RowSource
 from birdmml.train import Trained, cpu_threads, train
 from birdmml.training.machine import pick_device
 

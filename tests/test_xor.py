@@ -21,7 +21,7 @@ from birdmml.leaderboard.verify import verify
 from birdmml.xor.fit import batches, fit
 from birdmml.xor.plan import Run, Settings, network, plan
 from birdmml.xor.run import answered, one, run
-from birdmml.xor.score import answers, exact
+from birdmml.xor.score import answers, authors, exact
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 SHORT = Settings(p=(0.0, 0.5, 1.0), seeds=(0, 3), steps=6, batch_size=16)
@@ -275,7 +275,7 @@ def test_a_dry_run_writes_nothing(cli: Callable[..., Ran], tmp_path: Path) -> No
 
 
 def test_the_authors_values_are_those_of_the_facts() -> None:
-    paper = xor.paper()
+    paper = authors()
     assert set(paper) == {"confu", "symile", "gram", "triangle", "clip"}
     assert all(len(values) == 11 for values in paper.values())
     assert (paper["confu"][0.5], paper["symile"][0.1], paper["gram"][0.6]) == (0.515, 0.1, 0.145)

@@ -13,6 +13,7 @@ from birdmml.evalsets import xor
 from birdmml.files import atomic_write
 from birdmml.xor.plan import Plan
 from birdmml.xor.run import Done
+from birdmml.xor.score import authors
 
 INK = "#1f2933"
 COLOURS = {
@@ -114,7 +115,7 @@ def draw(plan: Plan, done: Sequence[Done], path: Path) -> None:
     title = f"measured: {s.dim}-d, {_many(len(s.seeds), 'seed')}, 95 % intervals"
     _frame(axes[0], title)
     if told:
-        for name, values in xor.paper().items():
+        for name, values in authors().items():
             axes[1].plot(*_xy(values), color=COLOURS[name], marker="o", ms=4, lw=1.4, label=name)
         _frame(axes[1], "the authors' (read off their figure, ±0.005)")
     axes[0].set_ylabel(f"accuracy: {xor.TARGET} from {s.query.replace('+', ', ')}", color=INK)
@@ -172,7 +173,7 @@ def _paper_rows(plan: Plan) -> list[str]:
     asked = plan.settings.p
     return [
         _line([f"*{name}, authors*", *(f"{100 * v[p]:.1f}" if p in v else "-" for p in asked), "", ""])
-        for name, v in xor.paper().items()
+        for name, v in authors().items()
     ]
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from birdmml.evalsets import xor
 from birdmml.metrics import Ints, Ranks, hit, rank
+from birdmml.paper import reported
 from birdmml.suites._material import LEVEL
 from birdmml.xor.fit import Fitted
 from birdmml.xor.network import Network, signs
@@ -56,3 +57,11 @@ def exact(found: Answers, chosen: Settings) -> NDArray[np.float64]:
     hits = hit(found.greater, found.ties, 1).reshape(len(chosen.seeds), len(chosen.p), -1)
     weights = np.stack([xor.weights(p, switch) for p in chosen.p])
     return np.asarray(np.einsum("spc,pc->sp", hits, weights))
+
+
+def authors() -> dict[str, dict[float, float]]:
+    """What the authors' figure shows: method -> p -> accuracy; benchmarks/paper/xor.csv says how it was read."""
+    values: dict[str, dict[float, float]] = {}
+    for row in reported(suite="xor"):
+        values.setdefault(row.method, {})[float(row.conditions["p"])] = row.value
+    return values

@@ -15,10 +15,11 @@ from small import OPTIONS as SMALL
 from birdmml import evaluate, figures
 from birdmml.errors import EvalsetError, UsageError
 from birdmml.leaderboard.verify import verify
+from birdmml.outcomes.tasks import Measured, Outcome, Scored
 from birdmml.pairing import lenders
 from birdmml.suites import competition
 from birdmml.suites._competition import explained, probe_hits, rank_shares
-from birdmml.suites._material import Arrays, Material, Measured, Outcome, Scored, Scorer, Subject
+from birdmml.suites._material import Arrays, Material, Scorer, Subject
 from birdmml.suites.competition import FUSED, WORDS, Options
 
 C = 5

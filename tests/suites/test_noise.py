@@ -24,12 +24,13 @@ from birdmml.load import Built
 from birdmml.metrics import summarise
 from birdmml.nn.network import Network
 from birdmml.nn.text import train_tokenizer
+from birdmml.outcomes.tasks import Scored, condition_of, condition_words
 from birdmml.passes import passes_of
 from birdmml.pictures.noise import draw as draw_noise
 from birdmml.protocols.model import Noise
 from birdmml.schema import MODALITIES, Figure, Result
 from birdmml.suites import noise, zero_shot
-from birdmml.suites._material import Arrays, Material, Request, Scored, Scorer, Subject
+from birdmml.suites._material import Arrays, Material, Request, Scorer, Subject
 
 OWN = Subject("dataset", "{split}-split", "rows", ("train", "test"), MODALITIES, 3, captions=True)
 BOTH = (("image", "text"), ("audio", "text"), ("image+audio", "text"))
@@ -94,9 +95,9 @@ def test_options_that_make_no_sense_are_refused_before_anything_is_embedded() ->
 
 def test_every_condition_reads_back_from_its_task() -> None:
     for corruption in noise.conditions(ALL_KINDS):
-        assert noise.condition_of(f"A+V | {noise.words(corruption)}") == ("A+V", corruption)
-    assert noise.condition_of("V | clean") == ("V", None)
-    assert noise.condition_of("A+V, audio missing -> V") is None
+        assert condition_of(f"A+V | {condition_words(corruption)}") == ("A+V", corruption)
+    assert condition_of("V | clean") == ("V", None)
+    assert condition_of("A+V, audio missing -> V") is None
 
 
 def test_tasks_that_read_it_move_and_the_others_are_the_clean_ones_to_the_bit() -> None:
