@@ -16,7 +16,7 @@ from birdmml.files import write_text
 
 if TYPE_CHECKING:
     from birdmml.own_model import OwnPlan
-    from birdmml.plans import Plan
+    from birdmml.plans import BenchPlan
     from birdmml.schema import Result
     from birdmml.series import Ended
 
@@ -32,10 +32,11 @@ def of_protocol(
     device: str,
     seeds: int | None,
     limit: int | None,
-) -> tuple[Plan, ...]:
+) -> tuple[BenchPlan, ...]:
     """The plans of a protocol: for the methods named, for all of them, or for its only one."""
     from birdmml import protocols
-    from birdmml.by_protocol import Run, check, plans
+    from birdmml.by_protocol import check, plans
+    from birdmml.plans import Choice
 
     protocol = protocols.load(name)
     check(protocol)
@@ -44,7 +45,8 @@ def of_protocol(
         raise UsageError(
             f"protocol {protocol.name} has {len(protocol.methods)} methods: give --method ({known}), or --all-methods"
         )
-    return plans(name, methods, Run(data, evalsets, device, seeds, limit))
+    choice = Choice(seeds=seeds, device=device, limit=limit, evalsets=evalsets)
+    return plans(name, methods, data, choice)
 
 
 def of_options(
@@ -61,10 +63,10 @@ def of_options(
     limit: int | None,
     evalsets: Path | None,
     only: Sequence[str],
-) -> tuple[Plan, ...]:
+) -> tuple[BenchPlan, ...]:
     """The plans of plain options, a method each; every method's options are checked before the first is trained."""
     from birdmml import discover
-    from birdmml.evaluate import plan
+    from birdmml.plans import Choice, plan
 
     names = list(discover.names("method") if every else methods)
     if checkpoint is not None:
@@ -75,13 +77,14 @@ def of_options(
             raise UsageError(f"--checkpoint is one trained model: leave out --method {names[1]}")
         checkpoint = resolve(checkpoint)
         names = names or [checkpoints.load(checkpoint).method]
+    choice = Choice(suites, preset, overrides, seeds, seed, device, limit, checkpoint, evalsets, only)
     return tuple(
-        plan(data, name, suites, preset, overrides, seeds, seed, device, limit, checkpoint, evalsets, only)
+        plan(data, name, choice)
         for name in dict.fromkeys(discover.canonical("method", m) for m in names or ["confu"])
     )
 
 
-def one(plan: Plan, out: Path, every_metric: bool, as_json: bool) -> None:
+def one(plan: BenchPlan, out: Path, every_metric: bool, as_json: bool) -> None:
     """Carry out one plan and print its table."""
     from birdmml.evaluate import run
 
@@ -92,7 +95,7 @@ def one(plan: Plan, out: Path, every_metric: bool, as_json: bool) -> None:
     show(result, folder, every_metric, as_json)
 
 
-def several(plans: Sequence[Plan], out: Path, again: bool, as_json: bool) -> None:
+def several(plans: Sequence[BenchPlan], out: Path, again: bool, as_json: bool) -> None:
     """Carry out plan after plan, a line each, then one table of all; exit 1 where one failed."""
     from birdmml import series, standings
     from birdmml.leaderboard.verify import verify

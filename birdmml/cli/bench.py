@@ -13,7 +13,7 @@ from birdmml.cli.xor import OrXor
 from birdmml.errors import DatasetError, UsageError
 
 if TYPE_CHECKING:
-    from birdmml.plans import Plan
+    from birdmml.plans import BenchPlan
 
 __all__ = ["bench", "facts", "needs_data", "register", "writable"]
 
@@ -181,7 +181,7 @@ def _default_evalsets() -> Path | None:
     return default_folder()
 
 
-def _described(made: tuple[Plan, ...], as_json: bool) -> None:
+def _described(made: tuple[BenchPlan, ...], as_json: bool) -> None:
     from birdmml.evaluate import describe
 
     about: list[dict[str, Any]] = [describe(plan) for plan in made]

@@ -14,8 +14,8 @@ from typer.core import TyperCommand
 from birdmml.errors import Interrupted, ResultError, UsageError
 
 if TYPE_CHECKING:
-    from birdmml.xor.plan import Plan
-    from birdmml.xor.run import Done
+    from birdmml.xor.plan import XorPlan
+    from birdmml.xor.run import XorDone
 
 NAME = "xor"
 MAX_WORKERS = 64
@@ -79,13 +79,13 @@ def xor(
     """
     del suite
     from birdmml.cli.bench import facts, writable
-    from birdmml.xor.plan import MAX_SEEDS, Settings, plan
+    from birdmml.xor.plan import MAX_SEEDS, XorSettings, plan
 
     if not 1 <= seeds <= MAX_SEEDS or seed < 0:
         raise UsageError(f"--seeds {seeds} --seed {seed}: give 1 to {MAX_SEEDS} seeds, from 0 up")
     if workers is not None and not 1 <= workers <= MAX_WORKERS:
         raise UsageError(f"--workers {workers}: give 1 to {MAX_WORKERS}")
-    chosen = Settings(
+    chosen = XorSettings(
         _shares(p), tuple(range(seed, seed + seeds)), modalities, dim,
         steps=steps, batch_size=batch_size, learning_rate=learning_rate,
     )  # fmt: skip
@@ -99,13 +99,13 @@ def xor(
     _carry_out(made, out, hands, as_json)
 
 
-def _carry_out(plan: Plan, out: Path, workers: int, as_json: bool) -> None:
+def _carry_out(plan: XorPlan, out: Path, workers: int, as_json: bool) -> None:
     from birdmml import settings
     from birdmml.xor.run import run
 
     total, seen = len(plan.runs), 0
 
-    def told(done: Done) -> None:
+    def told(done: XorDone) -> None:
         nonlocal seen
         seen += 1
         typer.echo(f"{seen}/{total}  {done.run.name}, {done.result.seconds['total']:.0f} s", err=True)
@@ -127,7 +127,7 @@ def _carry_out(plan: Plan, out: Path, workers: int, as_json: bool) -> None:
     typer.echo("\n".join(_lines(plan, done, folder)))
 
 
-def _lines(plan: Plan, done: Sequence[Done], folder: Path) -> list[str]:
+def _lines(plan: XorPlan, done: Sequence[XorDone], folder: Path) -> list[str]:
     from birdmml.evalsets.xor import ceiling
 
     width = max(len(d.run.name) for d in done)
@@ -147,7 +147,7 @@ def _lines(plan: Plan, done: Sequence[Done], folder: Path) -> list[str]:
     ]
 
 
-def _about(plan: Plan, workers: int) -> dict[str, object]:
+def _about(plan: XorPlan, workers: int) -> dict[str, object]:
     s = plan.settings
     about: dict[str, object] = {
         "runs": ", ".join(run.name.replace(", ", " ") for run in plan.runs),
