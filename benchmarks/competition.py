@@ -18,6 +18,7 @@ from birdmml import evaluate
 from birdmml.build.recipe import BuildSettings, Limits
 from birdmml.build.run import build
 from birdmml.load import Built
+from birdmml.plans import Choice, plan
 from birdmml.schema import PLAIN_METRICS, Figure
 from birdmml.sources import demo
 
@@ -62,7 +63,7 @@ def measure(synergy: float, args: argparse.Namespace, work: Path) -> None:
     data = work / f"demo-{synergy:g}"
     build(BuildSettings("demo", own, limits=Limits(clip_s=own.clip_seconds)), data)
     options = [f"training.epochs={args.epochs}", f"competition.draws={args.draws}", *args.set]
-    planned = evaluate.plan(data, args.method, ["competition"], "tiny", options, args.seeds)
+    planned = plan(data, args.method, Choice(["competition"], overrides=options, seeds=args.seeds))
     result, folder = evaluate.run(planned, work / "results", quiet=True)
     facts = Built.open(data).manifest["source"]["facts"]
     best = best_possible(facts["ceilings"], args.species)

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from birdmml.array_data import MODALITY, ArrayData
 from birdmml.embed import Embeddings
 from birdmml.errors import EvalsetError, UsageError
-from birdmml.materials import Embeds, bar, corruption_of, rows_of, sample
+from birdmml.materials import Embeds, bar, corruption_of
+from birdmml.nn.read import rows_of, sample
 from birdmml.suites._material import Request, Subject, subject_label
 
 

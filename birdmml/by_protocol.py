@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,50 +15,39 @@ from birdmml.load import Built
 from birdmml.models import Recipe
 from birdmml.nn.presets import preset
 from birdmml.passes import Pass
-from birdmml.plans import Plan, check_limit, own_file
+from birdmml.plans import BenchPlan, Choice, check_limit, own_file
 from birdmml.protocols.model import Evaluate, Method, Protocol
 from birdmml.training.plan import configured
 
 
-@dataclass(frozen=True)
-class Run:
-    """What may be chosen under a protocol; `seeds` and `limit` make a result depart from it."""
-
-    data: Path
-    evalsets: Path | None = None
-    device: str = "auto"
-    seeds: int | None = None
-    limit: int | None = None
-
-
-def plans(name: str, methods: Sequence[str], run: Run) -> tuple[Plan, ...]:
+def plans(name: str, methods: Sequence[str], data: Path, choice: Choice) -> tuple[BenchPlan, ...]:
     """One plan for each method by its name, or for every method of the protocol where `methods` is empty.
 
-    Raises UsageError for what this installation cannot carry out, EvalsetError for a set that is not prepared.
+    Fewer `seeds` than the protocol's and a `limit` are departures from it, which the plans say. Raises UsageError for
+    what this installation cannot carry out, EvalsetError for a set that is not prepared.
     """
     protocol = protocols.load(name)
-    check(protocol, run.evalsets)
-    check_limit(run.limit)
-    pick_device(run.device)
-    passes, built = _of_data(protocol, run.data)
+    check(protocol)
+    check_limit(choice.limit)
+    pick_device(choice.device)
+    passes, built = _of_data(protocol, data)
     chosen = [_method(protocol, m) for m in methods] or [(m, True) for m in protocol.methods]
-    providers = wanted.providers(built, run.evalsets, passes)
-    made = []
+    providers = wanted.providers(built, choice.evalsets, passes)
+    departures = _departures(protocol, built, choice)
+    plans = []
     for method, listed in chosen:
-        said = {"name": protocol.name, "digest": protocol.digest}
-        departures = [
-            *_departures(protocol, built, run),
-            *([] if listed else [f"method {method.name} is added"]),
-        ]
-        recipe = _recipe(protocol, method, built, run.limit)
-        seeds = protocol.seeds[: run.seeds]
-        made.append(
-            Plan(recipe, passes, seeds, run.device, None, providers, said | {"departures": departures})
-        )
-    return tuple(made)
+        recipe = _recipe(protocol, method, built, choice.limit)
+        record = {
+            "name": protocol.name,
+            "digest": protocol.digest,
+            "departures": departures + ([] if listed else [f"method {method.name} is added"]),
+        }
+        seeds = protocol.seeds[: choice.seeds]
+        plans.append(BenchPlan(recipe, passes, seeds, choice.device, None, providers, record))
+    return tuple(plans)
 
 
-def check(protocol: Protocol, evalsets: Path | None = None) -> None:
+def check(protocol: Protocol) -> None:
     """Raise UsageError where the protocol cannot be carried out here, saying what is missing or what to run."""
     if protocol.data.source == "computed":
         raise UsageError(f"protocol {protocol.name} needs no dataset: run `{_xor(protocol)}`")
@@ -90,9 +78,9 @@ def _pass(one: Evaluate) -> Pass:
     """The suite's Options from the protocol's tables, field by field. Raises UsageError for one that it lacks."""
     suite = discover.canonical("suite", one.suite).replace("_", "-")
     options = discover.load("suite", one.suite).Options()
-    known = {f.name for f in dataclasses.fields(options)}
-    for key, (value, default) in _said(one).items():
-        if key in known:
+    fields = {f.name for f in dataclasses.fields(options)}
+    for key, (value, default) in _stated(one).items():
+        if key in fields:
             options = settings.from_dict(type(options), settings.to_dict(options) | {key: value})
         elif value != default:
             raise UsageError(
@@ -101,15 +89,15 @@ def _pass(one: Evaluate) -> Pass:
     return Pass(suite, options, wanted.canonical(one.evalset))
 
 
-def _said(one: Evaluate) -> dict[str, tuple[Any, Any]]:
+def _stated(one: Evaluate) -> dict[str, tuple[Any, Any]]:
     """field -> (what the protocol says, what it says by default); empty templates are the suite's own."""
-    said: dict[str, tuple[Any, Any]] = {"split": (one.split, "test")}
+    values: dict[str, tuple[Any, Any]] = {"split": (one.split, "test")}
     for table in filter(None, vars(one.options).values()):
         for f in dataclasses.fields(table):
             value = getattr(table, f.name)
             if f.name != "templates" or value:
-                said[f.name] = value, f.default
-    return said
+                values[f.name] = value, f.default
+    return values
 
 
 def _method(protocol: Protocol, name: str) -> tuple[Method, bool]:
@@ -132,50 +120,51 @@ def _recipe(protocol: Protocol, method: Method, built: Built | ArrayData, limit:
     return Recipe(built, key, config, protocol.train.preset, sizes, limit, own_file(key))
 
 
-def _departures(protocol: Protocol, built: Built | ArrayData, run: Run) -> list[str]:
+def _departures(protocol: Protocol, built: Built | ArrayData, choice: Choice) -> list[str]:
     """Where a run differs from what the protocol says, a line each."""
-    found = []
-    if run.seeds is not None and run.seeds != len(protocol.seeds):
-        if not 1 <= run.seeds <= len(protocol.seeds):
+    lines = []
+    if choice.seeds is not None and choice.seeds != len(protocol.seeds):
+        if not 1 <= choice.seeds <= len(protocol.seeds):
             raise UsageError(
-                f"--seeds {run.seeds}: protocol {protocol.name} has {len(protocol.seeds)}, give fewer"
+                f"--seeds {choice.seeds}: protocol {protocol.name} has {len(protocol.seeds)}, give fewer"
             )
-        found.append(f"{run.seeds} of {len(protocol.seeds)} seeds")
-    if run.limit is not None:
-        found.append(f"at most {run.limit} rows a split")
+        lines.append(f"{choice.seeds} of {len(protocol.seeds)} seeds")
+    if choice.limit is not None:
+        lines.append(f"at most {choice.limit} rows a split")
     if isinstance(built, ArrayData):
-        return [*found, *_other_samples(built)]
+        return [*lines, *_other_samples(built)]
     source = built.manifest.get("source", {}).get("name", "")
     if protocol.data.source == "release" and source != "release":
-        found.append(f"trained on data of source {source or 'unknown'}, not the release")
+        lines.append(f"trained on data of source {source or 'unknown'}, not the release")
     split = built.manifest.get("settings", {}).get("split", "")
     if protocol.data.split != split:
-        found.append(f"split {split or 'unknown'}, not {protocol.data.split}")
-    return found
+        lines.append(f"split {split or 'unknown'}, not {protocol.data.split}")
+    return lines
 
 
 def _other_samples(data: ArrayData) -> list[str]:
     """Where a set of arrays is not what its provider publishes."""
-    told, published = data.arrays.manifest["settings"], discover.load("evaluation set", data.name).PUBLISHED
-    found = [] if told.get("origin") == "multibench" else [f"{data.name} is made from raw files"]
+    prepared = data.arrays.manifest["settings"]
+    published = discover.load("evaluation set", data.name).PUBLISHED
+    lines = [] if prepared.get("origin") == "multibench" else [f"{data.name} is made from raw files"]
     # What the provider's loading rules leave out is no departure; a split cut to a size is.
     rows = {split: n["rows"] for split, n in data.manifest["splits"].items()}
-    if told.get("limit") or told.get("sizes"):
-        of = ", ".join(
+    if prepared.get("limit") or prepared.get("sizes"):
+        fewer = [
             f"{rows.get(s, 0):,} of {n:,} {s} rows"
             for s, n in published["samples"].items()
             if rows.get(s) != n
-        )
-        found += [of] if of else []
-    return found
+        ]
+        lines += [", ".join(fewer)] if fewer else []
+    return lines
 
 
 def _xor(protocol: Protocol) -> str:
     """The command that carries out a protocol of XOR."""
-    told = next(e.options.xor for e in protocol.evaluate if e.options.xor is not None)
+    o = next(e.options.xor for e in protocol.evaluate if e.options.xor is not None)
     methods = "".join(f" --method {m.name}" for m in protocol.methods)
-    shares = ",".join(f"{p:g}" for p in told.p)
+    shares = ",".join(f"{p:g}" for p in o.p)
     return (
         f"birdmml bench --suite xor{methods} --p {shares} --seeds {len(protocol.seeds)} --seed {protocol.seeds[0]}"
-        f" --dim {told.dim} --steps {told.steps} --batch-size {told.batch_size} --learning-rate {told.learning_rate:g}"
+        f" --dim {o.dim} --steps {o.steps} --batch-size {o.batch_size} --learning-rate {o.learning_rate:g}"
     )

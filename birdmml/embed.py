@@ -17,17 +17,19 @@ from birdmml.checkpoint import Checkpoint
 from birdmml.corrupt import Corruption
 from birdmml.nn import scores
 from birdmml.nn.damage import Damage, Others
-from birdmml.nn.feed import Feed, RowSource, to_device, trimmed
+from birdmml.nn.feed import Feed, to_device, trimmed
 from birdmml.nn.heads import TOWER
 from birdmml.nn.losses import normalise
+from birdmml.nn.read import RowSource
 from birdmml.nn.text import tokenise
+from birdmml.schema import MODALITIES
 
 Arrays = dict[str, NDArray[np.float32]]
 BATCH = 128
 VIDEOS_AT_ONCE = 16
 
 
-class Film(Protocol):
+class DecodedFilm(Protocol):
     """A decoded video: `frames` uint8 [F, H, W, 3], `audio` float32 [T] or None without a track."""
 
     @property
@@ -85,20 +87,19 @@ class Embedder:
         parts: list[Arrays] = []
         for start in range(0, len(feed), BATCH):
             inputs = feed.batch(np.arange(start, min(start + BATCH, len(feed))))
-            parts.append(_numpy(self._vectors(to_device(inputs, self.device))))
+            parts.append(to_numpy(self._vectors(to_device(inputs, self.device))))
             if progress is not None:
                 progress(len(inputs["text"]))
         ids = tuple(map(str, rows.column("id")))
-        present = {name: np.ones(len(ids), dtype=bool) for name in ("image", "audio", "text")}
-        found = Embeddings(ids, _joined(parts), present)
-        return found if damage is None else _without(found, damage)
+        present = {name: np.ones(len(ids), dtype=bool) for name in MODALITIES}
+        return _left(Embeddings(ids, joined(parts), present), damage)
 
     @torch.inference_mode()
     def texts(self, texts: Sequence[str]) -> Arrays:
         """{"text": [N, D]} of any texts, prompts for example."""
         ids = tokenise(self.tokenizer, texts, self.front_end.max_tokens)
         parts = [trimmed(ids[i : i + BATCH]).to(self.device) for i in range(0, len(ids), BATCH)]
-        return _joined([_numpy(self.network.embed({"text": part})) for part in parts])
+        return joined([to_numpy(self.network.embed({"text": part})) for part in parts])
 
     @torch.inference_mode()
     def images(
@@ -115,19 +116,19 @@ class Embedder:
             compact = self.network.preprocessor.images(batch)
             if damage is not None and not damage.missing:
                 compact = damage.pixels(compact, ids[done : done + len(batch)])
-            parts.append(_numpy(self.network.model.embed(self.network.features({"image": compact}))))
+            parts.append(to_numpy(self.network.model.embed(self.network.features({"image": compact}))))
             done += len(batch)
             if progress is not None:
                 progress(len(batch))
-        found = Embeddings(tuple(ids), _joined(parts), {"image": np.ones(len(ids), dtype=bool)})
-        return found if damage is None else _without(found, damage)
+        present = {"image": np.ones(len(ids), dtype=bool)}
+        return _left(Embeddings(tuple(ids), joined(parts), present), damage)
 
     @torch.inference_mode()
     def videos(
         self,
         ids: Sequence[str],
         paths: Sequence[Any],
-        decode: Callable[[Any], Film],
+        decode: Callable[[Any], DecodedFilm],
         progress: Callable[[int], object] | None = None,
         corruption: Corruption | None = None,
         others: Others | None = None,
@@ -152,20 +153,19 @@ class Embedder:
             if progress is not None:
                 progress(len(films))
         present = {"image": np.ones(len(heard), dtype=bool), "audio": np.asarray(heard, dtype=bool)}
-        found = Embeddings(tuple(ids), _joined(parts, sizes), present)
-        return found if damage is None else _without(found, damage)
+        return _left(Embeddings(tuple(ids), joined(parts, sizes), present), damage)
 
     def _vectors(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return self.network.embed(inputs)
 
-    def _films(self, films: Sequence[Film], ids: Sequence[str], damage: Damage | None) -> Arrays:
+    def _films(self, films: Sequence[DecodedFilm], ids: Sequence[str], damage: Damage | None) -> Arrays:
         frames, model = len(films[0].frames), self.network.model
         seen = self._seen(films, ids, damage)
         unit = getattr(model, "renormalise_frames", True)
         averaged = {k: frame_mean(v, frames, unit) for k, v in model.embed(seen).items()} if seen else {}
         heard = self._heard(films, ids, damage)
         if not heard:
-            return _numpy(averaged)
+            return to_numpy(averaged)
         has_sound = torch.tensor([film.audio is not None for film in films], device=self.device)
         pairs = {k: v[has_sound.repeat_interleave(frames)] for k, v in seen.items()}
         pairs |= {k: v.repeat_interleave(frames, dim=0) for k, v in heard.items()}
@@ -173,9 +173,11 @@ class Embedder:
             if name not in averaged:
                 averaged[name] = value.new_full((len(films), value.shape[-1]), torch.nan)
                 averaged[name][has_sound] = frame_mean(value, frames, unit)
-        return _numpy(averaged)
+        return to_numpy(averaged)
 
-    def _seen(self, films: Sequence[Film], ids: Sequence[str], damage: Damage | None) -> dict[str, Tensor]:
+    def _seen(
+        self, films: Sequence[DecodedFilm], ids: Sequence[str], damage: Damage | None
+    ) -> dict[str, Tensor]:
         """Encoder outputs [V * F, D] of all frames; none where pictures are missing."""
         if damage is not None and damage.missing == "image":
             return {}
@@ -184,7 +186,9 @@ class Embedder:
             compact = damage.pixels(compact, ids, len(films[0].frames))
         return self.network.features({"image": compact})
 
-    def _heard(self, films: Sequence[Film], ids: Sequence[str], damage: Damage | None) -> dict[str, Tensor]:
+    def _heard(
+        self, films: Sequence[DecodedFilm], ids: Sequence[str], damage: Damage | None
+    ) -> dict[str, Tensor]:
         """Encoder outputs of the sound of those films that have some; none where sound is missing."""
         clips = [(i, film.audio) for i, film in zip(ids, films, strict=True) if film.audio is not None]
         if not clips or (damage is not None and damage.missing == "audio"):
@@ -198,15 +202,17 @@ class Embedder:
         return None if corruption is None else Damage(corruption, self.network.preprocessor, others)
 
 
-def _without(found: Embeddings, damage: Damage) -> Embeddings:
-    """`found`, absent wherever the modality is missing or could not be made worse."""
+def _left(embeddings: Embeddings, damage: Damage | None) -> Embeddings:
+    """What damage leaves: absent wherever the modality is missing or could not be made worse."""
+    if damage is None:
+        return embeddings
     modality = damage.corruption.modality
-    out = [bool(damage.missing) or i in damage.left_out for i in found.ids]
-    present = {**found.present, modality: found.present[modality] & ~np.asarray(out, dtype=bool)}
-    for name, value in found.arrays.items():
+    out = np.asarray([bool(damage.missing) or i in damage.left_out for i in embeddings.ids], dtype=bool)
+    present = {**embeddings.present, modality: embeddings.present[modality] & ~out}
+    for name, value in embeddings.arrays.items():
         if modality in [part.split(TOWER)[0] for part in scores.parts(name)]:
             value[out] = np.nan
-    return Embeddings(found.ids, found.arrays, present)
+    return Embeddings(embeddings.ids, embeddings.arrays, present)
 
 
 def frame_mean(z: Tensor, frames: int, unit: bool) -> Tensor:
@@ -215,24 +221,25 @@ def frame_mean(z: Tensor, frames: int, unit: bool) -> Tensor:
     return normalise(mean) if unit else mean
 
 
-def _numpy(named: Mapping[str, Tensor]) -> Arrays:
+def to_numpy(named: Mapping[str, Tensor]) -> Arrays:
+    """float32 on the CPU, whatever the device and type."""
     return {name: value.float().cpu().numpy() for name, value in named.items()}
 
 
-def _joined(parts: Sequence[Arrays], sizes: Sequence[int] | None = None) -> Arrays:
+def joined(parts: Sequence[Arrays], sizes: Sequence[int] | None = None) -> Arrays:
     """Parts one below the other; where a part lacks a name (no sound at all), its rows are NaN.
 
     `sizes` says how many items a part has where it may lack all names.
     """
-    names = list(dict.fromkeys(name for part in parts for name in part))
-    width = {name: part[name].shape[1] for part in parts for name in part}
-    rows = [len(next(iter(part.values()))) for part in parts] if sizes is None else sizes
+    widths = {name: value.shape[1] for part in parts for name, value in part.items()}
+    if sizes is None:
+        sizes = [len(next(iter(part.values()))) if part else 0 for part in parts]
     return {
         name: np.concatenate(
             [
-                part.get(name, np.full((n, width[name]), np.nan, dtype=np.float32))
-                for part, n in zip(parts, rows, strict=True)
+                part.get(name, np.full((size, width), np.nan, dtype=np.float32))
+                for part, size in zip(parts, sizes, strict=True)
             ]
         )
-        for name in names
+        for name, width in widths.items()
     }

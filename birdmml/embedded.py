@@ -20,7 +20,7 @@ PRESENT = "present."
 DIGEST_BYTES = 64
 
 
-class Shelf:
+class EmbeddingCache:
     """A folder of embeddings by key. `folder` None keeps nothing."""
 
     def __init__(self, folder: Path | None) -> None:
@@ -32,17 +32,17 @@ class Shelf:
         The key takes in the code's own digest: another version of birdmml never reads this one's embeddings. A file
         that is damaged, or of another key, is made anew.
         """
-        whole = {**key, "code": provenance.code_digest(), "packages": provenance.packages()}
-        path = None if self.folder is None else _path(self.folder, whole)
-        found = None if path is None else _read(path, whole)
-        if found is not None:
+        key = {**key, "code": provenance.code_digest(), "packages": provenance.packages()}
+        path = None if self.folder is None else _path(self.folder, key)
+        embeddings = None if path is None else _read(path, key)
+        if embeddings is not None:
             self.read += 1
-            return found
-        made = make()
+            return embeddings
+        embeddings = make()
         self.made += 1
         if path is not None:
-            _write(path, whole, made)
-        return made
+            _write(path, key, embeddings)
+        return embeddings
 
 
 def default_folder() -> Path | None:
@@ -62,16 +62,16 @@ def _path(folder: Path, key: Mapping[str, Any]) -> Path:
     return folder / name[:2] / f"{name}.embeddings"
 
 
-def _write(path: Path, key: Mapping[str, Any], found: Embeddings) -> None:
-    columns: dict[str, Any] = {"id": list(found.ids)}
-    columns |= {PRESENT + name: value for name, value in found.present.items()}
-    for name, value in found.arrays.items():
+def _write(path: Path, key: Mapping[str, Any], embeddings: Embeddings) -> None:
+    columns: dict[str, Any] = {"id": list(embeddings.ids)}
+    columns |= {PRESENT + name: value for name, value in embeddings.present.items()}
+    for name, value in embeddings.arrays.items():
         flat = pa.array(np.ascontiguousarray(value, dtype=np.float32).ravel())
         columns[name] = pa.FixedSizeListArray.from_arrays(flat, value.shape[1])
     table = pa.table(columns).replace_schema_metadata({"birdmml": files.canonical_json(key)})
-    whole = pa.BufferOutputStream()
-    pq.write_table(table, whole, compression="none", use_dictionary=False)
-    data = whole.getvalue().to_pybytes()
+    buffer = pa.BufferOutputStream()
+    pq.write_table(table, buffer, compression="none", use_dictionary=False)
+    data = buffer.getvalue().to_pybytes()
     try:
         with files.atomic_write(path) as f:
             f.write(files.sha256_bytes(data).encode() + data)
@@ -83,15 +83,15 @@ def _read(path: Path, key: Mapping[str, Any]) -> Embeddings | None:
     if not path.is_file():
         return None
     try:
-        whole = path.read_bytes()
+        content = path.read_bytes()
     except OSError:
         return None
-    data = whole[DIGEST_BYTES:]
-    if whole[:DIGEST_BYTES] != files.sha256_bytes(data).encode():
+    data = content[DIGEST_BYTES:]
+    if content[:DIGEST_BYTES] != files.sha256_bytes(data).encode():
         return None
     table = pq.read_table(pa.BufferReader(data))
-    told = json.loads((table.schema.metadata or {}).get(b"birdmml", b"null"))
-    if told != json.loads(files.canonical_json(key)):
+    stored = json.loads((table.schema.metadata or {}).get(b"birdmml", b"null"))
+    if stored != json.loads(files.canonical_json(key)):
         return None
     arrays, present = {}, {}
     for name in table.column_names[1:]:

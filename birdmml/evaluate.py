@@ -14,84 +14,82 @@ from birdmml.array_data import ArrayData
 from birdmml.checkpoint import Checkpoint
 from birdmml.device import pick_device
 from birdmml.embed import Embedder
-from birdmml.embedded import Shelf
+from birdmml.embedded import EmbeddingCache
 from birdmml.files import human_bytes
 from birdmml.nn.feed import steps_per_epoch
 from birdmml.nn.network import Network
-from birdmml.nn.read import captions
+from birdmml.nn.read import about, captions, rows_of
 from birdmml.nn.scores import JOINT
 from birdmml.nn.text import train_tokenizer
-from birdmml.passes import Found
-from birdmml.plans import SUITES, Plan, plan
-from birdmml.record import opened, record
-from birdmml.schema import RESULT_SCHEMA_VERSION, Result
+from birdmml.plans import BenchPlan
+from birdmml.record import Run, SeedScores
+from birdmml.schema import Result
 from birdmml.train import cpu_threads
 
-__all__ = ["SUITES", "Plan", "describe", "plan", "run"]
 
-
-def run(plan: Plan, out: Path, quiet: bool = False, shelf: Shelf | None = None) -> tuple[Result, Path]:
+def run(
+    plan: BenchPlan, out: Path, quiet: bool = False, cache: EmbeddingCache | None = None
+) -> tuple[Result, Path]:
     """Train what is not there yet (unless a checkpoint was given), embed, score, and write all below `out`/<name>.
 
-    result.json comes last: a folder without one is an unfinished run. Models are kept in `out`/models.
+    Models are kept in `out`/models, embeddings in `cache` (None: the user's own).
     """
-    started = time.perf_counter()
-    folder = opened(out / plan.name)
-    shelf = Shelf(embedded.default_folder()) if shelf is None else shelf
+    cache = EmbeddingCache(embedded.default_folder()) if cache is None else cache
     device = pick_device(plan.device)
-    source = provenance.collect(device.type, _accelerator_name(device))
-    seconds = {"train": 0.0, "embed_and_score": 0.0}
-    per_seed: list[Found] = []
-    scored_models: list[dict[str, Any]] = []
-    for seed in plan.seeds:
-        at = time.perf_counter()
-        ready, known = plan.checkpoint, True
-        if ready is None:
-            ready, known = models.obtain(plan.recipe, seed, out, source, plan.device, quiet)
-        seconds["train"] += 0.0 if known else time.perf_counter() - at
-        at = time.perf_counter()
-        with cpu_threads(plan.recipe.preset.training.cpu_threads):
-            per_seed.append(_scored(plan, ready, device, shelf, quiet))
-        seconds["embed_and_score"] += time.perf_counter() - at
-        scored_models.append(_told(ready, seed))
-    seconds["total"] = time.perf_counter() - started
-    head = Result(
-        schema_version=RESULT_SCHEMA_VERSION,
-        demo=plan.demo,
+    data = about(plan.built)
+    origin = data if plan.checkpoint is None else plan.checkpoint.dataset
+    job = Run(
+        folder=out / plan.name,
         method=discover.label(plan.method),
         preset=plan.recipe.preset_name,
-        seeds=plan.seeds,
         settings=plan.values(),
-        dataset=materials.about(plan.built) | {"trained_on": _trained_on(plan)},
-        provenance=source,
-        figures=(),
-        seconds={k: round(v, 2) for k, v in seconds.items()},
-        models=tuple(scored_models),
+        dataset=data | {"trained_on": str(origin.get("digest", ""))},
+        demo=plan.demo,
+        seeds=plan.seeds,
+        provenance=provenance.collect(device.type, _accelerator_name(device)),
     )
+
+    def score(seed: int) -> SeedScores:
+        before = time.perf_counter()
+        ready, trained_before = plan.checkpoint, True
+        if ready is None:
+            ready, trained_before = models.obtain(plan.recipe, seed, out, job.provenance, plan.device, quiet)
+        train_seconds = 0.0 if trained_before else time.perf_counter() - before
+        embedder = Embedder(ready, device)
+        with cpu_threads(plan.recipe.preset.training.cpu_threads):
+            outcomes = passes.score(
+                plan.passes,
+                plan.providers,
+                lambda provider, request: materials.material(
+                    provider, request, embedder, cache, plan.recipe.limit, quiet
+                ),
+                materials.scorer(embedder),
+            )
+        return SeedScores(outcomes, _model_record(ready, seed), train_seconds)
 
     def remarks(suite: str, evalset: str, query: str) -> tuple[float | None, str]:
         return materials.ceiling(plan.built, suite, evalset, query), _extension(plan.method, suite, query)
 
-    return record(folder, head, per_seed, remarks), folder
+    return job.carry_out(score, remarks), job.folder
 
 
-def describe(plan: Plan) -> dict[str, Any]:
+def describe(plan: BenchPlan) -> dict[str, Any]:
     """What `run` would do, in numbers; reads captions, trains nothing."""
     recipe = plan.recipe
     sizes, training = recipe.preset, recipe.preset.training
-    rows = materials.rows_of(plan.built, "train", recipe.limit)
+    rows = rows_of(plan.built, "train", recipe.limit)
     tokens = train_tokenizer(captions(rows), sizes.encoders.text.vocabulary).get_vocab_size()
     with torch.device("meta"):
         network = Network(sizes, discover.load("method", plan.method), recipe.config, tokens)
-    cache = len(rows) * network.preprocessor.bytes_per_row()
+    memory = len(rows) * network.preprocessor.bytes_per_row()
     steps = steps_per_epoch(len(rows), training.batch_size)
-    about = {
+    facts = {
         "method": plan.method,
         "preset": recipe.preset_name,
         "weights": f"{sizes.encoders.weights}: random, nothing is downloaded",
         "data": f"{plan.built.root}{' (demo)' if plan.built.demo else ''}",
         "train rows": len(rows),
-        "test rows": len(materials.rows_of(plan.built, "test", recipe.limit)),
+        "test rows": len(rows_of(plan.built, "test", recipe.limit)),
         "parameters": ", ".join(f"{k} {n:,}" for k, n in network.parameters_by_part().items()),
         **_inputs(plan),
         "batch": training.batch_size,
@@ -99,19 +97,19 @@ def describe(plan: Plan) -> dict[str, Any]:
         "steps": f"{steps * training.epochs:,} a seed ({steps} an epoch)",
         "seeds": ", ".join(map(str, plan.seeds)),
         "device": str(pick_device(plan.device)),
-        "features": f"{human_bytes(cache)}, "
-        + ("kept in memory" if cache <= training.cache_gib * 2**30 else "decoded for every batch"),
+        "features": f"{human_bytes(memory)}, "
+        + ("kept in memory" if memory <= training.cache_gib * 2**30 else "decoded for every batch"),
         "suites": ", ".join(one.name for one in plan.passes),
         "evaluation sets": ", ".join(dict.fromkeys(p.subject.name for p in plan.providers)),
         "result": plan.name,
     }
     if plan.protocol is not None:
-        about["protocol"] = f"{plan.protocol['name']} {plan.protocol['digest'][:8]}"
-        about["departures"] = "; ".join(plan.protocol["departures"]) or "none"
-    return about
+        facts["protocol"] = f"{plan.protocol['name']} {plan.protocol['digest'][:8]}"
+        facts["departures"] = "; ".join(plan.protocol["departures"]) or "none"
+    return facts
 
 
-def _inputs(plan: Plan) -> dict[str, str]:
+def _inputs(plan: BenchPlan) -> dict[str, str]:
     """What reaches the encoders; of a set of arrays the settings that follow from it."""
     if isinstance(plan.built, ArrayData):
         return {"sizes from the data": ", ".join(f"{k}={v}" for k, v in plan.built.sizes().items())}
@@ -119,25 +117,16 @@ def _inputs(plan: Plan) -> dict[str, str]:
     return {"image": f"{front.image_size} px", "audio": f"{front.bands} bands x {front.frames} frames"}
 
 
-def _scored(plan: Plan, ready: Checkpoint, device: torch.device, shelf: Shelf, quiet: bool) -> Found:
-    """(suite, label of the items) -> its tasks, for one model; each request is embedded once."""
-    embedder, limit = Embedder(ready, device), plan.recipe.limit
-    return passes.score(
-        plan.passes,
-        plan.providers,
-        lambda provider, request: materials.material(provider, request, embedder, shelf, limit, quiet),
-        materials.scorer(embedder),
-    )
-
-
-def _told(ready: Checkpoint, seed: int) -> dict[str, Any]:
-    """What a result says of a model: its weights, and where it is known, the loss of each epoch of its training."""
-    told = ready.training.get("history")
-    epochs = told if isinstance(told, list) else []  # The file may be a stranger's.
-    history = [epoch.get("loss") if isinstance(epoch, dict) else None for epoch in epochs]
-    known = all(isinstance(loss, int | float) and math.isfinite(loss) for loss in history)
-    about: dict[str, Any] = {"seed": seed, "weights_sha256": ready.weights_sha256}
-    return about | ({"loss_by_epoch": history} if history and known else {})
+def _model_record(ready: Checkpoint, seed: int) -> dict[str, Any]:
+    """What a result says of a model: its weights, and the loss of each epoch of its training where it has one."""
+    record: dict[str, Any] = {"seed": seed, "weights_sha256": ready.weights_sha256}
+    epochs = ready.training.get("history")  # The file may be a stranger's.
+    if not isinstance(epochs, list) or not epochs:
+        return record
+    losses = [epoch.get("loss") if isinstance(epoch, dict) else None for epoch in epochs]
+    if all(isinstance(loss, int | float) and math.isfinite(loss) for loss in losses):
+        record["loss_by_epoch"] = losses
+    return record
 
 
 def _extension(method: str, suite: str, query: str) -> str:
@@ -145,11 +134,6 @@ def _extension(method: str, suite: str, query: str) -> str:
     if JOINT not in query or getattr(discover.load("suite", suite), "OWN_CLASSIFIER", False):
         return ""
     return str(getattr(discover.load("method", method), "EXTENSIONS", ""))
-
-
-def _trained_on(plan: Plan) -> str:
-    made_from = plan.checkpoint.dataset if plan.checkpoint is not None else materials.about(plan.built)
-    return str(made_from.get("digest", ""))
 
 
 def _accelerator_name(device: torch.device) -> str | None:

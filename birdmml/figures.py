@@ -11,8 +11,8 @@ import numpy as np
 from birdmml import outcomes
 from birdmml.errors import ResultError
 from birdmml.outcomes import EXP_MEAN, MEAN, Measures, Outcomes, Predictions, SpeciesHits
+from birdmml.outcomes.tasks import Measured, Outcome, Scored, SpeciesScored
 from birdmml.schema import Figure
-from birdmml.suites._material import Measured, Outcome, Scored, SpeciesScored
 
 
 def file_name(suite: str, evalset: str, outcome: Outcome) -> str:

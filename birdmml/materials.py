@@ -18,74 +18,20 @@ from birdmml import checkpoint as checkpoints
 from birdmml import discover, settings, swapped
 from birdmml.array_data import ModelData
 from birdmml.corrupt import Corruption, Partners, parse
-from birdmml.device import pick_device
-from birdmml.embed import Embedder, Embeddings, Film
-from birdmml.embedded import Shelf
+from birdmml.embed import DecodedFilm, Embedder, Embeddings
+from birdmml.embedded import EmbeddingCache
 from birdmml.errors import EvalsetError, UsageError
 from birdmml.files import atomic_write
-from birdmml.load import Built, DatasetRows
+from birdmml.load import Built
 from birdmml.media.video import decode_video
 from birdmml.nn.damage import Others, Sound
-from birdmml.nn.feed import RowSource
+from birdmml.nn.read import RowSource, rows_of, sample
 from birdmml.schema import MODALITIES
 from birdmml.suites._material import Arrays, Material, Request, Scorer, Subject, subject_label
 from birdmml.training.state import resolve
 
 # How many films are looked into for one with a sound track, before an item goes without.
 SONG_ATTEMPTS = 16
-
-
-class Chosen:
-    """Some rows, chosen by a fixed seed: what --limit leaves."""
-
-    def __init__(self, rows: RowSource, limit: int) -> None:
-        self._rows, self._kept = rows, sample(len(rows), limit)
-
-    def __len__(self) -> int:
-        return len(self._kept)
-
-    def column(self, name: str) -> list[Any]:
-        """One light column of the kept rows."""
-        values = self._rows.column(name)
-        return [values[i] for i in self._kept]
-
-    def media(self, indices: Sequence[int], kinds: tuple[str, ...]) -> list[dict[str, Any]]:
-        """Decoded media of the kept rows."""
-        return self._rows.media([self._kept[i] for i in indices], kinds)
-
-
-class Subset(Chosen):
-    """The same of rows that lie in blocks."""
-
-    _rows: DatasetRows
-
-    def __init__(self, rows: DatasetRows, limit: int) -> None:
-        super().__init__(rows, limit)
-
-    def blocks(self) -> list[tuple[int, int]]:
-        """(rows, bytes of media) of each block: what is left of it."""
-        found = self._rows.blocks()
-        edges = np.cumsum([0] + [rows for rows, _ in found])
-        kept, _ = np.histogram(self._kept, bins=edges)
-        return [(int(n), size * int(n) // max(1, rows)) for n, (rows, size) in zip(kept, found, strict=True)]
-
-    def cells(self, rows: Sequence[int], columns: Sequence[str] = ("image", "audio")) -> list[dict[str, Any]]:
-        """Stored media of the kept rows."""
-        return self._rows.cells([self._kept[i] for i in rows], columns)
-
-
-def sample(total: int, limit: int | None) -> list[int]:
-    """`limit` of `total` row numbers, sorted; always the same ones. None keeps all."""
-    order = np.random.default_rng(0).permutation(total)
-    return sorted(int(i) for i in order[:limit])
-
-
-def rows_of(built: ModelData, split: str, limit: int | None = None) -> RowSource:
-    """The rows of a split, cut to `limit`."""
-    rows = built.split(split)
-    if limit is None:
-        return rows
-    return Subset(rows, limit) if isinstance(rows, DatasetRows) else Chosen(rows, limit)
 
 
 class Embeds(Protocol):
@@ -124,7 +70,7 @@ class Embeds(Protocol):
         self,
         ids: Sequence[str],
         paths: Sequence[Any],
-        decode: Callable[[Any], Film],
+        decode: Callable[[Any], DecodedFilm],
         progress: Callable[[int], object] | None = None,
         corruption: Corruption | None = None,
         others: Others | None = None,
@@ -157,9 +103,14 @@ class Provider(Protocol):
 
 
 def material(
-    provider: Provider, request: Request, embedder: Embeds, shelf: Shelf, limit: int | None, quiet: bool
+    provider: Provider,
+    request: Request,
+    embedder: Embeds,
+    cache: EmbeddingCache,
+    limit: int | None,
+    quiet: bool,
 ) -> Material:
-    """Embed what a suite asks for, or take it from the shelf.
+    """Embed what a suite asks for, or take it from the cache.
 
     Raises EvalsetError or MediaError where a part of it cannot be used.
     """
@@ -179,21 +130,21 @@ def material(
     def embed(chosen: Embeds) -> Embeddings:
         return provider.embed(request, chosen, limit, quiet)
 
-    def made() -> Embeddings:
+    def make() -> Embeddings:
         if not request.pairing:
             return embed(embedder)
         if not isinstance(embedder, Embedder):
             raise UsageError("own encoders are scored as they are: competition swaps inputs of a checkpoint")
-        return swapped.embed(embed, embedder, shelf, key, labels)
+        return swapped.embed(embed, embedder, cache, key, labels)
 
-    found = shelf.get(key, made)
+    embeddings = cache.get(key, make)
     prompts = class_prompts(embedder, names, request.templates) if request.templates else {}
     subject = provider.subject
     return Material(
         subject.label_of(request),
-        found.ids,
-        found.arrays,
-        found.present,
+        embeddings.ids,
+        embeddings.arrays,
+        embeddings.present,
         labels,
         names,
         prompts,
@@ -205,12 +156,12 @@ def material(
 
 def class_prompts(embedder: Embeds, names: Sequence[str], templates: Sequence[str]) -> Arrays:
     """{"text": [C, D]} of unit vectors: the mean over templates of each class's prompts, renormalised."""
-    found = [embedder.texts([t.format(common_name=name) for name in names]) for t in templates]
-    if len(found) == 1:
-        return found[0]
+    prompts = [embedder.texts([t.format(common_name=name) for name in names]) for t in templates]
+    if len(prompts) == 1:
+        return prompts[0]
     out = {}
-    for name in found[0]:
-        mean = np.mean([f[name] for f in found], axis=0)
+    for name in prompts[0]:
+        mean = np.mean([vectors[name] for vectors in prompts], axis=0)
         out[name] = mean / np.maximum(np.linalg.norm(mean, axis=1, keepdims=True), 1e-6)
     return out
 
@@ -245,8 +196,8 @@ class OwnRows:
             )
         corruption = corruption_of(request)
         others = self._songs(request.split, corruption, embedder.front_end.rate_hz)
-        with bar(f"embedding {request.split}{_worse(corruption)}", len(rows), quiet) as told:
-            return embedder.rows(rows, told.update, corruption, others)
+        with bar(f"embedding {request.split}{_worse(corruption)}", len(rows), quiet) as progress:
+            return embedder.rows(rows, progress.update, corruption, others)
 
     def classes(self, request: Request, limit: int | None) -> tuple[NDArray[np.int64], tuple[str, ...]]:
         """The rows' species."""
@@ -262,13 +213,13 @@ class OwnRows:
         partners = Partners(rows.column("id"), rows.column("label"), corruption.seed)
         seconds = rows.column("audio_valid_seconds")
 
-        def found(ids: Sequence[str]) -> list[Sound | None]:
+        def songs(ids: Sequence[str]) -> list[Sound | None]:
             chosen = [partners.of(i) for i in ids]
             media = rows.media(chosen, ("audio",))
             lengths = [round(seconds[row] * rate_hz) for row in chosen]
             return [one["audio"][:length] for one, length in zip(media, lengths, strict=True)]
 
-        return found
+        return songs
 
 
 class Films:
@@ -293,8 +244,8 @@ class Films:
         items, corruption = self._items(request, limit), corruption_of(request)
         ids, paths = [i.id for i in items], [i.path for i in items]
         others = self._songs(request.split, corruption)
-        with bar(f"embedding {self._name}{_worse(corruption)}", len(items), quiet) as told:
-            return embedder.videos(ids, paths, decode_video, told.update, corruption, others)
+        with bar(f"embedding {self._name}{_worse(corruption)}", len(items), quiet) as progress:
+            return embedder.videos(ids, paths, decode_video, progress.update, corruption, others)
 
     def classes(self, request: Request, limit: int | None) -> tuple[NDArray[np.int64], tuple[str, ...]]:
         """The films' species."""
@@ -320,22 +271,11 @@ class Films:
         return lambda ids: [one(i) for i in ids]
 
 
-def about(built: ModelData) -> dict[str, Any]:
-    """What a result or a checkpoint says of the data."""
-    return {
-        "name": built.manifest.get("name", ""),
-        "digest": built.digest,
-        "demo": built.demo,
-        "rows": {name: value["rows"] for name, value in built.manifest["splits"].items()},
-        **({} if built.caption == "caption" else {"caption": built.caption}),
-    }
-
-
-def ceiling(built: ModelData, suite: str, evalset: str, query: str) -> float | None:
+def ceiling(built: Data, suite: str, evalset: str, query: str) -> float | None:
     """The demo's known best accuracy, on its own rows and films; nothing is known of retrieval, or of other sets."""
-    known = built.manifest.get("source", {}).get("facts", {}).get("ceilings", {})
+    ceilings = built.manifest.get("source", {}).get("facts", {}).get("ceilings", {})
     own = evalset.endswith("-split") or evalset.startswith("demo-")
-    return float(known[query]) if suite == "zero-shot" and own and query in known else None
+    return float(ceilings[query]) if suite == "zero-shot" and own and query in ceilings else None
 
 
 def embed_to_file(
@@ -351,14 +291,16 @@ def embed_to_file(
     rows = rows_of(built, split, limit)
     if len(rows) == 0:
         raise EvalsetError(f"{built.root} has no {split} rows: choose another --split")
-    with bar(f"embedding {split}", len(rows), quiet=False) as told:
-        found = Embedder(ready, chosen).rows(rows, told.update)
+    with bar(f"embedding {split}", len(rows), quiet=False) as progress:
+        embeddings = Embedder(ready, chosen).rows(rows, progress.update)
     columns: dict[str, Any] = {name: rows.column(name) for name in ("id", "label", "species")}
-    for name, values in found.arrays.items():
+    for name, values in embeddings.arrays.items():
         flat = pa.array(np.ascontiguousarray(values).ravel())
         columns[name] = pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
-    facts = {"checkpoint": folder.name, "method": discover.label(ready.method), "seed": ready.seed}
-    facts |= {
+    facts = {
+        "checkpoint": folder.name,
+        "method": discover.label(ready.method),
+        "seed": ready.seed,
         "split": split,
         "limit": limit,
         "dataset": built.digest,
@@ -368,8 +310,8 @@ def embed_to_file(
     table = pa.table(columns).replace_schema_metadata({"birdmml": json.dumps(facts)})
     with atomic_write(out) as f:
         pq.write_table(table, f)
-    names = tuple(found.arrays)
-    return len(rows), names, int(found.arrays[names[0]].shape[1])
+    names = tuple(embeddings.arrays)
+    return len(rows), names, int(embeddings.arrays[names[0]].shape[1])
 
 
 def scorer(embedder: Embedder) -> Scorer:

@@ -15,8 +15,8 @@ from birdmml.checkpoint import Checkpoint
 from birdmml.device import pick_device
 from birdmml.errors import CheckpointError, UsageError
 from birdmml.load import Built
-from birdmml.materials import about, rows_of
 from birdmml.nn.presets import Preset
+from birdmml.nn.read import about, rows_of
 from birdmml.train import train
 
 FOLDER = "models"
@@ -38,16 +38,17 @@ class Recipe:
         """Equal keys: the same training. The code, the packages and the kind of device belong to it."""
         return files.digest(
             [
-                *(provenance.code_digest(), provenance.packages()),
-                *(discover.label(self.method), dict(self.method_file or {}), settings.to_dict(self.config)),
-                *(
-                    settings.to_dict(self.preset),
-                    self.built.digest,
-                    self.built.caption,
-                    self.limit,
-                    seed,
-                    device,
-                ),
+                provenance.code_digest(),
+                provenance.packages(),
+                discover.label(self.method),
+                dict(self.method_file or {}),
+                settings.to_dict(self.config),
+                settings.to_dict(self.preset),
+                self.built.digest,
+                self.built.caption,
+                self.limit,
+                seed,
+                device,
             ]
         )
 
@@ -76,14 +77,16 @@ def obtain(
 ) -> tuple[Checkpoint, bool]:
     """The model of a seed, and whether it was there already; else it is trained and kept below `out`."""
     folder, key = folder_of(recipe, out, seed), recipe.key(seed, pick_device(device).type)
-    found = _found(recipe, key, folder)
-    if found is not None:
-        return found, True
-    return _trained(recipe, seed, key, folder, source, device, quiet), False
+    kept = _kept(recipe, key, folder)
+    if kept is not None:
+        return kept, True
+    ready = _trained(recipe, seed, device, quiet)
+    ready = dataclasses.replace(ready, training={"key": key, **ready.training}, provenance=source)
+    return dataclasses.replace(ready, weights_sha256=checkpoints.save(folder, ready)), False
 
 
-def _found(recipe: Recipe, key: str, folder: Path) -> Checkpoint | None:
-    """A whole checkpoint of exactly this training, or None."""
+def _kept(recipe: Recipe, key: str, folder: Path) -> Checkpoint | None:
+    """A complete checkpoint of exactly this training, or None."""
     if not (folder / checkpoints.META).is_file():
         return None
     try:
@@ -94,29 +97,18 @@ def _found(recipe: Recipe, key: str, folder: Path) -> Checkpoint | None:
         return None  # Damaged: trained again, and replaced.
 
 
-def _trained(
-    recipe: Recipe, seed: int, key: str, folder: Path, source: Mapping[str, Any], device: str, quiet: bool
-) -> Checkpoint:
+def _trained(recipe: Recipe, seed: int, device: str, quiet: bool) -> Checkpoint:
     rows = rows_of(recipe.built, "train", recipe.limit)
     done = train(rows, recipe.method, recipe.config, recipe.preset, seed, device, quiet)
     used, planned = done.network.method_file, recipe.method_file
     if planned is not None and (used is None or used["sha256"] != planned["sha256"]):
         raise UsageError(f"{recipe.method} was changed while it was used: run the same command again")
     training = {
-        "key": key,
         "seconds": round(done.seconds, 2),
         "rows_per_second": round(done.rows_per_second, 1),
         "history": [{k: round(v, 6) for k, v in epoch.items()} for epoch in done.history],
     }
-    ready = Checkpoint(
-        recipe.method,
-        recipe.config,
-        recipe.preset,
-        seed,
-        done.network,
-        done.tokenizer,
-        about(recipe.built) | {"limit": recipe.limit},
-        training,
-        source,
+    data = about(recipe.built) | {"limit": recipe.limit}
+    return Checkpoint(
+        recipe.method, recipe.config, recipe.preset, seed, done.network, done.tokenizer, data, training
     )
-    return dataclasses.replace(ready, weights_sha256=checkpoints.save(folder, ready))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -14,20 +13,21 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from birdmml import discover, files, materials, passes, provenance, wanted
+from birdmml import discover, files, materials, passes, wanted
 from birdmml.corrupt import Corruption
-from birdmml.embed import Embeddings, Film
-from birdmml.embedded import Shelf
+from birdmml.embed import Arrays, DecodedFilm, Embeddings, joined
+from birdmml.embedded import EmbeddingCache
 from birdmml.errors import UsageError
 from birdmml.load import Built
 from birdmml.materials import Provider
 from birdmml.nn.damage import Others
-from birdmml.nn.feed import RowSource
+from birdmml.nn.read import RowSource, about
 from birdmml.passes import Pass
 from birdmml.plans import check_limit
-from birdmml.record import opened, record
-from birdmml.schema import MODALITIES, RATE_HZ, RESULT_SCHEMA_VERSION, Result
+from birdmml.record import Run, SeedScores
+from birdmml.schema import MODALITIES, RATE_HZ, Result
 from birdmml.scoring import SCORE, cosine, summed
+from birdmml.suites._material import Material, Request
 
 GUIDE = "see docs/own-model.md"
 FUNCTIONS = {
@@ -38,12 +38,11 @@ FUNCTIONS = {
 }
 BATCH, FILMS = 64, 8
 
-Arrays = dict[str, NDArray[np.float32]]
 Progress = Callable[[int], object] | None
 
 
 @dataclass(frozen=True)
-class FrontEnd:
+class OwnFrontEnd:
     """What the functions are given: mono sound at this rate, pictures as they are stored."""
 
     rate_hz: int = RATE_HZ
@@ -90,7 +89,7 @@ def plan(
     limit: int | None = None,
 ) -> OwnPlan:
     """Run the user's file and check what it is to be scored on. Raises UsageError, DatasetError or EvalsetError."""
-    asked, rest = passes.passes_of(suites, overrides)
+    chosen, rest = passes.passes_of(suites, overrides)
     if rest:
         raise UsageError(
             f"--set {rest[0]}: --model trains nothing, give a suite's setting, as zero-shot.split=all"
@@ -100,40 +99,34 @@ def plan(
         raise UsageError(f"no file {model}: give the path of a Python file; {GUIDE}")
     built = Built.open(data)
     module = discover.run_file(model, _check, GUIDE)
-    return OwnPlan(module, model, built, asked, wanted.providers(built, evalsets, asked, only), limit)
+    return OwnPlan(module, model, built, chosen, wanted.providers(built, evalsets, chosen, only), limit)
 
 
-def run(made: OwnPlan, out: Path, quiet: bool = False) -> tuple[Result, Path]:
+def run(plan: OwnPlan, out: Path, quiet: bool = False) -> tuple[Result, Path]:
     """Embed and score with the user's functions; a result as `birdmml bench` writes it."""
-    started = time.perf_counter()
-    folder = opened(out / made.name)
-    embedder = OwnEmbedder(made.module, made.path)
-    # Nothing is kept on the shelf: the weights that the file loads may change while the file stays.
-    shelf = Shelf(None)
-    found = passes.score(
-        made.passes,
-        made.providers,
-        lambda provider, request: materials.material(provider, request, embedder, shelf, made.limit, quiet),
-        cosine(embedder.functions),
-    )
-    spent = round(time.perf_counter() - started, 2)
-    head = Result(
-        schema_version=RESULT_SCHEMA_VERSION,
-        demo=made.built.demo or any(p.demo for p in made.providers),
-        method=made.path.name,
+    embedder = OwnEmbedder(plan.module, plan.path)
+    # Nothing is kept: the weights that the file loads may change while the file stays.
+    cache = EmbeddingCache(None)
+    job = Run(
+        folder=out / plan.name,
+        method=plan.path.name,
         preset="own model",
-        seeds=(0,),
-        settings=made.values(),
-        dataset=materials.about(made.built),
-        provenance=provenance.collect(),
-        figures=(),
-        seconds={"train": 0.0, "embed_and_score": spent, "total": spent},
+        settings=plan.values(),
+        dataset=about(plan.built),
+        demo=plan.built.demo or any(p.demo for p in plan.providers),
     )
+
+    def material(provider: Provider, request: Request) -> Material:
+        return materials.material(provider, request, embedder, cache, plan.limit, quiet)
+
+    def score(seed: int) -> SeedScores:
+        del seed
+        return SeedScores(passes.score(plan.passes, plan.providers, material, cosine(embedder.functions)))
 
     def remarks(suite: str, evalset: str, query: str) -> tuple[float | None, str]:
-        return materials.ceiling(made.built, suite, evalset, query), summed(query, embedder.functions)
+        return materials.ceiling(plan.built, suite, evalset, query), summed(query, embedder.functions)
 
-    return record(folder, head, [found], remarks), folder
+    return job.carry_out(score, remarks), job.folder
 
 
 class OwnEmbedder:
@@ -148,7 +141,7 @@ class OwnEmbedder:
         }
         self.method: Mapping[str, Any] = {}
         self.device = torch.device("cpu")  # Where its functions work is their own affair.
-        self.weights_sha256, self.front_end = _origin(module)["sha256"], FrontEnd()
+        self.weights_sha256, self.front_end = _origin(module)["sha256"], OwnFrontEnd()
 
     def rows(
         self,
@@ -166,15 +159,14 @@ class OwnEmbedder:
             media = rows.media(batch, ("image", "audio"))
             part = self._media([m["image"] for m in media], [m["audio"] for m in media])
             parts.append(part | self.texts([captions[i] for i in batch]))
-            _tell(progress, len(batch))
+            _advance(progress, len(batch))
         there = np.ones(len(rows), dtype=bool)
-        present = {m: there for m in ("image", "audio", "text") if m in self.functions}
-        return Embeddings(tuple(map(str, rows.column("id"))), _joined(parts), present)
+        present = {m: there for m in MODALITIES if m in self.functions}
+        return Embeddings(tuple(map(str, rows.column("id"))), joined(parts), present)
 
     def texts(self, texts: Sequence[str]) -> Arrays:
         """{"text": [N, D]}, or nothing without embed_texts."""
-        parts = [self._call("text", list(texts[i : i + BATCH])) for i in range(0, len(texts), BATCH)]
-        return _joined(parts)
+        return joined([self._call("text", list(texts[i : i + BATCH])) for i in range(0, len(texts), BATCH)])
 
     def images(
         self,
@@ -188,15 +180,15 @@ class OwnEmbedder:
         parts, left = [], iter(pictures)
         while batch := list(islice(left, BATCH)):
             parts.append(self._call("image", batch))
-            _tell(progress, len(batch))
+            _advance(progress, len(batch))
         there = {"image": np.ones(len(ids), dtype=bool)} if "image" in self.functions else {}
-        return Embeddings(tuple(ids), _joined(parts), there)
+        return Embeddings(tuple(ids), joined(parts), there)
 
     def videos(
         self,
         ids: Sequence[str],
         paths: Sequence[Any],
-        decode: Callable[[Any], Film],
+        decode: Callable[[Any], DecodedFilm],
         progress: Progress = None,
         corruption: Corruption | None = None,
         others: Others | None = None,
@@ -209,21 +201,21 @@ class OwnEmbedder:
             films = [decode(path) for path in paths[start : start + FILMS]]
             parts += [self._film(film) for film in films]
             heard += [film.audio is not None for film in films]
-            _tell(progress, len(films))
-        known = {"image": np.ones(len(ids), dtype=bool), "audio": np.asarray(heard, dtype=bool)}
-        return Embeddings(tuple(ids), _joined(parts), {m: v for m, v in known.items() if m in self.functions})
+            _advance(progress, len(films))
+        there = {"image": np.ones(len(ids), dtype=bool), "audio": np.asarray(heard, dtype=bool)}
+        return Embeddings(tuple(ids), joined(parts), {m: v for m, v in there.items() if m in self.functions})
 
-    def _film(self, film: Film) -> Arrays:
+    def _film(self, film: DecodedFilm) -> Arrays:
         frames = list(film.frames)
-        found = self._call("image", frames)
+        vectors = self._call("image", frames)
         if film.audio is not None:
-            found |= self._call("audio", [film.audio], RATE_HZ)
-            found |= self._call("image+audio", frames, [film.audio] * len(frames), RATE_HZ)
-        return {name: _mean(values, self._path) for name, values in found.items()}
+            vectors |= self._call("audio", [film.audio], RATE_HZ)
+            vectors |= self._call("image+audio", frames, [film.audio] * len(frames), RATE_HZ)
+        return {name: _mean(values, self._path) for name, values in vectors.items()}
 
     def _media(self, pictures: list[Any], clips: list[Any]) -> Arrays:
-        found = self._call("image", pictures) | self._call("audio", clips, RATE_HZ)
-        return found | self._call("image+audio", pictures, clips, RATE_HZ)
+        single = self._call("image", pictures) | self._call("audio", clips, RATE_HZ)
+        return single | self._call("image+audio", pictures, clips, RATE_HZ)
 
     def _call(self, name: str, items: list[Any], *more: Any) -> Arrays:
         """{name: [N, D]} of unit vectors, or nothing where there is no such function. Raises UsageError."""
@@ -232,7 +224,7 @@ class OwnEmbedder:
         function = FUNCTIONS[name]
         try:
             values = np.asarray(self.functions[name](items, *more), dtype=np.float64)
-        except (Exception, SystemExit) as e:  # a user's function may raise anything; it is told in one line
+        except (Exception, SystemExit) as e:  # a user's function may raise anything; it becomes one line
             raise UsageError(
                 f"{self._path}: {function} failed ({discover.told(e, self._path)}); {GUIDE}"
             ) from e
@@ -259,8 +251,8 @@ def _check(module: ModuleType, path: Path) -> None:
     single = [FUNCTIONS[m] for m in MODALITIES]
     there = [f for f in single if callable(getattr(module, f, None))]
     if len(there) < 2:
-        said = ", ".join(there) or "none"
-        raise UsageError(f"{path} has {said} of {', '.join(single)}: two are needed to compare; {GUIDE}")
+        names = ", ".join(there) or "none"
+        raise UsageError(f"{path} has {names} of {', '.join(single)}: two are needed to compare; {GUIDE}")
     if hasattr(module, FUNCTIONS["image+audio"]) and not {"embed_images", "embed_audio"} <= set(there):
         raise UsageError(f"{path}: embed_image_audio needs embed_images and embed_audio beside it; {GUIDE}")
 
@@ -269,7 +261,7 @@ def _origin(module: ModuleType) -> dict[str, str]:
     return discover.origin(module) or {"path": "", "sha256": ""}
 
 
-def _tell(progress: Progress, count: int) -> None:
+def _advance(progress: Progress, count: int) -> None:
     if progress is not None:
         progress(count)
 
@@ -282,21 +274,6 @@ def _mean(values: NDArray[np.float32], path: Path) -> NDArray[np.float32]:
         raise UsageError(f"{path}: the frames of a video cancel out: their mean has no direction")
     unit: NDArray[np.float32] = (mean / length).astype(np.float32)
     return unit
-
-
-def _joined(parts: Sequence[Arrays]) -> Arrays:
-    """One part below the other; a name that a part lacks (no sound) is NaN there."""
-    widths = {name: values.shape[1] for part in parts for name, values in part.items()}
-    sizes = [len(next(iter(part.values()))) if part else 0 for part in parts]
-    return {
-        name: np.concatenate(
-            [
-                part.get(name, np.full((size, width), np.nan, dtype=np.float32))
-                for part, size in zip(parts, sizes, strict=True)
-            ]
-        )
-        for name, width in widths.items()
-    }
 
 
 def _check_clean(corruption: Corruption | None) -> None:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from birdmml import discover, settings
 from birdmml.errors import UsageError
-from birdmml.suites._material import Material, Outcome, Request, Scorer, Subject
-
-# (suite, label of the items) -> its tasks
-Found = dict[tuple[str, str], tuple[Outcome, ...]]
+from birdmml.outcomes.tasks import Outcome, SeedOutcomes
+from birdmml.suites._material import Material, Request, Scorer, Subject
 
 
 class HasSubject(Protocol):
@@ -91,37 +89,27 @@ def wanted(passes: Sequence[Pass], providers: Sequence[P]) -> tuple[P, ...]:
 
 def score(
     passes: Sequence[Pass], providers: Sequence[P], get: Callable[[P, Request], Material], scorer: Scorer
-) -> Found:
+) -> SeedOutcomes:
     """Score every pass for one model. `get` embeds what is asked for; it is called once for each request.
 
     Raises UsageError where a suite has nothing to say of the one subject that it was given.
     """
     held: dict[tuple[str, Request], Material] = {}
-    found: Found = {}
+    outcomes: dict[tuple[str, str], tuple[Outcome, ...]] = {}
     for one in passes:
-        told = False
+        scored = False
         suite = discover.load("suite", one.suite)
         for provider in providers:
-            asked = one.requests(provider.subject)
-            keys = [(provider.subject.label, request) for request in asked]
+            keys = [(provider.subject.label, request) for request in one.requests(provider.subject)]
             for key in keys:
                 if key not in held:
                     held[key] = get(provider, key[1])
             if keys:
                 materials = [held[key] for key in keys]
-                found[one.suite, materials[0].evalset] = tuple(suite.score(materials, scorer, one.options))
-                told = True
-        if one.evalset and not told:
+                outcomes[one.suite, materials[0].evalset] = tuple(suite.score(materials, scorer, one.options))
+                scored = True
+        if one.evalset and not scored:
             raise UsageError(f"{one.suite} has nothing to say of {one.evalset}: leave it out")
         # Clean embeddings serve the next suite; the many corrupted or swapped ones would fill the memory.
         held = {key: m for key, m in held.items() if not (key[1].corruption or key[1].pairing)}
-    return found
-
-
-def tasks_of(per_seed: Sequence[Mapping[tuple[str, str], tuple[Outcome, ...]]]) -> list[Any]:
-    """(suite, evalset, the outcomes of one task under every seed), task after task."""
-    return [
-        (suite, evalset, [seed[suite, evalset][i] for seed in per_seed])
-        for (suite, evalset), tasks in per_seed[0].items()
-        for i in range(len(tasks))
-    ]
+    return outcomes

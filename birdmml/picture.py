@@ -10,8 +10,8 @@ from typing import Any
 
 from birdmml import pictures
 from birdmml.files import atomic_write
+from birdmml.outcomes.tasks import frame_of
 from birdmml.schema import PLAIN_METRICS, Figure, Result, headline
-from birdmml.suites.zero_shot import frame_of
 
 INK, BAR, BEST, CHANCE = "#1f2933", "#8cb8d0", "#c0480f", "#1f2933"
 

@@ -27,8 +27,29 @@ SUITES = ("retrieval", "zero-shot")
 
 
 @dataclass(frozen=True)
-class Plan:
-    """Everything that decides a run, checked; made by `plan`, or by `birdmml.by_protocol`.
+class Choice:
+    """What may be chosen for a run.
+
+    `overrides` are "training.epochs=3", "method.temperature=0.1", "zero-shot.split=all". `evalsets` is where prepared
+    evaluation sets lie, `only` restricts to some subjects ("dataset", "ssw60"). A protocol says by itself what is
+    trained and measured: under one, only `seeds`, `device`, `limit` and `evalsets` may be chosen.
+    """
+
+    suites: Sequence[str] = SUITES
+    preset: str = "tiny"
+    overrides: Sequence[str] = ()
+    seeds: int | None = None
+    first_seed: int = 0
+    device: str = "auto"
+    limit: int | None = None
+    checkpoint: Path | None = None
+    evalsets: Path | None = None
+    only: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class BenchPlan:
+    """Everything that decides a run of a trained model, checked; made by `plan`, or by `birdmml.by_protocol`.
 
     `protocol` is {"name", "digest", "departures"} of the frozen protocol that it follows, or None.
     """
@@ -50,11 +71,6 @@ class Plan:
     def method(self) -> str:
         """The method's name, or the path of the user's own."""
         return self.recipe.method
-
-    @property
-    def suites(self) -> tuple[str, ...]:
-        """The suites, each once."""
-        return tuple(dict.fromkeys(one.suite for one in self.passes))
 
     @property
     def demo(self) -> bool:
@@ -88,45 +104,38 @@ class Plan:
         return "-".join([*models.name_parts(self.recipe), *of, key])
 
 
-def plan(
-    data: Path,
-    method: str,
-    suites: Sequence[str] = SUITES,
-    preset_name: str = "tiny",
-    overrides: Sequence[str] = (),
-    seeds: int = 1,
-    first_seed: int = 0,
-    device: str = "auto",
-    limit: int | None = None,
-    checkpoint: Path | None = None,
-    evalsets: Path | None = None,
-    only: Sequence[str] = (),
-) -> Plan:
-    """Check the options of a run before anything is read or trained.
+def plan(data: Path, method: str, choice: Choice | None = None) -> BenchPlan:
+    """Check a run before anything is read or trained.
 
-    `overrides` are "training.epochs=3", "method.temperature=0.1", "zero-shot.split=all". `evalsets` is where prepared
-    evaluation sets lie, `only` restricts to some subjects ("dataset", "ssw60"). Raises UsageError, UnknownName,
-    DatasetError, EvalsetError or CheckpointError, each with the next step.
+    Raises UsageError, UnknownName, DatasetError, EvalsetError or CheckpointError, each with the next step.
     """
+    choice = choice or Choice()
     name = discover.canonical("method", method)
-    options, rest = passes.passes_of(suites, overrides)
-    if not 1 <= seeds <= MAX_SEEDS or first_seed < 0:
-        raise UsageError(f"--seeds {seeds} --seed {first_seed}: give 1 to {MAX_SEEDS} seeds, from 0 up")
-    check_limit(limit)
-    pick_device(device)
+    options, rest = passes.passes_of(choice.suites, choice.overrides)
+    count, first = 1 if choice.seeds is None else choice.seeds, choice.first_seed
+    if not 1 <= count <= MAX_SEEDS or first < 0:
+        raise UsageError(f"--seeds {count} --seed {first}: give 1 to {MAX_SEEDS} seeds, from 0 up")
+    check_limit(choice.limit)
+    pick_device(choice.device)
     built = opened(data)
-    sizes = fitted(preset(preset_name), built)
+    sizes = fitted(preset(choice.preset), built)
     check_columns(built)
-    numbers = tuple(range(first_seed, first_seed + seeds))
-    loaded = None if checkpoint is None else _loaded(checkpoint, name, rest, seeds)
-    if loaded is not None:
-        config, sizes, numbers = loaded.config, loaded.preset, (loaded.seed,)
-    else:
+    if choice.checkpoint is None:
+        ready, seeds = None, tuple(range(first, first + count))
         config, sizes = configured(discover.load("method", name), sizes, rest)
+    else:
+        if rest or count != 1:
+            raise UsageError(
+                "--checkpoint is one trained model: leave out --seeds, --set, --epochs, --batch-size"
+            )
+        ready = checkpoints.load(choice.checkpoint, name)
+        config, sizes, seeds = ready.config, ready.preset, (ready.seed,)
     check_sizes(sizes, built)
-    recipe = Recipe(built, name, config, preset_name.strip().casefold(), sizes, limit, own_file(name))
-    found = wanted.providers(built, evalsets, options, only)
-    return Plan(recipe, options, numbers, device, loaded, found)
+    recipe = Recipe(
+        built, name, config, choice.preset.strip().casefold(), sizes, choice.limit, own_file(name)
+    )
+    providers = wanted.providers(built, choice.evalsets, options, choice.only)
+    return BenchPlan(recipe, options, seeds, choice.device, ready, providers)
 
 
 def _prompts(providers: Sequence[Provider]) -> dict[str, Any]:
@@ -146,11 +155,3 @@ def own_file(method: str) -> Mapping[str, str] | None:
     module: ModuleType = discover.load("method", method)
     origin = discover.origin(module)
     return None if origin is None else origin | {"path": discover.label(origin["path"])}
-
-
-def _loaded(folder: Path, method: str, overrides: Sequence[str], seeds: int) -> Checkpoint:
-    if overrides or seeds != 1:
-        raise UsageError(
-            "--checkpoint is one trained model: leave out --seeds, --set, --epochs, --batch-size"
-        )
-    return checkpoints.load(folder, method)

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from birdmml.embed import Embeddings
 from birdmml.errors import EvalsetError, UsageError
-from birdmml.materials import Embeds, bar, corruption_of, sample
+from birdmml.materials import Embeds, bar, corruption_of
+from birdmml.nn.read import sample
 from birdmml.prepared import Prepared, PreparedFilm, PreparedRows
 from birdmml.suites._material import Request, Subject, subject_label
 

@@ -33,8 +33,10 @@ def read_result(path: Path) -> Result:
     except (OSError, ValueError, RecursionError) as e:
         raise ResultError(f"{path} cannot be read as JSON ({e}): score again") from e
     if not isinstance(values, dict) or values.get("schema_version") != RESULT_SCHEMA_VERSION:
-        found = values.get("schema_version") if isinstance(values, dict) else None
-        raise ResultError(f"{path} has schema version {found}, expected {RESULT_SCHEMA_VERSION}: score again")
+        version = values.get("schema_version") if isinstance(values, dict) else None
+        raise ResultError(
+            f"{path} has schema version {version}, expected {RESULT_SCHEMA_VERSION}: score again"
+        )
     try:
         return settings.from_dict(Result, values)
     except (UsageError, TypeError) as e:

@@ -6,7 +6,6 @@ A fused query ("image+audio") is the fused vector where one is given, else the s
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, permutations
@@ -15,14 +14,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from birdmml import files, passes, provenance, vectors
+from birdmml import files, passes
 from birdmml.errors import EvalsetError, UsageError
 from birdmml.load import Built
 from birdmml.passes import Pass
-from birdmml.record import opened, record
-from birdmml.schema import MODALITIES, RESULT_SCHEMA_VERSION, Result
+from birdmml.record import Run, SeedScores
+from birdmml.schema import MODALITIES, Result
 from birdmml.suites._material import Arrays, Material, Request, Scorer, Subject
-from birdmml.vectors import Vectors, examples
+from birdmml.vectors import LEAST, Vectors, examples, read, unique
 
 SCORE = "cosine of unit vectors; fused: the fused vector where given, else the sum of the cosines"
 SUMMED = "fused by the sum of cosines: no fused vector was given"
@@ -46,7 +45,7 @@ def _cosine(query: str, target: str, queries: Arrays, candidates: Arrays) -> NDA
 
 
 @dataclass(frozen=True)
-class Given:
+class OwnVectors:
     """Embeddings to score: each split's, and the class prompts' (ids are class names). `subject` says what there is."""
 
     name: str
@@ -73,28 +72,28 @@ class Given:
             raise UsageError(
                 "zero-shot needs the class prompts' embeddings: add --prompts FILE (class_name, text)"
             )
-        found = self.splits[request.split]
+        items = self.splits[request.split]
         label = self.subject.label_of(request)
         labels = self.labels.get(request.split)
-        return Material(label, found.ids, found.arrays, found.present, labels, self.class_names, self.prompts)
+        return Material(label, items.ids, items.arrays, items.present, labels, self.class_names, self.prompts)
 
 
 def given(
     paths: Mapping[str, Path], prompts: Path | None = None, data: Path | None = None, name: str = ""
-) -> Given:
+) -> OwnVectors:
     """Read and check the files of each split. Raises EvalsetError or UsageError, one line each."""
     label = name or next(iter(paths.values())).stem
     if not _NAME.fullmatch(label):
         raise UsageError(f"--name {label!r}: use up to 64 letters, digits, dots, dashes and underscores")
     built = None if data is None else Built.open(data)
     splits = {split: _split(path, split, built) for split, path in paths.items()}
-    asked = None if prompts is None else vectors.read(prompts, "class_name")
-    _one_width({str(paths[s]): v for s, v in splits.items()} | ({str(prompts): asked} if asked else {}))
-    names, vectors_of = _classes(prompts, asked, splits)
+    texts = None if prompts is None else read(prompts, "class_name")
+    _check_width({str(paths[s]): v for s, v in splits.items()} | ({str(prompts): texts} if texts else {}))
+    names, class_vectors = _classes(prompts, texts, splits)
     labels = {s: _labels(paths[s], v, names) for s, v in splits.items()} if names else {}
     modalities = tuple(m for m in MODALITIES if any(m in v.arrays for v in splits.values()))
-    seen = len({int(i) for found in labels.values() for i in found})
-    if asked is not None and seen < 2:
+    seen = len({int(i) for classes in labels.values() for i in classes})
+    if texts is not None and seen < 2:
         raise EvalsetError(f"{prompts}: the items are of {seen} class: naming classes needs two at least")
     subject = Subject(
         "dataset",
@@ -108,40 +107,37 @@ def given(
     hashes = {s: files.sha256_file(p) for s, p in paths.items()}
     hashes |= {} if prompts is None else {"prompts": files.sha256_file(prompts)}
     demo = (built is not None and built.demo) or any(bool(v.facts.get("demo")) for v in splits.values())
-    return Given(label, splits, labels, names, vectors_of, subject, hashes, _dataset(built, splits), demo)
+    return OwnVectors(
+        label, splits, labels, names, class_vectors, subject, hashes, _dataset(built, splits), demo
+    )
 
 
-def run(what: Given, asked: Sequence[Pass], out: Path) -> tuple[Result, Path]:
+def run(vectors: OwnVectors, chosen: Sequence[Pass], out: Path) -> tuple[Result, Path]:
     """Score the passes and write a result below `out`, as `birdmml bench` does."""
-    started = time.perf_counter()
     settings = {
-        "suites": passes.stated(asked),
-        "embeddings": dict(what.hashes),
+        "suites": passes.stated(chosen),
+        "embeddings": dict(vectors.hashes),
         "score": SCORE,
         "weights": "unknown: embeddings were given",
         "limit": None,
         "trained_here": False,
     }
-    folder = out / f"{what.name}-embeddings-{files.digest(settings)[:8]}"
-    names = {name for found in what.splits.values() for name in found.arrays}
-    found = passes.score(asked, (what,), Given.material, cosine(names))
-    source = provenance.collect()
-    spent = round(time.perf_counter() - started, 2)
-    head = Result(
-        schema_version=RESULT_SCHEMA_VERSION,
-        demo=what.demo,
-        method=what.name,
+    names = {name for split in vectors.splits.values() for name in split.arrays}
+    job = Run(
+        folder=out / f"{vectors.name}-embeddings-{files.digest(settings)[:8]}",
+        method=vectors.name,
         preset="embeddings",
-        seeds=(0,),
         settings=settings,
-        dataset=what.dataset,
-        provenance=source,
-        figures=(),
-        seconds={"train": 0.0, "embed_and_score": spent, "total": spent},
+        dataset=vectors.dataset,
+        demo=vectors.demo,
     )
-    return record(
-        opened(folder), head, [found], lambda suite, evalset, query: (None, summed(query, names))
-    ), folder
+
+    def score(seed: int) -> SeedScores:
+        del seed
+        return SeedScores(passes.score(chosen, (vectors,), OwnVectors.material, cosine(names)))
+
+    result = job.carry_out(score, lambda suite, evalset, query: (None, summed(query, names)))
+    return result, job.folder
 
 
 def summed(query: str, names: Collection[str]) -> str:
@@ -150,70 +146,66 @@ def summed(query: str, names: Collection[str]) -> str:
 
 
 def _split(path: Path, split: str, built: Built | None) -> Vectors:
-    found = vectors.read(path)
-    vectors.unique(path, found.ids)
-    if len(found.ids) < 2:
+    items = read(path)
+    unique(path, items.ids)
+    if len(items.ids) < 2:
         raise EvalsetError(f"{path} has one item: scoring needs two at least")
-    return found if built is None else _of_dataset(path, found, split, built)
+    return items if built is None else _of_dataset(path, items, split, built)
 
 
-def _of_dataset(path: Path, found: Vectors, split: str, built: Built) -> Vectors:
+def _of_dataset(path: Path, items: Vectors, split: str, built: Built) -> Vectors:
     """The same with the dataset's own classes; raises EvalsetError unless the ids are exactly those of the split."""
     rows = built.split(split)
-    theirs = list(map(str, rows.column("id")))
-    mine, other = set(found.ids), set(theirs)
-    told = []
-    if missing := [i for i in theirs if i not in mine]:
-        told.append(
-            f"{len(missing)} of the dataset's {len(theirs)} {split} rows are missing ({examples(missing)})"
+    place = {str(name): i for i, name in enumerate(rows.column("id"))}
+    mine = set(items.ids)
+    differences = []
+    if missing := [i for i in place if i not in mine]:
+        differences.append(
+            f"{len(missing)} of the dataset's {len(place)} {split} rows are missing ({examples(missing)})"
         )
-    if extra := [i for i in found.ids if i not in other]:
-        told.append(f"{len(extra)} ids are not of the split ({examples(extra)})")
-    if told:
+    if extra := [i for i in items.ids if i not in place]:
+        differences.append(f"{len(extra)} ids are not of the split ({examples(extra)})")
+    if differences:
         raise EvalsetError(
-            f"{path}: {'; '.join(told)}: embed every {split} row of {built.root}, and no other"
+            f"{path}: {'; '.join(differences)}: embed every {split} row of {built.root}, and no other"
         )
-    place = {name: i for i, name in enumerate(theirs)}
-    order = [place[i] for i in found.ids]
-    classes = {}
-    for column in ("species", "common_name"):
-        values = rows.column(column)
-        classes[column] = tuple(str(values[i]) for i in order)
-    return Vectors(found.ids, found.arrays, found.present, classes, found.facts)
+    columns = {column: rows.column(column) for column in ("species", "common_name")}
+    classes = {c: tuple(str(values[place[i]]) for i in items.ids) for c, values in columns.items()}
+    return Vectors(items.ids, items.arrays, items.present, classes, items.facts)
 
 
-def _one_width(found: Mapping[str, Vectors]) -> None:
-    if len({v.width for v in found.values()}) > 1:
-        told = ", ".join(f"{name} {v.width}" for name, v in found.items())
-        raise EvalsetError(f"vectors must have one width to be compared, found {told}")
+def _check_width(files: Mapping[str, Vectors]) -> None:
+    if len({v.width for v in files.values()}) > 1:
+        widths = ", ".join(f"{name} {v.width}" for name, v in files.items())
+        raise EvalsetError(f"vectors must have one width to be compared, found {widths}")
 
 
 def _classes(
-    path: Path | None, asked: Vectors | None, splits: Mapping[str, Vectors]
+    path: Path | None, texts: Vectors | None, splits: Mapping[str, Vectors]
 ) -> tuple[tuple[str, ...], dict[str, NDArray[np.float32]]]:
     """The classes' names, and their prompts {"text": [C, D]}: several rows of a class are averaged, renormalised.
 
     Without prompts the classes are those of the items, in order of name, if the files say them.
     """
-    if asked is None:
+    if texts is None:
         columns = [next(iter(v.classes.values()), ()) for v in splits.values()]
         return (tuple(sorted({n for c in columns for n in c if n})) if all(columns) else ()), {}
-    if "text" not in asked.arrays or not asked.present["text"].all():
+    if "text" not in texts.arrays or not texts.present["text"].all():
         raise EvalsetError(f"{path}: every class needs a vector in the column text")
-    names = tuple(dict.fromkeys(asked.ids))
+    names = tuple(dict.fromkeys(texts.ids))
     place = {name: i for i, name in enumerate(names)}
-    total = np.zeros((len(names), asked.width))
-    np.add.at(total, [place[i] for i in asked.ids], asked.arrays["text"])
+    total = np.zeros((len(names), texts.width))
+    np.add.at(total, [place[i] for i in texts.ids], texts.arrays["text"])
     norms = np.linalg.norm(total, axis=1, keepdims=True)
-    if (norms < vectors.LEAST).any():
+    if (norms < LEAST).any():
         raise EvalsetError(f"{path}: the prompts of {names[int(norms.argmin())]!r} cancel out: give others")
     return names, {"text": (total / norms).astype(np.float32)}
 
 
-def _labels(path: Path, found: Vectors, names: Sequence[str]) -> NDArray[np.int64]:
+def _labels(path: Path, items: Vectors, names: Sequence[str]) -> NDArray[np.int64]:
     """Each item's class, by whichever of its names the prompts know. Raises EvalsetError where none is known."""
     place = {name.casefold(): i for i, name in enumerate(names)}
-    rows = list(zip(*found.classes.values(), strict=True))
+    rows = list(zip(*items.classes.values(), strict=True))
     if not rows:
         raise EvalsetError(f"{path} does not say what its items are: add a column class_name, or give --data")
     labels = [next((place[n.casefold()] for n in row if n.casefold() in place), -1) for row in rows]
@@ -227,13 +219,13 @@ def _labels(path: Path, found: Vectors, names: Sequence[str]) -> NDArray[np.int6
 
 def _dataset(built: Built | None, splits: Mapping[str, Vectors]) -> dict[str, object]:
     """What the result says of the data: the dataset's name and digest, or that it was not given."""
-    rows = {split: len(found.ids) for split, found in splits.items()}
+    rows = {split: len(items.ids) for split, items in splits.items()}
     if built is None:
         digests = {str(v.facts.get("dataset", "")) for v in splits.values()}
-        told = digests.pop() if len(digests) == 1 else ""
+        digest = digests.pop() if len(digests) == 1 else ""
         return {
             "name": "not given",
-            "digest": told or files.digest(sorted(i for v in splits.values() for i in v.ids)),
+            "digest": digest or files.digest(sorted(i for v in splits.values() for i in v.ids)),
             "rows": rows,
         }
     return {"name": built.manifest.get("name", ""), "digest": built.digest, "demo": built.demo, "rows": rows}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from birdmml import discover, evaluate, provenance, results
 from birdmml.errors import ResultError
-from birdmml.plans import Plan
+from birdmml.plans import BenchPlan
 from birdmml.schema import Result
 
 
@@ -24,27 +24,28 @@ class Ended:
 
 
 def run_all(
-    plans: Sequence[Plan],
+    plans: Sequence[BenchPlan],
     out: Path,
     again: bool = False,
     quiet: bool = False,
-    told: Callable[[Ended], object] = lambda ended: None,
+    report: Callable[[Ended], object] = lambda ended: None,
     read: Callable[[Path], Result] = results.read_result,
 ) -> tuple[Ended, ...]:
-    """Carry out each plan below `out`, and call `told` as each ends. `again` repeats what is there already.
+    """Carry out each plan below `out`, and call `report` as each ends. `again` repeats what is there already.
 
     `read` gives the result of a folder, or raises ResultError where it is not to be believed: then it is made again.
     """
-    found = []
+    endings = []
     for plan in plans:
-        ended = None if again else known(plan, out, read)
-        ended = ended or _carried_out(plan, out, quiet)
-        told(ended)
-        found.append(ended)
-    return tuple(found)
+        ended = None if again else finished(plan, out, read)
+        endings.append(ended or _carried_out(plan, out, quiet))
+        report(endings[-1])
+    return tuple(endings)
 
 
-def known(plan: Plan, out: Path, read: Callable[[Path], Result] = results.read_result) -> Ended | None:
+def finished(
+    plan: BenchPlan, out: Path, read: Callable[[Path], Result] = results.read_result
+) -> Ended | None:
     """The finished result of exactly this plan, made by exactly this code, or None."""
     folder = out / plan.name
     if not (folder / results.FILE).is_file():
@@ -57,7 +58,7 @@ def known(plan: Plan, out: Path, read: Callable[[Path], Result] = results.read_r
     return Ended(discover.label(plan.method), folder, result, known=True) if same else None
 
 
-def _carried_out(plan: Plan, out: Path, quiet: bool) -> Ended:
+def _carried_out(plan: BenchPlan, out: Path, quiet: bool) -> Ended:
     name = discover.label(plan.method)
     try:
         result, folder = evaluate.run(plan, out, quiet)

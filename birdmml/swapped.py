@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from birdmml.embed import BATCH, Arrays, Embedder, Embeddings, Film, frame_mean
-from birdmml.embedded import Shelf
+from birdmml.embed import BATCH, Arrays, DecodedFilm, Embedder, Embeddings, frame_mean, joined, to_numpy
+from birdmml.embedded import EmbeddingCache
 from birdmml.errors import EvalsetError
 from birdmml.nn.damage import Damage
 from birdmml.nn.encoders import widths
@@ -33,32 +33,32 @@ class Outputs(Embedder):
     def _vectors(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return self.network.features({name: inputs[name] for name in KINDS})
 
-    def _films(self, films: Sequence[Film], ids: Sequence[str], damage: Damage | None) -> Arrays:
+    def _films(self, films: Sequence[DecodedFilm], ids: Sequence[str], damage: Damage | None) -> Arrays:
         seen, heard = self._seen(films, ids, damage), self._heard(films, ids, damage)
-        found = {name: value.reshape(len(films), -1) for name, value in seen.items()}
+        outputs = {name: value.reshape(len(films), -1) for name, value in seen.items()}
         if heard:
             has_sound = torch.tensor([film.audio is not None for film in films], device=self.device)
             for name, value in heard.items():
-                found[name] = value.new_full((len(films), value.shape[-1]), torch.nan)
-                found[name][has_sound] = value
-        return {name: value.float().cpu().numpy() for name, value in found.items()}
+                outputs[name] = value.new_full((len(films), value.shape[-1]), torch.nan)
+                outputs[name][has_sound] = value
+        return to_numpy(outputs)
 
 
 def embed(
     encode: Callable[[Embedder], Embeddings],
     embedder: Embedder,
-    shelf: Shelf,
+    cache: EmbeddingCache,
     key: Mapping[str, Any],
     labels: NDArray[np.int64] | None,
 ) -> Embeddings:
-    """The embeddings that `key["pairing"]` asks for; the encoder outputs behind them are kept on the shelf.
+    """The embeddings that `key["pairing"]` asks for; the encoder outputs behind them are kept in the cache.
 
     An item without picture or sound lends nothing and gets nothing. Raises UsageError or EvalsetError.
     """
     swap = Swap.parse(str(key["pairing"]))
     if labels is None:
         raise EvalsetError(f"{key['evalset']} has no classes: {swap} needs items of different ones")
-    outputs = shelf.get({**key, "pairing": OUTPUTS}, lambda: encode(Outputs(embedder)))
+    outputs = cache.get({**key, "pairing": OUTPUTS}, lambda: encode(Outputs(embedder)))
     both = np.flatnonzero(outputs.present["image"] & outputs.present["audio"])
     lender = lenders(labels, both, swap.seed)
     h = {
@@ -76,7 +76,7 @@ def fuse(embedder: Embedder, h: Mapping[str, NDArray[np.float32]]) -> Arrays:
     width = widths(embedder.network.encoders)
     frames = max(value.shape[1] // width[name] for name, value in h.items())
     step = max(1, BATCH // frames)
-    parts: list[dict[str, Tensor]] = []
+    parts: list[Arrays] = []
     for start in range(0, len(next(iter(h.values()))), step):
         # A still medium goes with every frame.
         rows = {
@@ -85,5 +85,5 @@ def fuse(embedder: Embedder, h: Mapping[str, NDArray[np.float32]]) -> Arrays:
         }
         most = max(map(len, rows.values()))
         rows = {name: value.repeat_interleave(most // len(value), dim=0) for name, value in rows.items()}
-        parts.append({k: frame_mean(v, frames, unit) for k, v in model.embed(rows).items()})
-    return {name: torch.cat([part[name] for part in parts]).float().cpu().numpy() for name in parts[0]}
+        parts.append(to_numpy({k: frame_mean(v, frames, unit) for k, v in model.embed(rows).items()}))
+    return joined(parts)

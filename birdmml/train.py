@@ -22,12 +22,12 @@ from birdmml.checkpoint import Checkpoint
 from birdmml.device import lacks_memory, pick_device
 from birdmml.errors import TrainingError, UsageError
 from birdmml.nn.augment import augment
-from birdmml.nn.feed import Feed, RowSource, batches, steps_per_epoch, to_device
+from birdmml.nn.feed import Feed, batches, steps_per_epoch, to_device
 from birdmml.nn.foreign import load_weights, resolved, tokenizer_of
 from birdmml.nn.heads import TOWER
 from birdmml.nn.network import Network
 from birdmml.nn.presets import Preset, Training
-from birdmml.nn.read import captions
+from birdmml.nn.read import RowSource, captions
 from birdmml.nn.text import train_tokenizer
 from birdmml.training import state
 from birdmml.training.estimate import too_large

@@ -55,11 +55,11 @@ def read(path: Path, key: str = "id") -> Vectors:
             f"{path}: {table[key].null_count} of {len(ids)} rows have no {key}: give every row one"
         )
     names = [name for name in NAMES if name in table.column_names]
-    found = {name: _vectors(path, name, table[name].combine_chunks(), ids) for name in names}
-    widths = {name: array.shape[1] for name, (array, _) in found.items()}
+    columns = {name: _vectors(path, name, table[name].combine_chunks(), ids) for name in names}
+    widths = {name: array.shape[1] for name, (array, _) in columns.items()}
     if len(set(widths.values())) > 1:
-        told = ", ".join(f"{name} {width}" for name, width in widths.items())
-        raise EvalsetError(f"{path}: vectors must have one width to be compared, found {told}")
+        words = ", ".join(f"{name} {width}" for name, width in widths.items())
+        raise EvalsetError(f"{path}: vectors must have one width to be compared, found {words}")
     classes = {
         c: tuple("" if v is None else str(v) for v in table[c].to_pylist())
         for c in CLASS_COLUMNS
@@ -67,8 +67,8 @@ def read(path: Path, key: str = "id") -> Vectors:
     }
     return Vectors(
         ids,
-        {name: array for name, (array, _) in found.items()},
-        {name: there for name, (_, there) in found.items() if name in MODALITIES},
+        {name: array for name, (array, _) in columns.items()},
+        {name: there for name, (_, there) in columns.items() if name in MODALITIES},
         classes,
         _facts(table.schema),
     )
@@ -154,7 +154,7 @@ def _vectors(
 def _facts(schema: pa.Schema) -> dict[str, Any]:
     """What `birdmml embed` says of the file; nothing where another program wrote it."""
     try:
-        told = json.loads((schema.metadata or {}).get(b"birdmml", b"{}"))
+        facts = json.loads((schema.metadata or {}).get(b"birdmml", b"{}"))
     except (ValueError, RecursionError):
         return {}
-    return told if isinstance(told, dict) else {}
+    return facts if isinstance(facts, dict) else {}

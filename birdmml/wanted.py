@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -32,57 +32,55 @@ def canonical(name: str) -> str:
     key = discover.ALIASES[KIND].get(key, key)
     if key == DATASET:
         return DATASET
-    known = (*discover.names(KIND), DATASET)
+    names = (*discover.names(KIND), DATASET)
     for candidate in (key, key.replace("_", "")):
-        if candidate in known:
+        if candidate in names:
             return candidate
-    raise UnknownName(KIND, name, (*known, *discover.ALIASES[KIND]), hint="see `birdmml list`")
+    raise UnknownName(KIND, name, (*names, *discover.ALIASES[KIND]), hint="see `birdmml list`")
 
 
 def providers(
-    built: Built | ArrayData, folder: Path | None, asked: Sequence[Pass], only: Sequence[str] = ()
+    built: Built | ArrayData, folder: Path | None, chosen: Sequence[Pass], only: Sequence[str] = ()
 ) -> tuple[Provider, ...]:
     """The dataset itself and every evaluation set that a pass wants something of; `only` names the sets to take.
 
     A set is named by `only` or by a pass: then it must be there. Else the dataset's own ones and those prepared below
     `folder` are taken as they are found. Raises EvalsetError with the next step, UnknownName.
     """
-    chosen = tuple(dict.fromkeys(map(canonical, only)))
+    subjects = tuple(dict.fromkeys(map(canonical, only)))
+    must = {*subjects, *(one.evalset for one in chosen if one.evalset)}
     if isinstance(built, ArrayData):
-        return _of_arrays(built, asked, chosen)
-    named = {one.evalset for one in asked if one.evalset}
+        return _of_arrays(built, chosen, must)
     # A pass over everything takes what is there; passes that name their sets take those and no other.
-    free = any(not one.evalset for one in asked)
-    names = chosen or tuple(n for n in (DATASET, *discover.names(KIND)) if free or n in named)
-    must = set(chosen) | named
-    found: list[Provider] = []
+    free = any(not one.evalset for one in chosen)
+    names = subjects or tuple(n for n in (DATASET, *discover.names(KIND)) if free or n in must)
+    present: list[Provider] = []
     absent: list[str] = []
     for name in names:
         if name == DATASET:
-            found.append(OwnRows(built))
+            present.append(OwnRows(built))
         elif (built.root / "evalsets" / name).is_dir():
-            found.append(Films(built, name))
+            present.append(Films(built, name))
         elif folder is not None and (folder / name).is_dir():
-            found += _prepared(folder / name, name, name in must)
+            present += _prepared(folder / name, name, name in must)
         elif name in must:
             absent.append(_absent(name, folder))
     if absent:
         raise EvalsetError("; ".join(absent))
-    return passes.wanted(asked, found)
+    return passes.wanted(chosen, present)
 
 
-def _of_arrays(data: ArrayData, asked: Sequence[Pass], chosen: Sequence[str]) -> tuple[Provider, ...]:
+def _of_arrays(data: ArrayData, chosen: Sequence[Pass], must: Collection[str]) -> tuple[Provider, ...]:
     """The set itself: a model of its shapes can embed no other."""
-    named = {*chosen, *(one.evalset for one in asked if one.evalset)}
-    if other := sorted(named - {data.name}):
+    if other := sorted(set(must) - {data.name}):
         raise EvalsetError(
             f"a model of {data.name}'s arrays cannot embed {other[0]}: name {data.name}, or leave it out"
         )
-    own = ArraySubject(data)
-    if not (found := passes.wanted(asked, [own])):
-        suites = ", ".join(one.suite for one in asked)
+    own = passes.wanted(chosen, [ArraySubject(data)])
+    if not own:
+        suites = ", ".join(one.suite for one in chosen)
         raise UsageError(f"{suites} has nothing to say of {data.name}: see `birdmml list` for other suites")
-    return found
+    return own
 
 
 def how_to_get(name: str, folder: Path | None) -> str:
@@ -92,8 +90,8 @@ def how_to_get(name: str, folder: Path | None) -> str:
     download = getattr(module, "DOWNLOAD", None)
     file = getattr(download, "argument", "PATH")
     shown = place if place.is_absolute() or str(place).startswith(".") else f"./{place}"
-    told = download.words() if download is not None else f"get it from {_origin(module)}"
-    return f"{told}, then run `birdmml prepare {name} --from {file} --out {shown}`"
+    source = download.words() if download is not None else f"get it from {_origin(module)}"
+    return f"{source}, then run `birdmml prepare {name} --from {file} --out {shown}`"
 
 
 def _absent(name: str, folder: Path | None) -> str:
@@ -110,7 +108,7 @@ def _origin(module: ModuleType) -> str:
 
 def _prepared(root: Path, name: str, must: bool) -> list[Provider]:
     """What can be scored of a prepared set: its videos, or where it has none its images."""
-    found = PreparedSet.of(root, name)
-    if not found and must:
+    collections = PreparedSet.of(root, name)
+    if not collections and must:
         raise EvalsetError(f"{root} holds no videos and no images: a trained model cannot embed its {ARRAYS}")
-    return list(found)
+    return list(collections)

@@ -18,10 +18,11 @@ from birdmml import by_protocol, discover, plans, protocols
 from birdmml.array_data import ArrayData, fitted, opened
 from birdmml.arrayset import ArraySet
 from birdmml.errors import EvalsetError, UsageError
-from birdmml.materials import rows_of, sample
 from birdmml.nn.feed import Feed
 from birdmml.nn.preprocess import Preprocessor
 from birdmml.nn.presets import preset
+from birdmml.nn.read import rows_of, sample
+from birdmml.plans import Choice
 from birdmml.prepare import arrays as writer
 from birdmml.suites import _length
 from birdmml.suites._material import Material
@@ -94,9 +95,9 @@ def test_captions_are_the_sets_prompt_with_the_class(digits: Path) -> None:
 
 def test_nothing_is_changed_at_random_unless_asked_for(digits: Path) -> None:
     data = opened(digits)
-    found = plans.plan(digits, "clip", ("zero-shot",)).recipe.preset.training.augment
+    found = plans.plan(digits, "clip", Choice(("zero-shot",))).recipe.preset.training.augment
     assert (found.mirror, found.shift_px, found.roll_frames, found.gain_db) == (False, 0, 0, 0.0)
-    asked = plans.plan(digits, "clip", ("zero-shot",), overrides=["training.augment.shift_px=2"])
+    asked = plans.plan(digits, "clip", Choice(("zero-shot",), overrides=["training.augment.shift_px=2"]))
     assert asked.recipe.preset.training.augment.shift_px == 2
     assert asked.values()["prompts"] == {"av_mnist": "an image of a {common_name}"}
     assert data.demo and asked.demo
@@ -154,7 +155,7 @@ def test_two_modalities_ask_with_the_sum_of_their_distances() -> None:
 
 @pytest.mark.parametrize("name", ["paper-avmnist", "avmnist-cpu"])
 def test_the_protocols_of_digits_can_be_carried_out(digits: Path, name: str) -> None:
-    found = by_protocol.plans(name, (), by_protocol.Run(digits))
+    found = by_protocol.plans(name, (), digits, Choice())
     assert len(found) == len(protocols.load(name).methods)
     for plan in found:
         assert plan.recipe.preset.front_end.frames == 112
@@ -163,7 +164,7 @@ def test_the_protocols_of_digits_can_be_carried_out(digits: Path, name: str) -> 
 
 
 def test_the_protocol_of_affect_scores_the_set_at_hand(mosi: Path) -> None:
-    (plan,) = by_protocol.plans("paper-affect", ("confu",), by_protocol.Run(mosi))
+    (plan,) = by_protocol.plans("paper-affect", ("confu",), mosi, Choice())
     assert [(p.suite, p.evalset) for p in plan.passes] == [("retrieval", "mosi")]
     features = plan.recipe.preset.encoders.features
     assert (features.image, features.hidden, features.layers) == (20, 300, 5)
@@ -180,21 +181,21 @@ def test_the_protocol_of_affect_scores_the_set_at_hand(mosi: Path) -> None:
 )
 def test_sizes_that_contradict_the_data_are_refused(digits: Path, option: str, said: str) -> None:
     with pytest.raises(UsageError, match=said) as caught:
-        plans.plan(digits, "confu", ("zero-shot",), overrides=[option])
+        plans.plan(digits, "confu", Choice(("zero-shot",), overrides=[option]))
     assert "\n" not in str(caught.value)
 
 
 def test_what_cannot_be_used_is_refused_in_one_line(digits: Path, mosi: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="zero-shot has nothing to say of mosi"):
-        plans.plan(mosi, "confu", ("zero-shot",))
+        plans.plan(mosi, "confu", Choice(("zero-shot",)))
     with pytest.raises(UsageError, match="noise has nothing to say of av_mnist"):
-        plans.plan(digits, "confu", ("noise",))
+        plans.plan(digits, "confu", Choice(("noise",)))
     with pytest.raises(EvalsetError, match="cannot embed mosi"):
-        plans.plan(digits, "confu", only=["mosi"])
+        plans.plan(digits, "confu", Choice(only=["mosi"]))
     with pytest.raises(
         UsageError, match=r"trains on the rows of mosi or ur_funny or mustard, which .* is not"
     ):
-        by_protocol.plans("paper-affect", ("confu",), by_protocol.Run(digits))
+        by_protocol.plans("paper-affect", ("confu",), digits, Choice())
     with pytest.raises(UsageError, match="no split 'dev'"):
         opened(digits).split("dev")
     for change, said in (("train", "has no train rows"), ("name", "which this birdmml has not")):

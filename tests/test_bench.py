@@ -29,9 +29,10 @@ QUICK = [word for option in OPTIONS for word in ("--set", option)]
 @pytest.fixture(scope="module")
 def done(small_demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of one quick run of two seeds."""
-    from birdmml.evaluate import plan, run
+    from birdmml.evaluate import run
+    from birdmml.plans import Choice, plan
 
-    made = plan(small_demo, "confu", overrides=OPTIONS, seeds=2, first_seed=3, device="cpu")
+    made = plan(small_demo, "confu", Choice(overrides=OPTIONS, seeds=2, first_seed=3, device="cpu"))
     return run(made, tmp_path_factory.mktemp("out"), quiet=True)[1]
 
 
@@ -124,10 +125,10 @@ def test_the_same_command_gives_the_same_figures_and_a_checkpoint_gives_its_seed
 def test_a_history_that_is_none_is_left_out_of_the_result(history: object) -> None:
     from types import SimpleNamespace
 
-    from birdmml.evaluate import _told
+    from birdmml.evaluate import _model_record
 
     made = SimpleNamespace(training={"history": history}, weights_sha256="0" * 64)
-    assert _told(made, 3) == {"seed": 3, "weights_sha256": "0" * 64}  # type: ignore[arg-type]  # what it reads of one
+    assert _model_record(made, 3) == {"seed": 3, "weights_sha256": "0" * 64}  # type: ignore[arg-type]  # what it reads of one
 
 
 def test_the_table_shows_measured_beside_chance_and_the_best_possible(
@@ -273,14 +274,15 @@ def test_an_interrupted_run_has_no_result(
     small_demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from birdmml import evaluate
+    from birdmml.plans import Choice, plan
 
-    made = evaluate.plan(small_demo, "confu", overrides=OPTIONS, device="cpu")
+    made = plan(small_demo, "confu", Choice(overrides=OPTIONS, device="cpu"))
     _, folder = evaluate.run(made, tmp_path, quiet=True)
 
     def stop(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(evaluate, "_scored", stop)
+    monkeypatch.setattr("birdmml.passes.score", stop)
     with pytest.raises(KeyboardInterrupt):
         evaluate.run(made, tmp_path, quiet=True)
     assert not (folder / "result.json").exists()
@@ -337,7 +339,7 @@ def test_a_model_is_trained_once_and_anew_where_anything_that_decided_it_differs
     small_demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from birdmml import models, provenance
-    from birdmml.evaluate import plan
+    from birdmml.plans import Choice, plan
 
     trained: list[int] = []
 
@@ -346,13 +348,15 @@ def test_a_model_is_trained_once_and_anew_where_anything_that_decided_it_differs
         return untrained.train(rows, method, config, preset, seed, *more)
 
     monkeypatch.setattr("birdmml.models.train", count)
-    recipe = plan(small_demo, "tri_clip", overrides=OPTIONS, device="cpu").recipe
+    recipe = plan(small_demo, "tri_clip", Choice(overrides=OPTIONS, device="cpu")).recipe
     first, known = models.obtain(recipe, 0, tmp_path, {}, "cpu", quiet=True)
     again, there = models.obtain(recipe, 0, tmp_path, {}, "cpu", quiet=True)
     assert (known, there, trained) == (False, True, [0])
     assert again.weights_sha256 == first.weights_sha256 != ""
     models.obtain(recipe, 1, tmp_path, {}, "cpu", quiet=True)
-    other = plan(small_demo, "tri_clip", overrides=[*OPTIONS, "method.temperature=0.2"], device="cpu").recipe
+    other = plan(
+        small_demo, "tri_clip", Choice(overrides=[*OPTIONS, "method.temperature=0.2"], device="cpu")
+    ).recipe
     models.obtain(other, 0, tmp_path, {}, "cpu", quiet=True)
     assert trained == [0, 1, 0]
     weights = models.folder_of(recipe, tmp_path, 0) / "model.safetensors"

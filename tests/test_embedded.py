@@ -14,7 +14,7 @@ from helpers.small import SMALLEST
 from birdmml import discover
 from birdmml.checkpoint import Checkpoint
 from birdmml.embed import Embedder, Embeddings
-from birdmml.embedded import Shelf, default_folder
+from birdmml.embedded import EmbeddingCache, default_folder
 from birdmml.load import Built
 from birdmml.materials import Films, material
 from birdmml.nn.network import Network
@@ -38,7 +38,7 @@ def same(a: Embeddings, b: Embeddings) -> bool:
 
 
 def test_a_second_look_reads_what_the_first_one_made_and_another_key_does_not(tmp_path: Path) -> None:
-    shelf = Shelf(tmp_path)
+    shelf = EmbeddingCache(tmp_path)
     assert same(shelf.get(KEY, made), made())
     assert same(shelf.get(KEY, lambda: made(2.0)), made(1.0))
     assert same(shelf.get({**KEY, "weights": "c"}, lambda: made(2.0)), made(2.0))
@@ -47,21 +47,21 @@ def test_a_second_look_reads_what_the_first_one_made_and_another_key_does_not(tm
 
 
 def test_a_flipped_bit_is_found_wherever_it_lies(tmp_path: Path) -> None:
-    Shelf(tmp_path).get(KEY, made)
+    EmbeddingCache(tmp_path).get(KEY, made)
     (path,) = tmp_path.rglob("*.embeddings")
     whole = path.read_bytes()
     for at in range(0, len(whole), 7):
         path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
-        found = Shelf(tmp_path).get(KEY, lambda: made(2.0))
+        found = EmbeddingCache(tmp_path).get(KEY, lambda: made(2.0))
         assert same(found, made(2.0)), at
     path.write_bytes(whole[:100])
-    assert same(Shelf(tmp_path).get(KEY, lambda: made(2.0)), made(2.0))
+    assert same(EmbeddingCache(tmp_path).get(KEY, lambda: made(2.0)), made(2.0))
 
 
 def test_a_folder_that_cannot_be_written_costs_time_alone(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    assert same(Shelf(tmp_path / "file").get(KEY, made), made())
-    assert same(Shelf(None).get(KEY, made), made())
+    assert same(EmbeddingCache(tmp_path / "file").get(KEY, made), made())
+    assert same(EmbeddingCache(None).get(KEY, made), made())
 
 
 def test_the_variable_names_the_folder_or_turns_it_off(
@@ -84,7 +84,7 @@ def embedder(variant: str) -> Embedder:
 
 
 def test_two_variants_with_equal_weights_do_not_share_embeddings(small_demo: Path, tmp_path: Path) -> None:
-    films, shelf = Films(Built.open(small_demo), "demo"), Shelf(tmp_path)
+    films, shelf = Films(Built.open(small_demo), "demo"), EmbeddingCache(tmp_path)
     paper, reference = (
         material(films, Request("demo", "test"), embedder(variant), shelf, 2, quiet=True)
         for variant in ("paper", "reference")

@@ -35,11 +35,11 @@ Cli = Callable[..., Ran]
 @pytest.fixture(scope="module")
 def ran(small_demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The result folder of two models of one epoch, seeds 3 and 4."""
-    from birdmml.evaluate import plan, run
+    from birdmml.evaluate import run
+    from birdmml.plans import Choice, plan
 
-    made = plan(
-        small_demo, "confu", ["zero-shot"], overrides=[*OPTIONS, "training.epochs=1"], seeds=2, first_seed=3
-    )
+    overrides = [*OPTIONS, "training.epochs=1"]
+    made = plan(small_demo, "confu", Choice(["zero-shot"], overrides=overrides, seeds=2, first_seed=3))
     return run(made, tmp_path_factory.mktemp("out"), quiet=True)[1]
 
 

@@ -18,7 +18,7 @@ from helpers.small import SMALLEST
 
 from birdmml import checkpoint, discover
 from birdmml.embed import Embedder
-from birdmml.embedded import Shelf
+from birdmml.embedded import EmbeddingCache
 from birdmml.errors import CheckpointError, EvalsetError, MediaError, UsageError
 from birdmml.gallery import first_hit, ranks_of_species
 from birdmml.interop import mteb as interop
@@ -27,9 +27,10 @@ from birdmml.materials import OwnRows, material, scorer
 from birdmml.metrics import hit
 from birdmml.nn.feed import Feed
 from birdmml.nn.network import Network
+from birdmml.outcomes.tasks import Scored
 from birdmml.prepared import Prepared
 from birdmml.suites import retrieval, zero_shot
-from birdmml.suites._material import LEVEL, Request, Scored
+from birdmml.suites._material import LEVEL, Request
 from birdmml.train import tokenizer_for
 
 # Larger than half of the demo's 48 px: nothing decodes its JPEGs at half their size.
@@ -113,7 +114,7 @@ def test_mteb_and_the_retrieval_suite_agree(
 ) -> None:
     folder = folder_of(method)
     embedder = Embedder(checkpoint.load(folder), torch.device("cpu"))
-    found = material(OwnRows(Built.open(small_demo)), REQUEST, embedder, Shelf(None), None, True)
+    found = material(OwnRows(Built.open(small_demo)), REQUEST, embedder, EmbeddingCache(None), None, True)
     outcomes = retrieval.score([found], scorer(embedder), retrieval.Options())
     tasks, model = interop.dataset_tasks(small_demo), interop.encoder(folder, "cpu")
     compared = []
@@ -162,7 +163,7 @@ def test_mteb_and_the_zero_shot_suite_agree(
 ) -> None:
     folder = folder_of(method)
     embedder = Embedder(checkpoint.load(folder), torch.device("cpu"))
-    found = material(OwnRows(Built.open(small_demo)), REQUEST, embedder, Shelf(None), None, True)
+    found = material(OwnRows(Built.open(small_demo)), REQUEST, embedder, EmbeddingCache(None), None, True)
     tasks, model = interop.dataset_tasks(small_demo), interop.encoder(folder, "cpu")
     for outcome in zero_shot.score([found], scorer(embedder), zero_shot.Options()):
         task = tasks[f"zero-shot {outcome.task}"]

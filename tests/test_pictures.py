@@ -15,13 +15,12 @@ from hypothesis import strategies as st
 from birdmml import outcomes, taxonomy
 from birdmml.cli._result import closing
 from birdmml.outcomes import Predictions
+from birdmml.outcomes.tasks import Scored, frame_of
 from birdmml.picture import _panels
 from birdmml.pictures import _matrix, confusion, sweep
 from birdmml.pictures.confusion import Pair, confusion_data, names_of, order, pairs
 from birdmml.record import record
 from birdmml.schema import Figure, Result
-from birdmml.suites._material import Scored
-from birdmml.suites.zero_shot import frame_of
 
 
 def placed(targets: Sequence[str], *named: Sequence[str], candidates: int = 5) -> Predictions:

@@ -20,6 +20,7 @@ from birdmml.errors import EvalsetError, TrainingError, UnknownName, UsageError
 from birdmml.leaderboard.verify import verify
 from birdmml.load import Built
 from birdmml.passes import Pass, passes_of
+from birdmml.plans import Choice
 from birdmml.results import read_result
 
 Cli = Callable[..., Ran]
@@ -95,7 +96,7 @@ def test_a_protocol_decides_suites_options_seeds_variant_and_text(
         == free.column("caption_name_free")
         != Built.open(small_demo).split("train").column("caption")
     )
-    (plan,) = by_protocol.plans(str(own()), ["tri_clip"], by_protocol.Run(small_demo))
+    (plan,) = by_protocol.plans(str(own()), ["tri_clip"], small_demo, Choice())
     assert plan.recipe.config.variant == "reference"
 
 
@@ -103,8 +104,7 @@ def test_fewer_seeds_a_limit_other_data_and_other_methods_are_departures(
     own: Callable[..., Path], small_demo: Path
 ) -> None:
     other = own(('source = "any"', 'source = "release"'), ('split = "grouped"', 'split = "released"'))
-    run = by_protocol.Run(small_demo, seeds=1, limit=8)
-    (plan,) = by_protocol.plans(str(other), ["siglip"], run)
+    (plan,) = by_protocol.plans(str(other), ["siglip"], small_demo, Choice(seeds=1, limit=8))
     assert plan.seeds == (3,)
     assert plan.protocol is not None
     assert plan.protocol["departures"] == [
@@ -114,11 +114,11 @@ def test_fewer_seeds_a_limit_other_data_and_other_methods_are_departures(
         "split grouped, not released",
         "method siglip is added",
     ]
-    both = by_protocol.plans(str(own()), [], by_protocol.Run(small_demo))
+    both = by_protocol.plans(str(own()), [], small_demo, Choice())
     assert [p.method for p in both] == ["confu", "tri_clip"]
     assert len({p.name for p in (*both, plan)}) == 3
     with pytest.raises(UsageError, match="--seeds 3: protocol mine has 2"):
-        by_protocol.plans(str(own()), [], by_protocol.Run(small_demo, seeds=3))
+        by_protocol.plans(str(own()), [], small_demo, Choice(seeds=3))
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ def test_what_this_installation_lacks_is_named(
     own: Callable[..., Path], small_demo: Path, change: tuple[str, str], words: str
 ) -> None:
     with pytest.raises(UsageError, match=words):
-        by_protocol.plans(str(own(change)), [], by_protocol.Run(small_demo))
+        by_protocol.plans(str(own(change)), [], small_demo, Choice())
 
 
 def test_protocols_that_train_on_no_built_dataset_say_what_to_do(cli: Cli, tmp_path: Path) -> None:

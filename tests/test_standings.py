@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from birdmml import paper, standings
+from birdmml.outcomes.tasks import Scored
 from birdmml.record import record
 from birdmml.schema import Figure, Result
-from birdmml.suites._material import Scored
 
 
 def result_of(method: str, *figures: Figure) -> Result:

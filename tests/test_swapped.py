@@ -18,7 +18,7 @@ from test_embed import Film, film
 from birdmml import discover, swapped
 from birdmml.checkpoint import Checkpoint
 from birdmml.embed import Embedder, Embeddings
-from birdmml.embedded import Shelf
+from birdmml.embedded import EmbeddingCache
 from birdmml.errors import EvalsetError, UsageError
 from birdmml.nn.network import Network
 from birdmml.nn.text import train_tokenizer
@@ -79,7 +79,7 @@ def test_rows_are_as_if_their_media_had_been_exchanged(
     monkeypatch.setattr("birdmml.swapped.BATCH", 3)
     films = [film(i) for i in range(len(LABELS))]
     key = {**KEY, "pairing": f"swap:{kind}:4"}
-    found = swapped.embed(lambda e: e.rows(Rows(films)), embedder, Shelf(None), key, LABELS)
+    found = swapped.embed(lambda e: e.rows(Rows(films)), embedder, EmbeddingCache(None), key, LABELS)
     lender = lenders(LABELS, np.arange(len(LABELS)), 4)
     same(found, embedder.rows(Rows(with_lent(films, kind, lender.tolist()))))
 
@@ -96,7 +96,7 @@ def test_videos_are_as_if_their_tracks_had_been_exchanged_and_silent_ones_stay_o
         return chosen.videos([p.name for p in paths], paths, lambda p: shown[int(p.name)])
 
     key = {**KEY, "pairing": f"swap:{kind}:4"}
-    found = swapped.embed(encode, embedder, Shelf(None), key, LABELS)
+    found = swapped.embed(encode, embedder, EmbeddingCache(None), key, LABELS)
     lender = lenders(LABELS, np.array([0, 1, 4, 5, 6]), 4)
     assert lender[[2, 3]].tolist() == [2, 3]
     same(found, encode(embedder, with_lent(films, kind, lender.tolist())))
@@ -109,7 +109,7 @@ def test_media_are_encoded_once_for_all_swaps(embedder: Embedder, tmp_path: Path
         calls.append(chosen)
         return chosen.rows(Rows(films))
 
-    shelf = Shelf(tmp_path)
+    shelf = EmbeddingCache(tmp_path)
     for pairing in ("swap:audio:0", "swap:audio:1", "swap:image:0"):
         swapped.embed(encode, embedder, shelf, {**KEY, "pairing": pairing}, LABELS)
     assert len(calls) == 1
@@ -148,5 +148,9 @@ def test_a_swap_is_read_back_from_its_name_and_anything_else_refused() -> None:
 def test_items_without_classes_cannot_be_swapped(embedder: Embedder) -> None:
     with pytest.raises(EvalsetError, match="no classes"):
         swapped.embed(
-            lambda e: e.rows(Rows([])), embedder, Shelf(None), {**KEY, "pairing": "swap:audio:0"}, None
+            lambda e: e.rows(Rows([])),
+            embedder,
+            EmbeddingCache(None),
+            {**KEY, "pairing": "swap:audio:0"},
+            None,
         )

@@ -14,8 +14,8 @@ from birdmml import discover, settings
 from birdmml.device import pick_device
 from birdmml.errors import TrainingError, UsageError
 from birdmml.load import Built
-from birdmml.nn.feed import RowSource
 from birdmml.nn.presets import Preset
+from birdmml.nn.read import RowSource
 from birdmml.train import Trained, cpu_threads, train
 
 

@@ -19,15 +19,15 @@ from birdmml.errors import TrainingError, UnknownName, UsageError
 from birdmml.evalsets import xor
 from birdmml.leaderboard.verify import verify
 from birdmml.xor.fit import batches, fit
-from birdmml.xor.plan import Run, Settings, network, plan
+from birdmml.xor.plan import XorRun, XorSettings, network, plan
 from birdmml.xor.run import answered, one, run
-from birdmml.xor.score import answers, exact
+from birdmml.xor.score import answers, authors, exact
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
-SHORT = Settings(p=(0.0, 0.5, 1.0), seeds=(0, 3), steps=6, batch_size=16)
+SHORT = XorSettings(p=(0.0, 0.5, 1.0), seeds=(0, 3), steps=6, batch_size=16)
 
 
-def run_of(method: str, settings: Settings, anchor: str | None = None) -> Run:
+def run_of(method: str, settings: XorSettings, anchor: str | None = None) -> XorRun:
     return next(r for r in plan([method], settings).runs if anchor is None or r.anchor == anchor)
 
 
@@ -126,7 +126,7 @@ def test_a_model_does_not_depend_on_its_company() -> None:
 
 @pytest.mark.parametrize(("method", "anchor"), [("symile", None), ("gram", "a"), ("clip", "b")])
 def test_the_exact_accuracy_is_that_of_brute_force(method: str, anchor: str | None) -> None:
-    settings = Settings(p=(0.3, 1.0), seeds=(1,), steps=30, batch_size=64)
+    settings = XorSettings(p=(0.3, 1.0), seeds=(1,), steps=30, batch_size=64)
     job = run_of(method, settings, anchor)
     fitted = fit(job, settings)
     found = exact(answers(fitted, settings), settings)
@@ -145,7 +145,7 @@ def test_the_exact_accuracy_is_that_of_brute_force(method: str, anchor: str | No
 
 
 def test_a_short_run_separates_what_sees_three_variables_from_what_sees_two(tmp_path: Path) -> None:
-    settings = Settings(p=(1.0,), seeds=(0,), steps=120, batch_size=64)
+    settings = XorSettings(p=(1.0,), seeds=(0,), steps=120, batch_size=64)
     found = {m: one(settings, tmp_path, run_of(m, settings)) for m in ("confu", "symile", "clip", "tri_clip")}
     assert found["confu"].exact[0, 0] > 0.6
     assert found["symile"].exact[0, 0] > 0.95
@@ -168,7 +168,7 @@ def test_the_number_of_workers_changes_no_figure(tmp_path: Path) -> None:
 
 
 def test_items_are_the_same_for_every_seed_and_say_what_was_asked() -> None:
-    settings = Settings(p=(0.25,), seeds=(0, 1), steps=1, batch_size=8)
+    settings = XorSettings(p=(0.25,), seeds=(0, 1), steps=1, batch_size=8)
     found = answers(fit(run_of("symile", settings), settings), settings)
     items = answered(settings, 0, found)
     for item, target in zip(items.ids, items.targets, strict=True):
@@ -190,13 +190,13 @@ def test_every_anchor_that_can_name_b_is_tried() -> None:
 
 
 def test_four_variables_take_fusions_of_three_and_leave_triangle_out() -> None:
-    made = plan((), Settings(modalities=4))
+    made = plan((), XorSettings(modalities=4))
     assert made.settings.query == "a+c+d"
     assert next(r for r in made.runs if r.method == "confu").config.order == 3
     assert "triangle" not in {r.method for r in made.runs}
     assert "triangle is defined for 3" in made.left_out[0]
     with pytest.raises(UsageError, match="triangle is defined for 3"):
-        plan(["triangle"], Settings(modalities=4))
+        plan(["triangle"], XorSettings(modalities=4))
 
 
 def test_a_loss_that_is_not_finite_names_step_share_and_seed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -217,7 +217,7 @@ def test_a_loss_that_is_not_finite_names_step_share_and_seed(monkeypatch: pytest
 )  # fmt: skip
 def test_senseless_settings_are_refused(bad: dict[str, object]) -> None:
     with pytest.raises(UsageError):
-        Settings(**bad)  # type: ignore[arg-type]
+        XorSettings(**bad)  # type: ignore[arg-type]
 
 
 def test_an_unknown_method_names_the_nearest() -> None:
@@ -275,7 +275,7 @@ def test_a_dry_run_writes_nothing(cli: Callable[..., Ran], tmp_path: Path) -> No
 
 
 def test_the_authors_values_are_those_of_the_facts() -> None:
-    paper = xor.paper()
+    paper = authors()
     assert set(paper) == {"confu", "symile", "gram", "triangle", "clip"}
     assert all(len(values) == 11 for values in paper.values())
     assert (paper["confu"][0.5], paper["symile"][0.1], paper["gram"][0.6]) == (0.515, 0.1, 0.145)

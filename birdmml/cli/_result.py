@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from birdmml.plans import Plan
+    from birdmml.plans import BenchPlan
     from birdmml.schema import Figure, Result
 
 FEW = 30
 
 
-def banner(plan: Plan) -> list[str]:
+def banner(plan: BenchPlan) -> list[str]:
     """What must be known of any run: demo data, the protocol, a limit."""
     from birdmml.cli._show import DEMO_BANNER
 
@@ -25,7 +25,7 @@ def banner(plan: Plan) -> list[str]:
     return lines
 
 
-def opening(plan: Plan) -> list[str]:
+def opening(plan: BenchPlan) -> list[str]:
     """What is about to be done."""
     work = "scoring a checkpoint of" if plan.checkpoint else "training and scoring"
     seeds = ", ".join(map(str, plan.seeds))

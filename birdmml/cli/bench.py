@@ -18,7 +18,7 @@ from birdmml.files import write_text
 
 if TYPE_CHECKING:
     from birdmml.own_model import OwnPlan
-    from birdmml.plans import Plan
+    from birdmml.plans import BenchPlan
     from birdmml.schema import Result
     from birdmml.series import Ended
 
@@ -150,10 +150,11 @@ def _computed(protocol: str) -> bool:
     return protocols.load(protocol).data.source == "computed"
 
 
-def _of_protocol(options: BenchOptions, name: str) -> tuple[Plan, ...]:
+def _of_protocol(options: BenchOptions, name: str) -> tuple[BenchPlan, ...]:
     """The plans of a protocol: for the methods named, for all of them, or for its only one."""
     from birdmml import protocols
-    from birdmml.by_protocol import Run, check, plans
+    from birdmml.by_protocol import check, plans
+    from birdmml.plans import Choice
 
     protocol = protocols.load(name)
     check(protocol)
@@ -163,14 +164,14 @@ def _of_protocol(options: BenchOptions, name: str) -> tuple[Plan, ...]:
             f"protocol {protocol.name} has {len(protocol.methods)} methods: give --method ({names}), or --all-methods"
         )
     seeds = options.seeds if "seeds" in options.typed else None
-    run = Run(options.data, options.folder_of_evalsets, options.device, seeds, options.limit)
-    return plans(name, options.method, run)
+    choice = Choice(seeds=seeds, device=options.device, limit=options.limit, evalsets=options.folder_of_evalsets)
+    return plans(name, options.method, options.data, choice)
 
 
-def _of_options(options: BenchOptions) -> tuple[Plan, ...]:
+def _of_options(options: BenchOptions) -> tuple[BenchPlan, ...]:
     """The plans of plain options, a method each; every method's options are checked before the first is trained."""
     from birdmml import discover
-    from birdmml.evaluate import plan
+    from birdmml.plans import Choice, plan
 
     o = options
     overrides = list(o.assign)
@@ -186,16 +187,17 @@ def _of_options(options: BenchOptions) -> tuple[Plan, ...]:
             raise UsageError(f"--checkpoint is one trained model: leave out --method {names[1]}")
         checkpoint = resolve(checkpoint)
         names = names or [checkpoints.load(checkpoint).method]
-    return tuple(
-        plan(
-            o.data, name, o.suites, o.preset, overrides, o.seeds, o.seed, o.device, o.limit, checkpoint,
-            o.folder_of_evalsets, o.evalset,
-        )
-        for name in dict.fromkeys(discover.canonical("method", m) for m in names or ["confu"])
+    choice = Choice(
+        o.suites, o.preset, overrides, o.seeds, o.seed, o.device, o.limit, checkpoint,
+        o.folder_of_evalsets, o.evalset,
     )  # fmt: skip
+    return tuple(
+        plan(o.data, name, choice)
+        for name in dict.fromkeys(discover.canonical("method", m) for m in names or ["confu"])
+    )
 
 
-def _describe(plans: Sequence[Plan], as_json: bool) -> None:
+def _describe(plans: Sequence[BenchPlan], as_json: bool) -> None:
     from birdmml.evaluate import describe
 
     about: list[dict[str, Any]] = [describe(plan) for plan in plans]
@@ -203,7 +205,7 @@ def _describe(plans: Sequence[Plan], as_json: bool) -> None:
     print_either(as_json, about[0] if len(about) == 1 else about, [text])
 
 
-def _one(plan: Plan, options: BenchOptions) -> None:
+def _one(plan: BenchPlan, options: BenchOptions) -> None:
     """Carry out one plan and print its table."""
     from birdmml.evaluate import run
 
@@ -214,7 +216,7 @@ def _one(plan: Plan, options: BenchOptions) -> None:
     show(result, folder, options.every_metric, options.as_json)
 
 
-def _several(plans: Sequence[Plan], options: BenchOptions) -> None:
+def _several(plans: Sequence[BenchPlan], options: BenchOptions) -> None:
     """Carry out plan after plan, a line each, then one table of all; exit 1 where one failed."""
     from birdmml import series, standings
     from birdmml.leaderboard.verify import verify

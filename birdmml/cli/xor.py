@@ -17,8 +17,8 @@ from birdmml.cli._show import print_either, writable, writing
 from birdmml.errors import UsageError
 
 if TYPE_CHECKING:
-    from birdmml.xor.plan import Plan
-    from birdmml.xor.run import Done
+    from birdmml.xor.plan import XorPlan
+    from birdmml.xor.run import XorDone
 
 NAME = "xor"
 MAX_WORKERS = 64
@@ -79,14 +79,14 @@ def xor(options: XorOptions) -> None:
     birdmml bench --suite xor --method confu --method symile --p 0,0.5,1
     birdmml bench --suite xor --modalities 4
     """
-    from birdmml.xor.plan import MAX_SEEDS, Settings, plan
+    from birdmml.xor.plan import MAX_SEEDS, XorSettings, plan
 
     seeds, seed, workers = options.seeds, options.seed, options.workers
     if not 1 <= seeds <= MAX_SEEDS or seed < 0:
         raise UsageError(f"--seeds {seeds} --seed {seed}: give 1 to {MAX_SEEDS} seeds, from 0 up")
     if workers is not None and not 1 <= workers <= MAX_WORKERS:
         raise UsageError(f"--workers {workers}: give 1 to {MAX_WORKERS}")
-    chosen = Settings(
+    chosen = XorSettings(
         _shares(options.p),
         tuple(range(seed, seed + seeds)),
         options.modalities,
@@ -105,13 +105,13 @@ def xor(options: XorOptions) -> None:
     _carry_out(series, options.out, hands, options.as_json)
 
 
-def _carry_out(plan: Plan, out: Path, workers: int, as_json: bool) -> None:
+def _carry_out(plan: XorPlan, out: Path, workers: int, as_json: bool) -> None:
     from birdmml import settings
     from birdmml.xor.run import run
 
     total, seen = len(plan.runs), 0
 
-    def report(done: Done) -> None:
+    def report(done: XorDone) -> None:
         nonlocal seen
         seen += 1
         typer.echo(f"{seen}/{total}  {done.run.name}, {done.result.seconds['total']:.0f} s", err=True)
@@ -122,7 +122,7 @@ def _carry_out(plan: Plan, out: Path, workers: int, as_json: bool) -> None:
     print_either(as_json, results, _lines(plan, done, folder))
 
 
-def _lines(plan: Plan, done: Sequence[Done], folder: Path) -> list[str]:
+def _lines(plan: XorPlan, done: Sequence[XorDone], folder: Path) -> list[str]:
     from birdmml.evalsets.xor import ceiling
 
     width = max(len(d.run.name) for d in done)
@@ -142,7 +142,7 @@ def _lines(plan: Plan, done: Sequence[Done], folder: Path) -> list[str]:
     ]
 
 
-def _about(plan: Plan, workers: int) -> dict[str, object]:
+def _about(plan: XorPlan, workers: int) -> dict[str, object]:
     s = plan.settings
     about: dict[str, object] = {
         "runs": ", ".join(run.name.replace(", ", " ") for run in plan.runs),

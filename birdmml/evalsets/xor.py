@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from birdmml.errors import UsageError
-from birdmml.paper import reported
 from birdmml.schema import Card
 
 CARD = Card(
@@ -99,11 +98,3 @@ def test_cells(p: float, modalities: int = 3, rows: int = TEST_ROWS, seed: int =
 def weights(p: float, switch: NDArray[np.bool_]) -> NDArray[np.float64]:
     """The probability of each of the `cells` [C], whose i is `switch`."""
     return np.where(switch, p, 1 - p) / (len(switch) / 2)
-
-
-def paper() -> dict[str, dict[float, float]]:
-    """What the authors' figure shows: method -> p -> accuracy; benchmarks/paper/xor.csv says how it was read."""
-    found: dict[str, dict[float, float]] = {}
-    for row in reported(suite="xor"):
-        found.setdefault(row.method, {})[float(row.conditions["p"])] = row.value
-    return found

@@ -19,7 +19,7 @@ from birdmml.nn.presets import Training
 from birdmml.nn.read import BlockSource, Row, RowSource, captions, stream
 from birdmml.nn.text import tokenise
 
-__all__ = ["Feed", "RowSource", "batches", "epoch_order", "steps_per_epoch", "to_device", "trimmed"]
+__all__ = ["Feed", "batches", "epoch_order", "steps_per_epoch", "to_device", "trimmed"]
 
 DECODE_ROWS = 128
 Progress = Callable[[int, int], None]

@@ -1,18 +1,21 @@
-"""Media of rows in a given order: read block by block, decoded by threads a little ahead."""
+"""Rows to train on or to embed: all of a split or a fixed sample, media decoded by threads a little ahead."""
 
 from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from birdmml.errors import DatasetError
-from birdmml.load import decode_row
+from birdmml.load import DatasetRows, decode_row
+
+if TYPE_CHECKING:
+    from birdmml.array_data import ModelData
 
 AHEAD = 3
 KINDS = ("image", "audio")
@@ -82,6 +85,70 @@ class ArrayRows:
     def media(self, indices: Sequence[int], kinds: tuple[str, ...]) -> list[Row]:
         """Features of rows, each [T, D]."""
         return [{name: value[i] for name, value in self._arrays.items()} for i in indices]
+
+
+class Chosen:
+    """Some rows, chosen by a fixed seed: what --limit leaves."""
+
+    def __init__(self, rows: RowSource, limit: int) -> None:
+        self._rows, self._kept = rows, sample(len(rows), limit)
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def column(self, name: str) -> list[Any]:
+        """One light column of the kept rows."""
+        values = self._rows.column(name)
+        return [values[i] for i in self._kept]
+
+    def media(self, indices: Sequence[int], kinds: tuple[str, ...]) -> list[Row]:
+        """Decoded media of the kept rows."""
+        return self._rows.media([self._kept[i] for i in indices], kinds)
+
+
+class Subset(Chosen):
+    """The same of rows that lie in blocks."""
+
+    _rows: DatasetRows
+
+    def __init__(self, rows: DatasetRows, limit: int) -> None:
+        super().__init__(rows, limit)
+
+    def blocks(self) -> list[tuple[int, int]]:
+        """(rows, bytes of media) of each block: what is left of it."""
+        blocks = self._rows.blocks()
+        edges = np.cumsum([0] + [rows for rows, _ in blocks])
+        kept, _ = np.histogram(self._kept, bins=edges)
+        return [(int(n), size * int(n) // max(1, rows)) for n, (rows, size) in zip(kept, blocks, strict=True)]
+
+    def cells(self, rows: Sequence[int], columns: Sequence[str] = KINDS) -> list[Row]:
+        """Stored media of the kept rows."""
+        return self._rows.cells([self._kept[i] for i in rows], columns)
+
+
+def sample(total: int, limit: int | None) -> list[int]:
+    """`limit` of `total` row numbers, sorted; always the same ones. None keeps all."""
+    order = np.random.default_rng(0).permutation(total)
+    return sorted(int(i) for i in order[:limit])
+
+
+def rows_of(built: ModelData, split: str, limit: int | None = None) -> RowSource:
+    """The rows of a split, cut to `limit`."""
+    rows = built.split(split)
+    if limit is None:
+        return rows
+    return Subset(rows, limit) if isinstance(rows, DatasetRows) else Chosen(rows, limit)
+
+
+def about(built: ModelData) -> dict[str, Any]:
+    """What a result or a checkpoint says of the data."""
+    return {
+        "name": built.manifest.get("name", ""),
+        "digest": built.digest,
+        "demo": built.demo,
+        "rows": {name: value["rows"] for name, value in built.manifest["splits"].items()},
+        **({} if built.caption == "caption" else {"caption": built.caption}),
+    }
 
 
 def captions(rows: RowSource) -> list[str]:

@@ -9,9 +9,9 @@ from typing import Any
 
 from birdmml.corrupt import KINDS
 from birdmml.files import atomic_write
+from birdmml.outcomes.tasks import condition_of
 from birdmml.picture import CHANCE, INK, caption
 from birdmml.schema import Figure, Result
-from birdmml.suites import noise
 
 STYLES = {"A": ("#c0480f", "s"), "V": ("#2c6e8f", "o"), "A+V": ("#5b3f8c", "D")}
 # Curves stand beside each other by this share of the range of levels: one must not hide another.
@@ -55,7 +55,7 @@ def _sorted(result: Result) -> tuple[dict[Panel, Curves], dict[tuple[str, str], 
     panels: dict[Panel, Curves] = {}
     clean: dict[tuple[str, str], Figure] = {}
     for figure in result.figures:
-        found = noise.condition_of(figure.task) if figure.suite == "noise" else None
+        found = condition_of(figure.task) if figure.suite == "noise" else None
         if found is None:
             continue
         task, worse = found

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from birdmml.files import atomic_write
+from birdmml.outcomes.tasks import frame_of
 from birdmml.picture import INK, caption
 from birdmml.reported import claim
 from birdmml.schema import Figure, Result
-from birdmml.suites.zero_shot import frame_of
 
 SUITE, METRIC = "zero-shot", "accuracy"
 STYLES = {"V": ("#2c6e8f", "o"), "A+V": ("#5b3f8c", "D")}

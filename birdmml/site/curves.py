@@ -9,8 +9,8 @@ from itertools import groupby
 
 from birdmml.corrupt import KINDS
 from birdmml.errors import BirdmmlError
+from birdmml.outcomes.tasks import condition_of
 from birdmml.schema import Figure, Result
-from birdmml.suites import noise
 
 _NUMBER = r"(\d{1,6}(?:\.\d{1,6})?)"
 _SHOT = re.compile(r"(.{1,60}) (\d{1,6})-shot")
@@ -103,7 +103,7 @@ def _noisy(f: Figure) -> _Spot | None:
     if f.suite != "noise" or f.metric != "accuracy":
         return None
     try:
-        found = noise.condition_of(f.task)
+        found = condition_of(f.task)
     except (BirdmmlError, ValueError):
         return None  # A task of another kind: it stands in the table of figures.
     if found is None or (found[1] is not None and found[1].kind == "missing"):

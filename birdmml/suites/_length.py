@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from birdmml.metrics import rank
-from birdmml.suites._material import RANKING, Material, Scored, scored
+from birdmml.outcomes.tasks import Scored
+from birdmml.suites._material import RANKING, Material, scored
 
 ONLY = "lengths only"
 NOTE = "lengths only: candidates ordered by how near their number of steps is to the query's, nothing else is looked at"

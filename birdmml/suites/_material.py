@@ -16,8 +16,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from birdmml.gallery import SpeciesRanks, rank_both
+from birdmml.gallery import rank_both
 from birdmml.metrics import Ranks, rank
+from birdmml.outcomes.tasks import Scored
 
 Arrays = Mapping[str, NDArray[np.float32]]
 # score(query, target, query embeddings [Q, D], candidate embeddings [C, D]) -> [Q, C]
@@ -118,65 +119,6 @@ class Material:
         for modality in {m for name in names for m in name.split("+")}:
             keep &= self.present.get(modality, np.zeros(len(self.ids), dtype=bool))
         return np.flatnonzero(keep)
-
-
-@dataclass(frozen=True)
-class Scored:
-    """One task: each item's target and prediction, and how many candidates beat or equal the target.
-
-    `query` names the modalities asked with; `left_out` items lacked one of them. `metrics` are the figures to be
-    made of it. `draws` [N]: as in `birdmml.outcomes.Predictions`.
-    """
-
-    task: str
-    query: str
-    metrics: tuple[str, ...]
-    candidates: int
-    ids: tuple[str, ...]
-    targets: tuple[str, ...]
-    predictions: tuple[str, ...]
-    greater: NDArray[np.int64]
-    ties: NDArray[np.int64]
-    left_out: int = 0
-    note: str = ""
-    draws: NDArray[np.int64] | None = None
-
-
-@dataclass(frozen=True)
-class SpeciesScored:
-    """One task in which every candidate of the item's species is right; `targets`, `predictions` name species."""
-
-    task: str
-    query: str
-    metrics: tuple[str, ...]
-    ids: tuple[str, ...]
-    targets: tuple[str, ...]
-    predictions: tuple[str, ...]
-    ranks: SpeciesRanks
-    left_out: int = 0
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class Measured:
-    """One figure that is a weighted mean over items, or its exponential: `values`, `weights` [N].
-
-    `chance` is what it would be if nothing was there to be found.
-    """
-
-    task: str
-    query: str
-    metric: str
-    ids: tuple[str, ...]
-    values: NDArray[np.float64]
-    weights: NDArray[np.float64] | None = None
-    chance: float = 0.0
-    exponential: bool = False
-    left_out: int = 0
-    note: str = ""
-
-
-Outcome = Scored | SpeciesScored | Measured
 
 
 def place(

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from birdmml.outcomes.tasks import Outcome
 from birdmml.schema import Card
 from birdmml.suites import linear_probe, retrieval
-from birdmml.suites._material import Material, Outcome, Request, Scorer, Subject
+from birdmml.suites._material import Material, Request, Scorer, Subject
 
 CARD = Card(
     summary="recall of each sample's own match for every pair, beside the length-only baseline, and linear probes",

@@ -10,20 +10,11 @@ from numpy.typing import NDArray
 
 from birdmml.errors import EvalsetError, UsageError
 from birdmml.metrics import Ranks, hit
+from birdmml.outcomes.tasks import Measured, Outcome
 from birdmml.pairing import Swap, lenders
 from birdmml.schema import Card
 from birdmml.suites._competition import explained, probe_hits, rank_shares, side_by_side
-from birdmml.suites._material import (
-    Arrays,
-    Material,
-    Measured,
-    Outcome,
-    Request,
-    Scorer,
-    Subject,
-    place,
-    scored,
-)
+from birdmml.suites._material import Arrays, Material, Request, Scorer, Subject, place, scored
 
 CARD = Card(
     summary="what image and sound each add to the decision from both: swapped, removed, Shapley value, fused gain",

@@ -10,8 +10,9 @@ import numpy as np
 
 from birdmml.errors import EvalsetError, UsageError
 from birdmml.metrics import rank
+from birdmml.outcomes.tasks import Scored
 from birdmml.schema import Card
-from birdmml.suites._material import LEVEL, Material, Request, Scored, Scorer, Subject
+from birdmml.suites._material import LEVEL, Material, Request, Scorer, Subject
 from birdmml.suites._probe import (
     METRICS,
     SIDE_BY_SIDE,

@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from birdmml.corrupt import KINDS, Corruption, parse
+from birdmml.corrupt import Corruption, parse
 from birdmml.errors import EvalsetError, ResultError, UsageError
+from birdmml.outcomes.tasks import BETWEEN, CLEAN, Scored, condition_words
 from birdmml.schema import Card
-from birdmml.suites._material import Material, Request, Scored, Scorer, Subject, place, scored
+from birdmml.suites._material import Material, Request, Scorer, Subject, place, scored
 from birdmml.suites.zero_shot import TASKS
 
 CARD = Card(
@@ -22,8 +23,6 @@ CARD = Card(
     url="https://arxiv.org/abs/2511.21331",
 )
 METRICS = ("accuracy",)
-CLEAN = "clean"
-BETWEEN = " | "
 WHERE = {"image": "added after the resize", "audio": "added before the log-mel, over what it reads"}
 MAX_CONDITIONS = 100
 
@@ -69,22 +68,6 @@ def conditions(options: Options) -> tuple[Corruption, ...]:
         for modality, kind in kinds
         for level in own.get(kind, options.snr_db)
     )
-
-
-def words(corruption: Corruption) -> str:
-    """How tasks name it: "audio gaussian 10 dB", "image jpeg 20", "audio missing"."""
-    modality, kind, level, _ = corruption.text.split(":")
-    if kind == "missing":
-        return f"{modality} {kind}"
-    return f"{modality} {kind} {level} {KINDS[modality][kind].unit}".rstrip()
-
-
-def condition_of(task: str) -> tuple[str, Corruption | None] | None:
-    """ "A+V | audio gaussian 10 dB" -> ("A+V", the corruption, seed 0); (..., None) if clean; None for other tasks."""
-    name, sign, rest = task.partition(BETWEEN)
-    if not sign:
-        return None
-    return name, None if rest == CLEAN else parse(":".join(rest.split()[:3]))
 
 
 def requests(subject: Subject, options: Options) -> tuple[Request, ...]:
@@ -143,7 +126,7 @@ def _condition(
             continue
         rows = material.having(query)
         note = _note(corruption, read, len(reference[task].ids) - len(rows))
-        made = _task(material, scorer, f"{task}{BETWEEN}{words(corruption)}", query, rows, note)
+        made = _task(material, scorer, f"{task}{BETWEEN}{condition_words(corruption)}", query, rows, note)
         if not read:
             _check_same(made, reference[task])
         yield made

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from birdmml.errors import EvalsetError, UsageError
 from birdmml.gallery import answerable, ranks_of_species
 from birdmml.metrics import Ranks
+from birdmml.outcomes.tasks import Outcome, SpeciesScored
 from birdmml.schema import Card
 from birdmml.suites._length import tasks as length_tasks
 from birdmml.suites._material import (
@@ -18,10 +19,8 @@ from birdmml.suites._material import (
     RANKING,
     Arrays,
     Material,
-    Outcome,
     Request,
     Scorer,
-    SpeciesScored,
     Subject,
     place,
     place_both,

@@ -17,10 +17,10 @@ from birdmml.device import pick_device
 from birdmml.errors import DatasetError, UsageError
 from birdmml.files import human_bytes
 from birdmml.load import Built
-from birdmml.materials import rows_of
-from birdmml.nn.feed import RowSource, steps_per_epoch
+from birdmml.nn.feed import steps_per_epoch
 from birdmml.nn.foreign import resolved
 from birdmml.nn.presets import Preset, preset
+from birdmml.nn.read import RowSource, rows_of
 from birdmml.schema import MODALITIES
 from birdmml.train import Trained, tokenizer_for, train
 from birdmml.training import curves

@@ -13,8 +13,8 @@ from torch.func import functional_call, stack_module_state, vmap
 
 from birdmml.errors import TrainingError
 from birdmml.evalsets import xor
-from birdmml.xor.network import Network, signs
-from birdmml.xor.plan import Run, Settings, network
+from birdmml.xor.network import XorNetwork, signs
+from birdmml.xor.plan import XorRun, XorSettings, network
 
 _BATCHES = 1  # Keeps the stream of batches apart from other uses of a seed.
 
@@ -23,12 +23,12 @@ _BATCHES = 1  # Keeps the stream of batches apart from other uses of a seed.
 class Fitted:
     """K = seeds x p trained models: `weights` [K, ...] by name, the last losses [K]; seeds vary slowest."""
 
-    template: Network
+    template: XorNetwork
     weights: dict[str, Tensor]
     losses: Tensor
     seconds: float
 
-    def models(self) -> Iterator[Network]:
+    def models(self) -> Iterator[XorNetwork]:
         """One model after the other, ready to be scored: the template with its weights."""
         self.template.eval()
         for k in range(len(self.losses)):
@@ -36,7 +36,7 @@ class Fitted:
             yield self.template
 
 
-def fit(run: Run, chosen: Settings) -> Fitted:
+def fit(run: XorRun, chosen: XorSettings) -> Fitted:
     """Train one model a seed and p, all at once, with AdamW; deterministic.
 
     A seed fixes a model's initial weights and its samples. What a loss draws at random (Symile's shuffle, ConFu's
@@ -54,15 +54,15 @@ def fit(run: Run, chosen: Settings) -> Fitted:
             for group, rate in zip(optimiser.param_groups, rates, strict=True):
                 group["lr"] = rate * min(1.0, (1 - step / chosen.steps) / chosen.decay)
             optimiser.zero_grad()
-            found = losses(weights, x)
-            _check(found, step, run, chosen)
-            found.sum().backward()  # No weight is shared: each model gets its own gradient.
+            values = losses(weights, x)
+            _check(values, step, run, chosen)
+            values.sum().backward()  # No weight is shared: each model gets its own gradient.
             optimiser.step()
     done = {name: w.detach() for name, w in weights.items()}
-    return Fitted(template, done, found.detach(), time.perf_counter() - started)
+    return Fitted(template, done, values.detach(), time.perf_counter() - started)
 
 
-def batches(chosen: Settings) -> Iterator[dict[str, Tensor]]:
+def batches(chosen: XorSettings) -> Iterator[dict[str, Tensor]]:
     """`steps` batches: signs [K, batch, 5] a variable. A seed's samples depend on nothing but the seed."""
     p = np.asarray(chosen.p)
     rngs = [np.random.default_rng(np.random.SeedSequence([seed, _BATCHES])) for seed in chosen.seeds]
@@ -71,7 +71,7 @@ def batches(chosen: Settings) -> Iterator[dict[str, Tensor]]:
         yield {name: signs(np.concatenate([codes[name] for codes in drawn])) for name in chosen.names}
 
 
-def _initial(run: Run, chosen: Settings) -> tuple[Network, dict[str, Tensor]]:
+def _initial(run: XorRun, chosen: XorSettings) -> tuple[XorNetwork, dict[str, Tensor]]:
     models: list[nn.Module] = []
     for seed in chosen.seeds:
         torch.manual_seed(seed)
@@ -81,7 +81,7 @@ def _initial(run: Run, chosen: Settings) -> tuple[Network, dict[str, Tensor]]:
     return template, {name: w.detach().clone().requires_grad_() for name, w in stacked.items()}
 
 
-def _groups(template: Network, weights: dict[str, Tensor], chosen: Settings) -> list[dict[str, object]]:
+def _groups(template: XorNetwork, weights: dict[str, Tensor], chosen: XorSettings) -> list[dict[str, object]]:
     """The method's own groups (Symile's l has its own rate), and all other trainable weights."""
     names = {id(w): name for name, w in template.named_parameters() if w.requires_grad}
     groups: list[dict[str, object]] = []
@@ -93,7 +93,7 @@ def _groups(template: Network, weights: dict[str, Tensor], chosen: Settings) -> 
     return [plain | group for group in groups]
 
 
-def _check(losses: Tensor, step: int, run: Run, chosen: Settings) -> None:
+def _check(losses: Tensor, step: int, run: XorRun, chosen: XorSettings) -> None:
     bad = torch.nonzero(~losses.isfinite()).flatten().tolist()
     if bad:
         seed, p = divmod(bad[0], len(chosen.p))

@@ -19,7 +19,7 @@ def signs(codes: xor.Codes) -> Tensor:
     return torch.from_numpy(2 * xor.bits(codes).astype(np.float32) - 1)
 
 
-class Network(nn.Module):
+class XorNetwork(nn.Module):
     """Bits [B, 5] -> h_m [B, width], a linear layer a variable (and a tower, as CLIP has); then the method."""
 
     def __init__(self, method: ModuleType, config: Any, names: Sequence[str], width: int) -> None:

@@ -15,13 +15,13 @@ from birdmml.errors import UnknownName, UsageError
 from birdmml.evalsets import xor
 from birdmml.nn.geometric import ALL
 from birdmml.nn.scores import fused_name
-from birdmml.xor.network import Network
+from birdmml.xor.network import XorNetwork
 
 MAX_SEEDS, MAX_SHARES, MAX_DIM, MAX_STEPS = 100, 101, 4096, 1_000_000
 
 
 @dataclass(frozen=True)
-class Settings:
+class XorSettings:
     """One recipe for all methods, picked for ConFu at p = 0.1 and 0.2 (benchmarks/XOR.md says how).
 
     `p` are the shares of samples with i = 1, `width` the encoders' outputs h_m (a linear map of 5 bits has rank 5,
@@ -60,7 +60,7 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Run:
+class XorRun:
     """One method with one anchor (None: it has none) and its configuration."""
 
     method: str
@@ -80,11 +80,11 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Plan:
+class XorPlan:
     """The runs of one figure; `left_out` says which methods are not defined for so many variables."""
 
-    settings: Settings
-    runs: tuple[Run, ...]
+    settings: XorSettings
+    runs: tuple[XorRun, ...]
     left_out: tuple[str, ...] = ()
 
     @property
@@ -94,14 +94,16 @@ class Plan:
         return f"xor-{self.settings.modalities}x{xor.BITS}-d{self.settings.dim}-{settings.digest(key)[:8]}"
 
 
-def plan(methods: Sequence[str] = (), chosen: Settings | None = None, joint_anchor: bool = False) -> Plan:
+def plan(
+    methods: Sequence[str] = (), chosen: XorSettings | None = None, joint_anchor: bool = False
+) -> XorPlan:
     """Every method, or those named, each with every anchor that it knows and that lets it name b from the others.
 
     `joint_anchor` adds GRAM and TRIANGLE with every variable as the anchor in turn, three losses a step.
     Raises UnknownName with the nearest names, or UsageError where a method named cannot do the task.
     """
-    chosen = chosen or Settings()
-    runs: list[Run] = []
+    chosen = chosen or XorSettings()
+    runs: list[XorRun] = []
     left_out: list[str] = []
     for name in dict.fromkeys(discover.canonical("method", m) for m in methods or discover.names("method")):
         try:
@@ -110,23 +112,24 @@ def plan(methods: Sequence[str] = (), chosen: Settings | None = None, joint_anch
             if methods:
                 raise
             left_out.append(str(e))
-    return Plan(chosen, tuple(runs), tuple(left_out))
+    return XorPlan(chosen, tuple(runs), tuple(left_out))
 
 
-def network(run: Run, chosen: Settings) -> Network:
+def network(run: XorRun, chosen: XorSettings) -> XorNetwork:
     """The model of one run, with weights from torch's global generator."""
-    return Network(discover.load("method", run.method), run.config, chosen.names, chosen.width)
+    return XorNetwork(discover.load("method", run.method), run.config, chosen.names, chosen.width)
 
 
-def _runs(method: str, chosen: Settings, joint_anchor: bool) -> list[Run]:
-    config = _config(discover.load("method", method).Config(), chosen)
-    anchors: tuple[str | None, ...] = (None,)
-    if hasattr(config, "anchor"):
+def _runs(method: str, chosen: XorSettings, joint_anchor: bool) -> list[XorRun]:
+    """The method's own defaults, at the embeddings' size and with all other variables fused, under each anchor."""
+    config = discover.load("method", method).Config()
+    fields = {f.name for f in dataclasses.fields(config)}
+    sizes = {"dim": chosen.dim, "order": chosen.modalities - 1}
+    config = dataclasses.replace(config, **{k: v for k, v in sizes.items() if k in fields})
+    runs = [XorRun(method, None, config)]
+    if "anchor" in fields:
         anchors = (*chosen.names, ALL) if joint_anchor else chosen.names
-    runs = [
-        Run(method, anchor, dataclasses.replace(config, anchor=anchor) if anchor else config)
-        for anchor in anchors
-    ]
+        runs = [XorRun(method, anchor, dataclasses.replace(config, anchor=anchor)) for anchor in anchors]
     able = [run for run in runs if _able(run, chosen)]
     if not able:
         raise UsageError(
@@ -135,14 +138,7 @@ def _runs(method: str, chosen: Settings, joint_anchor: bool) -> list[Run]:
     return able
 
 
-def _config(config: Any, chosen: Settings) -> Any:
-    """The method's own defaults, at the embeddings' size and with all other variables fused."""
-    fields = {f.name for f in dataclasses.fields(config)}
-    wanted = {"dim": chosen.dim, "order": chosen.modalities - 1}
-    return dataclasses.replace(config, **{k: v for k, v in wanted.items() if k in fields})
-
-
-def _able(run: Run, chosen: Settings) -> bool:
+def _able(run: XorRun, chosen: XorSettings) -> bool:
     try:
         with torch.device("meta"):
             head = network(run, chosen).head
@@ -151,7 +147,7 @@ def _able(run: Run, chosen: Settings) -> bool:
     return (chosen.query, xor.TARGET) in head.pairs()
 
 
-def _check(s: Settings) -> None:
+def _check(s: XorSettings) -> None:
     xor.names(s.modalities)
     if not 1 <= len(s.seeds) <= MAX_SEEDS or min(s.seeds) < 0 or len(set(s.seeds)) != len(s.seeds):
         raise UsageError(f"{len(s.seeds)} seeds: give 1 to {MAX_SEEDS}, from 0 up, each once")

@@ -11,8 +11,9 @@ import numpy as np
 
 from birdmml.evalsets import xor
 from birdmml.files import atomic_write
-from birdmml.xor.plan import Plan
-from birdmml.xor.run import Done
+from birdmml.xor.plan import XorPlan
+from birdmml.xor.run import XorDone
+from birdmml.xor.score import authors
 
 INK = "#1f2933"
 COLOURS = {
@@ -30,7 +31,7 @@ STYLES = {None: "-", "a": "--", "b": "-", "c": ":", "d": (0, (6, 2, 1, 2)), "all
 MARKS = {None: "o", "a": "<", "b": "o", "c": ">", "d": "^", "all": "s"}
 
 
-def table(plan: Plan, done: Sequence[Done], seconds: float, workers: int) -> str:
+def table(plan: XorPlan, done: Sequence[XorDone], seconds: float, workers: int) -> str:
     """Markdown: the recipe, exact accuracies, the test set's with their intervals, and the times."""
     sections = (
         _recipe(plan),
@@ -42,7 +43,7 @@ def table(plan: Plan, done: Sequence[Done], seconds: float, workers: int) -> str
     return "\n\n".join("\n".join(lines) for lines in sections if lines) + "\n"
 
 
-def _recipe(plan: Plan) -> list[str]:
+def _recipe(plan: XorPlan) -> list[str]:
     s = plan.settings
     free = s.sources
     return [
@@ -58,7 +59,7 @@ def _recipe(plan: Plan) -> list[str]:
     ]
 
 
-def _exact_section(plan: Plan, done: Sequence[Done]) -> list[str]:
+def _exact_section(plan: XorPlan, done: Sequence[XorDone]) -> list[str]:
     s = plan.settings
     return [
         "## Exact",
@@ -74,7 +75,7 @@ def _exact_section(plan: Plan, done: Sequence[Done]) -> list[str]:
     ]
 
 
-def _test_section(plan: Plan, done: Sequence[Done]) -> list[str]:
+def _test_section(plan: XorPlan, done: Sequence[XorDone]) -> list[str]:
     return [
         "## Test set",
         "",
@@ -86,7 +87,7 @@ def _test_section(plan: Plan, done: Sequence[Done]) -> list[str]:
     ]
 
 
-def _time_section(done: Sequence[Done], seconds: float, workers: int) -> list[str]:
+def _time_section(done: Sequence[XorDone], seconds: float, workers: int) -> list[str]:
     hardware = done[0].result.provenance["hardware"]
     cpu = sum(d.result.seconds["cpu"] for d in done)
     each = ", ".join(f"{d.run.name} {d.result.seconds['cpu']:.0f}" for d in done)
@@ -98,7 +99,7 @@ def _time_section(done: Sequence[Done], seconds: float, workers: int) -> list[st
     ]
 
 
-def draw(plan: Plan, done: Sequence[Done], path: Path) -> None:
+def draw(plan: XorPlan, done: Sequence[XorDone], path: Path) -> None:
     """Write a PNG: measured accuracy over p with 95 % intervals, and the authors' figure at the same scale."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure as Canvas
@@ -114,7 +115,7 @@ def draw(plan: Plan, done: Sequence[Done], path: Path) -> None:
     title = f"measured: {s.dim}-d, {_many(len(s.seeds), 'seed')}, 95 % intervals"
     _frame(axes[0], title)
     if told:
-        for name, values in xor.paper().items():
+        for name, values in authors().items():
             axes[1].plot(*_xy(values), color=COLOURS[name], marker="o", ms=4, lw=1.4, label=name)
         _frame(axes[1], "the authors' (read off their figure, ±0.005)")
     axes[0].set_ylabel(f"accuracy: {xor.TARGET} from {s.query.replace('+', ', ')}", color=INK)
@@ -127,7 +128,7 @@ def draw(plan: Plan, done: Sequence[Done], path: Path) -> None:
         canvas.savefig(f, format="png", dpi=120, metadata={"Software": None})
 
 
-def _measured(axis: Any, done: Done, p: Sequence[float], colour: str) -> None:
+def _measured(axis: Any, done: XorDone, p: Sequence[float], colour: str) -> None:
     figures = [f for _, f in sorted(zip(p, done.result.figures, strict=True), key=lambda pair: pair[0])]
     value, at = np.array([f.value for f in figures]), sorted(p)
     spread = np.abs(np.array([[f.low, f.high] for f in figures]).T - value)
@@ -157,7 +158,7 @@ def _xy(values: Mapping[float, float]) -> tuple[list[float], list[float]]:
     return list(values), list(values.values())
 
 
-def _exact(done: Done, p: Sequence[float]) -> list[str]:
+def _exact(done: XorDone, p: Sequence[float]) -> list[str]:
     best = np.array([xor.ceiling(share) for share in p])
     mean, spread = done.exact.mean(axis=0), done.exact.std(axis=0, ddof=1) if len(done.exact) > 1 else None
     cells = [f"{100 * m:.1f}" for m in mean]
@@ -166,13 +167,13 @@ def _exact(done: Done, p: Sequence[float]) -> list[str]:
     return [*cells, f"{100 * np.abs(mean - best).max():.1f}", f"{100 * np.abs(done.exact - best).max():.1f}"]
 
 
-def _paper_rows(plan: Plan) -> list[str]:
+def _paper_rows(plan: XorPlan) -> list[str]:
     if plan.settings.modalities != 3:
         return []
     asked = plan.settings.p
     return [
         _line([f"*{name}, authors*", *(f"{100 * v[p]:.1f}" if p in v else "-" for p in asked), "", ""])
-        for name, v in xor.paper().items()
+        for name, v in authors().items()
     ]
 
 

@@ -3,47 +3,47 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from birdmml import discover, files, outcomes, provenance, results, settings
+from birdmml import discover, files, outcomes, results, settings
 from birdmml.build.pool import Pool
 from birdmml.evalsets import xor
 from birdmml.metrics import summarise
-from birdmml.schema import RESULT_SCHEMA_VERSION, Figure, Result
+from birdmml.record import Run
+from birdmml.schema import Figure, Result
 from birdmml.xor.fit import fit
-from birdmml.xor.plan import Plan, Run, Settings
-from birdmml.xor.score import Answers, answers, exact
+from birdmml.xor.plan import XorPlan, XorRun, XorSettings
+from birdmml.xor.score import XorAnswers, answers, exact
 
 METRIC = "accuracy"
 
 
 @dataclass(frozen=True)
-class Done:
+class XorDone:
     """One run: its result, and the exact accuracies [seeds, P] over all that can happen."""
 
-    run: Run
+    run: XorRun
     result: Result
     exact: NDArray[np.float64]
 
 
 def run(
-    plan: Plan, out: Path, workers: int = 1, told: Callable[[Done], None] | None = None
-) -> tuple[tuple[Done, ...], Path]:
+    plan: XorPlan, out: Path, workers: int = 1, report: Callable[[XorDone], None] | None = None
+) -> tuple[tuple[XorDone, ...], Path]:
     """Train and score everything below `out`/<name>; returns the runs in the plan's order, and the folder.
 
     Each run trains on one thread, `workers` of them side by side; their number changes no figure. Raises
     TrainingError where one diverges, BuildError where workers keep dying. The table and the picture come last.
     """
-    from birdmml.xor import report
+    from birdmml.xor.report import draw, table
 
     started = time.perf_counter()
     folder = out / plan.name
@@ -53,33 +53,37 @@ def run(
             pool.run(
                 partial(one, plan.settings, folder),
                 plan.runs,
-                lambda _, done: None if told is None else told(done),
+                lambda _, done: None if report is None else report(done),
             )
         )
     seconds = time.perf_counter() - started
-    files.write_text(folder / "xor.md", report.table(plan, ordered, seconds, workers))
-    report.draw(plan, ordered, folder / "xor.png")
+    files.write_text(folder / "xor.md", table(plan, ordered, seconds, workers))
+    draw(plan, ordered, folder / "xor.png")
     return ordered, folder
 
 
-def one(chosen: Settings, folder: Path, job: Run) -> Done:
+def one(chosen: XorSettings, folder: Path, job: XorRun) -> XorDone:
     """Train, score and write one run; result.json comes last."""
     started, worked = time.perf_counter(), time.process_time()
     place = folder / job.folder
     (place / results.FILE).unlink(missing_ok=True)
     with _one_thread():
         fitted = fit(job, chosen)
-        found = answers(fitted, chosen)
-    at = time.perf_counter()
-    known = exact(found, chosen)
-    figures = tuple(_figure(chosen, job, i, found, known[:, i], place) for i in range(len(chosen.p)))
+        ranks = answers(fitted, chosen)
+    scored = time.perf_counter()
+    shares = exact(ranks, chosen)
+    figures = [_figure(chosen, job, i, ranks, shares[:, i], place) for i in range(len(chosen.p))]
     now = time.perf_counter()
-    seconds = {"train": fitted.seconds, "score": at - started - fitted.seconds, "write": now - at}
-    result = _result(
-        chosen, job, figures, seconds | {"total": now - started, "cpu": time.process_time() - worked}
-    )
+    seconds = {
+        "train": fitted.seconds,
+        "score": scored - started - fitted.seconds,
+        "write": now - scored,
+        "total": now - started,
+        "cpu": time.process_time() - worked,
+    }
+    result = _run(chosen, job, place).result(figures, seconds)
     results.write_result(place, result)
-    return Done(job, result, known)
+    return XorDone(job, result, shares)
 
 
 @contextmanager
@@ -94,14 +98,14 @@ def _one_thread() -> Iterator[None]:
 
 
 def _figure(
-    chosen: Settings, job: Run, at: int, found: Answers, known: NDArray[np.float64], folder: Path
+    chosen: XorSettings, job: XorRun, at: int, ranks: XorAnswers, shares: NDArray[np.float64], folder: Path
 ) -> Figure:
     p = chosen.p[at]
-    items = answered(chosen, at, found)
+    items = answered(chosen, at, ranks)
     file = f"predictions/xor.p-{p:g}.parquet"
     outcomes.write(folder / file, items)
     extension = getattr(discover.load("method", job.method), "EXTENSIONS", "")
-    words = f"{100 * known.mean():.2f} % exactly, over all ({', '.join(chosen.sources)}, i)"
+    words = f"{100 * shares.mean():.2f} % exactly, over all ({', '.join(chosen.sources)}, i)"
     return Figure(
         suite="xor",
         evalset="xor",
@@ -114,7 +118,7 @@ def _figure(
     )
 
 
-def answered(chosen: Settings, at: int, found: Answers) -> outcomes.Predictions:
+def answered(chosen: XorSettings, at: int, ranks: XorAnswers) -> outcomes.Predictions:
     """What each seed's model at the `at`-th p answers on the test set: the same items for every seed and method."""
     codes, switch = xor.cells(chosen.modalities)
     picked = xor.test_cells(chosen.p[at], chosen.modalities)
@@ -130,30 +134,26 @@ def answered(chosen: Settings, at: int, found: Answers) -> outcomes.Predictions:
         candidates=xor.CLASSES,
         ids=ids,
         targets=tuple(names[codes[xor.TARGET][picked]].tolist()),
-        predictions=tuple(tuple(names[best].tolist()) for best in found.best[models][:, picked]),
-        greater=found.greater[models][:, picked],
-        ties=found.ties[models][:, picked],
+        predictions=tuple(tuple(names[best].tolist()) for best in ranks.best[models][:, picked]),
+        greater=ranks.greater[models][:, picked],
+        ties=ranks.ties[models][:, picked],
     )
 
 
-def _result(chosen: Settings, job: Run, figures: tuple[Figure, ...], seconds: Mapping[str, float]) -> Result:
+def _run(chosen: XorSettings, job: XorRun, folder: Path) -> Run:
     origin = discover.origin(discover.load("method", job.method))
     own = {} if origin is None else {"method_file": origin | {"path": discover.label(origin["path"])}}
-    values: dict[str, Any] = {"xor": settings.to_dict(chosen), "method": settings.to_dict(job.config), **own}
     tests = [xor.test_cells(p, chosen.modalities).tolist() for p in chosen.p]
-    return Result(
-        schema_version=RESULT_SCHEMA_VERSION,
-        demo=False,
+    return Run(
+        folder=folder,
         method=discover.label(job.method),
         preset=f"{chosen.dim}-d" + (f", anchor {job.anchor}" if job.anchor else ""),
-        seeds=chosen.seeds,
-        settings=values,
+        settings={"xor": settings.to_dict(chosen), "method": settings.to_dict(job.config), **own},
         dataset={
             "name": f"xor of {chosen.modalities} x {xor.BITS} bits",
             "digest": files.digest(tests),
             "trained_on": "fresh samples",
         },
-        provenance=provenance.collect(),
-        figures=figures,
-        seconds={name: round(value, 2) for name, value in seconds.items()},
+        demo=False,
+        seeds=chosen.seeds,
     )

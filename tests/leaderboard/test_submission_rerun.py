@@ -30,15 +30,16 @@ QUICK = ("few-shot.draws=2", "few-shot.shots=[1]", "noise.snr_db=[10.0]")
 @pytest.fixture(scope="module")
 def made(small_demo: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Submission, Path]:
     """A submission of two runs, every suite of birds in one of them, with two untrained models; the models' folder."""
-    from birdmml.evaluate import plan, run
+    from birdmml.evaluate import run
+    from birdmml.plans import Choice, plan
 
     root = tmp_path_factory.mktemp("run")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(models, "train", untrained.train)
         for suites, only in ((WIDE, ()), (DEEP, ("dataset",))):
             overrides = [*OPTIONS, *QUICK]
-            run(plan(small_demo, "confu", suites, overrides=overrides, seeds=2, device="cpu", only=only),
-                root / "results", quiet=True)  # fmt: skip
+            choice = Choice(suites, overrides=overrides, seeds=2, device="cpu", only=only)
+            run(plan(small_demo, "confu", choice), root / "results", quiet=True)
     about = About("A test", "me@example.org", "CC0-1.0", "nothing: the models are untrained")
     submission = make([root / "results"], about, root / "submission", True, allow_dirty=True)
     (kept,) = (root / "results" / "models").iterdir()

@@ -11,9 +11,8 @@ import pytest
 
 from birdmml.errors import MediaError
 from birdmml.load import Built, DatasetRows
-from birdmml.materials import Subset
 from birdmml.nn.order import Blocks, block_order
-from birdmml.nn.read import stream
+from birdmml.nn.read import Subset, stream
 
 
 class Counted:

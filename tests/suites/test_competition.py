@@ -12,13 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from birdmml import evaluate, figures
+from birdmml import evaluate, figures, plans
 from birdmml.errors import EvalsetError, UsageError
 from birdmml.leaderboard.verify import verify
+from birdmml.outcomes.tasks import Measured, Outcome, Scored
 from birdmml.pairing import lenders
 from birdmml.suites import competition
 from birdmml.suites._competition import explained, probe_hits, rank_shares
-from birdmml.suites._material import Arrays, Material, Measured, Outcome, Scored, Scorer, Subject
+from birdmml.suites._material import Arrays, Material, Scorer, Subject
 from birdmml.suites.competition import FUSED, WORDS, Options
 
 C = 5
@@ -280,7 +281,7 @@ def test_a_trained_model_is_measured_on_rows_and_films_and_every_figure_follows_
     small_demo: Path, tmp_path: Path
 ) -> None:
     options = [*SMALL, "competition.draws=2", "training.epochs=1"]
-    plan = evaluate.plan(small_demo, "confu", ["competition"], "tiny", options)
+    plan = plans.plan(small_demo, "confu", plans.Choice(["competition"], overrides=options))
     result, folder = evaluate.run(plan, tmp_path, quiet=True)
     verify(folder)
     found = {(f.evalset, f.task, f.metric): f for f in result.figures}

@@ -19,12 +19,13 @@ from birdmml.evaluate import _extension
 from birdmml.figures import figures_of, joined
 from birdmml.metrics import summarise
 from birdmml.outcomes import Predictions, read
+from birdmml.outcomes.tasks import Scored
 from birdmml.passes import suite_options
 from birdmml.protocols import load
 from birdmml.schema import Figure, Result
 from birdmml.settings import to_dict
 from birdmml.suites import few_shot, linear_probe
-from birdmml.suites._material import Material, Scored, Subject
+from birdmml.suites._material import Material, Subject
 from birdmml.suites._probe import SIDE_BY_SIDE, fit
 
 

@@ -9,8 +9,9 @@ from helpers.probes import FILMS, NAMES, NOTHING, ROWS, material
 from sklearn.linear_model import LogisticRegression
 
 from birdmml.errors import EvalsetError, UsageError
+from birdmml.outcomes.tasks import Scored
 from birdmml.suites import linear_probe
-from birdmml.suites._material import Material, Scored, Subject
+from birdmml.suites._material import Material, Subject
 
 
 def full(*found: Material, **options: Any) -> dict[str, Scored]:

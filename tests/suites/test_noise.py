@@ -16,20 +16,22 @@ from birdmml import discover, materials, wanted
 from birdmml.checkpoint import Checkpoint
 from birdmml.corrupt import parse
 from birdmml.embed import Embedder
-from birdmml.embedded import Shelf
+from birdmml.embedded import EmbeddingCache
 from birdmml.errors import EvalsetError, ResultError, UnknownName, UsageError
-from birdmml.evaluate import plan, run
+from birdmml.evaluate import run
 from birdmml.leaderboard.verify import verify
 from birdmml.load import Built
 from birdmml.metrics import summarise
 from birdmml.nn.network import Network
 from birdmml.nn.text import train_tokenizer
+from birdmml.outcomes.tasks import Scored, condition_of, condition_words
 from birdmml.passes import passes_of
 from birdmml.pictures.noise import draw as draw_noise
+from birdmml.plans import Choice, plan
 from birdmml.protocols.model import Noise
 from birdmml.schema import MODALITIES, Figure, Result
 from birdmml.suites import noise, zero_shot
-from birdmml.suites._material import Arrays, Material, Request, Scored, Scorer, Subject
+from birdmml.suites._material import Arrays, Material, Request, Scorer, Subject
 
 OWN = Subject("dataset", "{split}-split", "rows", ("train", "test"), MODALITIES, 3, captions=True)
 BOTH = (("image", "text"), ("audio", "text"), ("image+audio", "text"))
@@ -94,9 +96,9 @@ def test_options_that_make_no_sense_are_refused_before_anything_is_embedded() ->
 
 def test_every_condition_reads_back_from_its_task() -> None:
     for corruption in noise.conditions(ALL_KINDS):
-        assert noise.condition_of(f"A+V | {noise.words(corruption)}") == ("A+V", corruption)
-    assert noise.condition_of("V | clean") == ("V", None)
-    assert noise.condition_of("A+V, audio missing -> V") is None
+        assert condition_of(f"A+V | {condition_words(corruption)}") == ("A+V", corruption)
+    assert condition_of("V | clean") == ("V", None)
+    assert condition_of("A+V, audio missing -> V") is None
 
 
 def test_tasks_that_read_it_move_and_the_others_are_the_clean_ones_to_the_bit() -> None:
@@ -173,7 +175,7 @@ def test_the_demo_from_files_to_figures_under_every_kind(
     found = {
         p.subject.name: p for p in wanted.providers(Built.open(small_demo), None, passes_of(["zero-shot"])[0])
     }
-    provider, shelf = found[subject], Shelf(None)
+    provider, shelf = found[subject], EmbeddingCache(None)
     asked = noise.requests(provider.subject, ALL_KINDS)
     assert len(asked) == 11
     got = [materials.material(provider, r, embedder, shelf, None, quiet=True) for r in asked]
@@ -221,7 +223,7 @@ def test_a_bench_of_noise_is_written_and_scored_again_from_its_items(
     small_demo: Path, tmp_path: Path
 ) -> None:
     options = [*OPTIONS, "noise.snr_db=[10]", 'noise.audio=["gaussian", "missing"]']
-    made = plan(small_demo, "tri-clip", ["noise"], overrides=options, device="cpu")
+    made = plan(small_demo, "tri-clip", Choice(["noise"], overrides=options, device="cpu"))
     written, folder = run(made, tmp_path, quiet=True)
     result = verify(folder)
     assert result.settings["suites"]["noise"]["snr_db"] == [10]
@@ -238,7 +240,7 @@ def test_a_bench_of_noise_is_written_and_scored_again_from_its_items(
 def test_a_condition_kept_on_disk_is_read_back_and_no_other_is(
     embedder: Embedder, small_demo: Path, tmp_path: Path
 ) -> None:
-    provider, shelf = materials.OwnRows(Built.open(small_demo)), Shelf(tmp_path)
+    provider, shelf = materials.OwnRows(Built.open(small_demo)), EmbeddingCache(tmp_path)
     texts = ("", "audio:missing:0:0", "audio:gaussian:10:0", "audio:gaussian:10:1")
     asked = [Request("dataset", "test", corruption=text) for text in texts]
     fresh, kept = (

@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 from birdmml import discover
 from birdmml.errors import EvalsetError, ResultError
 from birdmml.metrics import summarise
+from birdmml.outcomes.tasks import Scored, SpeciesScored
 from birdmml.schema import MODALITIES
 from birdmml.suites import retrieval, zero_shot
-from birdmml.suites._material import Arrays, Material, Scored, Scorer, SpeciesScored, Subject
+from birdmml.suites._material import Arrays, Material, Scorer, Subject
 
 SINGLE = tuple((a, b) for a in ("image", "audio", "text") for b in ("image", "audio", "text") if a != b)
 RETRIEVAL, ZERO_SHOT = retrieval.Options(by=("instance",)), zero_shot.Options()

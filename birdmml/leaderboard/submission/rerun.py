@@ -15,7 +15,7 @@ from birdmml import checkpoint as checkpoints
 from birdmml import discover, evaluate, outcomes, provenance, results, settings, wanted
 from birdmml.array_data import opened
 from birdmml.checkpoint import Checkpoint
-from birdmml.embedded import Shelf
+from birdmml.embedded import EmbeddingCache
 from birdmml.errors import ResultError, UnknownName, UsageError
 from birdmml.leaderboard.submission.model import Entry, Problem, Submission
 from birdmml.leaderboard.submission.reading import name_of
@@ -23,7 +23,7 @@ from birdmml.models import Recipe
 from birdmml.outcomes import Measures, Outcomes, Predictions
 from birdmml.outcomes.columns import Floats, Ints
 from birdmml.passes import Pass
-from birdmml.plans import Plan, check_limit
+from birdmml.plans import BenchPlan, check_limit
 from birdmml.schema import Result
 from birdmml.training.state import resolve
 
@@ -115,9 +115,9 @@ def _compared(
     if other := provenance.difference(entry.result.provenance, provenance.collect()):
         lines.append(f"{name_of(entry)}: other versions here of {', '.join(other)}: outcomes may move")
     with tempfile.TemporaryDirectory(prefix="birdmml-rerun-") as temporary:
-        # Nothing from a shelf: what was kept of these weights is what is in question.
+        # Nothing from a cache: what was kept of these weights is what is in question.
         try:
-            again, folder = evaluate.run(plan, Path(temporary), quiet=True, shelf=Shelf(None))
+            again, folder = evaluate.run(plan, Path(temporary), quiet=True, cache=EmbeddingCache(None))
         except OSError as e:
             raise ResultError(f"{temporary} cannot be written ({e.strerror or e}): free space") from e
         except (ValueError, TypeError, LookupError, ArithmeticError) as e:
@@ -132,7 +132,7 @@ def _compared(
                 yield file, len(said.ids), moved(said, outcomes.read(folder, file), ready.seed)
 
 
-def _plan(result: Result, ready: Checkpoint, data: Path, evalsets: Path | None, device: str) -> Plan:
+def _plan(result: Result, ready: Checkpoint, data: Path, evalsets: Path | None, device: str) -> BenchPlan:
     """The plan that the result's settings describe, with the checkpoint in the place of a training."""
     caption, limit = result.dataset.get("caption", CAPTIONS[0]), result.settings.get("limit")
     if caption not in CAPTIONS or not (limit is None or isinstance(limit, int)):
@@ -152,7 +152,7 @@ def _plan(result: Result, ready: Checkpoint, data: Path, evalsets: Path | None, 
     recipe = Recipe(built, ready.method, ready.config, result.preset, ready.preset, limit)
     only = list(result.settings.get("evalsets", {}))
     found = wanted.providers(recipe.built, evalsets, passes, only)
-    return Plan(recipe, passes, (ready.seed,), device, ready, found)
+    return BenchPlan(recipe, passes, (ready.seed,), device, ready, found)
 
 
 def _pass(name: str, options: Any) -> Pass:
