@@ -11,6 +11,7 @@ from birdmml import passes, results
 from birdmml.errors import UsageError
 from birdmml.figures import figures_of
 from birdmml.picture import draw_all
+from birdmml.pictures import confusion
 from birdmml.schema import Figure, Result
 from birdmml.suites._material import Outcome
 
@@ -41,7 +42,8 @@ def record(
         asked = ", ".join(head.settings.get("suites", {}))
         raise UsageError(f"{head.method} defines no pair that {asked} asks for: choose another --suite")
     result = dataclasses.replace(head, figures=tuple(figures))
-    draw_all(result, folder / "figures", folder)
+    draw_all(result, folder / "figures")
+    confusion.draw(result, folder, folder / "figures")
     results.write_result(folder, result)
     return result
 

@@ -20,7 +20,7 @@ GROUND = (
 FIRST = """
     media demo fetch sources build audit load evalsets metrics suites results outcomes salvage paper reported protocols
     prepare prepared arrays arrayset unpickle corrupt gallery compare pairing passes figures picture pictures record
-    scoring standings vectors item_ids
+    curves scoring standings vectors item_ids
 """
 SECOND = """
     nn methods checkpoint train training embed embedded materials models swapped prepared_set wanted plans by_protocol

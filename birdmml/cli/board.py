@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from birdmml.site.build import Built
+    from birdmml.site.build import BuiltSite
 
 
 def build(
@@ -43,7 +43,7 @@ def build(
         raise typer.Exit(1)
 
 
-def _lines(made: Built, dry_run: bool) -> list[str]:
+def _lines(made: BuiltSite, dry_run: bool) -> list[str]:
     from birdmml.files import human_bytes
 
     verb = "would write" if dry_run else "wrote"
@@ -55,7 +55,7 @@ def _lines(made: Built, dry_run: bool) -> list[str]:
     return lines
 
 
-def _json(made: Built, dry_run: bool) -> None:
+def _json(made: BuiltSite, dry_run: bool) -> None:
     import json
 
     told = {

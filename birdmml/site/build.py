@@ -16,10 +16,10 @@ from birdmml.errors import BirdmmlError, ResultError
 from birdmml.files import digest, sha256_bytes
 from birdmml.leaderboard.submission import Report, Submission, check
 from birdmml.leaderboard.submission.model import HEAD
-from birdmml.site import browser, exports, headlines, items, media, model, pages, place, tables
-from birdmml.site.compared import Task, compared
-from birdmml.site.items import Confusion, Items
-from birdmml.site.model import Board, Member, Refused, Table
+from birdmml.site import browser, exports, items, media, model, pages, place, tables
+from birdmml.site.items import ConfusionCounts, ItemOutcomes
+from birdmml.site.model import Board, BoardMember, BoardTable, Refused
+from birdmml.site.significance import ColumnOutcomes, compared
 from birdmml.site.text import plain
 
 MOST_CONFUSIONS, MOST_REASONS = 6, 5
@@ -34,7 +34,7 @@ SPACE = (
 
 
 @dataclass(frozen=True)
-class Built:
+class BuiltSite:
     """What was made, or would be: `files` and `bytes` of the whole site."""
 
     out: Path
@@ -48,16 +48,16 @@ class Built:
 
 
 @dataclass
-class Shelf:
+class SiteOutcomes:
     """Outcomes that were read once. Ids and classes that several results share are kept once: they weigh most."""
 
-    known: dict[tuple[str, str], Items | None] = field(default_factory=dict)
+    known: dict[tuple[str, str], ItemOutcomes | None] = field(default_factory=dict)
     names: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
-    def read(self, member: Member, name: str) -> Items | None:
+    def read(self, member: BoardMember, name: str) -> ItemOutcomes | None:
         """The outcomes of one file of a result; None where they cannot be paired, or not be read."""
         if (member.page, name) not in self.known:
-            metrics = [f.metric for f in headlines.of(member.result) if f.predictions == name]
+            metrics = [f.metric for f in model.headlines(member.result) if f.predictions == name]
             try:
                 found = items.read(member.folder, name, metrics)
             except ResultError:
@@ -65,7 +65,7 @@ class Shelf:
             self.known[member.page, name] = None if found is None else self._shared(found)
         return self.known[member.page, name]
 
-    def _shared(self, found: Items) -> Items:
+    def _shared(self, found: ItemOutcomes) -> ItemOutcomes:
         ids = self.names.setdefault(found.key, found.ids)
         if found.targets is None:
             return replace(found, ids=ids)
@@ -74,7 +74,7 @@ class Shelf:
 
 def build(
     submissions: Path, out: Path, data: Path | None = None, dry_run: bool = False, workers: int = 1
-) -> Built:
+) -> BuiltSite:
     """Write the site of all submissions below a folder to `out`; the same submissions give the same bytes.
 
     `data` is a built dataset whose photos and sounds are shown beside the items, where their licences allow it.
@@ -91,7 +91,7 @@ def build(
                 written = _written(made, folder, pool)
     board, size = made.board, sum(n for n, _ in written.values())
     counts = len(accepted) + len(refused), len(board.members), len(board.tables)
-    return Built(out, *counts, board.refused, 1 + len(written), size, tuple(notes))
+    return BuiltSite(out, *counts, board.refused, 1 + len(written), size, tuple(notes))
 
 
 def _written(made: Site, folder: Path | None, pool: Pool) -> dict[str, tuple[int, str]]:
@@ -171,7 +171,7 @@ def _checked(task: tuple[Path, Path]) -> Submission | Refused:
     return report.submission
 
 
-def _entry(task: tuple[Member, list[tuple[str, Confusion]]]) -> str:
+def _entry(task: tuple[BoardMember, list[tuple[str, ConfusionCounts]]]) -> str:
     return pages.entry(*task)
 
 
@@ -186,9 +186,9 @@ class Site:
     """Everything that the files are made of."""
 
     board: Board
-    tasks: dict[str, list[Task]]
-    shelf: Shelf
-    media: media.Media | None = None
+    tasks: dict[str, list[ColumnOutcomes]]
+    shelf: SiteOutcomes
+    media: media.SiteMedia | None = None
 
     def files(self, pool: Pool | None = None) -> Iterator[tuple[str, bytes]]:
         """Every file but the list of them: its path and content. Pages of results are made in the pool."""
@@ -216,7 +216,7 @@ class Site:
             made = pool.run(_entry, [(member, self._confusions(member)) for member in some])
             yield from ((f"entries/{m.page}.html", text) for m, text in zip(some, made, strict=True))
 
-    def _items(self, table: Table) -> Iterator[tuple[str, str]]:
+    def _items(self, table: BoardTable) -> Iterator[tuple[str, str]]:
         tasks = sorted(self.tasks.get(table.id, []), key=lambda t: t.column != table.lead)
         if not tasks:
             return
@@ -230,10 +230,10 @@ class Site:
         for task in tasks:
             yield f"items/{browser.name(table, task)}.js", browser.script(table, task)
 
-    def _confusions(self, member: Member) -> list[tuple[str, Confusion]]:
+    def _confusions(self, member: BoardMember) -> list[tuple[str, ConfusionCounts]]:
         """What was taken for what: of a sweep its last step alone; what all modalities give comes first."""
-        found: dict[tuple[str, ...], tuple[str, Confusion]] = {}
-        for f in headlines.of(member.result):
+        found: dict[tuple[str, ...], tuple[str, ConfusionCounts]] = {}
+        for f in model.headlines(member.result):
             read = self.shelf.read(member, f.predictions) if f.metric == "accuracy" else None
             if read is not None and read.confusion is not None:
                 key = (f.suite, f.evalset, "" if f.suite in tables.SWEEPS else f.task)
@@ -243,10 +243,10 @@ class Site:
 
 @_one_thread()
 def site(
-    accepted: Sequence[model.Submission], refused: Sequence[Refused] = (), data: Path | None = None
+    accepted: Sequence[model.ShownSubmission], refused: Sequence[Refused] = (), data: Path | None = None
 ) -> tuple[Site, list[str]]:
     """Tables, comparisons and media of submissions that passed the check; and notes on what is not shown."""
-    shelf, made, tasks = Shelf(), [], {}
+    shelf, made, tasks = SiteOutcomes(), [], {}
     members = tables.members(accepted)
     found_tables, left_out = tables.tables(members)
     for table in found_tables:

@@ -10,7 +10,7 @@ from typing import Any
 from birdmml.build.report_text import markdown as inert
 from birdmml.files import canonical_json
 from birdmml.schema import shown
-from birdmml.site.model import Board, Cell, Column, Row, Table
+from birdmml.site.model import Board, BoardCell, BoardColumn, BoardRow, BoardTable
 from birdmml.site.text import csv_cell, plain
 
 COLUMNS = (
@@ -26,7 +26,7 @@ LEGEND = (
 DEMO = "Rows marked **demo** were measured on generated data: they say nothing about real birds."
 
 
-def as_csv(tables: Iterable[Table]) -> str:
+def as_csv(tables: Iterable[BoardTable]) -> str:
     """One line a value; what is not there is empty, and no cell starts a formula."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
@@ -42,12 +42,12 @@ def as_json(board: Board) -> str:
     return canonical_json({"tables": [_table(t) for t in board.tables], "refused": refused}) + "\n"
 
 
-def table_json(table: Table) -> str:
+def table_json(table: BoardTable) -> str:
     """One table."""
     return canonical_json(_table(table)) + "\n"
 
 
-def as_markdown(tables: Sequence[Table]) -> str:
+def as_markdown(tables: Sequence[BoardTable]) -> str:
     """LEADERBOARD.md: one table each."""
     lines = ["# Bird-MML leaderboard", ""]
     if any(t.demo for t in tables):
@@ -57,7 +57,7 @@ def as_markdown(tables: Sequence[Table]) -> str:
     return "\n".join([*lines, LEGEND]) + "\n"
 
 
-def _values(tables: Iterable[Table]) -> Iterator[dict[str, Any]]:
+def _values(tables: Iterable[BoardTable]) -> Iterator[dict[str, Any]]:
     for table in tables:
         place = {
             name: getattr(table, name)
@@ -71,7 +71,7 @@ def _values(tables: Iterable[Table]) -> Iterator[dict[str, Any]]:
                     yield {"table": table.id, **place, **_column(column), **about, **_cell(cell)}
 
 
-def _table(table: Table) -> dict[str, Any]:
+def _table(table: BoardTable) -> dict[str, Any]:
     return {
         "id": table.id,
         "protocol": table.protocol,
@@ -88,7 +88,7 @@ def _table(table: Table) -> dict[str, Any]:
     }
 
 
-def _column(column: Column) -> dict[str, Any]:
+def _column(column: BoardColumn) -> dict[str, Any]:
     return {
         "task": plain(column.task),
         "metric": plain(column.metric),
@@ -97,7 +97,7 @@ def _column(column: Column) -> dict[str, Any]:
     }
 
 
-def _row(row: Row) -> dict[str, Any]:
+def _row(row: BoardRow) -> dict[str, Any]:
     member = row.member
     if member is None:
         return {
@@ -116,12 +116,12 @@ def _row(row: Row) -> dict[str, Any]:
     }
 
 
-def _cell(cell: Cell) -> dict[str, Any]:
+def _cell(cell: BoardCell) -> dict[str, Any]:
     names = ("value", "low", "high", "sd", "n", "letters", "best", "mark", "note")
     return {name: getattr(cell, name) for name in names}
 
 
-def _markdown(table: Table) -> list[str]:
+def _markdown(table: BoardTable) -> list[str]:
     about = [f"protocol {table.protocol}"] if table.protocol else []
     about += [f"dataset {table.dataset} {table.digest}"]
     about += [f"limited to {table.limit} rows"] if table.limit else []
@@ -138,7 +138,7 @@ def _markdown(table: Table) -> list[str]:
     return [f"## {inert(table.title)}", "", inert("; ".join(about)), "", *lines, ""]
 
 
-def _named(row: Row) -> list[str]:
+def _named(row: BoardRow) -> list[str]:
     if row.member is None:
         return [f"{row.name}, reported", "", ""]
     marks = "".join(f", {label}" for label in row.member.labels)
@@ -149,7 +149,7 @@ def _named(row: Row) -> list[str]:
     ]
 
 
-def _words(cell: Cell | None, column: Column) -> str:
+def _words(cell: BoardCell | None, column: BoardColumn) -> str:
     if cell is None:
         return "-"
     said = shown(column.metric, cell.value) + ("!" if cell.mark else "")

@@ -11,8 +11,15 @@ from itertools import islice
 from birdmml import discover
 from birdmml.reported import Claim, claims
 from birdmml.schema import Figure, Result
-from birdmml.site import headlines
-from birdmml.site.model import Cell, Column, Member, Row, Submission, Table
+from birdmml.site.model import (
+    BoardCell,
+    BoardColumn,
+    BoardMember,
+    BoardRow,
+    BoardTable,
+    ShownSubmission,
+    headlines,
+)
 from birdmml.site.text import file_name, plain
 from birdmml.standings import label
 
@@ -25,7 +32,7 @@ Key = tuple[str, str, str, str, str, str]
 Place = tuple[str, str, float]  # task, metric, chance: another chance is another gallery
 
 
-def members(submissions: Sequence[Submission], verified: bool = True) -> tuple[Member, ...]:
+def members(submissions: Sequence[ShownSubmission], verified: bool = True) -> tuple[BoardMember, ...]:
     """Every result of every submission, by their short names; two with one name keep pages of their own."""
     found = []
     for submission in submissions:
@@ -35,7 +42,9 @@ def members(submissions: Sequence[Submission], verified: bool = True) -> tuple[M
             page = file_name(submission.slug, entry.folder.name, str(submission.about.get("digest", "")))
             about, name = submission.about, shown_method(label(result))
             found.append(
-                Member(name, page, submission.slug, about, entry.folder, result, labels(result), verified)
+                BoardMember(
+                    name, page, submission.slug, about, entry.folder, result, labels(result), verified
+                )
             )
     return tuple(sorted(found, key=lambda m: (m.slug, m.page)))
 
@@ -61,15 +70,15 @@ def labels(result: Result) -> tuple[str, ...]:
     return tuple(name for name, true in said.items() if true)
 
 
-def tables(found: Sequence[Member]) -> tuple[tuple[Table, ...], int]:
+def tables(found: Sequence[BoardMember]) -> tuple[tuple[BoardTable, ...], int]:
     """The tables of all results, sorted by what they are of, and how many were too many.
 
     Values are not compared yet.
     """
-    groups: dict[Key, list[Member]] = {}
+    groups: dict[Key, list[BoardMember]] = {}
     for member in found:
         result = member.result
-        for suite, evalset in dict.fromkeys((f.suite, f.evalset) for f in headlines.of(result)):
+        for suite, evalset in dict.fromkeys((f.suite, f.evalset) for f in headlines(result)):
             groups.setdefault(_key(result, suite, evalset), []).append(member)
     kept = sorted(groups, key=lambda key: (-len(groups[key]), key))[:MOST_TABLES]
     return tuple(_table(key, groups[key]) for key in sorted(kept)), len(groups) - len(kept)
@@ -95,7 +104,7 @@ def protocol_of(result: Result) -> str:
     return f"{said.get('name', '?')} {str(said.get('digest', ''))[:8]}".strip()
 
 
-def _table(key: Key, found: Sequence[Member]) -> Table:
+def _table(key: Key, found: Sequence[BoardMember]) -> BoardTable:
     protocol, suite, evalset, dataset, digest, limit = key
     known: dict[Place, list[Figure]] = {}
     figures = {m.page: _placed(m.result, suite, evalset) for m in found}
@@ -109,11 +118,11 @@ def _table(key: Key, found: Sequence[Member]) -> Table:
     known = dict(islice(known.items(), MOST_COLUMNS))
     columns = tuple(_column(place, known[place]) for place in known)
     rows = [
-        Row(m.name, m.result.method, tuple(_cell(figures[m.page].get(place)) for place in known), m)
+        BoardRow(m.name, m.result.method, tuple(_cell(figures[m.page].get(place)) for place in known), m)
         for m in found
     ]
     rows += _reported_rows(suite, evalset, columns)
-    table = Table(
+    table = BoardTable(
         id=file_name(suite, evalset, *key),
         protocol=plain(protocol),
         suite=plain(suite),
@@ -133,43 +142,43 @@ def _table(key: Key, found: Sequence[Member]) -> Table:
 def _placed(result: Result, suite: str, evalset: str) -> dict[Place, Figure]:
     return {
         (f.task, f.metric, round(f.chance, 9)): f
-        for f in headlines.of(result)
+        for f in headlines(result)
         if (f.suite, f.evalset) == (suite, evalset)
     }
 
 
-def _column(place: Place, figures: Sequence[Figure]) -> Column:
+def _column(place: Place, figures: Sequence[Figure]) -> BoardColumn:
     # The number of items that most results have; the page says where a row has another.
     n = Counter(f.n for f in figures).most_common(1)[0][0]
     ceilings = Counter(f.ceiling for f in figures if f.ceiling is not None and 0 <= f.ceiling <= 1)
-    return Column(
+    return BoardColumn(
         place[0], place[1], figures[0].chance, ceilings.most_common(1)[0][0] if ceilings else None, n
     )
 
 
-def _cell(figure: Figure | None) -> Cell | None:
+def _cell(figure: Figure | None) -> BoardCell | None:
     if figure is None or not math.isfinite(figure.value):
         return None
     low, high, sd = (
         v if v is not None and math.isfinite(v) else None for v in (figure.low, figure.high, figure.sd)
     )
-    return Cell(
+    return BoardCell(
         figure.value, low, high, sd, figure.n, note=plain(figure.note), predictions=figure.predictions
     )
 
 
-def _reported_rows(suite: str, evalset: str, columns: Sequence[Column]) -> list[Row]:
+def _reported_rows(suite: str, evalset: str, columns: Sequence[BoardColumn]) -> list[BoardRow]:
     """What the paper reports in these columns, a row a method."""
     said: dict[str, dict[int, Claim]] = {}
     for i, column in enumerate(columns):
         for claim in claims(suite, evalset, column.task, column.metric):
             said.setdefault(claim.method, {})[i] = claim
     return [
-        Row(
+        BoardRow(
             shown_method(method),
             method,
             tuple(
-                Cell(cells[i].share, mark=cells[i].mark, note=cells[i].note) if i in cells else None
+                BoardCell(cells[i].share, mark=cells[i].mark, note=cells[i].note) if i in cells else None
                 for i in range(len(columns))
             ),
         )
@@ -177,7 +186,7 @@ def _reported_rows(suite: str, evalset: str, columns: Sequence[Column]) -> list[
     ]
 
 
-def _lead(suite: str, columns: Sequence[Column], rows: Sequence[Row]) -> int:
+def _lead(suite: str, columns: Sequence[BoardColumn], rows: Sequence[BoardRow]) -> int:
     """The column to sort by: of those with most measured values the first, of a sweep the last."""
     if not columns:
         return 0
@@ -186,10 +195,10 @@ def _lead(suite: str, columns: Sequence[Column], rows: Sequence[Row]) -> int:
     return best[-1] if suite in SWEEPS else best[0]
 
 
-def _sorted(table: Table) -> Table:
+def _sorted(table: BoardTable) -> BoardTable:
     sign = 1 if table.columns and table.columns[table.lead].plain else -1
 
-    def order(row: Row) -> tuple[bool, float, bool, str, str]:
+    def order(row: BoardRow) -> tuple[bool, float, bool, str, str]:
         cell = row.cells[table.lead]
         page = row.member.page if row.member else ""
         return cell is None, sign * cell.value if cell else 0.0, row.member is None, row.name, page

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from birdmml.corrupt import KINDS, Corruption, parse
+from birdmml.curves import BETWEEN, CLEAN
 from birdmml.errors import EvalsetError, ResultError, UsageError
 from birdmml.schema import Card
 from birdmml.suites._material import Material, Request, Scored, Scorer, Subject, place, scored
@@ -22,8 +23,6 @@ CARD = Card(
     url="https://arxiv.org/abs/2511.21331",
 )
 METRICS = ("accuracy",)
-CLEAN = "clean"
-BETWEEN = " | "
 WHERE = {"image": "added after the resize", "audio": "added before the log-mel, over what it reads"}
 MAX_CONDITIONS = 100
 
@@ -77,14 +76,6 @@ def words(corruption: Corruption) -> str:
     if kind == "missing":
         return f"{modality} {kind}"
     return f"{modality} {kind} {level} {KINDS[modality][kind].unit}".rstrip()
-
-
-def condition_of(task: str) -> tuple[str, Corruption | None] | None:
-    """ "A+V | audio gaussian 10 dB" -> ("A+V", the corruption, seed 0); (..., None) if clean; None for other tasks."""
-    name, sign, rest = task.partition(BETWEEN)
-    if not sign:
-        return None
-    return name, None if rest == CLEAN else parse(":".join(rest.split()[:3]))
 
 
 def requests(subject: Subject, options: Options) -> tuple[Request, ...]:

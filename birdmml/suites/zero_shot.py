@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -19,7 +18,6 @@ CARD = Card(
 METRICS = ("accuracy", "top-5 accuracy", "class-mean accuracy")
 TASKS = {"A": "audio", "V": "image", "A+V": "image+audio"}
 MEAN = "mean"
-_SINGLE = re.compile(r"(.+) at ([0-9.]+) s")
 
 
 @dataclass(frozen=True)
@@ -62,12 +60,6 @@ def score(found: Sequence[Material], scorer: Scorer, options: Options) -> tuple[
     if len(found[0].class_names) < 2:
         raise EvalsetError(f"{found[0].evalset} has {len(found[0].class_names)} classes: zero-shot needs two")
     return tuple(task for material in found for task in _tasks(material, scorer))
-
-
-def frame_of(task: str) -> tuple[str, float] | None:
-    """ "V at 0.5 s": ("V", 0.5), a single frame's task and its time in s; None for every other task."""
-    found = _SINGLE.fullmatch(task)
-    return (found[1], float(found[2])) if found else None
 
 
 def _tasks(material: Material, scorer: Scorer) -> Iterator[Scored]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -10,17 +10,16 @@ from typing import Any
 import numpy as np
 
 from birdmml.evalsets import xor
-from birdmml.files import atomic_write
+from birdmml.picture import INK, blank, legend, save, spread
 from birdmml.xor.plan import Plan
 from birdmml.xor.run import Done
 
-INK = "#1f2933"
 COLOURS = {
     "confu": "#c0480f",
     "symile": "#1f6f8b",
     "gram": "#7a4fa3",
     "triangle": "#4b8b3b",
-    "clip": "#1f2933",
+    "clip": INK,
     "tri_clip": "#8a8f98",
     "hub": "#c9a227",
     "siglip": "#d1749b",
@@ -100,40 +99,33 @@ def _time_section(done: Sequence[Done], seconds: float, workers: int) -> list[st
 
 def draw(plan: Plan, done: Sequence[Done], path: Path) -> None:
     """Write a PNG: measured accuracy over p with 95 % intervals, and the authors' figure at the same scale."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure as Canvas
-
     s = plan.settings
-    canvas = Canvas(figsize=(11, 5.4), layout="constrained")
-    FigureCanvasAgg(canvas)
-    told = s.modalities == 3
-    axes = canvas.subplots(1, 2 if told else 1, sharey=True, squeeze=False)[0]
+    canvas = blank(11, 5.4)
+    published = s.modalities == 3
+    axes = canvas.subplots(1, 2 if published else 1, sharey=True, squeeze=False)[0]
     colours = _colours([d.result.method for d in done])
     for d in done:
         _measured(axes[0], d, s.p, colours[d.result.method])
     title = f"measured: {s.dim}-d, {_many(len(s.seeds), 'seed')}, 95 % intervals"
     _frame(axes[0], title)
-    if told:
+    if published:
         for name, values in xor.paper().items():
-            axes[1].plot(*_xy(values), color=COLOURS[name], marker="o", ms=4, lw=1.4, label=name)
+            axes[1].plot(
+                list(values), list(values.values()), color=COLOURS[name], marker="o", ms=4, lw=1.4, label=name
+            )
         _frame(axes[1], "the authors' (read off their figure, ±0.005)")
     axes[0].set_ylabel(f"accuracy: {xor.TARGET} from {s.query.replace('+', ', ')}", color=INK)
-    handles = {label: h for h, label in zip(*axes[0].get_legend_handles_labels(), strict=True)}
-    canvas.legend(
-        handles.values(), handles.keys(), loc="outside lower center", ncols=6, frameon=False, fontsize=8
-    )
+    legend(canvas, axes[:1], "outside lower center", 6)
     canvas.suptitle(f"XOR, {s.modalities} x {xor.BITS} bits", x=0.01, ha="left", color=INK)
-    with atomic_write(path) as f:
-        canvas.savefig(f, format="png", dpi=120, metadata={"Software": None})
+    save(canvas, path, dpi=120)
 
 
 def _measured(axis: Any, done: Done, p: Sequence[float], colour: str) -> None:
-    figures = [f for _, f in sorted(zip(p, done.result.figures, strict=True), key=lambda pair: pair[0])]
-    value, at = np.array([f.value for f in figures]), sorted(p)
-    spread = np.abs(np.array([[f.low, f.high] for f in figures]).T - value)
-    anchor = done.run.anchor
+    points = sorted(zip(p, done.result.figures, strict=True), key=lambda point: point[0])
+    figures, anchor = [figure for _, figure in points], done.run.anchor
     axis.errorbar(
-        at, value, yerr=spread, color=colour, ls=STYLES.get(anchor, "-"), marker=MARKS.get(anchor, "o"),
+        sorted(p), [f.value for f in figures], yerr=spread(figures, scale=1), color=colour,
+        ls=STYLES.get(anchor, "-"), marker=MARKS.get(anchor, "o"),
         ms=4, lw=1.4, elinewidth=0.8, capsize=1.5, label=done.run.name,
     )  # fmt: skip
 
@@ -151,10 +143,6 @@ def _frame(axis: Any, title: str) -> None:
 def _colours(methods: Sequence[str]) -> dict[str, str]:
     spare = cycle(OTHERS)
     return {name: COLOURS.get(name) or next(spare) for name in dict.fromkeys(methods)}
-
-
-def _xy(values: Mapping[float, float]) -> tuple[list[float], list[float]]:
-    return list(values), list(values.values())
 
 
 def _exact(done: Done, p: Sequence[float]) -> list[str]:

@@ -15,6 +15,7 @@ from small import OPTIONS, SMALLEST
 from birdmml import discover, materials, wanted
 from birdmml.checkpoint import Checkpoint
 from birdmml.corrupt import parse
+from birdmml.curves import condition_of
 from birdmml.embed import Embedder
 from birdmml.embedded import Shelf
 from birdmml.errors import EvalsetError, ResultError, UnknownName, UsageError
@@ -25,7 +26,7 @@ from birdmml.metrics import summarise
 from birdmml.nn.network import Network
 from birdmml.nn.text import train_tokenizer
 from birdmml.passes import passes_of
-from birdmml.pictures.noise import draw as draw_noise
+from birdmml.picture import noise as draw_noise
 from birdmml.protocols.model import Noise
 from birdmml.schema import MODALITIES, Figure, Result
 from birdmml.suites import noise, zero_shot
@@ -94,9 +95,9 @@ def test_options_that_make_no_sense_are_refused_before_anything_is_embedded() ->
 
 def test_every_condition_reads_back_from_its_task() -> None:
     for corruption in noise.conditions(ALL_KINDS):
-        assert noise.condition_of(f"A+V | {noise.words(corruption)}") == ("A+V", corruption)
-    assert noise.condition_of("V | clean") == ("V", None)
-    assert noise.condition_of("A+V, audio missing -> V") is None
+        assert condition_of(f"A+V | {noise.words(corruption)}") == ("A+V", corruption)
+    assert condition_of("V | clean") == ("V", None)
+    assert condition_of("A+V, audio missing -> V") is None
 
 
 def test_tasks_that_read_it_move_and_the_others_are_the_clean_ones_to_the_bit() -> None:
