@@ -33,12 +33,12 @@ def draw_all(result: Result, folder: Path) -> None:
 # What all pictures share.
 
 
-def blank(width: float, height: float, layout: str | None = "constrained") -> Any:
-    """An empty picture, in inches."""
+def blank(width: float, height: float, constrained: bool = True) -> Any:
+    """An empty picture, in inches; `constrained` makes room for all words."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure as Canvas
 
-    canvas = Canvas(figsize=(width, height), layout=layout)
+    canvas = Canvas(figsize=(width, height), layout="constrained" if constrained else None)
     FigureCanvasAgg(canvas)
     return canvas
 

@@ -216,7 +216,7 @@ def draw_matrices(
     head, notes = [*caption(result).splitlines(), title], [note for note in notes if note]
     names = [short(name) for name in classes] if len(classes) <= NAMED else []
     layout = _laid_out(len(classes), names, panels, head, notes)
-    canvas = blank(layout.width, layout.height, None)
+    canvas = blank(layout.width, layout.height, constrained=False)
     for i, line in enumerate(head):
         layout.write(canvas, EDGE, EDGE + HEAD_LINE * i, line, HEAD)
     for i, panel in enumerate(panels):
@@ -236,7 +236,7 @@ def say(result: Result, path: Path, title: str, words: str) -> None:
     lines = [*caption(result).splitlines(), title, words]
     width, height = _inches(lines, HEAD) + 2 * EDGE, 2 * EDGE + HEAD_LINE * len(lines)
     layout = _Layout(0, 0, 0, 0, 0, 0, 0, width, height)
-    canvas = blank(width, height, None)
+    canvas = blank(width, height, constrained=False)
     for i, line in enumerate(lines):
         layout.write(canvas, EDGE, EDGE + HEAD_LINE * i, line, HEAD)
     save(canvas, path)

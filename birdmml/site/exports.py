@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from birdmml.build.report_text import markdown as inert
 from birdmml.files import canonical_json
-from birdmml.schema import shown
 from birdmml.site.model import Board, BoardCell, BoardColumn, BoardRow, BoardTable
 from birdmml.site.text import csv_cell, plain
+from birdmml.standings import csv_text, interval, markdown_table, with_chance
 
 COLUMNS = (
     "table", "protocol", "suite", "evalset", "dataset", "digest", "limit", "task", "metric", "method", "preset", "kind",
@@ -28,12 +26,7 @@ DEMO = "Rows marked **demo** were measured on generated data: they say nothing a
 
 def as_csv(tables: Iterable[BoardTable]) -> str:
     """One line a value; what is not there is empty, and no cell starts a formula."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for line in _values(tables):
-        writer.writerow([csv_cell(line[name]) for name in COLUMNS])
-    return out.getvalue()
+    return csv_text([COLUMNS, *([csv_cell(line[name]) for name in COLUMNS] for line in _values(tables))])
 
 
 def as_json(board: Board) -> str:
@@ -59,10 +52,7 @@ def as_markdown(tables: Sequence[BoardTable]) -> str:
 
 def _values(tables: Iterable[BoardTable]) -> Iterator[dict[str, Any]]:
     for table in tables:
-        place = {
-            name: getattr(table, name)
-            for name in ("protocol", "suite", "evalset", "dataset", "digest", "limit")
-        }
+        place = _place(table)
         for row in table.rows:
             about = _row(row)
             about["labels"] = ", ".join(about["labels"])
@@ -71,15 +61,15 @@ def _values(tables: Iterable[BoardTable]) -> Iterator[dict[str, Any]]:
                     yield {"table": table.id, **place, **_column(column), **about, **_cell(cell)}
 
 
+def _place(table: BoardTable) -> dict[str, Any]:
+    names = ("protocol", "suite", "evalset", "dataset", "digest", "limit")
+    return {name: getattr(table, name) for name in names}
+
+
 def _table(table: BoardTable) -> dict[str, Any]:
     return {
         "id": table.id,
-        "protocol": table.protocol,
-        "suite": table.suite,
-        "evalset": table.evalset,
-        "dataset": table.dataset,
-        "digest": table.digest,
-        "limit": table.limit,
+        **_place(table),
         "demo": table.demo,
         "columns": [{**_column(c), "n": c.n, "compared": c.compared} for c in table.columns],
         "rows": [
@@ -125,16 +115,17 @@ def _markdown(table: BoardTable) -> list[str]:
     about = [f"protocol {table.protocol}"] if table.protocol else []
     about += [f"dataset {table.dataset} {table.digest}"]
     about += [f"limited to {table.limit} rows"] if table.limit else []
-    head = ["method", "preset", "seeds", *(f"{c.task} {c.metric}" for c in table.columns)]
+    columns = [(c.task, c.metric, c.chance) for c in table.columns]
     rows = [
         [
             *_named(row),
-            *(_words(c, column) for c, column in zip(row.cells, table.columns, strict=True)),
+            *(_words(c, column.metric) for c, column in zip(row.cells, table.columns, strict=True)),
         ]
         for row in table.rows
     ]
-    chance = ["chance", "", "", *(shown(c.metric, c.chance) for c in table.columns)]
-    lines = [_line(head), "|" + " --- |" * len(head), *map(_line, rows), _line(chance)]
+    lines = markdown_table(
+        with_chance(["method", "preset", "seeds"], columns, rows), lambda cell: inert(plain(cell))
+    )
     return [f"## {inert(table.title)}", "", inert("; ".join(about)), "", *lines, ""]
 
 
@@ -149,14 +140,8 @@ def _named(row: BoardRow) -> list[str]:
     ]
 
 
-def _words(cell: BoardCell | None, column: BoardColumn) -> str:
+def _words(cell: BoardCell | None, metric: str) -> str:
     if cell is None:
         return "-"
-    said = shown(column.metric, cell.value) + ("!" if cell.mark else "")
-    if cell.low is not None and cell.high is not None:
-        said += f" ({shown(column.metric, cell.low)}-{shown(column.metric, cell.high)})"
-    return f"{said} {cell.letters}".rstrip()
-
-
-def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(inert(plain(c)) for c in cells) + " |"
+    words = interval(metric, cell.value, cell.low, cell.high, "!" if cell.mark else "")
+    return f"{words} {cell.letters}".rstrip()

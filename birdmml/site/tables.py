@@ -34,49 +34,49 @@ Place = tuple[str, str, float]  # task, metric, chance: another chance is anothe
 
 def members(submissions: Sequence[ShownSubmission], verified: bool = True) -> tuple[BoardMember, ...]:
     """Every result of every submission, by their short names; two with one name keep pages of their own."""
-    found = []
+    rows = []
     for submission in submissions:
         for entry in submission.entries:
             result = entry.result
             # A slug can be made to look like another's; the digest of the whole cannot.
             page = file_name(submission.slug, entry.folder.name, str(submission.about.get("digest", "")))
             about, name = submission.about, shown_method(label(result))
-            found.append(
+            rows.append(
                 BoardMember(
                     name, page, submission.slug, about, entry.folder, result, labels(result), verified
                 )
             )
-    return tuple(sorted(found, key=lambda m: (m.slug, m.page)))
+    return tuple(sorted(rows, key=lambda m: (m.slug, m.page)))
 
 
 def shown_method(name: str) -> str:
     """A method's name as it is typed: older results have "tri_clip"."""
     first, space, rest = plain(name).partition(" ")
-    known = discover.names("method")
-    return (first.replace("_", "-") if first.replace("-", "_") in known else first) + space + rest
+    is_method = first.replace("-", "_") in discover.names("method")
+    return (first.replace("_", "-") if is_method else first) + space + rest
 
 
 def labels(result: Result) -> tuple[str, ...]:
     """What limits what a result says: demo, a single seed, fewer rows, changed code, departures from its protocol."""
     code = result.provenance.get("code")
     protocol = result.settings.get("protocol")
-    said = {
+    limits = {
         "demo": result.demo,
         "single seed": len(result.seeds) == 1,
         "limited": bool(result.settings.get("limit")),
         "dirty": isinstance(code, Mapping) and bool(code.get("dirty")),
         "departs from protocol": isinstance(protocol, Mapping) and bool(protocol.get("departures")),
     }
-    return tuple(name for name, true in said.items() if true)
+    return tuple(name for name, true in limits.items() if true)
 
 
-def tables(found: Sequence[BoardMember]) -> tuple[tuple[BoardTable, ...], int]:
+def tables(results: Sequence[BoardMember]) -> tuple[tuple[BoardTable, ...], int]:
     """The tables of all results, sorted by what they are of, and how many were too many.
 
     Values are not compared yet.
     """
     groups: dict[Key, list[BoardMember]] = {}
-    for member in found:
+    for member in results:
         result = member.result
         for suite, evalset in dict.fromkeys((f.suite, f.evalset) for f in headlines(result)):
             groups.setdefault(_key(result, suite, evalset), []).append(member)
@@ -98,28 +98,28 @@ def _key(result: Result, suite: str, evalset: str) -> Key:
 
 def protocol_of(result: Result) -> str:
     """ "paper-birds 1a2b3c4d", or "" where a result follows none."""
-    said = result.settings.get("protocol")
-    if not isinstance(said, Mapping):
+    protocol = result.settings.get("protocol")
+    if not isinstance(protocol, Mapping):
         return ""
-    return f"{said.get('name', '?')} {str(said.get('digest', ''))[:8]}".strip()
+    return f"{protocol.get('name', '?')} {str(protocol.get('digest', ''))[:8]}".strip()
 
 
-def _table(key: Key, found: Sequence[BoardMember]) -> BoardTable:
+def _table(key: Key, results: Sequence[BoardMember]) -> BoardTable:
     protocol, suite, evalset, dataset, digest, limit = key
-    known: dict[Place, list[Figure]] = {}
-    figures = {m.page: _placed(m.result, suite, evalset) for m in found}
+    by_place: dict[Place, list[Figure]] = {}
+    figures = {m.page: _placed(m.result, suite, evalset) for m in results}
     # Columns come in the order of the result that has most of them; what uses more modalities comes first.
     for placed in sorted(figures.values(), key=len, reverse=True):
         for place, figure in placed.items():
-            known.setdefault(place, []).append(figure)
+            by_place.setdefault(place, []).append(figure)
     if suite not in SWEEPS:
-        known = dict(sorted(known.items(), key=lambda item: -item[0][0].count("+")))
-    left_out = max(0, len(known) - MOST_COLUMNS)
-    known = dict(islice(known.items(), MOST_COLUMNS))
-    columns = tuple(_column(place, known[place]) for place in known)
+        by_place = dict(sorted(by_place.items(), key=lambda item: -item[0][0].count("+")))
+    left_out = max(0, len(by_place) - MOST_COLUMNS)
+    by_place = dict(islice(by_place.items(), MOST_COLUMNS))
+    columns = tuple(_column(place, by_place[place]) for place in by_place)
     rows = [
-        BoardRow(m.name, m.result.method, tuple(_cell(figures[m.page].get(place)) for place in known), m)
-        for m in found
+        BoardRow(m.name, m.result.method, tuple(_cell(figures[m.page].get(place)) for place in by_place), m)
+        for m in results
     ]
     rows += _reported_rows(suite, evalset, columns)
     table = BoardTable(
@@ -130,7 +130,7 @@ def _table(key: Key, found: Sequence[BoardMember]) -> BoardTable:
         dataset=plain(dataset),
         digest=plain(digest[:12]),
         limit=plain(limit),
-        demo=any(m.result.demo for m in found),
+        demo=any(m.result.demo for m in results),
         columns=columns,
         rows=tuple(rows),
         lead=_lead(suite, columns, rows),
@@ -169,10 +169,10 @@ def _cell(figure: Figure | None) -> BoardCell | None:
 
 def _reported_rows(suite: str, evalset: str, columns: Sequence[BoardColumn]) -> list[BoardRow]:
     """What the paper reports in these columns, a row a method."""
-    said: dict[str, dict[int, Claim]] = {}
+    by_method: dict[str, dict[int, Claim]] = {}
     for i, column in enumerate(columns):
         for claim in claims(suite, evalset, column.task, column.metric):
-            said.setdefault(claim.method, {})[i] = claim
+            by_method.setdefault(claim.method, {})[i] = claim
     return [
         BoardRow(
             shown_method(method),
@@ -182,7 +182,7 @@ def _reported_rows(suite: str, evalset: str, columns: Sequence[BoardColumn]) -> 
                 for i in range(len(columns))
             ),
         )
-        for method, cells in sorted(said.items())
+        for method, cells in sorted(by_method.items())
     ]
 
 

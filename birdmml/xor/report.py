@@ -11,6 +11,8 @@ import numpy as np
 
 from birdmml.evalsets import xor
 from birdmml.picture import INK, blank, legend, save, spread
+from birdmml.schema import Figure
+from birdmml.standings import interval, markdown_table
 from birdmml.xor.plan import Plan
 from birdmml.xor.run import Done
 
@@ -66,10 +68,14 @@ def _exact_section(plan: Plan, done: Sequence[Done]) -> list[str]:
         " standard deviation over seeds. The last columns: the largest distance of the mean from the ceiling, and of"
         " any one model.",
         "",
-        *_head([*(f"p = {p:g}" for p in s.p), "off by", "worst"]),
-        _line(["*ceiling*", *(f"{100 * xor.ceiling(p):.1f}" for p in s.p), "", ""]),
-        *(_line([d.run.name, *_exact(d, s.p)]) for d in done),
-        *_paper_rows(plan),
+        *markdown_table(
+            [
+                ["method", *(f"p = {p:g}" for p in s.p), "off by", "worst"],
+                ["*ceiling*", *(f"{100 * xor.ceiling(p):.1f}" for p in s.p), "", ""],
+                *([d.run.name, *_exact(d, s.p)] for d in done),
+                *_paper_rows(plan),
+            ]
+        ),
     ]
 
 
@@ -80,8 +86,12 @@ def _test_section(plan: Plan, done: Sequence[Done]) -> list[str]:
         f"{done[0].result.figures[0].n:,} items a p, the same for all methods and seeds, with bootstrap 95 %"
         " intervals over items; these figures follow from the predictions that were written.",
         "",
-        *_head([f"p = {p:g}" for p in plan.settings.p]),
-        *(_line([d.run.name, *map(_interval, d.result.figures)]) for d in done),
+        *markdown_table(
+            [
+                ["method", *(f"p = {p:g}" for p in plan.settings.p)],
+                *([d.run.name, *map(_interval, d.result.figures)] for d in done),
+            ]
+        ),
     ]
 
 
@@ -154,27 +164,18 @@ def _exact(done: Done, p: Sequence[float]) -> list[str]:
     return [*cells, f"{100 * np.abs(mean - best).max():.1f}", f"{100 * np.abs(done.exact - best).max():.1f}"]
 
 
-def _paper_rows(plan: Plan) -> list[str]:
+def _paper_rows(plan: Plan) -> list[Sequence[str]]:
     if plan.settings.modalities != 3:
         return []
-    asked = plan.settings.p
     return [
-        _line([f"*{name}, authors*", *(f"{100 * v[p]:.1f}" if p in v else "-" for p in asked), "", ""])
+        [f"*{name}, authors*", *(f"{100 * v[p]:.1f}" if p in v else "-" for p in plan.settings.p), "", ""]
         for name, v in xor.paper().items()
     ]
 
 
-def _interval(figure: Any) -> str:
-    return f"{100 * figure.value:.1f} ({100 * figure.low:.1f}-{100 * figure.high:.1f})"
+def _interval(f: Figure) -> str:
+    return interval(f.metric, f.value, f.low, f.high)
 
 
 def _many(count: int, what: str) -> str:
     return f"{count} {what}" if count == 1 else f"{count} {what}{'es' if what.endswith('s') else 's'}"
-
-
-def _head(columns: Sequence[str]) -> list[str]:
-    return [_line(["method", *columns]), _line(["---"] * (len(columns) + 1))]
-
-
-def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
