@@ -18,6 +18,7 @@ from birdmml import checkpoint as checkpoints
 from birdmml import discover, settings, swapped
 from birdmml.array_data import ModelData
 from birdmml.corrupt import Corruption, Partners, parse
+from birdmml.device import pick_device
 from birdmml.embed import DecodedFilm, Embedder, Embeddings
 from birdmml.embedded import EmbeddingCache
 from birdmml.errors import EvalsetError, UsageError
@@ -271,7 +272,7 @@ class Films:
         return lambda ids: [one(i) for i in ids]
 
 
-def ceiling(built: Data, suite: str, evalset: str, query: str) -> float | None:
+def ceiling(built: ModelData, suite: str, evalset: str, query: str) -> float | None:
     """The demo's known best accuracy, on its own rows and films; nothing is known of retrieval, or of other sets."""
     ceilings = built.manifest.get("source", {}).get("facts", {}).get("ceilings", {})
     own = evalset.endswith("-split") or evalset.startswith("demo-")

@@ -15,6 +15,7 @@ from birdmml.errors import UsageError
 from birdmml.figures import figures_of
 from birdmml.outcomes.tasks import SeedOutcomes, tasks_of
 from birdmml.picture import draw_all
+from birdmml.pictures import confusion
 from birdmml.schema import RESULT_SCHEMA_VERSION, Figure, Result
 
 # (suite, evaluation set, query) -> the best possible value where it is known, and a note on the method's score
@@ -109,6 +110,7 @@ def record(
         suites = ", ".join(head.settings.get("suites", {}))
         raise UsageError(f"{head.method} defines no pair that {suites} asks for: choose another --suite")
     result = dataclasses.replace(head, figures=tuple(figures))
-    draw_all(result, folder / "figures", folder)
+    draw_all(result, folder / "figures")
+    confusion.draw(result, folder, folder / "figures")
     results.write_result(folder, result)
     return result

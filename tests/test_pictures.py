@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 
 from birdmml import outcomes, taxonomy
 from birdmml.cli._result import closing
+from birdmml.curves import frames
 from birdmml.outcomes import Predictions
 from birdmml.outcomes.tasks import Scored, frame_of
-from birdmml.picture import _panels
-from birdmml.pictures import _matrix, confusion, sweep
+from birdmml.picture import _bars, _frame_panel, sweep
+from birdmml.pictures import confusion
 from birdmml.pictures.confusion import Pair, confusion_data, names_of, order, pairs
 from birdmml.record import record
 from birdmml.schema import Figure, Result
@@ -142,8 +143,8 @@ def test_items_level_between_classes_are_told() -> None:
 def canvases(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Every canvas that is written."""
     kept: list[Any] = []
-    save = _matrix._save
-    monkeypatch.setattr(_matrix, "_save", lambda canvas, path: (kept.append(canvas), save(canvas, path)))
+    save = confusion.save
+    monkeypatch.setattr(confusion, "save", lambda canvas, path: (kept.append(canvas), save(canvas, path)))
     return kept
 
 
@@ -169,7 +170,7 @@ def test_no_words_leave_the_picture_or_touch_each_other(
         high = min(one.y1, other.y1) - max(one.y0, other.y0)
         assert wide <= 1 or high <= 2, (a.get_text(), b.get_text())
     shown = [t.get_text() for t in texts]
-    assert ("Mallard" in shown) == (2 < count <= _matrix.NAMED)
+    assert ("Mallard" in shown) == (2 < count <= confusion.NAMED)
     assert sum("→" in t for t in shown) == 3 * min(10, len(pairs(confusion_data(found, names_of([found])))))
 
 
@@ -214,12 +215,12 @@ def swept(times: Sequence[float], n: Sequence[int], evalset: str = "ssw60-videos
 
 def test_single_frames_are_sorted_by_their_time_beside_their_average(tmp_path: Path) -> None:
     result = swept((10.0, 0.5, 2.0), (7, 99, 50))
-    (panel,) = sweep.curves(result).values()
-    assert {task: [(s, f.n) for s, f in curve.items()] for task, curve in panel.items()} == {
+    (panel,) = frames(result)
+    assert {line.name: [(p.x, p.figure.n) for p in line.points] for line in panel.lines} == {
         task: [(0.5, 99), (2.0, 50), (10.0, 7)] for task in ("V", "A+V")
     }
-    assert sweep.draw(result, tmp_path / "one.png")
-    assert sweep.draw(result, tmp_path / "two.png")
+    assert sweep(result, tmp_path / "one.png")
+    assert sweep(result, tmp_path / "two.png")
     assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
 
 
@@ -227,9 +228,9 @@ def test_lines_are_the_average_the_papers_value_and_chance() -> None:
     from matplotlib.figure import Figure as Canvas
 
     result = swept((0.5, 1.0), (99, 99))
-    (tasks,) = sweep.curves(result).values()
+    (panel,) = frames(result)
     axis = Canvas().subplots()
-    sweep._panel(axis, "ssw60-videos-all", tasks, {"V": result.figures[1]}, "confu")
+    _frame_panel(axis, panel, {("ssw60-videos-all", "V"): result.figures[1]}, "confu")
     _, labels = axis.get_legend_handles_labels()
     assert labels == [
         "V, one frame, 95 % band", "V, mean of 8 frames, 60.0, n = 99", "V, 8 frames, paper, 69.4",
@@ -238,9 +239,9 @@ def test_lines_are_the_average_the_papers_value_and_chance() -> None:
 
 
 def test_without_single_frames_there_is_no_picture_and_the_overview_shows_none(tmp_path: Path) -> None:
-    assert not sweep.draw(swept((), ()), tmp_path / "none.png")
+    assert not sweep(swept((), ()), tmp_path / "none.png")
     assert not (tmp_path / "none.png").exists()
-    shown = [f.task for figures in _panels(swept((0.5,), (9,))).values() for f in figures]
+    shown = [f.task for figures in _bars(swept((0.5,), (9,))).values() for f in figures]
     assert shown == ["A", "V"]
 
 

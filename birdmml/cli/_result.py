@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,9 +36,7 @@ def opening(plan: BenchPlan) -> list[str]:
 
 def closing(result: Result, folder: Path, every_metric: bool) -> list[str]:
     """Notes, times and where things lie."""
-    from birdmml.schema import headline
-
-    short = headline(result.figures)
+    short = _chosen(result, every_metric)
     hidden = {} if every_metric else dict.fromkeys(f.metric for f in result.figures if f not in short)
     lines = [f"{', '.join(hidden)}: --all, or result.json"] if hidden else []
     lines += _notes(result)
@@ -61,67 +60,63 @@ def _notes(result: Result) -> list[str]:
     """What the figures' notes say, once each, with the suite where others do not say it."""
     suites: dict[str, set[str]] = {}
     for figure in result.figures:
-        for words in filter(None, figure.note.split("; ")):
-            suites.setdefault(words, set()).add(figure.suite)
-    return [f"{', '.join(sorted(of))}: {words}" for words, of in suites.items()]
+        for note in filter(None, figure.note.split("; ")):
+            suites.setdefault(note, set()).add(figure.suite)
+    return [f"{', '.join(sorted(of))}: {note}" for note, of in suites.items()]
 
 
 def table(result: Result, every_metric: bool) -> str:
     """One block a suite and evaluation set: value beside chance, with its interval."""
-    head = ["task", "metric", "value", "95 %", "chance", "n"]
-    ceilings = any(f.ceiling is not None for f in result.figures)
-    head[5:5] = ["best possible"] if ceilings else []
-    head[3:3] = ["sd"] if len(result.seeds) > 1 else []
-    lines: list[str] = []
+    from birdmml.standings import aligned, column_widths
+
+    columns, figures = _columns(result), _chosen(result, every_metric)
+    head = [name for name, _ in columns]
     groups = sorted({(f.suite, f.evalset) for f in result.figures}, reverse=True)
     rows = {
-        g: [_row(f, ceilings, len(result.seeds) > 1) for f in _shown(result, g, every_metric)] for g in groups
+        g: [[words(f) for _, words in columns] for f in figures if (f.suite, f.evalset) == g] for g in groups
     }
-    widths = [
-        max(map(len, column)) for column in zip(head, *(r for g in rows.values() for r in g), strict=True)
-    ]
-    for (suite, evalset), cells in rows.items():
-        lines += ["", f"{suite}, {evalset}", *(_aligned(r, widths) for r in (head, *cells))]
+    widths = column_widths([head, *(row for group in rows.values() for row in group)])
+    lines: list[str] = []
+    for (suite, evalset), group in rows.items():
+        lines += ["", f"{suite}, {evalset}", *aligned([head, *group], left=2, widths=widths)]
     return "\n".join([*lines, ""])
 
 
-def _shown(result: Result, group: tuple[str, str], every_metric: bool) -> list[Figure]:
+def _columns(result: Result) -> list[tuple[str, Callable[[Figure], str]]]:
+    """Names, and how a figure reads below each."""
+    from birdmml.schema import shown
+
+    def number(figure: Figure, name: str) -> str:
+        value = getattr(figure, name)
+        return "-" if value is None else shown(figure.metric, value, " %")
+
+    columns: list[tuple[str, Callable[[Figure], str]]] = [
+        ("task", lambda f: f.task),
+        ("metric", lambda f: f.metric),
+        ("value", lambda f: number(f, "value")),
+    ]
+    if len(result.seeds) > 1:
+        columns.append(("sd", lambda f: number(f, "sd")))
+    columns.append(("95 %", lambda f: f"{number(f, 'low')} to {number(f, 'high')}"))
+    columns.append(("chance", lambda f: number(f, "chance")))
+    if any(f.ceiling is not None for f in result.figures):
+        columns.append(("best possible", lambda f: number(f, "ceiling")))
+    return [*columns, ("n", lambda f: str(f.n))]
+
+
+def _chosen(result: Result, every_metric: bool) -> Sequence[Figure]:
     from birdmml.schema import headline
 
-    chosen = result.figures if every_metric else headline(result.figures)
-    return [f for f in chosen if (f.suite, f.evalset) == group]
+    return result.figures if every_metric else headline(result.figures)
 
 
 def _explained(result: Result, every_metric: bool) -> list[str]:
     """What each figure shown says and does not, of suites that have words for theirs."""
     from birdmml import discover
-    from birdmml.schema import headline
 
     words = {s: getattr(discover.load("suite", s), "WORDS", {}) for s in {f.suite for f in result.figures}}
-    chosen = result.figures if every_metric else headline(result.figures)
-    pairs = dict.fromkeys((f.suite, f.metric) for f in chosen)
-    return [f"{metric}: {words[suite][metric]}" for suite, metric in pairs if metric in words[suite]]
-
-
-def _row(figure: Figure, ceilings: bool, spread: bool) -> list[str]:
-    from birdmml.schema import shown
-
-    def number(value: float | None) -> str:
-        if value is None:
-            return "-"
-        return shown(figure.metric, value, " %")
-
-    cells = [figure.task, figure.metric, number(figure.value)]
-    cells += [number(figure.sd)] if spread else []
-    cells += [f"{number(figure.low)} to {number(figure.high)}", number(figure.chance)]
-    cells += [number(figure.ceiling)] if ceilings else []
-    return [*cells, str(figure.n)]
-
-
-def _aligned(row: list[str], widths: list[int]) -> str:
-    """The first two columns to the left, numbers to the right."""
-    cells = [c.ljust(w) if i < 2 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))]
-    return "  " + "  ".join(cells).rstrip()
+    metrics = dict.fromkeys((f.suite, f.metric) for f in _chosen(result, every_metric))
+    return [f"{metric}: {words[suite][metric]}" for suite, metric in metrics if metric in words[suite]]
 
 
 def facts(about: dict[str, Any]) -> str:

@@ -164,7 +164,9 @@ def _of_protocol(options: BenchOptions, name: str) -> tuple[BenchPlan, ...]:
             f"protocol {protocol.name} has {len(protocol.methods)} methods: give --method ({names}), or --all-methods"
         )
     seeds = options.seeds if "seeds" in options.typed else None
-    choice = Choice(seeds=seeds, device=options.device, limit=options.limit, evalsets=options.folder_of_evalsets)
+    choice = Choice(
+        seeds=seeds, device=options.device, limit=options.limit, evalsets=options.folder_of_evalsets
+    )
     return plans(name, options.method, options.data, choice)
 
 

@@ -42,15 +42,16 @@ def table(
     A result whose figures do not follow is refused, and so is the demo unless --allow-demo is given.
     """
     from birdmml.files import write_text
-    from birdmml.leaderboard.table import find, load, markdown
+    from birdmml.leaderboard.verify import find, load
+    from birdmml.standings import leaderboard
 
-    checked = load(find(results), allow_demo)
-    text = markdown(checked)
+    verified = load(find(results), allow_demo)
+    text = leaderboard(verified)
     if out is None:
         typer.echo(text, nl=False)
         return
     write_text(out, text)
-    typer.echo(f"{len(checked)} results checked; table in {out}")
+    typer.echo(f"{len(verified)} results checked; table in {out}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,7 +21,7 @@ from birdmml.hub import card, eval_results
 from birdmml.hub.card import About, Shelf
 from birdmml.hub.compare import Scored, scored
 from birdmml.hub.parcel import CARD, Parcel, check_repo, clear, listed
-from birdmml.leaderboard.table import find
+from birdmml.leaderboard.verify import find
 from birdmml.licenses import UNKNOWN_LICENSE
 from birdmml.outcomes import COLUMNS
 from birdmml.results import FILE

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from birdmml import outcomes, results
@@ -12,6 +12,35 @@ from birdmml.metrics import Summary
 from birdmml.schema import Figure, Result
 
 TOLERANCE = 1e-6
+
+
+def find(paths: Sequence[Path]) -> list[Path]:
+    """Every result folder at or below the paths, sorted; raises ResultError if there is none."""
+    folders: set[Path] = set()
+    for path in paths:
+        if path.is_file():
+            folders.add(path.parent)
+        elif path.is_dir():
+            folders |= {p.parent for p in path.rglob(results.FILE)}
+        else:
+            raise ResultError(f"{path} not found: give folders that `birdmml bench` wrote")
+    if not folders:
+        raise ResultError(
+            f"no {results.FILE} in {', '.join(map(str, paths))}: run `birdmml bench --method confu`"
+        )
+    return sorted(folders)
+
+
+def load(folders: Sequence[Path], allow_demo: bool) -> list[Result]:
+    """The verified results; raises ResultError for one that does not follow, or for the demo unless allowed."""
+    verified = [verify(folder) for folder in folders]
+    demo = [folder for folder, result in zip(folders, verified, strict=True) if result.demo]
+    if demo and not allow_demo:
+        raise ResultError(
+            f"{len(demo)} of {len(verified)} results are of the demo ({demo[0]}), which is no benchmark:"
+            " leave them out, or pass --allow-demo to see them marked"
+        )
+    return verified
 
 
 def verify(path: Path) -> Result:

@@ -14,7 +14,7 @@ from birdmml.gallery import SpeciesRanks
 
 CLEAN = "clean"
 BETWEEN = " | "
-_SINGLE = re.compile(r"(.+) at ([0-9.]+) s")
+_SINGLE = re.compile(r"(.{1,60}) at (\d{1,6}(?:\.\d{1,6})?) s")
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ import numpy as np
 from birdmml.errors import UnknownName
 from birdmml.files import canonical_json
 from birdmml.metrics import cutoff
-from birdmml.site.compared import Task
-from birdmml.site.items import Doubles, Items
-from birdmml.site.model import Table
+from birdmml.site.items import Doubles, ItemOutcomes
+from birdmml.site.model import BoardTable
+from birdmml.site.significance import ColumnOutcomes
 from birdmml.site.text import plain
 
 # Of items in a file, and of digits: ten million are as much as a browser should be asked to read.
@@ -22,7 +22,7 @@ MOST_NAMES = 36 * 36
 _DIGITS = np.array(list("0123456789a"))
 
 
-def browsable(table: Table, tasks: Sequence[Task]) -> list[Task]:
+def browsable(table: BoardTable, tasks: Sequence[ColumnOutcomes]) -> list[ColumnOutcomes]:
     """The columns in which an item is right or wrong, and two rows at least can be compared."""
     return [
         t
@@ -31,22 +31,22 @@ def browsable(table: Table, tasks: Sequence[Task]) -> list[Task]:
     ]
 
 
-def name(table: Table, task: Task) -> str:
+def name(table: BoardTable, task: ColumnOutcomes) -> str:
     """The script's name, without its ending."""
     return f"{table.id}-{task.column + 1}"
 
 
-def rule(table: Table, tasks: Sequence[Task]) -> str:
+def rule(table: BoardTable, tasks: Sequence[ColumnOutcomes]) -> str:
     """When an item counts as right, in words."""
     metrics = dict.fromkeys(table.columns[t.column].metric for t in tasks)
-    said = [
+    rules = [
         "the right answer comes first" if (k := _rank(m)) == 1 else f"it is among the first {k} ({plain(m)})"
         for m in metrics
     ]
-    return "; or ".join(said)
+    return "; or ".join(rules)
 
 
-def script(table: Table, task: Task) -> str:
+def script(table: BoardTable, task: ColumnOutcomes) -> str:
     """The data of one column as a call, for a page opened as a file may read no other kind of file.
 
     Each row is its words, its page, a digit an item (how often it was right, in tenths), and where answers are classes
@@ -75,7 +75,7 @@ def script(table: Table, task: Task) -> str:
     return f'"use strict";birdmmlItems({canonical_json(name(table, task))},{canonical_json(value)});\n'
 
 
-def _about(table: Table, row: int) -> tuple[str, str]:
+def _about(table: BoardTable, row: int) -> tuple[str, str]:
     """A row in words, and its page."""
     member = table.rows[row].member
     if member is None:
@@ -87,12 +87,12 @@ def _digits(shares: Doubles) -> str:
     return "".join(_DIGITS[np.floor(10 * shares + 0.5).astype(np.int64)])
 
 
-def _names(items: Items, first: Sequence[int], place: Mapping[str, int]) -> str:
+def _names(items: ItemOutcomes, first: Sequence[int], place: Mapping[str, int]) -> str:
     """What each item was taken for; empty where that is no class, or several draws took it for several."""
-    if not place or items.said is None or items.confusion is None or items.units is not None:
+    if not place or items.named is None or items.confusion is None or items.units is not None:
         return ""
-    known = [np.base_repr(place[name], 36).lower().rjust(2, "0") for name in items.confusion.names]
-    return "".join(known[items.said[i]] for i in first)
+    codes = [np.base_repr(place[name], 36).lower().rjust(2, "0") for name in items.confusion.names]
+    return "".join(codes[items.named[i]] for i in first)
 
 
 def _rank(metric: str) -> int:
@@ -103,14 +103,14 @@ def _rank(metric: str) -> int:
         return 0
 
 
-def _places(items: Items) -> list[int]:
+def _places(items: ItemOutcomes) -> list[int]:
     """The place of each different item; several draws of one stand together."""
     if items.units is None:
         return list(range(len(items.ids)))
     return [int(i) for i in np.unique(items.units, return_index=True)[1]]
 
 
-def _shares(items: Items, metric: str) -> Doubles:
+def _shares(items: ItemOutcomes, metric: str) -> Doubles:
     """How often each different item was right, over seeds and draws."""
     values = items.values[metric]
     if items.units is None:

@@ -16,10 +16,10 @@ from birdmml.errors import BirdmmlError, ResultError
 from birdmml.files import digest, sha256_bytes
 from birdmml.leaderboard.submission import Report, Submission, check
 from birdmml.leaderboard.submission.model import HEAD
-from birdmml.site import browser, exports, headlines, items, media, model, pages, place, tables
-from birdmml.site.compared import Task, compared
-from birdmml.site.items import Confusion, Items
-from birdmml.site.model import Board, Member, Refused, Table
+from birdmml.site import browser, exports, items, media, model, pages, place, tables
+from birdmml.site.items import ConfusionCounts, ItemOutcomes
+from birdmml.site.model import Board, BoardMember, BoardTable, Refused
+from birdmml.site.significance import ColumnOutcomes, compared
 from birdmml.site.text import plain
 
 MOST_CONFUSIONS, MOST_REASONS = 6, 5
@@ -34,7 +34,7 @@ SPACE = (
 
 
 @dataclass(frozen=True)
-class Built:
+class BuiltSite:
     """What was made, or would be: `files` and `bytes` of the whole site."""
 
     out: Path
@@ -48,33 +48,35 @@ class Built:
 
 
 @dataclass
-class Shelf:
+class SiteOutcomes:
     """Outcomes that were read once. Ids and classes that several results share are kept once: they weigh most."""
 
-    known: dict[tuple[str, str], Items | None] = field(default_factory=dict)
+    outcomes: dict[tuple[str, str], ItemOutcomes | None] = field(default_factory=dict)
     names: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
-    def read(self, member: Member, name: str) -> Items | None:
+    def read(self, member: BoardMember, name: str) -> ItemOutcomes | None:
         """The outcomes of one file of a result; None where they cannot be paired, or not be read."""
-        if (member.page, name) not in self.known:
-            metrics = [f.metric for f in headlines.of(member.result) if f.predictions == name]
+        if (member.page, name) not in self.outcomes:
+            metrics = [f.metric for f in model.headlines(member.result) if f.predictions == name]
             try:
-                found = items.read(member.folder, name, metrics)
+                outcome = items.read(member.folder, name, metrics)
             except ResultError:
-                found = None  # Only of a result that was not checked.
-            self.known[member.page, name] = None if found is None else self._shared(found)
-        return self.known[member.page, name]
+                outcome = None  # Only of a result that was not checked.
+            self.outcomes[member.page, name] = None if outcome is None else self._shared(outcome)
+        return self.outcomes[member.page, name]
 
-    def _shared(self, found: Items) -> Items:
-        ids = self.names.setdefault(found.key, found.ids)
-        if found.targets is None:
-            return replace(found, ids=ids)
-        return replace(found, ids=ids, targets=self.names.setdefault(digest(found.targets), found.targets))
+    def _shared(self, outcome: ItemOutcomes) -> ItemOutcomes:
+        ids = self.names.setdefault(outcome.key, outcome.ids)
+        if outcome.targets is None:
+            return replace(outcome, ids=ids)
+        return replace(
+            outcome, ids=ids, targets=self.names.setdefault(digest(outcome.targets), outcome.targets)
+        )
 
 
 def build(
     submissions: Path, out: Path, data: Path | None = None, dry_run: bool = False, workers: int = 1
-) -> Built:
+) -> BuiltSite:
     """Write the site of all submissions below a folder to `out`; the same submissions give the same bytes.
 
     `data` is a built dataset whose photos and sounds are shown beside the items, where their licences allow it.
@@ -82,31 +84,31 @@ def build(
     """
     place.check(out)
     accepted, refused = gather(submissions, workers)
-    made, notes = site(accepted, refused, data)
+    content, notes = site(accepted, refused, data)
     with Pool(min(workers, 1 + len(accepted) // ENOUGH)) as pool:
         if dry_run:
-            written = _written(made, None, pool)
+            written = _written(content, None, pool)
         else:
             with place.fresh(out) as folder:
-                written = _written(made, folder, pool)
-    board, size = made.board, sum(n for n, _ in written.values())
+                written = _written(content, folder, pool)
+    board, size = content.board, sum(n for n, _ in written.values())
     counts = len(accepted) + len(refused), len(board.members), len(board.tables)
-    return Built(out, *counts, board.refused, 1 + len(written), size, tuple(notes))
+    return BuiltSite(out, *counts, board.refused, 1 + len(written), size, tuple(notes))
 
 
-def _written(made: Site, folder: Path | None, pool: Pool) -> dict[str, tuple[int, str]]:
+def _written(content: Site, folder: Path | None, pool: Pool) -> dict[str, tuple[int, str]]:
     """Write every file below `folder`, the list of them last; returns (bytes, SHA-256) by name. None writes nothing."""
-    known: dict[str, tuple[int, str]] = {}
-    for name, content in made.files(pool):
-        known[name] = len(content), sha256_bytes(content)
+    written: dict[str, tuple[int, str]] = {}
+    for name, data in content.files(pool):
+        written[name] = len(data), sha256_bytes(data)
         if folder is not None:
             path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
+            path.write_bytes(data)
     if folder is not None:
-        digests = {name: found for name, (_, found) in sorted(known.items())}
+        digests = {name: sha256 for name, (_, sha256) in sorted(written.items())}
         (folder / place.MARK).write_text(place.mark(digests), encoding="utf-8")
-    return known
+    return written
 
 
 def gather(folder: Path, workers: int = 1) -> tuple[list[Submission], list[Refused]]:
@@ -116,11 +118,11 @@ def gather(folder: Path, workers: int = 1) -> tuple[list[Submission], list[Refus
     """
     if not folder.is_dir():
         raise ResultError(f"{folder} is no folder: give one that holds submissions")
-    found = sorted(p.parent for p in folder.rglob(HEAD))
-    if not found:
+    folders = sorted(p.parent for p in folder.rglob(HEAD))
+    if not folders:
         raise ResultError(f"no {HEAD} below {folder}: make one with `birdmml submit`")
-    with Pool(min(workers, 1 + len(found) // ENOUGH)) as pool:
-        checked = pool.run(_checked, [(folder, one) for one in found])
+    with Pool(min(workers, 1 + len(folders) // ENOUGH)) as pool:
+        checked = pool.run(_checked, [(folder, one) for one in folders])
     return _different(folder, checked)
 
 
@@ -171,14 +173,14 @@ def _checked(task: tuple[Path, Path]) -> Submission | Refused:
     return report.submission
 
 
-def _entry(task: tuple[Member, list[tuple[str, Confusion]]]) -> str:
+def _entry(task: tuple[BoardMember, list[tuple[str, ConfusionCounts]]]) -> str:
     return pages.entry(*task)
 
 
 def _reasons(report: Report) -> tuple[str, ...]:
-    said = [plain(p.line, 300) for p in report.problems[:MOST_REASONS]]
-    left = len(report.problems) - len(said)
-    return (*said, f"and {left:,} more: run `birdmml verify`") if left else tuple(said)
+    reasons = [plain(p.line, 300) for p in report.problems[:MOST_REASONS]]
+    left = len(report.problems) - len(reasons)
+    return (*reasons, f"and {left:,} more: run `birdmml verify`") if left else tuple(reasons)
 
 
 @dataclass(frozen=True)
@@ -186,9 +188,9 @@ class Site:
     """Everything that the files are made of."""
 
     board: Board
-    tasks: dict[str, list[Task]]
-    shelf: Shelf
-    media: media.Media | None = None
+    tasks: dict[str, list[ColumnOutcomes]]
+    shelf: SiteOutcomes
+    media: media.SiteMedia | None = None
 
     def files(self, pool: Pool | None = None) -> Iterator[tuple[str, bytes]]:
         """Every file but the list of them: its path and content. Pages of results are made in the pool."""
@@ -213,10 +215,10 @@ class Site:
             yield from self._items(table)
         for start in range(0, len(board.members), AT_ONCE):
             some = board.members[start : start + AT_ONCE]
-            made = pool.run(_entry, [(member, self._confusions(member)) for member in some])
-            yield from ((f"entries/{m.page}.html", text) for m, text in zip(some, made, strict=True))
+            texts = pool.run(_entry, [(member, self._confusions(member)) for member in some])
+            yield from ((f"entries/{m.page}.html", text) for m, text in zip(some, texts, strict=True))
 
-    def _items(self, table: Table) -> Iterator[tuple[str, str]]:
+    def _items(self, table: BoardTable) -> Iterator[tuple[str, str]]:
         tasks = sorted(self.tasks.get(table.id, []), key=lambda t: t.column != table.lead)
         if not tasks:
             return
@@ -230,32 +232,32 @@ class Site:
         for task in tasks:
             yield f"items/{browser.name(table, task)}.js", browser.script(table, task)
 
-    def _confusions(self, member: Member) -> list[tuple[str, Confusion]]:
+    def _confusions(self, member: BoardMember) -> list[tuple[str, ConfusionCounts]]:
         """What was taken for what: of a sweep its last step alone; what all modalities give comes first."""
-        found: dict[tuple[str, ...], tuple[str, Confusion]] = {}
-        for f in headlines.of(member.result):
+        confusions: dict[tuple[str, ...], tuple[str, ConfusionCounts]] = {}
+        for f in model.headlines(member.result):
             read = self.shelf.read(member, f.predictions) if f.metric == "accuracy" else None
             if read is not None and read.confusion is not None:
                 key = (f.suite, f.evalset, "" if f.suite in tables.SWEEPS else f.task)
-                found[key] = f"{pages.arrows(f.task)}, {f.suite} on {f.evalset}", read.confusion
-        return sorted(found.values(), key=lambda c: -c[0].count("+"))[:MOST_CONFUSIONS]
+                confusions[key] = f"{pages.arrows(f.task)}, {f.suite} on {f.evalset}", read.confusion
+        return sorted(confusions.values(), key=lambda c: -c[0].count("+"))[:MOST_CONFUSIONS]
 
 
 @_one_thread()
 def site(
-    accepted: Sequence[model.Submission], refused: Sequence[Refused] = (), data: Path | None = None
+    accepted: Sequence[model.ShownSubmission], refused: Sequence[Refused] = (), data: Path | None = None
 ) -> tuple[Site, list[str]]:
     """Tables, comparisons and media of submissions that passed the check; and notes on what is not shown."""
-    shelf, made, tasks = Shelf(), [], {}
+    shelf, compared_tables, tasks = SiteOutcomes(), [], {}
     members = tables.members(accepted)
-    found_tables, left_out = tables.tables(members)
-    for table in found_tables:
-        done, found = compared(table, shelf.read)
-        made.append(done)
-        if some := browser.browsable(done, found):
-            tasks[done.id] = some
-    board = Board(tuple(made), members, tuple(refused), left_out)
+    all_tables, left_out = tables.tables(members)
+    for table in all_tables:
+        lettered, columns = compared(table, shelf.read)
+        compared_tables.append(lettered)
+        if some := browser.browsable(lettered, columns):
+            tasks[lettered.id] = some
+    board = Board(tuple(compared_tables), members, tuple(refused), left_out)
     if data is None:
         return Site(board, tasks, shelf), []
-    shown, notes = media.of(data, [(t, tasks[t.id]) for t in made if t.id in tasks])
+    shown, notes = media.of(data, [(t, tasks[t.id]) for t in compared_tables if t.id in tasks])
     return Site(board, tasks, shelf, shown), notes

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from birdmml.build.report_text import markdown as inert
 from birdmml.files import canonical_json
-from birdmml.schema import shown
-from birdmml.site.model import Board, Cell, Column, Row, Table
+from birdmml.site.model import Board, BoardCell, BoardColumn, BoardRow, BoardTable
 from birdmml.site.text import plain
+from birdmml.standings import csv_text, interval, markdown_table, with_chance
 from birdmml.text import LONGEST, csv_cell
 
 COLUMNS = (
@@ -27,14 +25,11 @@ LEGEND = (
 DEMO = "Rows marked **demo** were measured on generated data: they say nothing about real birds."
 
 
-def as_csv(tables: Iterable[Table]) -> str:
+def as_csv(tables: Iterable[BoardTable]) -> str:
     """One line a value; what is not there is empty, and no cell starts a formula."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for line in _values(tables):
-        writer.writerow([csv_cell(line[name], LONGEST) for name in COLUMNS])
-    return out.getvalue()
+    return csv_text(
+        [COLUMNS, *([csv_cell(line[name], LONGEST) for name in COLUMNS] for line in _values(tables))]
+    )
 
 
 def as_json(board: Board) -> str:
@@ -43,12 +38,12 @@ def as_json(board: Board) -> str:
     return canonical_json({"tables": [_table(t) for t in board.tables], "refused": refused}) + "\n"
 
 
-def table_json(table: Table) -> str:
+def table_json(table: BoardTable) -> str:
     """One table."""
     return canonical_json(_table(table)) + "\n"
 
 
-def as_markdown(tables: Sequence[Table]) -> str:
+def as_markdown(tables: Sequence[BoardTable]) -> str:
     """LEADERBOARD.md: one table each."""
     lines = ["# Bird-MML leaderboard", ""]
     if any(t.demo for t in tables):
@@ -58,12 +53,9 @@ def as_markdown(tables: Sequence[Table]) -> str:
     return "\n".join([*lines, LEGEND]) + "\n"
 
 
-def _values(tables: Iterable[Table]) -> Iterator[dict[str, Any]]:
+def _values(tables: Iterable[BoardTable]) -> Iterator[dict[str, Any]]:
     for table in tables:
-        place = {
-            name: getattr(table, name)
-            for name in ("protocol", "suite", "evalset", "dataset", "digest", "limit")
-        }
+        place = _place(table)
         for row in table.rows:
             about = _row(row)
             about["labels"] = ", ".join(about["labels"])
@@ -72,15 +64,15 @@ def _values(tables: Iterable[Table]) -> Iterator[dict[str, Any]]:
                     yield {"table": table.id, **place, **_column(column), **about, **_cell(cell)}
 
 
-def _table(table: Table) -> dict[str, Any]:
+def _place(table: BoardTable) -> dict[str, Any]:
+    names = ("protocol", "suite", "evalset", "dataset", "digest", "limit")
+    return {name: getattr(table, name) for name in names}
+
+
+def _table(table: BoardTable) -> dict[str, Any]:
     return {
         "id": table.id,
-        "protocol": table.protocol,
-        "suite": table.suite,
-        "evalset": table.evalset,
-        "dataset": table.dataset,
-        "digest": table.digest,
-        "limit": table.limit,
+        **_place(table),
         "demo": table.demo,
         "columns": [{**_column(c), "n": c.n, "compared": c.compared} for c in table.columns],
         "rows": [
@@ -89,7 +81,7 @@ def _table(table: Table) -> dict[str, Any]:
     }
 
 
-def _column(column: Column) -> dict[str, Any]:
+def _column(column: BoardColumn) -> dict[str, Any]:
     return {
         "task": plain(column.task),
         "metric": plain(column.metric),
@@ -98,7 +90,7 @@ def _column(column: Column) -> dict[str, Any]:
     }
 
 
-def _row(row: Row) -> dict[str, Any]:
+def _row(row: BoardRow) -> dict[str, Any]:
     member = row.member
     if member is None:
         return {
@@ -117,29 +109,30 @@ def _row(row: Row) -> dict[str, Any]:
     }
 
 
-def _cell(cell: Cell) -> dict[str, Any]:
+def _cell(cell: BoardCell) -> dict[str, Any]:
     names = ("value", "low", "high", "sd", "n", "letters", "best", "mark", "note")
     return {name: getattr(cell, name) for name in names}
 
 
-def _markdown(table: Table) -> list[str]:
+def _markdown(table: BoardTable) -> list[str]:
     about = [f"protocol {table.protocol}"] if table.protocol else []
     about += [f"dataset {table.dataset} {table.digest}"]
     about += [f"limited to {table.limit} rows"] if table.limit else []
-    head = ["method", "preset", "seeds", *(f"{c.task} {c.metric}" for c in table.columns)]
+    columns = [(c.task, c.metric, c.chance) for c in table.columns]
     rows = [
         [
             *_named(row),
-            *(_words(c, column) for c, column in zip(row.cells, table.columns, strict=True)),
+            *(_words(c, column.metric) for c, column in zip(row.cells, table.columns, strict=True)),
         ]
         for row in table.rows
     ]
-    chance = ["chance", "", "", *(shown(c.metric, c.chance) for c in table.columns)]
-    lines = [_line(head), "|" + " --- |" * len(head), *map(_line, rows), _line(chance)]
+    lines = markdown_table(
+        with_chance(["method", "preset", "seeds"], columns, rows), lambda cell: inert(plain(cell))
+    )
     return [f"## {inert(table.title)}", "", inert("; ".join(about)), "", *lines, ""]
 
 
-def _named(row: Row) -> list[str]:
+def _named(row: BoardRow) -> list[str]:
     if row.member is None:
         return [f"{row.name}, reported", "", ""]
     marks = "".join(f", {label}" for label in row.member.labels)
@@ -150,14 +143,8 @@ def _named(row: Row) -> list[str]:
     ]
 
 
-def _words(cell: Cell | None, column: Column) -> str:
+def _words(cell: BoardCell | None, metric: str) -> str:
     if cell is None:
         return "-"
-    said = shown(column.metric, cell.value) + ("!" if cell.mark else "")
-    if cell.low is not None and cell.high is not None:
-        said += f" ({shown(column.metric, cell.low)}-{shown(column.metric, cell.high)})"
-    return f"{said} {cell.letters}".rstrip()
-
-
-def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(inert(plain(c)) for c in cells) + " |"
+    words = interval(metric, cell.value, cell.low, cell.high, "!" if cell.mark else "")
+    return f"{words} {cell.letters}".rstrip()

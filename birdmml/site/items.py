@@ -22,21 +22,21 @@ MOST_CLASSES = 2000
 
 
 @dataclass(frozen=True)
-class Confusion:
-    """How often an item of class `true` was taken for `said`, over all seeds; classes in the order of `names`."""
+class ConfusionCounts:
+    """How often an item of class `true` was taken for `named`, over all seeds; classes in the order of `names`."""
 
     names: tuple[str, ...]
     true: Ints
-    said: Ints
+    named: Ints
     count: Ints
 
 
 @dataclass(frozen=True)
-class Items:
+class ItemOutcomes:
     """One file of outcomes. `values` [N] by metric are means over seeds; `key` is equal where the items are.
 
     `units` [N] says which outcomes are resampled together, None: each by itself. `targets` are the items' classes,
-    where the answers are classes; then `said` [N] is what most seeds took them for, by its place in the confusion's
+    where the answers are classes; then `named` [N] is what most seeds took them for, by its place in the confusion's
     names.
     """
 
@@ -44,44 +44,44 @@ class Items:
     ids: tuple[str, ...]
     units: Ints | None
     values: Mapping[str, Doubles] = field(default_factory=dict)
-    confusion: Confusion | None = None
+    confusion: ConfusionCounts | None = None
     targets: tuple[str, ...] | None = None
-    said: Ints | None = None
+    named: Ints | None = None
 
 
-def read(folder: Path, name: str, metrics: Sequence[str]) -> Items | None:
+def read(folder: Path, name: str, metrics: Sequence[str]) -> ItemOutcomes | None:
     """The outcomes of `folder`/`name`, in the order of their ids; None where items cannot be paired.
 
     Raises ResultError for a file that is no outcomes.
     """
-    found = outcomes.read(folder, name)
-    if not isinstance(found, Predictions | SpeciesHits):
+    outcome = outcomes.read(folder, name)
+    if not isinstance(outcome, Predictions | SpeciesHits):
         return None
-    draws = found.draws if isinstance(found, Predictions) else None
-    order = _order(found.ids, draws)
-    ids = tuple(found.ids[i] for i in order)
-    values = {m: v.mean(axis=0)[order] for m in metrics if (v := _values(found, m)) is not None}
+    draws = outcome.draws if isinstance(outcome, Predictions) else None
+    order = _order(outcome.ids, draws)
+    ids = tuple(outcome.ids[i] for i in order)
+    values = {m: v.mean(axis=0)[order] for m in metrics if (v := _values(outcome, m)) is not None}
     units = None if draws is None else np.unique(np.asarray(ids), return_inverse=True)[1].astype(np.int64)
     key = _key(ids, None if draws is None else draws[order])
-    known = _codes(found) if isinstance(found, Predictions) and "accuracy" in values else None
-    if known is None:
-        return Items(key, ids, units, values)
-    names, true, said = known
-    targets = tuple(found.targets[i] for i in order)
-    return Items(key, ids, units, values, _confusion(names, true, said), targets, _most(said)[order])
+    codes = _codes(outcome) if isinstance(outcome, Predictions) and "accuracy" in values else None
+    if codes is None:
+        return ItemOutcomes(key, ids, units, values)
+    names, true, named = codes
+    targets = tuple(outcome.targets[i] for i in order)
+    return ItemOutcomes(key, ids, units, values, _confusion(names, true, named), targets, _most(named)[order])
 
 
-def _values(found: Outcomes, metric: str) -> Doubles | None:
+def _values(outcome: Outcomes, metric: str) -> Doubles | None:
     """Outcomes [S, N] whose mean over items is the figure; None for figures that are no such mean."""
-    if isinstance(found, SpeciesHits) and metric == "mAP":
-        return found.average_precision
+    if isinstance(outcome, SpeciesHits) and metric == "mAP":
+        return outcome.average_precision
     try:
         k = cutoff(metric)
     except UnknownName:
         return None
-    if isinstance(found, SpeciesHits):
-        return gallery.first_hit(found.greater, found.ties, found.level, k)
-    return hit(found.greater, found.ties, k) if isinstance(found, Predictions) else None
+    if isinstance(outcome, SpeciesHits):
+        return gallery.first_hit(outcome.greater, outcome.ties, outcome.level, k)
+    return hit(outcome.greater, outcome.ties, k) if isinstance(outcome, Predictions) else None
 
 
 def _order(ids: Sequence[str], draws: Ints | None) -> Ints:
@@ -92,28 +92,28 @@ def _order(ids: Sequence[str], draws: Ints | None) -> Ints:
 
 
 def _key(ids: Sequence[str], draws: Ints | None) -> str:
-    found = hashlib.sha256("\0".join(ids).encode("utf-8", "surrogatepass"))
-    found.update(b"" if draws is None else draws.tobytes())
-    return found.hexdigest()
+    sha = hashlib.sha256("\0".join(ids).encode("utf-8", "surrogatepass"))
+    sha.update(b"" if draws is None else draws.tobytes())
+    return sha.hexdigest()
 
 
-def _codes(found: Predictions) -> tuple[tuple[str, ...], Ints, Ints] | None:
+def _codes(outcome: Predictions) -> tuple[tuple[str, ...], Ints, Ints] | None:
     """Class names, what items are [N] and were taken for [S, N]; None where the answers are items, not classes."""
-    names = tuple(sorted({*found.targets, *(n for said in found.predictions for n in said)}))
-    if len(set(found.targets)) == len(found.ids) or not 2 <= len(names) <= MOST_CLASSES:
+    names = tuple(sorted({*outcome.targets, *(n for row in outcome.predictions for n in row)}))
+    if len(set(outcome.targets)) == len(outcome.ids) or not 2 <= len(names) <= MOST_CLASSES:
         return None
     place = {name: i for i, name in enumerate(names)}
-    true = np.asarray([place[n] for n in found.targets], dtype=np.int64)
-    said = np.asarray([[place[n] for n in row] for row in found.predictions], dtype=np.int64)
-    return names, true, said
+    true = np.asarray([place[n] for n in outcome.targets], dtype=np.int64)
+    named = np.asarray([[place[n] for n in row] for row in outcome.predictions], dtype=np.int64)
+    return names, true, named
 
 
-def _confusion(names: tuple[str, ...], true: Ints, said: Ints) -> Confusion:
-    pairs, count = np.unique(true * len(names) + said, return_counts=True)
-    return Confusion(names, pairs // len(names), pairs % len(names), count.astype(np.int64))
+def _confusion(names: tuple[str, ...], true: Ints, named: Ints) -> ConfusionCounts:
+    pairs, count = np.unique(true * len(names) + named, return_counts=True)
+    return ConfusionCounts(names, pairs // len(names), pairs % len(names), count.astype(np.int64))
 
 
-def _most(said: Ints) -> Ints:
+def _most(named: Ints) -> Ints:
     """What most of the seeds [S, N] say of each item; of several, what the first of these seeds says."""
-    agree = np.stack([(said == row).sum(axis=0) for row in said])
-    return np.asarray(np.take_along_axis(said, agree.argmax(axis=0)[None], axis=0)[0])
+    agree = np.stack([(named == row).sum(axis=0) for row in named])
+    return np.asarray(np.take_along_axis(named, agree.argmax(axis=0)[None], axis=0)[0])

@@ -15,8 +15,8 @@ from birdmml.files import canonical_json
 from birdmml.licenses import UNKNOWN_LICENSE, normalise
 from birdmml.load import Built, DatasetRows
 from birdmml.media import audio, image
-from birdmml.site.compared import Task
-from birdmml.site.model import Table
+from birdmml.site.model import BoardTable
+from birdmml.site.significance import ColumnOutcomes
 from birdmml.site.text import file_name, plain
 
 SIDE_PX = 320
@@ -27,7 +27,7 @@ _NAMES = {"image": "photo", "audio": "sound"}
 
 
 @dataclass(frozen=True)
-class Shown:
+class ShownItem:
     """One item's media: `parts` of it ("image", "audio") may be shown; `values` are its row's columns."""
 
     id: str
@@ -38,25 +38,25 @@ class Shown:
 
 
 @dataclass(frozen=True)
-class Media:
+class SiteMedia:
     """The media of one split of a dataset; `tables` are those whose items they are."""
 
     rows: DatasetRows
     rate_hz: int
-    shown: tuple[Shown, ...]
+    shown: tuple[ShownItem, ...]
     tables: frozenset[str]
     script: str = SCRIPT
 
-    def of(self, table: Table) -> bool:
+    def of(self, table: BoardTable) -> bool:
         """Whether the table's items are these."""
         return table.id in self.tables
 
     def files(self) -> Iterator[tuple[str, bytes]]:
         """The script that names them, and every medium; one row group of the dataset is in memory at a time."""
-        known = [[plain(s.id), _told(s)] for s in self.shown]
+        credits = [[plain(s.id), _about(s)] for s in self.shown]
         yield (
             f"items/{SCRIPT}.js",
-            f'"use strict";birdmmlMedia({canonical_json(known)});\n'.encode(),
+            f'"use strict";birdmmlMedia({canonical_json(credits)});\n'.encode(),
         )
         for one in self.shown:
             (cells,) = self.rows.cells([one.row])
@@ -64,7 +64,9 @@ class Media:
                 yield f"items/media/{one.name}{suffix}", content
 
 
-def of(data: Path, tables: Sequence[tuple[Table, Sequence[Task]]]) -> tuple[Media, list[str]]:
+def of(
+    data: Path, tables: Sequence[tuple[BoardTable, Sequence[ColumnOutcomes]]]
+) -> tuple[SiteMedia, list[str]]:
     """The media of every item of the test split that a page may list, and notes on what is left out.
 
     Raises DatasetError for a folder that is no built dataset.
@@ -78,14 +80,14 @@ def of(data: Path, tables: Sequence[tuple[Table, Sequence[Task]]]) -> tuple[Medi
         for name in ("id", "audio_valid_seconds", *(f"{p}_{c}" for p in ("image", "audio") for c in _CREDIT))
     }
     closed: Counter[str] = Counter()
-    shown: list[Shown] = []
+    shown: list[ShownItem] = []
     for row, item in enumerate(columns["id"]):
         if item in wanted and len(shown) < MOST:
             values = {name: column[row] for name, column in columns.items()}
             parts = tuple(p for p in ("image", "audio") if may_be_shown(values[f"{p}_license"]))
             closed.update({"image", "audio"} - set(parts))
             if parts:
-                shown.append(Shown(item, file_name(item), row, parts, values))
+                shown.append(ShownItem(item, file_name(item), row, parts, values))
     notes = [
         f"no {part} of {n:,} items: their licence does not allow it" for part, n in sorted(closed.items())
     ]
@@ -96,16 +98,16 @@ def of(data: Path, tables: Sequence[tuple[Table, Sequence[Task]]]) -> tuple[Medi
     if len(wanted) > MOST:
         notes.append(f"media of at most {MOST:,} items are shown; {len(wanted):,} are listed")
     rate_hz = int(built.manifest["settings"]["rate_hz"])
-    return Media(rows, rate_hz, tuple(shown), frozenset(t.id for t, _ in mine)), notes
+    return SiteMedia(rows, rate_hz, tuple(shown), frozenset(t.id for t, _ in mine)), notes
 
 
 def may_be_shown(license_id: str | None) -> bool:
     """Whether a copy, scaled down or drawn as a spectrogram, may be passed on: Creative Commons, but no ND."""
-    known = normalise(license_id)
-    return known != UNKNOWN_LICENSE and "-ND" not in known
+    license_id = normalise(license_id)
+    return license_id != UNKNOWN_LICENSE and "-ND" not in license_id
 
 
-def _content(one: Shown, cells: Mapping[str, Any], rate_hz: int) -> Iterator[tuple[str, bytes]]:
+def _content(one: ShownItem, cells: Mapping[str, Any], rate_hz: int) -> Iterator[tuple[str, bytes]]:
     try:
         if "image" in one.parts:
             yield ".jpg", image.ready_image(cells["image"]["bytes"], SIDE_PX).data
@@ -120,7 +122,7 @@ def _content(one: Shown, cells: Mapping[str, Any], rate_hz: int) -> Iterator[tup
         ) from e
 
 
-def _told(one: Shown) -> dict[str, Any]:
+def _about(one: ShownItem) -> dict[str, Any]:
     """What the page says of an item: whose photo and sound it shows, under which licence."""
     credits = [_credit(name, part, one.values) for part, name in _NAMES.items() if part in one.parts]
     return {"name": one.name, **dict.fromkeys(one.parts, True), "credits": credits}

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from birdmml.schema import PLAIN_METRICS, Result
+from birdmml.schema import PLAIN_METRICS, Figure, Result
 from birdmml.site.text import plain
+from birdmml.standings import in_table
 
 
-class Entry(Protocol):
+class ShownEntry(Protocol):
     """One result of a submission, and the folder that holds its items."""
 
     @property
@@ -23,7 +25,7 @@ class Entry(Protocol):
         """What was scored."""
 
 
-class Submission(Protocol):
+class ShownSubmission(Protocol):
     """What the site reads of a submission; `birdmml.leaderboard.submission.Submission` is one."""
 
     @property
@@ -31,7 +33,7 @@ class Submission(Protocol):
         """What its author says of it."""
 
     @property
-    def entries(self) -> Sequence[Entry]:
+    def entries(self) -> Sequence[ShownEntry]:
         """Its results."""
 
     @property
@@ -40,7 +42,7 @@ class Submission(Protocol):
 
 
 @dataclass(frozen=True)
-class Member:
+class BoardMember:
     """One result on the board: `page` is the file name of its page, `labels` what a reader must know first."""
 
     name: str
@@ -59,7 +61,7 @@ class Member:
 
 
 @dataclass(frozen=True)
-class Cell:
+class BoardCell:
     """One value of a row. `letters`: groups that are not shown to differ; `best`: in the group of the best one.
 
     `mark` says what is wrong with a reported value; `note` what a reader must know of a measured one.
@@ -78,17 +80,17 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Row:
+class BoardRow:
     """A measured result, or (without a `member`) what the paper reports of a method."""
 
     name: str
     method: str
-    cells: tuple[Cell | None, ...]
-    member: Member | None = None
+    cells: tuple[BoardCell | None, ...]
+    member: BoardMember | None = None
 
 
 @dataclass(frozen=True)
-class Column:
+class BoardColumn:
     """One task and metric; `n` items, `chance` what luck gives. `compared` says which rows were compared."""
 
     task: str
@@ -105,7 +107,7 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Table:
+class BoardTable:
     """Rows that may be compared: the same protocol, suite, evaluation set and dataset. Sorted by column `lead`.
 
     `left_out` columns more are on the results' own pages alone.
@@ -119,8 +121,8 @@ class Table:
     digest: str
     limit: str
     demo: bool
-    columns: tuple[Column, ...]
-    rows: tuple[Row, ...]
+    columns: tuple[BoardColumn, ...]
+    rows: tuple[BoardRow, ...]
     lead: int = 0
     left_out: int = 0
 
@@ -142,7 +144,12 @@ class Refused:
 class Board:
     """Everything that the pages show; `left_out` tables of fewest results are on those results' own pages alone."""
 
-    tables: tuple[Table, ...]
-    members: tuple[Member, ...]
+    tables: tuple[BoardTable, ...]
+    members: tuple[BoardMember, ...]
     refused: tuple[Refused, ...] = ()
     left_out: int = 0
+
+
+def headlines(result: Result) -> list[Figure]:
+    """The figures that a table shows; what would make a column a frame, or a species, is on the result's own page."""
+    return [f for f in in_table(result) if math.isfinite(f.chance)]

@@ -12,11 +12,11 @@ import jinja2
 from markupsafe import Markup, escape
 
 from birdmml.build.report_text import templates, web_address
+from birdmml.curves import Panel, panels
 from birdmml.schema import PLAIN_METRICS, Figure, shown
-from birdmml.site import losses, matrix, svg
-from birdmml.site.curves import Panel, panels
-from birdmml.site.items import Confusion
-from birdmml.site.model import Board, Member, Table
+from birdmml.site import svg
+from birdmml.site.items import ConfusionCounts
+from birdmml.site.model import Board, BoardMember, BoardTable
 from birdmml.site.significance import MOST
 from birdmml.site.tables import protocol_of
 from birdmml.site.text import facts, plain, words
@@ -32,21 +32,21 @@ MOST_FIGURES, LONGEST = 1000, 300
 
 def index(board: Board, browsers: Mapping[str, object]) -> str:
     """The page of all tables; `browsers` are the tables that have a page of items."""
-    known = {key(r.method): r.name.partition(" (")[0] for t in board.tables for r in t.rows}
+    methods = {key(r.method): r.name.partition(" (")[0] for t in board.tables for r in t.rows}
     return _render(
         "index.html.j2",
         "birdmml leaderboard",
         board=board,
         browsers=browsers,
         demo=any(t.demo for t in board.tables),
-        methods=sorted(known.items()),
+        methods=sorted(methods.items()),
         measured=len({key(m.result.method) for m in board.members}),
         protocols=sorted({t.protocol for t in board.tables}),
         most=MOST,
     )
 
 
-def entry(member: Member, confusions: Sequence[tuple[str, Confusion]]) -> str:
+def entry(member: BoardMember, confusions: Sequence[tuple[str, ConfusionCounts]]) -> str:
     """One result's own page."""
     result = member.result
     figures = sorted(result.figures[:MOST_FIGURES], key=lambda f: (f.suite, f.evalset))
@@ -67,9 +67,9 @@ def entry(member: Member, confusions: Sequence[tuple[str, Confusion]]) -> str:
         ],
         cut=len(result.figures) - len(figures),
         panels=panels(result),
-        losses=losses.losses(result),
-        confusions=[(title, found, matrix.confused(found)) for title, found in confusions],
-        most_cells=matrix.MOST_CELLS,
+        losses=svg.losses(result),
+        confusions=[(title, counts, svg.confused(counts)) for title, counts in confusions],
+        most_cells=svg.MOST_CELLS,
         about=facts(about),
         provenance=facts(result.provenance),
         data=facts(
@@ -84,7 +84,7 @@ def entry(member: Member, confusions: Sequence[tuple[str, Confusion]]) -> str:
     )
 
 
-def items(table: Table, tasks: Sequence[tuple[str, str]], rule: str, media: str) -> str:
+def items(table: BoardTable, tasks: Sequence[tuple[str, str]], rule: str, media: str) -> str:
     """The page that compares two rows of a table; `tasks` are (script, words), `media` a script or ""."""
     title = f"{table.title}, item by item"
     return _render("items.html.j2", title, root="../", t=table, tasks=tasks, rule=rule, media=media)
@@ -116,9 +116,8 @@ def _bar(f: Figure) -> Markup:
 
 def _grid(panel: Panel) -> list[tuple[str, list[Figure | None]]]:
     """A panel as rows: x, and each line's figure there."""
-    xs = sorted({p.x for line in panel.lines for p in line.points})
-    at = [{p.x: p.figure for p in line.points} for line in panel.lines]
-    return [(f"{x:g}", [known.get(x) for known in at]) for x in xs]
+    lines = [{p.x: p.figure for p in line.points} for line in panel.lines]
+    return [(f"{x:g}", [line.get(x) for line in lines]) for x in panel.xs]
 
 
 def _linked(text: str) -> Markup:
@@ -134,12 +133,12 @@ def _render(name: str, title: str, root: str = "", **values: Any) -> str:
 
 @cache
 def _environment() -> jinja2.Environment:
-    made = templates(lambda text: plain(text, LONGEST), TEMPLATES)
+    environment = templates(lambda text: plain(text, LONGEST), TEMPLATES)
     # A mapping that lacks a key (a submission without a name) is empty there, and no error.
-    made.undefined = jinja2.ChainableUndefined
-    made.filters |= {
+    environment.undefined = jinja2.ChainableUndefined
+    environment.filters |= {
         "figure": figure, "key": key, "bar": _bar, "grid": _grid, "linked": _linked,
-        "arrows": arrows, "curves": svg.curves, "legend": svg.legend, "matrix": matrix.matrix,
-        "loss_chart": losses.chart, "loss_legend": losses.legend, "loss_ends": losses.ends,
+        "arrows": arrows, "curves": svg.curves, "legend": svg.legend, "matrix": svg.matrix,
+        "loss_chart": svg.loss_chart, "loss_legend": svg.loss_legend, "loss_ends": svg.loss_ends,
     }  # fmt: skip
-    return made
+    return environment

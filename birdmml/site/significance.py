@@ -6,8 +6,9 @@ the same items, as a product of matrices, so that a table of hundreds of rows is
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import combinations
 from string import ascii_lowercase
 
@@ -16,10 +17,77 @@ import numpy as np
 from birdmml import compare
 from birdmml.compare import Comparison, fewest_samples, holm
 from birdmml.metrics import BLOCK_ELEMENTS, BOOTSTRAP_SAMPLES
-from birdmml.site.items import Doubles, Ints
+from birdmml.site.items import Doubles, Ints, ItemOutcomes
+from birdmml.site.model import BoardMember, BoardTable
+
+Reader = Callable[[BoardMember, str], ItemOutcomes | None]
 
 # 435 pairs; their maximal groups, which can be 3^(n/3), stay few enough to be found.
 MOST = 30
+
+
+@dataclass(frozen=True)
+class ColumnOutcomes:
+    """One column's outcomes over the items that most of its rows share: what comparisons and the browser read."""
+
+    column: int
+    items: ItemOutcomes
+    rows: tuple[int, ...]
+    values: tuple[ItemOutcomes, ...]
+
+
+def compared(table: BoardTable, read: Reader) -> tuple[BoardTable, tuple[ColumnOutcomes, ...]]:
+    """The table with letters, and the outcomes behind each column that has some; rows best first."""
+    tasks = [t for i in range(len(table.columns)) if (t := _task(table, i, read)) is not None]
+    columns, rows = list(table.columns), [list(r.cells) for r in table.rows]
+    for key in dict.fromkeys(t.items.key for t in tasks):
+        mine = [t for t in tasks if t.items.key == key]
+        best = [t.rows[:MOST] for t in mine]
+        families = [
+            Family(np.stack([v.values[columns[t.column].metric] for v in t.values[:MOST]])) for t in mine
+        ]
+        for task, places, marks in zip(mine, best, letters(families, mine[0].items.units), strict=True):
+            columns[task.column] = replace(
+                columns[task.column], compared=_words(table, task, marks is not None)
+            )
+            for place, letter in zip(places, marks or [], strict=False):
+                cell = rows[place][task.column]
+                if cell is not None:
+                    rows[place][task.column] = replace(cell, letters=letter, best="a" in letter)
+    lettered = tuple(replace(r, cells=tuple(cells)) for r, cells in zip(table.rows, rows, strict=True))
+    return replace(table, columns=tuple(columns), rows=lettered), tuple(tasks)
+
+
+def _task(table: BoardTable, column: int, read: Reader) -> ColumnOutcomes | None:
+    about = table.columns[column]
+    scored: list[tuple[float, int, ItemOutcomes]] = []
+    for place, row in enumerate(table.rows):
+        cell = row.cells[column]
+        if row.member is None or cell is None:
+            continue
+        items = read(row.member, cell.predictions)
+        if items is not None and about.metric in items.values:
+            scored.append((-cell.value, place, items))
+    if not scored:
+        return None
+    # Ties go to the items of the best row.
+    shared = Counter(items.key for _, _, items in sorted(scored, key=lambda s: s[:2])).most_common(1)[0][0]
+    _, rows, values = zip(
+        *sorted((s for s in scored if s[2].key == shared), key=lambda s: s[:2]), strict=True
+    )
+    return ColumnOutcomes(column, values[0], rows, values)
+
+
+def _words(table: BoardTable, task: ColumnOutcomes, lettered: bool) -> str:
+    same = len(task.rows)
+    most = min(MOST, same)
+    if most < 2:
+        return "nothing to compare with"
+    words = f"{most} rows compared" if most == same else f"the best {most} of {same} rows compared"
+    others = sum(1 for r in table.rows if r.member and r.cells[task.column] is not None) - same
+    if others:
+        words += f"; scored on other items: {others}"
+    return words if lettered else f"{words}; the groups are too many for letters"
 
 
 @dataclass(frozen=True)
@@ -50,16 +118,16 @@ def letters(families: Sequence[Family], units: Ints | None) -> list[list[str] | 
 
 def p_values(sums: Doubles, drawn: Doubles) -> list[float]:
     """Two-sided p of every pair of rows, in the order of `itertools.combinations`, as `birdmml.compare` has them."""
-    found: list[float] = []
+    p: list[float] = []
     for i in range(len(sums) - 1):
         gaps = drawn[i] - drawn[i + 1 :]
         low = (gaps <= compare.LEVEL).sum(axis=1)
         high = (gaps >= -compare.LEVEL).sum(axis=1)
         unequal = (np.abs(sums[i] - sums[i + 1 :]) > compare.LEVEL).sum(axis=1)
         least = 2.0 ** (1.0 - np.minimum(unequal, 1000))
-        p = np.maximum(2.0 * (np.minimum(low, high) + 1) / (drawn.shape[1] + 1), least)
-        found += np.minimum(p, 1.0).tolist()
-    return found
+        two_sided = np.maximum(2.0 * (np.minimum(low, high) + 1) / (drawn.shape[1] + 1), least)
+        p += np.minimum(two_sided, 1.0).tolist()
+    return p
 
 
 def _letters(p: Sequence[float], rows: int) -> list[str] | None:

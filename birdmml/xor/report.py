@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -10,18 +10,19 @@ from typing import Any
 import numpy as np
 
 from birdmml.evalsets import xor
-from birdmml.files import atomic_write
+from birdmml.picture import INK, blank, legend, save, spread
+from birdmml.schema import Figure
+from birdmml.standings import interval, markdown_table
 from birdmml.xor.plan import XorPlan
 from birdmml.xor.run import XorDone
 from birdmml.xor.score import authors
 
-INK = "#1f2933"
 COLOURS = {
     "confu": "#c0480f",
     "symile": "#1f6f8b",
     "gram": "#7a4fa3",
     "triangle": "#4b8b3b",
-    "clip": "#1f2933",
+    "clip": INK,
     "tri_clip": "#8a8f98",
     "hub": "#c9a227",
     "siglip": "#d1749b",
@@ -68,10 +69,14 @@ def _exact_section(plan: XorPlan, done: Sequence[XorDone]) -> list[str]:
         " standard deviation over seeds. The last columns: the largest distance of the mean from the ceiling, and of"
         " any one model.",
         "",
-        *_head([*(f"p = {p:g}" for p in s.p), "off by", "worst"]),
-        _line(["*ceiling*", *(f"{100 * xor.ceiling(p):.1f}" for p in s.p), "", ""]),
-        *(_line([d.run.name, *_exact(d, s.p)]) for d in done),
-        *_paper_rows(plan),
+        *markdown_table(
+            [
+                ["method", *(f"p = {p:g}" for p in s.p), "off by", "worst"],
+                ["*ceiling*", *(f"{100 * xor.ceiling(p):.1f}" for p in s.p), "", ""],
+                *([d.run.name, *_exact(d, s.p)] for d in done),
+                *_paper_rows(plan),
+            ]
+        ),
     ]
 
 
@@ -82,8 +87,12 @@ def _test_section(plan: XorPlan, done: Sequence[XorDone]) -> list[str]:
         f"{done[0].result.figures[0].n:,} items a p, the same for all methods and seeds, with bootstrap 95 %"
         " intervals over items; these figures follow from the predictions that were written.",
         "",
-        *_head([f"p = {p:g}" for p in plan.settings.p]),
-        *(_line([d.run.name, *map(_interval, d.result.figures)]) for d in done),
+        *markdown_table(
+            [
+                ["method", *(f"p = {p:g}" for p in plan.settings.p)],
+                *([d.run.name, *map(_interval, d.result.figures)] for d in done),
+            ]
+        ),
     ]
 
 
@@ -101,40 +110,33 @@ def _time_section(done: Sequence[XorDone], seconds: float, workers: int) -> list
 
 def draw(plan: XorPlan, done: Sequence[XorDone], path: Path) -> None:
     """Write a PNG: measured accuracy over p with 95 % intervals, and the authors' figure at the same scale."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure as Canvas
-
     s = plan.settings
-    canvas = Canvas(figsize=(11, 5.4), layout="constrained")
-    FigureCanvasAgg(canvas)
-    told = s.modalities == 3
-    axes = canvas.subplots(1, 2 if told else 1, sharey=True, squeeze=False)[0]
+    canvas = blank(11, 5.4)
+    published = s.modalities == 3
+    axes = canvas.subplots(1, 2 if published else 1, sharey=True, squeeze=False)[0]
     colours = _colours([d.result.method for d in done])
     for d in done:
         _measured(axes[0], d, s.p, colours[d.result.method])
     title = f"measured: {s.dim}-d, {_many(len(s.seeds), 'seed')}, 95 % intervals"
     _frame(axes[0], title)
-    if told:
+    if published:
         for name, values in authors().items():
-            axes[1].plot(*_xy(values), color=COLOURS[name], marker="o", ms=4, lw=1.4, label=name)
+            axes[1].plot(
+                list(values), list(values.values()), color=COLOURS[name], marker="o", ms=4, lw=1.4, label=name
+            )
         _frame(axes[1], "the authors' (read off their figure, ±0.005)")
     axes[0].set_ylabel(f"accuracy: {xor.TARGET} from {s.query.replace('+', ', ')}", color=INK)
-    handles = {label: h for h, label in zip(*axes[0].get_legend_handles_labels(), strict=True)}
-    canvas.legend(
-        handles.values(), handles.keys(), loc="outside lower center", ncols=6, frameon=False, fontsize=8
-    )
+    legend(canvas, axes[:1], "outside lower center", 6)
     canvas.suptitle(f"XOR, {s.modalities} x {xor.BITS} bits", x=0.01, ha="left", color=INK)
-    with atomic_write(path) as f:
-        canvas.savefig(f, format="png", dpi=120, metadata={"Software": None})
+    save(canvas, path, dpi=120)
 
 
 def _measured(axis: Any, done: XorDone, p: Sequence[float], colour: str) -> None:
-    figures = [f for _, f in sorted(zip(p, done.result.figures, strict=True), key=lambda pair: pair[0])]
-    value, at = np.array([f.value for f in figures]), sorted(p)
-    spread = np.abs(np.array([[f.low, f.high] for f in figures]).T - value)
-    anchor = done.run.anchor
+    points = sorted(zip(p, done.result.figures, strict=True), key=lambda point: point[0])
+    figures, anchor = [figure for _, figure in points], done.run.anchor
     axis.errorbar(
-        at, value, yerr=spread, color=colour, ls=STYLES.get(anchor, "-"), marker=MARKS.get(anchor, "o"),
+        sorted(p), [f.value for f in figures], yerr=spread(figures, scale=1), color=colour,
+        ls=STYLES.get(anchor, "-"), marker=MARKS.get(anchor, "o"),
         ms=4, lw=1.4, elinewidth=0.8, capsize=1.5, label=done.run.name,
     )  # fmt: skip
 
@@ -154,10 +156,6 @@ def _colours(methods: Sequence[str]) -> dict[str, str]:
     return {name: COLOURS.get(name) or next(spare) for name in dict.fromkeys(methods)}
 
 
-def _xy(values: Mapping[float, float]) -> tuple[list[float], list[float]]:
-    return list(values), list(values.values())
-
-
 def _exact(done: XorDone, p: Sequence[float]) -> list[str]:
     best = np.array([xor.ceiling(share) for share in p])
     mean, spread = done.exact.mean(axis=0), done.exact.std(axis=0, ddof=1) if len(done.exact) > 1 else None
@@ -167,27 +165,18 @@ def _exact(done: XorDone, p: Sequence[float]) -> list[str]:
     return [*cells, f"{100 * np.abs(mean - best).max():.1f}", f"{100 * np.abs(done.exact - best).max():.1f}"]
 
 
-def _paper_rows(plan: XorPlan) -> list[str]:
+def _paper_rows(plan: XorPlan) -> list[Sequence[str]]:
     if plan.settings.modalities != 3:
         return []
-    asked = plan.settings.p
     return [
-        _line([f"*{name}, authors*", *(f"{100 * v[p]:.1f}" if p in v else "-" for p in asked), "", ""])
+        [f"*{name}, authors*", *(f"{100 * v[p]:.1f}" if p in v else "-" for p in plan.settings.p), "", ""]
         for name, v in authors().items()
     ]
 
 
-def _interval(figure: Any) -> str:
-    return f"{100 * figure.value:.1f} ({100 * figure.low:.1f}-{100 * figure.high:.1f})"
+def _interval(f: Figure) -> str:
+    return interval(f.metric, f.value, f.low, f.high)
 
 
 def _many(count: int, what: str) -> str:
     return f"{count} {what}" if count == 1 else f"{count} {what}{'es' if what.endswith('s') else 's'}"
-
-
-def _head(columns: Sequence[str]) -> list[str]:
-    return [_line(["method", *columns]), _line(["---"] * (len(columns) + 1))]
-
-
-def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from helpers import boards
 
-from birdmml.site.losses import MOST_POINTS, losses
+from birdmml.site.svg import MOST_POINTS, losses
 
 SHA = "0" * 64
 

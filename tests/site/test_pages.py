@@ -14,9 +14,10 @@ from helpers import boards
 from hypothesis import given
 from hypothesis import strategies as st
 
+from birdmml import curves
 from birdmml.schema import Figure, Result
-from birdmml.site import curves, exports, matrix, pages, svg, tables, text
-from birdmml.site.items import Confusion
+from birdmml.site import exports, pages, svg, tables, text
+from birdmml.site.items import ConfusionCounts
 
 # Elements and attributes that our templates write; anything else came from a text.
 ALLOWED = set(
@@ -162,9 +163,9 @@ def test_curves_are_found_by_their_tasks() -> None:
 def test_a_matrix_counts_what_was_taken_for_what() -> None:
     import numpy as np
 
-    found = Confusion(("Jay", "Wren"), np.array([0, 0, 1]), np.array([0, 1, 1]), np.array([3, 2, 5]))
-    assert matrix.confused(found) == [("Jay", "Wren", 2)]
-    drawn = matrix.matrix(found, "m")
+    found = ConfusionCounts(("Jay", "Wren"), np.array([0, 0, 1]), np.array([0, 1, 1]), np.array([3, 2, 5]))
+    assert svg.confused(found) == [("Jay", "Wren", 2)]
+    drawn = svg.matrix(found, "m")
     assert "8 of 10 on the diagonal" in drawn
     assert drawn.count("<path") == 3  # A share of 3/5, of 2/5, of 1: each has its own shade.
 

@@ -11,17 +11,17 @@ from helpers import boards
 
 from birdmml import compare, reported
 from birdmml.site import model, significance, tables
-from birdmml.site.compared import compared
-from birdmml.site.items import Items, read
+from birdmml.site.items import ItemOutcomes, read
+from birdmml.site.significance import compared
 
 
-def table_of(*submissions: boards.Submission) -> model.Table:
+def table_of(*submissions: boards.Submission) -> model.BoardTable:
     (table,), left_out = tables.tables(tables.members(submissions))
     assert left_out == 0
     return table
 
 
-def reader(member: model.Member, name: str) -> Items | None:
+def reader(member: model.BoardMember, name: str) -> ItemOutcomes | None:
     return read(member.folder, name, ["accuracy"])
 
 
@@ -119,7 +119,7 @@ def test_rows_that_share_no_letter_differ_and_the_table_says_what_was_compared(t
 
 
 def test_of_many_rows_the_best_are_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("birdmml.site.compared.MOST", 2)
+    monkeypatch.setattr("birdmml.site.significance.MOST", 2)
     made = [boards.submission(tmp_path, s, seed=i, hits=0.2 + i / 4) for i, s in enumerate("abc")]
     table, _ = compared(table_of(*made), reader)
     assert table.columns[0].compared == "the best 2 of 3 rows compared"

@@ -307,16 +307,16 @@ def test_the_frozen_protocol_is_what_the_suite_does_by_default() -> None:
 
 
 def test_the_picture_has_a_curve_a_task_with_shots_in_order(tmp_path: Path) -> None:
+    from birdmml.curves import shots
     from birdmml.picture import draw_all
-    from birdmml.pictures.few_shot import curves
 
     figures = tuple(
         Figure("few-shot", "set", f"{task} {n}-shot", metric, n / 30, n / 40, n / 20, 100, 0.1)
         for n in (20, 1, 5) for task in ("A", "A+V") for metric in ("accuracy", "class-mean accuracy")
     )  # fmt: skip
     result = Result(1, True, "confu", "tiny", (0,), {}, {}, {}, figures)
-    (panel,) = curves(result).values()
-    assert {task: list(curve) for task, curve in panel.items()} == {"A": [1, 5, 20], "A+V": [1, 5, 20]}
+    (panel,) = shots(result)
+    assert {line.name: line.xs for line in panel.lines} == {"A": [1, 5, 20], "A+V": [1, 5, 20]}
     draw_all(result, tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["few-shot.png", "overview.png"]
     assert (tmp_path / "few-shot.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"

@@ -26,7 +26,7 @@ from birdmml.nn.network import Network
 from birdmml.nn.text import train_tokenizer
 from birdmml.outcomes.tasks import Scored, condition_of, condition_words
 from birdmml.passes import passes_of
-from birdmml.pictures.noise import draw as draw_noise
+from birdmml.picture import noise as draw_noise
 from birdmml.plans import Choice, plan
 from birdmml.protocols.model import Noise
 from birdmml.schema import MODALITIES, Figure, Result

@@ -18,7 +18,7 @@ from birdmml.leaderboard.submission import form, stated, strict
 from birdmml.leaderboard.submission.checking import check
 from birdmml.leaderboard.submission.model import HEAD, RESULTS, SCHEMA_VERSION, About, Submission, raise_first
 from birdmml.leaderboard.submission.reading import digest_of, read, spelled
-from birdmml.leaderboard.table import find
+from birdmml.leaderboard.verify import find
 from birdmml.outcomes.columns import inside
 from birdmml.schema import Result
 
