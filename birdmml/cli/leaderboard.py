@@ -17,7 +17,7 @@ from birdmml.errors import ResultError
 
 if TYPE_CHECKING:
     from birdmml.leaderboard.accepting import Proposed, Review
-    from birdmml.site.build import Built
+    from birdmml.site.build import BuiltSite
 
 MAX_SHOWN, MAX_LENGTH = 50, 500  # Lines of each kind, and letters of each: a comment has room for 65,536.
 
@@ -175,7 +175,7 @@ def push(options: BoardOptions) -> None:
     print_either(as_json, {"uploaded": bool(urls), "repositories": repositories}, lines)
 
 
-def _site_lines(site: Built, dry_run: bool) -> list[str]:
+def _site_lines(site: BuiltSite, dry_run: bool) -> list[str]:
     from birdmml.files import human_bytes
 
     verb = "would write" if dry_run else "wrote"
@@ -187,7 +187,7 @@ def _site_lines(site: Built, dry_run: bool) -> list[str]:
     return lines
 
 
-def _site_json(site: Built, dry_run: bool) -> dict[str, Any]:
+def _site_json(site: BuiltSite, dry_run: bool) -> dict[str, Any]:
     return {
         "out": str(site.out),
         "dry_run": dry_run,
