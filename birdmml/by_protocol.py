@@ -32,7 +32,7 @@ def plans(name: str, methods: Sequence[str], data: Path, choice: Choice) -> tupl
     pick_device(choice.device)
     passes, built = _of_data(protocol, data)
     chosen = [_method(protocol, m) for m in methods] or [(m, True) for m in protocol.methods]
-    providers = wanted.providers(built, choice.evalsets, passes)
+    subjects = wanted.providers(built, choice.evalsets, passes)
     departures = _departures(protocol, built, choice)
     plans = []
     for method, listed in chosen:
@@ -43,7 +43,7 @@ def plans(name: str, methods: Sequence[str], data: Path, choice: Choice) -> tupl
             "departures": departures + ([] if listed else [f"method {method.name} is added"]),
         }
         seeds = protocol.seeds[: choice.seeds]
-        plans.append(BenchPlan(recipe, passes, seeds, choice.device, None, providers, record))
+        plans.append(BenchPlan(recipe, passes, seeds, choice.device, None, subjects, record))
     return tuple(plans)
 
 

@@ -120,12 +120,12 @@ def holm(p: Sequence[float]) -> Doubles:
 
 def differs(comparisons: Sequence[Comparison], alpha: float = ALPHA) -> dict[str, tuple[str, ...]]:
     """method -> the methods that it differs from at `alpha`, adjusted; methods in order of appearance."""
-    found: dict[str, list[str]] = {n: [] for c in comparisons for n in (c.first, c.second)}
+    differences: dict[str, list[str]] = {n: [] for c in comparisons for n in (c.first, c.second)}
     for c in comparisons:
         if c.adjusted <= alpha:
-            found[c.first].append(c.second)
-            found[c.second].append(c.first)
-    return {name: tuple(others) for name, others in found.items()}
+            differences[c.first].append(c.second)
+            differences[c.second].append(c.first)
+    return {name: tuple(others) for name, others in differences.items()}
 
 
 def groups(comparisons: Sequence[Comparison], alpha: float = ALPHA) -> tuple[tuple[str, ...], ...]:
@@ -142,8 +142,8 @@ def groups(comparisons: Sequence[Comparison], alpha: float = ALPHA) -> tuple[tup
         i: {j for j, b in enumerate(names) if j != i and frozenset((a, b)) in compared and b not in apart[a]}
         for i, a in enumerate(names)
     }
-    found = _cliques(alike, [], set(alike), set())
-    return tuple(tuple(names[i] for i in clique) for clique in sorted(sorted(c) for c in found))
+    cliques = _cliques(alike, [], set(alike), set())
+    return tuple(tuple(names[i] for i in clique) for clique in sorted(sorted(c) for c in cliques))
 
 
 def _compared(
@@ -154,15 +154,15 @@ def _compared(
     sums, sizes = _units(values, clusters)
     drawn = _resample(sums, sizes, samples, seed)
     edge = (1.0 - level) / 2.0
-    found = []
+    comparisons = []
     for i, j in combinations(range(len(methods)), 2):
         gaps, units = drawn[i] - drawn[j], sums[i] - sums[j]
         low, high = np.quantile(gaps, [edge, 1.0 - edge])
         p = _p_value(gaps, int((np.abs(units) > LEVEL).sum()))
         value = float(units.sum() / sizes.sum())
         names = methods[i].name, methods[j].name
-        found.append(Comparison(*names, value, float(low), float(high), p, p, len(sizes)))
-    return found
+        comparisons.append(Comparison(*names, value, float(low), float(high), p, p, len(sizes)))
+    return comparisons
 
 
 def _p_value(gaps: Doubles, unequal: int) -> float:
@@ -183,12 +183,12 @@ def _resample(sums: Doubles, sizes: Doubles, samples: int, seed: int) -> Doubles
     generator = np.random.default_rng(seed)
     n = len(sizes)
     step = max(1, BLOCK_ELEMENTS // 4 // n)
-    found = []
+    draws = []
     for start in range(0, samples, step):
         drawn = generator.integers(0, n, size=(min(step, samples - start), n))
         weight = sizes[drawn].sum(axis=1)
-        found.append(np.stack([row[drawn].sum(axis=1) / weight for row in sums]))
-    return np.concatenate(found, axis=1)
+        draws.append(np.stack([row[drawn].sum(axis=1) / weight for row in sums]))
+    return np.concatenate(draws, axis=1)
 
 
 def _units(values: Doubles, clusters: Ints | None) -> tuple[Doubles, Doubles]:
@@ -212,13 +212,13 @@ def _aligned(methods: Sequence[Outcomes]) -> Doubles:
     for m in methods:
         _check(m)
     first = methods[0]
-    found = []
+    aligned = []
     for m in methods:
         place = {item: i for i, item in enumerate(m.ids)}
         if place.keys() != set(first.ids):
             raise ResultError(_mismatch(first, m))
-        found.append(m.values.mean(axis=0)[[place[item] for item in first.ids]])
-    return np.stack(found)
+        aligned.append(m.values.mean(axis=0)[[place[item] for item in first.ids]])
+    return np.stack(aligned)
 
 
 def _check(m: Outcomes) -> None:
@@ -233,16 +233,14 @@ def _check(m: Outcomes) -> None:
 
 
 def _mismatch(a: Outcomes, b: Outcomes) -> str:
-    said = []
+    reasons = []
     for one, other in ((a, b), (b, a)):
-        known = set(other.ids)
-        alone = [item for item in one.ids if item not in known]
+        ids = set(other.ids)
+        alone = [item for item in one.ids if item not in ids]
         if alone:
             shown = ", ".join(repr(item) for item in alone[:3])
-            said.append(f"{len(alone)} of {len(one.ids)} in {one.name} alone ({shown})")
-    return (
-        f"{a.name} and {b.name} were not scored on the same items: {'; '.join(said)}; score both on one set"
-    )
+            reasons.append(f"{len(alone)} of {len(one.ids)} in {one.name} alone ({shown})")
+    return f"{a.name} and {b.name} were not scored on the same items: {'; '.join(reasons)}; score both on one set"
 
 
 def _cliques(
@@ -252,8 +250,8 @@ def _cliques(
     if not open_:
         return [] if done else [taken]
     pivot = max(open_ | done, key=lambda i: len(alike[i] & open_))
-    found = []
+    cliques = []
     for i in sorted(open_ - alike[pivot]):
-        found += _cliques(alike, [*taken, i], open_ & alike[i], done & alike[i])
+        cliques += _cliques(alike, [*taken, i], open_ & alike[i], done & alike[i])
         open_, done = open_ - {i}, done | {i}
-    return found
+    return cliques

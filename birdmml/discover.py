@@ -59,8 +59,8 @@ def canonical(kind: str, name: str) -> str:
     key = name.strip().casefold().replace("-", "_")
     key = ALIASES.get(kind, {}).get(key, key)
     if key not in names(kind):
-        known = [n.replace("_", "-") if kind == "suite" else n for n in names(kind)]
-        raise UnknownName(kind, name, known, hint="see `birdmml list`")
+        spelled = [n.replace("_", "-") if kind == "suite" else n for n in names(kind)]
+        raise UnknownName(kind, name, spelled, hint="see `birdmml list`")
     return key
 
 
@@ -82,8 +82,8 @@ def label(name: str) -> str:
 
 def origin(module: ModuleType) -> dict[str, str] | None:
     """{"path", "sha256"} of the user's own file that a module was made from; None for birdmml's own."""
-    found: dict[str, str] | None = getattr(module, "_birdmml_origin", None)
-    return found
+    source: dict[str, str] | None = getattr(module, "_birdmml_origin", None)
+    return source
 
 
 def _existing(path: Path) -> Path:

@@ -36,9 +36,9 @@ class UsageError(BirdmmlError):
 class UnknownName(UsageError):
     """A name that nothing answers to; `nearest` holds up to three that are close."""
 
-    def __init__(self, kind: str, name: str, known: Iterable[str], hint: str = "") -> None:
+    def __init__(self, kind: str, name: str, names: Iterable[str], hint: str = "") -> None:
         self.kind, self.name = kind, name
-        self.nearest = nearest(name, known)
+        self.nearest = nearest(name, names)
         near = f": nearest are {', '.join(self.nearest)}" if self.nearest else ""
         super().__init__(f"unknown {kind} {name!r}{near}{'; ' + hint if hint else ''}")
 
@@ -93,7 +93,7 @@ class Interrupted(BirdmmlError):
     exit_code = 130
 
 
-def nearest(name: str, known: Iterable[str], n: int = 3) -> tuple[str, ...]:
+def nearest(name: str, names: Iterable[str], n: int = 3) -> tuple[str, ...]:
     """The up to `n` known names closest to `name`, closest first, ignoring case."""
-    by_key = {k.casefold(): k for k in sorted(known)}
+    by_key = {k.casefold(): k for k in sorted(names)}
     return tuple(by_key[k] for k in difflib.get_close_matches(name.casefold(), by_key, n=n, cutoff=0.0))

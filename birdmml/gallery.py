@@ -103,10 +103,10 @@ def answerable(query_labels: Ints, gallery_labels: Ints, leave_out: Ints | None 
     at = np.minimum(np.searchsorted(labels, query_labels), max(0, len(labels) - 1))
     if len(labels) == 0:
         return np.zeros(len(query_labels), dtype=np.bool_)
-    found = np.where(labels[at] == query_labels, counts[at], 0)
+    relevant = np.where(labels[at] == query_labels, counts[at], 0)
     if leave_out is not None:
-        found = found - ((leave_out >= 0) & (gallery_labels[leave_out] == query_labels))
-    return np.asarray(found > 0)
+        relevant = relevant - ((leave_out >= 0) & (gallery_labels[leave_out] == query_labels))
+    return np.asarray(relevant > 0)
 
 
 def first_hit(greater: Ints, ties: Ints, level: Ints, k: int) -> Doubles:
@@ -191,12 +191,12 @@ def _trues(mask: NDArray[np.bool_]) -> Ints:
 
 def _matches(block: Callable[[slice, slice], Floats], n: int, rows: int) -> Floats:
     """The pairs' own scores [N], from the squares on the diagonal."""
-    found = [np.empty(0, dtype=np.float32)]
+    blocks = [np.empty(0, dtype=np.float32)]
     for part in _slices(n, rows):
         scores = block(part, part)
         check_scores(scores, part.stop - part.start, part.stop - part.start)
-        found.append(np.diagonal(scores).copy())
-    return np.concatenate(found[1:] or found)
+        blocks.append(np.diagonal(scores).copy())
+    return np.concatenate(blocks[1:] or blocks)
 
 
 def _place_all(

@@ -78,7 +78,7 @@ def policy(text: str = "") -> Policy:
     if [w.casefold() for w in words] in ([], [DEFAULT]):
         return Policy()
     ids: set[str] = set()
-    said: set[str] = set()
+    classes: set[str] = set()
     for word in words:
         if normalise(word) == UNKNOWN_LICENSE:
             raise UsageError(
@@ -88,5 +88,5 @@ def policy(text: str = "") -> Policy:
         match = _SHORT.fullmatch(word)
         family = f"CC-{match[1].upper()}" if match else "CC0" if word.upper() == "CC0" else ""
         ids |= {k for k in _KNOWN if k[:-4] == family} if family else {normalise(word)}
-        said.add(family or normalise(word))
-    return Policy(frozenset(ids), ",".join(sorted(said)))
+        classes.add(family or normalise(word))
+    return Policy(frozenset(ids), ",".join(sorted(classes)))

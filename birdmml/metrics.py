@@ -199,15 +199,15 @@ def bootstrap_ratio(
     generator = np.random.default_rng(seed)
     groups = sums.shape[1]
     step = max(1, BLOCK_ELEMENTS // 4 // groups)
-    found = []
+    ratios = []
     for start in range(0, samples, step):
         rows = min(step, samples - start)
         drawn = generator.integers(0, groups, size=(rows, groups)) + groups * np.arange(rows)[:, None]
         times = np.bincount(drawn.ravel(), minlength=rows * groups).reshape(rows, groups).astype(np.float64)
         above, below = times @ sums.T, times @ totals.T
-        whole = (below > 0).all(axis=1)
-        found.append((above[whole] / below[whole]).mean(axis=1))
-    return np.concatenate(found)
+        usable = (below > 0).all(axis=1)
+        ratios.append((above[usable] / below[usable]).mean(axis=1))
+    return np.concatenate(ratios)
 
 
 def bootstrap(
@@ -257,16 +257,16 @@ def _medians(values: NDArray[np.float64]) -> Callable[[Counts], NDArray[np.float
     middles = sorted({(n - 1) // 2, n // 2})
 
     def of(counts: Counts) -> NDArray[np.float64]:
-        found = np.zeros(len(counts))
+        medians = np.zeros(len(counts))
         exact = counts.astype(np.float32 if n < 2**24 else np.float64)
-        for levels, at in known:
+        for levels, at in levels_of_rows:
             # The k-th smallest item drawn has the first level at or below which more than k were drawn.
             running = _running(exact, at, len(levels))
             for middle in middles:
-                found += levels[(running > middle).argmax(axis=1)]
-        return found / (len(middles) * len(known))
+                medians += levels[(running > middle).argmax(axis=1)]
+        return medians / (len(middles) * len(levels_of_rows))
 
-    known = [np.unique(row, return_inverse=True) for row in values]
+    levels_of_rows = [np.unique(row, return_inverse=True) for row in values]
     return of
 
 
@@ -279,10 +279,10 @@ def _running(counts: NDArray[Any], at: Ints, levels: int) -> NDArray[Any]:
     return np.asarray(counts[:, order].cumsum(axis=1)[:, ends])
 
 
-def _interval(found: NDArray[np.float64], level: float = 0.95) -> tuple[float, float]:
+def _interval(draws: NDArray[np.float64], level: float = 0.95) -> tuple[float, float]:
     """The middle `level` of resampled values."""
     edge = (1.0 - level) / 2.0
-    low, high = np.quantile(found, [edge, 1.0 - edge])
+    low, high = np.quantile(draws, [edge, 1.0 - edge])
     return float(low), float(high)
 
 
@@ -290,10 +290,10 @@ def cutoff(metric: str) -> int:
     """The k of "recall@k", "top-k accuracy" or "accuracy" (1); raises UnknownName."""
     if metric == "accuracy":
         return 1
-    if found := re.fullmatch(r"top-([1-9]\d{0,8}) accuracy", metric):
-        return int(found[1])
-    if found := re.fullmatch(r"recall@([1-9]\d{0,8})", metric):
-        return int(found[1])
+    if match := re.fullmatch(r"top-([1-9]\d{0,8}) accuracy", metric):
+        return int(match[1])
+    if match := re.fullmatch(r"recall@([1-9]\d{0,8})", metric):
+        return int(match[1])
     raise UnknownName("metric", metric, ("accuracy", "recall@1", "recall@5", "recall@10", MEDIAN_RANK))
 
 

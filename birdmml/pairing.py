@@ -30,12 +30,12 @@ class Swap:
     @classmethod
     def parse(cls, text: str) -> Swap:
         """The swap that a `Request.pairing` names; raises UsageError."""
-        found = _TEXT.fullmatch(text)
-        if found is None:
+        match = _TEXT.fullmatch(text)
+        if match is None:
             raise UsageError(
                 f"pairing {text!r} is none: write swap:KIND:SEED, KIND one of {', '.join(KINDS)}"
             )
-        return cls(found[1], int(found[2]))
+        return cls(match[1], int(match[2]))
 
 
 def lenders(labels: Ints, among: Ints, seed: int) -> Ints:
@@ -44,9 +44,9 @@ def lenders(labels: Ints, among: Ints, seed: int) -> Ints:
     Within `among` it is a permutation without an item that stays in its class. Raises EvalsetError where one class
     has more than half of the items, for then there is none.
     """
-    found = np.arange(len(labels), dtype=np.int64)
-    found[among] = among[_deranged(labels[among], np.random.default_rng(seed))]
-    return found
+    lender = np.arange(len(labels), dtype=np.int64)
+    lender[among] = among[_deranged(labels[among], np.random.default_rng(seed))]
+    return lender
 
 
 def _deranged(labels: Ints, rng: np.random.Generator) -> Ints:
@@ -63,13 +63,13 @@ def _deranged(labels: Ints, rng: np.random.Generator) -> Ints:
     start = np.empty(n, dtype=np.int64)
     # Sorted by class, the item `most` places before is of another one: no class is longer, and two such fit.
     start[order] = np.roll(order, most)
-    found, own = start.tolist(), labels.tolist()
+    places, own = start.tolist(), labels.tolist()
     for drawn in rng.integers(0, n, (_SWEEPS * n, 3)).tolist():
         # Two alone would never leave a ring of three classes, each lending to the next.
         for ring in (drawn[:2], drawn):
-            given = [found[i] for i in (*ring[1:], ring[0])]
-            fits = all(own[i] != own[lender] for i, lender in zip(ring, given, strict=True))
+            shifted = [places[i] for i in (*ring[1:], ring[0])]
+            fits = all(own[i] != own[lender] for i, lender in zip(ring, shifted, strict=True))
             if fits and len(set(ring)) == len(ring):
-                for i, lender in zip(ring, given, strict=True):
-                    found[i] = lender
-    return np.asarray(found, dtype=np.int64)
+                for i, lender in zip(ring, shifted, strict=True):
+                    places[i] = lender
+    return np.asarray(places, dtype=np.int64)

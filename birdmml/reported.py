@@ -44,8 +44,8 @@ def claims(suite: str, evalset: str, task: str, metric: str) -> list[Claim]:
 def claim(figure: Figure, method: str) -> Claim | None:
     """What is reported of a method for the figure's set, task and metric, if anything."""
     key = method.casefold().replace("-", "_")
-    found = claims(figure.suite, figure.evalset, figure.task, figure.metric)
-    return next((one for one in found if one.method == key), None)
+    claims_here = claims(figure.suite, figure.evalset, figure.task, figure.metric)
+    return next((one for one in claims_here if one.method == key), None)
 
 
 @cache
@@ -54,15 +54,15 @@ def _rows(suite: str, name: str) -> tuple[tuple[str, str, Claim], ...]:
 
 
 def _read(suite: str, name: str) -> Iterator[tuple[str, str, Claim]]:
-    slips = {slip.row: slip.reason for slip in paper.slips()}
+    reasons = {slip.row: slip.reason for slip in paper.slips()}
     for row in paper.reported(suite, name):
-        mark = "slip" if row in slips else row.mark
-        note = slips.get(row, row.note)
+        mark = "slip" if row in reasons else row.mark
+        note = reasons.get(row, row.note)
         yield _task(row), row.metric, Claim(row.method, round(row.share, 6), mark, note, row.source)
 
 
 def _task(row: paper.Reported) -> str:
-    said = row.conditions
-    if "degraded" in said:
-        return f"{row.task} | {_MODALITIES[said['degraded']]} gaussian {said['snr_db']} dB"
-    return f"{row.task} p={said['p']}" if "p" in said else row.task
+    conditions = row.conditions
+    if "degraded" in conditions:
+        return f"{row.task} | {_MODALITIES[conditions['degraded']]} gaussian {conditions['snr_db']} dB"
+    return f"{row.task} p={conditions['p']}" if "p" in conditions else row.task

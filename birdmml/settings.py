@@ -32,16 +32,16 @@ def from_dict(cls: type[T], values: Mapping[str, Any], where: str = "") -> T:
         if key not in fields:
             raise UnknownName("setting", f"{where}{key}", [f"{where}{name}" for name in fields])
     hints = _hints(typing.cast(Any, cls))
-    given = {k: _convert(hints[k], v, f"{where}{k}") for k, v in values.items()}
+    converted = {k: _convert(hints[k], v, f"{where}{k}") for k, v in values.items()}
     nothing = dataclasses.MISSING
     missing = [
         n
         for n, f in fields.items()
-        if n not in given and f.default is nothing and f.default_factory is nothing
+        if n not in converted and f.default is nothing and f.default_factory is nothing
     ]
     if missing:
         raise UsageError(f"setting {where}{missing[0]} has no value: add it")
-    return cls(**given)
+    return cls(**converted)
 
 
 def override(settings: T, assignments: Iterable[str], where: str = "") -> T:

@@ -15,6 +15,6 @@ def folder(name: str) -> Path:
     Raises UsageError where it is in neither place.
     """
     for root in (PACKAGE, PACKAGE.parent):
-        if (found := root / "benchmarks" / name).is_dir():
-            return found
+        if (path := root / "benchmarks" / name).is_dir():
+            return path
     raise UsageError(f"benchmarks/{name} did not come with this birdmml: install it again")

@@ -66,23 +66,23 @@ def given(path: Path | str) -> SpeciesList:
         place = Path(path).expanduser().resolve()
     except (OSError, RuntimeError) as e:  # A home that does not exist, links in a circle.
         raise SourceError(f"{path} cannot be found ({e}): name a list of species with --species-list") from e
-    found = SpeciesList(str(place), files.sha256_bytes(_bytes(place)))
-    found.load()
-    return found
+    species_list = SpeciesList(str(place), files.sha256_bytes(_bytes(place)))
+    species_list.load()
+    return species_list
 
 
 def of_settings(source_settings: Any) -> SpeciesList:
     """The list that a source's settings carry; the shipped 150 for a source that takes none."""
-    found = getattr(source_settings, "species_list", SHIPPED)
-    return found if isinstance(found, SpeciesList) else SHIPPED
+    species_list = getattr(source_settings, "species_list", SHIPPED)
+    return species_list if isinstance(species_list, SpeciesList) else SHIPPED
 
 
 def of_dataset(root: Path, manifest: Mapping[str, Any]) -> SpeciesList:
     """The list of a built dataset: its own table, or the shipped one. `load` raises if the table was changed."""
-    told = manifest.get("taxonomy", {})
-    if not told.get("file"):
+    entry = manifest.get("taxonomy", {})
+    if not entry.get("file"):
         return SHIPPED
-    return SpeciesList(str((root / TABLE).resolve()), str(told.get("digest")), exact=True)
+    return SpeciesList(str((root / TABLE).resolve()), str(entry.get("digest")), exact=True)
 
 
 def dataset_taxonomy(root: Path, manifest: Mapping[str, Any]) -> Taxonomy:
@@ -109,16 +109,16 @@ def _load(wanted: SpeciesList) -> Loaded:
     species, lines = read_rows(path, data)
     faults = Faults(path)
     owners = _owners(species, lines, faults)
-    made, completed, notes = (
+    completed_species, completed, notes = (
         (species, frozenset[int](), list[str]())
         if wanted.exact
         else _completed(species, lines, owners, faults)
     )
     if faults.found:
         faults.stop()
-    digest = files.sha256_bytes(taxonomy.to_csv(made).encode())
+    digest = files.sha256_bytes(taxonomy.to_csv(completed_species).encode())
     hint = f"see `birdmml species --species-list {path.name}`"
-    return Loaded(Taxonomy(tuple(made), digest, hint), completed, tuple(notes))
+    return Loaded(Taxonomy(tuple(completed_species), digest, hint), completed, tuple(notes))
 
 
 def _bytes(path: Path) -> bytes:
@@ -136,12 +136,12 @@ def _owners(species: list[Species], lines: list[int], faults: Faults) -> dict[st
     """Key -> label; a name that two rows answer to is a fault of the later one."""
     owners: dict[str, int] = {}
     for one in species:
-        told: set[int] = set()
+        reported: set[int] = set()
         for key in taxonomy.keys(one):
             label = owners.setdefault(key, one.label)
-            if label == one.label or label in told:
+            if label == one.label or label in reported:
                 continue
-            told.add(label)
+            reported.add(label)
             other, name = species[label], _name_of(one, key)
             if normalise(other.scientific_name) == normalise(one.scientific_name):
                 what = f"{one.scientific_name} is in line {lines[label]} already: remove one of the two"
@@ -162,11 +162,11 @@ def _completed(
     species: list[Species], lines: list[int], owners: Mapping[str, int], faults: Faults
 ) -> tuple[list[Species], frozenset[int], list[str]]:
     """What the shipped table knows of these species, put where the list says nothing."""
-    known = _known(species, lines, faults)
-    made: list[Species] = []
+    matches = _known(species, lines, faults)
+    completed: list[Species] = []
     notes: list[str] = []
     for one in species:
-        ours = known.get(one.label)
+        ours = matches.get(one.label)
         if ours is not None:
             one, left_out = _filled(one, ours, owners)
             notes += [
@@ -174,17 +174,17 @@ def _completed(
                 f"{species[owners[key]].scientific_name} has it"
                 for name, key in left_out
             ]
-        made.append(one)
-    return made, frozenset(known), notes
+        completed.append(one)
+    return completed, frozenset(matches), notes
 
 
 def _known(species: list[Species], lines: list[int], faults: Faults) -> dict[int, Species]:
     """Label -> the shipped species of that scientific name; an older name counts where the new one is not listed."""
     ours = {normalise(s.scientific_name): s for s in taxonomy.all_species()}
-    found = {s.label: ours[key] for s in species if (key := normalise(s.scientific_name)) in ours}
-    taken = {s.label for s in found.values()}
+    matches = {s.label: ours[key] for s in species if (key := normalise(s.scientific_name)) in ours}
+    taken = {s.label for s in matches.values()}
     for one in species:
-        if one.label in found:
+        if one.label in matches:
             continue
         other = taxonomy.shipped().find(one.scientific_name)
         if other is None:
@@ -196,9 +196,9 @@ def _known(species: list[Species], lines: list[int], faults: Faults) -> dict[int
                 f"{one.scientific_name!r} is an English name: write {other.scientific_name!r}",
             )
         elif other.label not in taken:
-            found[one.label] = other
+            matches[one.label] = other
             taken.add(other.label)
-    return found
+    return matches
 
 
 def _filled(one: Species, ours: Species, owners: Mapping[str, int]) -> tuple[Species, list[tuple[str, str]]]:

@@ -45,9 +45,9 @@ class Faults:
 
     def stop(self) -> NoReturn:
         """Raise SourceError with the first of them, in the order of their lines."""
-        told = [f"{self.path}, line {line}: {what}" for line, what in sorted(self.found)]
-        more = [f"and {len(told) - SHOWN:,} more lines like these"] if len(told) > SHOWN else []
-        raise SourceError("\n  ".join([*told[:SHOWN], *more]))
+        lines = [f"{self.path}, line {line}: {what}" for line, what in sorted(self.found)]
+        more = [f"and {len(lines) - SHOWN:,} more lines like these"] if len(lines) > SHOWN else []
+        raise SourceError("\n  ".join([*lines[:SHOWN], *more]))
 
 
 def read_rows(path: Path, data: bytes) -> tuple[list[Species], list[int]]:
@@ -167,10 +167,10 @@ def _json_lines(text: str, faults: Faults) -> Iterator[tuple[int, Cells]]:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = {name.strip().casefold(): value for name, value in pairs}
-    if len(found) != len(pairs):
+    values = {name.strip().casefold(): value for name, value in pairs}
+    if len(values) != len(pairs):
         raise ValueError("a name stands twice in it")
-    return found
+    return values
 
 
 def _no_number(text: str) -> NoReturn:
@@ -193,11 +193,11 @@ def _species(cells: Cells, label: int, fault: Callable[[str], None]) -> Species:
         return "" if problem else text
 
     def number(column: str, text: str, least: int) -> int | None:
-        found = _NUMBER.fullmatch(text)
-        if text and (not found or int(found[1]) < least):
+        match = _NUMBER.fullmatch(text)
+        if text and (not match or int(match[1]) < least):
             fault(f"{column} {_shown(text)} is not a number from {least} on: correct it, or leave it empty")
             return None
-        return int(found[1]) if found else None
+        return int(match[1]) if match else None
 
     def code(column: str, text: str, pattern: str) -> str:
         if text and not re.fullmatch(pattern, text):
@@ -272,13 +272,13 @@ def _not_a_binomial(text: str) -> str:
         return "no scientific name: add one, or remove the line"
     if _BINOMIAL.fullmatch(text) and len(text) <= MAX_NAME:
         return ""
-    told = f"{_shown(text)} is not a binomial: "
+    reason = f"{_shown(text)} is not a binomial: "
     words = re.split(r"[ _]+", text) if re.fullmatch(r"[A-Za-z_ -]{1,200}", text) else []
     if len(words) == 2:
         likely = f"{words[0].capitalize()} {words[1].casefold()}"
         if _BINOMIAL.fullmatch(likely):
-            return told + f"write genus and epithet, perhaps {likely!r}"
-    return told + "write genus and epithet, as 'Branta canadensis'"
+            return reason + f"write genus and epithet, perhaps {likely!r}"
+    return reason + "write genus and epithet, as 'Branta canadensis'"
 
 
 def _shown(text: str) -> str:

@@ -92,9 +92,9 @@ class Taxonomy:
     def by_label(self, label: int) -> Species:
         """The species with this label (0..N - 1); raises UnknownName."""
         if not 0 <= label < len(self.species):
-            known = (str(s.label) for s in self.species[:_COMPARED])
+            labels = (str(s.label) for s in self.species[:_COMPARED])
             raise UnknownName(
-                "species label", str(label), known, hint=f"labels run from 0 to {len(self.species) - 1}"
+                "species label", str(label), labels, hint=f"labels run from 0 to {len(self.species) - 1}"
             )
         return self.species[label]
 
@@ -104,15 +104,15 @@ class Taxonomy:
         Case, hyphens, underscores, accents, possessives and grey/gray do not matter. A name is never guessed: what
         is only similar is unknown.
         """
-        found = self.find(name)
-        if found is None:
+        species = self.find(name)
+        if species is None:
             raise UnknownName("species", name, self._alike(name), hint=self.hint)
-        return found
+        return species
 
     def find(self, name: str) -> Species | None:
         """As `resolve`, but None for an unknown name: quick, where many are unknown."""
-        found = self._index.get(normalise(name))
-        return None if found is None else self.species[found]
+        rows = self._index.get(normalise(name))
+        return None if rows is None else self.species[rows]
 
     @cached_property
     def _index(self) -> Mapping[str, int]:
@@ -139,11 +139,11 @@ class Taxonomy:
 
     @cached_property
     def _by_piece(self) -> Mapping[str, list[int]]:
-        found: dict[str, list[int]] = {}
+        pieces: dict[str, list[int]] = {}
         for number, name in enumerate(self._shown):
             for piece in _pieces(name):
-                found.setdefault(piece, []).append(number)
-        return found
+                pieces.setdefault(piece, []).append(number)
+        return pieces
 
 
 @cache

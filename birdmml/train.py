@@ -207,9 +207,9 @@ def _epoch(run: _Run, position: Position, journal: Journal, rate: float) -> None
     order = run.feed.order(run.ready.seed, position.epoch)
     todo = list(batches(order, run.ready.preset.training.batch_size, run.least))[position.batch :]
     at = time.perf_counter()
-    for whole, mine in zip(todo, run.feed.stream([run.ranks.share(b) for b in todo]), strict=True):
-        values, norm = _step(run, position, whole, mine)
-        position.count(values, len(whole))
+    for batch, mine in zip(todo, run.feed.stream([run.ranks.share(b) for b in todo]), strict=True):
+        values, norm = _step(run, position, batch, mine)
+        position.count(values, len(batch))
         now = time.perf_counter()
         position.seconds, at = position.seconds + now - at, now
         journal.step(position, values | {"gradient": norm}, rate)
@@ -218,19 +218,19 @@ def _epoch(run: _Run, position: Position, journal: Journal, rate: float) -> None
 
 
 def _step(
-    run: _Run, position: Position, whole: NDArray[np.int64], mine: Mapping[str, Tensor]
+    run: _Run, position: Position, batch: NDArray[np.int64], mine: Mapping[str, Tensor]
 ) -> tuple[dict[str, float], float]:
     """Learn from one global batch, of which this process holds `mine`; its loss terms and gradient norm."""
     settings, seed, ranks = run.ready.preset.training, run.ready.seed, run.ranks
     ranks.reseed(seed, position.step)
     inputs = augment(to_device(mine, run.learner.device), settings.augment)
-    same = run.same(whole)
+    same = run.same(batch)
 
     def loss_of(features: dict[str, Tensor]) -> Terms:
         with ranks.same_random(seed, position.step):
-            return run.network.model.loss(ranks.gather(features, len(whole)), same)
+            return run.network.model.loss(ranks.gather(features, len(batch)), same)
 
-    parts = chunks_of(len(whole), settings.chunk_size, ranks)
+    parts = chunks_of(len(batch), settings.chunk_size, ranks)
     terms = step(run.network, inputs, loss_of, run.how, parts)
     ranks.average_gradients(run.learned)
     run.how.scaler.unscale_(run.learner.optimiser)
@@ -238,7 +238,7 @@ def _step(
     # One transfer a step: each value read from a GPU by itself would wait for it again.
     *values, length = torch.stack([*terms.values(), norm]).tolist()
     named = dict(zip(terms, values, strict=True))
-    _check(run, position, named, length, whole)
+    _check(run, position, named, length, batch)
     run.how.scaler.step(run.learner.optimiser)
     run.how.scaler.update()
     run.learner.optimiser.zero_grad(set_to_none=True)
@@ -269,10 +269,10 @@ def _memory_told(run: _Run) -> Iterator[None]:
         c = run.ready
         words, device = c.tokenizer.get_vocab_size(), run.learner.device
         try:
-            said = too_large(c.preset, c.method, c.config, words, device)
+            message = too_large(c.preset, c.method, c.config, words, device)
         except (MemoryError, OSError, RuntimeError):  # Too little is left even to count with.
-            said = f"out of memory on {device}: lower training.batch_size, or set --chunk-size"
-        raise TrainingError(said) from e
+            message = f"out of memory on {device}: lower training.batch_size, or set --chunk-size"
+        raise TrainingError(message) from e
 
 
 def _clipped(learned: Sequence[Tensor], most: float) -> Tensor:
@@ -284,7 +284,7 @@ def _clipped(learned: Sequence[Tensor], most: float) -> Tensor:
 
 
 def _check(
-    run: _Run, position: Position, values: dict[str, float], norm: float, whole: NDArray[np.int64]
+    run: _Run, position: Position, values: dict[str, float], norm: float, batch: NDArray[np.int64]
 ) -> None:
     """Raise TrainingError where the loss or the gradient is not finite, or the loss has run away."""
     position.first_loss = values["loss"] if position.first_loss is None else position.first_loss
@@ -299,7 +299,7 @@ def _check(
     else:
         return
     ids = run.feed.rows.column("id")
-    shown = ", ".join(str(ids[i]) for i in whole[:MAX_SHOWN]) + (", ..." if len(whole) > MAX_SHOWN else "")
+    shown = ", ".join(str(ids[i]) for i in batch[:MAX_SHOWN]) + (", ..." if len(batch) > MAX_SHOWN else "")
     good = None if run.saving is None else state.newest(run.saving.folder)
     raise TrainingError(
         f"{what} in epoch {position.epoch + 1}, step {position.step + 1}, rows {shown}; last good checkpoint:"

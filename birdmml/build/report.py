@@ -60,13 +60,13 @@ def write_report(
     told (rows drawn, rows to draw). Raises DatasetError if a shard or a medium in it cannot be read.
     """
     species = dataset_taxonomy(root, manifest)
-    survey = report_read.survey(root, manifest, PER_SPECIES)
-    labels = sorted(survey.examples)[:MAX_SPECIES]
-    shown = [example for label in labels for example in survey.examples[label]]
+    sampled = report_read.survey(root, manifest, PER_SPECIES)
+    labels = sorted(sampled.examples)[:MAX_SPECIES]
+    shown = [example for label in labels for example in sampled.examples[label]]
     names = {
         e: f"{species.by_label(label).slug}-{n}"
         for label in labels
-        for n, e in enumerate(survey.examples[label], 1)
+        for n, e in enumerate(sampled.examples[label], 1)
     }
     rate_hz = int(manifest["settings"]["rate_hz"])
     _write_media(root, [(names[e], e) for e in shown], rate_hz, pool or Pool(1), progress)
@@ -76,11 +76,11 @@ def write_report(
         css=_css(),
         csp=_policy(),
         splits=[(s, manifest["splits"][s]) for s in SPLITS if s in manifest["splits"]],
-        gallery=[_section(species.by_label(label), survey, names) for label in labels],
-        species_total=len(survey.examples),
-        charts=_charts(survey),
-        rows_chart=_rows_chart(survey, species),
-        clipped_rows=survey.clipped_rows,
+        gallery=[_section(species.by_label(label), sampled, names) for label in labels],
+        species_total=len(sampled.examples),
+        charts=_charts(sampled),
+        rows_chart=_rows_chart(sampled, species),
+        clipped_rows=sampled.clipped_rows,
         shard_bytes=sum(s["bytes"] for split in manifest["splits"].values() for s in split["shards"]),
         max_listed=MAX_LISTED,
         max_absent=MAX_ABSENT,
@@ -149,19 +149,19 @@ def _draw(task: _MediaTask) -> int:
 
 
 def _section(
-    species: Species, survey: report_read.Survey, names: Mapping[report_read.Example, str]
+    species: Species, sampled: report_read.Survey, names: Mapping[report_read.Example, str]
 ) -> dict[str, Any]:
     label = species.label
-    rows = survey.rows_by_label[label]
+    rows = sampled.rows_by_label[label]
     return {
         "species": species,
         "rows": sum(rows.values()),
         "splits": [(s, rows[s]) for s in SPLITS if rows[s]],
-        "cards": [(names[e], e.split, e.values) for e in survey.examples[label]],
+        "cards": [(names[e], e.split, e.values) for e in sampled.examples[label]],
     }
 
 
-def _charts(survey: report_read.Survey) -> list[Chart]:
+def _charts(sampled: report_read.Survey) -> list[Chart]:
     wanted = (
         ("seconds", "Sound in a clip", "s", 1),
         ("level", "Level of a clip", "dBFS", 1),
@@ -169,15 +169,15 @@ def _charts(survey: report_read.Survey) -> list[Chart]:
         ("words", "Length of a caption", "words", 0),
     )
     return [
-        Chart(title, unit, digits, bars, float(np.median(survey.numbers[key])))
+        Chart(title, unit, digits, bars, float(np.median(sampled.numbers[key])))
         for key, title, unit, digits in wanted
-        if (bars := report_draw.histogram(survey.numbers[key], whole=not digits))
+        if (bars := report_draw.histogram(sampled.numbers[key], whole=not digits))
     ]
 
 
-def _rows_chart(survey: report_read.Survey, species: Taxonomy) -> list[dict[str, Any]]:
+def _rows_chart(sampled: report_read.Survey, species: Taxonomy) -> list[dict[str, Any]]:
     """Rows of each species by split, most first."""
-    order = sorted(survey.rows_by_label.items(), key=lambda item: (-sum(item[1].values()), item[0]))
+    order = sorted(sampled.rows_by_label.items(), key=lambda item: (-sum(item[1].values()), item[0]))
     return [
         {
             "name": species.by_label(label).called,

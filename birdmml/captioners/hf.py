@@ -209,8 +209,8 @@ class Writer:
 
     def _prompt(self, photo: Uncaptioned, seen: str) -> str:
         seen = " ".join(_words.without(seen, self._marks).split())
-        task = _words.task(photo.species, seen, self._article(photo)[0])
-        return self._model.prompt(task, _words.ANSWER)
+        question = _words.task(photo.species, seen, self._article(photo)[0])
+        return self._model.prompt(question, _words.ANSWER)
 
     def _article(self, photo: Uncaptioned) -> tuple[str, bool]:
         """What is read of the photo's article, and whether more stands there."""

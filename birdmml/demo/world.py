@@ -162,8 +162,8 @@ def shared_songs(n: int) -> tuple[int, ...]:
         thirds = (lambda t: t, lambda t: t + 1, lambda t: a * t + b)
         return tuple(thirds[i // songs](i % songs) % songs for i in range(n))
 
-    def different(found: tuple[int, ...]) -> int:
-        pairs = [frozenset(found[i : i + 2]) for i in range(0, n - 1, 2)]
+    def different(songs: tuple[int, ...]) -> int:
+        pairs = [frozenset(songs[i : i + 2]) for i in range(0, n - 1, 2)]
         return len(set(pairs)) if all(len(pair) == 2 for pair in pairs) else -1
 
     return max((numbers(a, b) for a in steps for b in range(songs)), key=different)
@@ -183,13 +183,13 @@ def names(settings: Settings) -> tuple[taxonomy.Species, ...]:
 
 def in_words(settings: Settings) -> str:
     """The design and its ceilings, for cards and manifests."""
-    said = {
+    words = {
         "redundant": "have a look and a song that belong to one species",
         "shared": "share a look by twos and a song by threes, and no two species share both",
         "xor": "show each look and each song equally often in every species; only the two together name it",
     }
     parts = [
-        f"{100 * float(share):g} % of the items {said[rule]}" for rule, share in rules(settings) if share
+        f"{100 * float(share):g} % of the items {words[rule]}" for rule, share in rules(settings) if share
     ]
     best = ceilings(settings)
     return (

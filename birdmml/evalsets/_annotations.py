@@ -96,13 +96,15 @@ def rows(
                 f"{name} has no column {', '.join(missing)} (it has {', '.join(names)[:200] or 'none'}): "
                 "this is another version of the table; get the published one"
             )
-        found = [{k: (v or "").strip() for k, v in row.items() if isinstance(k, str)} for row in reader]
+        records = [{k: (v or "").strip() for k, v in row.items() if isinstance(k, str)} for row in reader]
     except csv.Error as e:
         raise EvalsetError(f"{name}, line {reader.line_num}: no CSV ({e}): get the table again") from e
-    if not found:
+    if not records:
         raise EvalsetError(f"{name} has no rows: get the table again")
     lacks = [c for c in documented if c not in names]
-    return found, [f"{name} has no column {c}, which the published table has (it is not used)" for c in lacks]
+    return records, [
+        f"{name} has no column {c}, which the published table has (it is not used)" for c in lacks
+    ]
 
 
 def lines(name: str, tables: Mapping[str, bytes]) -> Iterator[tuple[str, str, str]]:
@@ -139,14 +141,16 @@ def settle(
     cannot be known.
     """
     claims = list(claims)
-    said: dict[str, set[tuple[int | None, str, str]]] = {}
+    statements: dict[str, set[tuple[int | None, str, str]]] = {}
     for claim in claims:
-        said.setdefault(claim.id, set()).add((claim.label, claim.split, claim.file))
+        statements.setdefault(claim.id, set()).add((claim.label, claim.split, claim.file))
     seen = Counter[str]()
     entries, rejects = list[Entry](), list[Reject]()
     for claim in claims:
         seen[claim.id] += 1
-        reason, detail = _fault(claim, len(said[claim.id]) > 1, seen[claim.id] > 1, classes, splits, files)
+        reason, detail = _fault(
+            claim, len(statements[claim.id]) > 1, seen[claim.id] > 1, classes, splits, files
+        )
         if reason or claim.label is None:
             rejects.append(Reject(claim.file or claim.id, reason, f"{claim.where}: {detail}"))
         else:

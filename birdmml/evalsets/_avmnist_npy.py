@@ -32,7 +32,7 @@ def is_there(source: Path) -> bool:
 
 
 def gather(
-    source: Path, names: tuple[str, ...], sizes: Mapping[str, int], limit: int, seed: int, tell: Progress
+    source: Path, names: tuple[str, ...], sizes: Mapping[str, int], limit: int, seed: int, progress: Progress
 ) -> Gathered:
     """The set, or an equal share of each digit; raises EvalsetError for files that do not fit each other."""
     arrays = {side: {m: _open(source / m / f"{side}_data.npy", SHAPES[m]) for m in SHAPES} for side in _SIDES}
@@ -45,7 +45,7 @@ def gather(
         for n, (split, (side, pool)) in enumerate(pools.items())
     }
     notes: list[str] = []
-    fields = tuple(_field(m, source, arrays, pools, chosen, notes, tell) for m in SHAPES)
+    fields = tuple(_field(m, source, arrays, pools, chosen, notes, progress) for m in SHAPES)
     return Gathered(
         class_names=names,
         fields=fields,
@@ -74,7 +74,7 @@ def _pools(labels: Mapping[str, Ints]) -> dict[str, tuple[str, Ints]]:
 def _open(path: Path, shape: tuple[int, ...]) -> Array:
     """The array in a .npy file, memory-mapped; raises EvalsetError unless it holds numbers of this shape."""
     try:
-        found: Array = np.lib.format.open_memmap(path, mode="r")
+        array: Array = np.lib.format.open_memmap(path, mode="r")
     except FileNotFoundError as e:
         raise EvalsetError(f"{path} is missing: AV-MNIST needs image, audio and labels of both sides") from e
     except (OSError, ValueError, EOFError, TypeError, SyntaxError, OverflowError, RecursionError) as e:
@@ -82,14 +82,14 @@ def _open(path: Path, shape: tuple[int, ...]) -> Array:
         raise EvalsetError(f"{path} is no .npy file of numbers ({reason}): get it again") from e
     size = int(np.prod(shape))
     if (
-        found.dtype.kind not in "fiu"
-        or found.ndim < 1
-        or found.shape[1:] not in (shape, (size,), (1, *shape))
+        array.dtype.kind not in "fiu"
+        or array.ndim < 1
+        or array.shape[1:] not in (shape, (size,), (1, *shape))
     ):
         raise EvalsetError(
-            f"{path} is {found.dtype} {found.shape}, expected numbers [N, {size}]: get it again"
+            f"{path} is {array.dtype} {array.shape}, expected numbers [N, {size}]: get it again"
         )
-    return found
+    return array
 
 
 def _labels(path: Path, classes: int) -> Ints:
@@ -123,7 +123,7 @@ def _field(
     pools: Mapping[str, tuple[str, Ints]],
     chosen: Mapping[str, Ints],
     notes: list[str],
-    tell: Progress,
+    progress: Progress,
 ) -> Field:
     """uint8 where that is exact in every sample that is used, else float32; notes values beyond 0 to 255."""
     exact, low, high = True, 0.0, 255.0
@@ -133,7 +133,7 @@ def _field(
             _check_finite(block, rows, source / name / f"{side}_data.npy")
             low, high = min(low, float(block.min())), max(high, float(block.max()))
             exact = exact and bool((block == np.rint(block)).all())
-        tell(f"check {name}", len(chosen[split]), len(chosen[split]))
+        progress(f"check {name}", len(chosen[split]), len(chosen[split]))
     if (low, high) != (0.0, 255.0):
         exact = False
         notes.append(f"{name} has values from {low:g} to {high:g}, expected 0 to 255")
@@ -156,7 +156,7 @@ def _part(
 ) -> SplitSource:
     def read(start: int, stop: int) -> Samples:
         rows = chosen[start:stop]
-        made = {f.name: arrays[f.name][rows].reshape(-1, *f.shape).astype(f.dtype) for f in fields}
-        return Samples(tuple(f"{split}-{i:05d}" for i in rows), labels[rows], made)
+        block = {f.name: arrays[f.name][rows].reshape(-1, *f.shape).astype(f.dtype) for f in fields}
+        return Samples(tuple(f"{split}-{i:05d}" for i in rows), labels[rows], block)
 
     return SplitSource(len(chosen), read)

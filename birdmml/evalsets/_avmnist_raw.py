@@ -66,18 +66,18 @@ def gather(
     limit: int,
     seed: int,
     group: str,
-    tell: Progress,
+    progress: Progress,
 ) -> Gathered:
     """The set by the rule above; raises EvalsetError where files lack or a digit has no utterance on a side."""
     wanted = {split: sizes[split] or CPU_SIZES[split] for split in SPLITS}
     images, labels = _mnist(source)
-    heard, rejects, changes, found = _utterances(source, tell)
+    heard, rejects, changes, utterances = _utterances(source, progress)
     sides = deal(heard, group, seed)
     pairs = {split: _pair(split, labels, heard, sides[split], wanted[split], limit, seed) for split in SPLITS}
     counts = {
         "samples": {split: len(p.images) for split, p in pairs.items()},
         "images": {side: len(array) for side, array in images.items()},
-        "utterances": found | {split: len(sides[split]) for split in SPLITS},
+        "utterances": utterances | {split: len(sides[split]) for split in SPLITS},
         "uses of an utterance": {split: _uses(pairs[split], len(sides[split])) for split in SPLITS},
     }
     settings = {
@@ -159,11 +159,11 @@ def _part(
     split: str, images: NDArray[np.uint8], labels: Ints, heard: list[Utterance], pairs: Pairs
 ) -> SplitSource:
     def read(start: int, stop: int) -> Samples:
-        rows, said = pairs.images[start:stop], pairs.utterances[start:stop]
+        rows, utterances = pairs.images[start:stop], pairs.utterances[start:stop]
         ids = tuple(
-            f"{split}-{_PREFIX[split]}{i:05d}-{heard[u].name}" for i, u in zip(rows, said, strict=True)
+            f"{split}-{_PREFIX[split]}{i:05d}-{heard[u].name}" for i, u in zip(rows, utterances, strict=True)
         )
-        audio = np.stack([heard[u].spectrogram for u in said])
+        audio = np.stack([heard[u].spectrogram for u in utterances])
         return Samples(ids, labels[rows], {"image": images[rows], "audio": audio})
 
     return SplitSource(len(pairs.images), read)
@@ -217,7 +217,7 @@ def _sounds(source: Path) -> Path | None:
 
 
 def _utterances(
-    source: Path, tell: Progress
+    source: Path, progress: Progress
 ) -> tuple[list[Utterance], list[SampleChange], list[SampleChange], dict[str, Any]]:
     """(utterances in the order of their names, files left out, utterances cut, counts)."""
     if (folder := _sounds(source)) is None:
@@ -241,7 +241,7 @@ def _utterances(
                 )
         except MediaError as e:
             rejects.append(SampleChange("", path.stem, e.reason, e.detail))
-        tell("spectrograms", done, len(paths))
+        progress("spectrograms", done, len(paths))
     counts = {"files": len(paths), "usable": len(heard), "speakers": len({u.speaker for u in heard})}
     return heard, rejects, changes, counts
 
@@ -255,6 +255,6 @@ def _utterance(path: Path, seen: dict[str, str]) -> tuple[Utterance, float]:
     sha256 = files.sha256_file(path)
     if sha256 in seen:
         raise MediaError("duplicate", f"the same bytes as {seen[sha256]}")
-    made, over_s = _spectrogram.read(path)
+    spectrogram, over_s = _spectrogram.read(path)
     seen[sha256] = path.name
-    return Utterance(path.stem, int(name[1]), name[2], made), over_s
+    return Utterance(path.stem, int(name[1]), name[2], spectrogram), over_s

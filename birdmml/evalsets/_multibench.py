@@ -91,16 +91,16 @@ class _Split:
     ids: tuple[str, ...]
 
 
-def gather(layout: Layout, source: Path, options: Options, tell: Progress) -> Gathered:
+def gather(layout: Layout, source: Path, options: Options, progress: Progress) -> Gathered:
     """The set in a pickle, or in a folder that holds it; raises EvalsetError for what is not as described above."""
     if options.limit < 0:
         raise UsageError(f"limit={options.limit} is below zero: give a number of samples, or 0")
     path = source / layout.file if source.is_dir() else source
     if not path.is_file():
         raise EvalsetError(f"{path} is missing: {layout.download().words()}")
-    tell("read", 0, 1)
+    progress("read", 0, 1)
     content = unpickle.load(path)
-    tell("read", 1, 1)
+    progress("read", 1, 1)
     splits, notes = _splits(content, layout, path)
     features = _features(splits, path)
     parts, rejects, changes = {}, list[SampleChange](), list[SampleChange]()
@@ -108,7 +108,7 @@ def gather(layout: Layout, source: Path, options: Options, tell: Progress) -> Ga
         kept, lost, altered = plan(split.name, split.arrays, split.labels, split.ids)
         parts[split.name] = _part(split, kept[: options.limit or None])
         rejects, changes = rejects + lost, changes + altered
-        tell("check", len(parts), len(splits))
+        progress("check", len(parts), len(splits))
     _refuse_not_finite(rejects, options, path)
     samples = {s.name: len(s.ids) for s in splits}
     if options.limit:
@@ -179,12 +179,12 @@ def _changes(arrays: Mapping[str, Array], sample: Sample) -> Iterator[tuple[str,
 def _part(split: _Split, kept: list[Sample]) -> SplitSource:
     def read(start: int, stop: int) -> Samples:
         chosen = kept[start:stop]
-        made = {
+        block = {
             m: np.stack([steps(split.arrays[m][s.index], m, s.start) for s in chosen]) for m in MODALITIES
         }
-        lengths = {m: np.array([real_steps(x) for x in array], np.int32) for m, array in made.items()}
+        lengths = {m: np.array([real_steps(x) for x in array], np.int32) for m, array in block.items()}
         labels = np.array([s.label for s in chosen], dtype=np.int64)
-        return Samples(tuple(s.id for s in chosen), labels, made, lengths)
+        return Samples(tuple(s.id for s in chosen), labels, block, lengths)
 
     return SplitSource(len(kept), read)
 
@@ -198,21 +198,23 @@ def _splits(content: Any, layout: Layout, path: Path) -> tuple[list[_Split], lis
             f"{path} {lacks} (found: {have}): expected train, valid and test; get {layout.file}"
         )
     notes = [f"the key {key!r} is not used" for key in content if key not in SPLITS]
-    for given in SPLITS:
-        keys = content[given].keys() if isinstance(content[given], dict) else ()
+    for split_key in SPLITS:
+        keys = content[split_key].keys() if isinstance(content[split_key], dict) else ()
         if lacking := [k for k in KEYS if k not in keys]:
-            raise EvalsetError(f"{path}: {given} lacks {', '.join(lacking)}: get {layout.file} again")
-        notes += [f"the key {key!r} of {given} is not used" for key in keys if key not in KEYS]
-    return [_split(given, name, content[given], layout, path) for given, name in SPLITS.items()], notes
+            raise EvalsetError(f"{path}: {split_key} lacks {', '.join(lacking)}: get {layout.file} again")
+        notes += [f"the key {key!r} of {split_key} is not used" for key in keys if key not in KEYS]
+    return [
+        _split(split_key, name, content[split_key], layout, path) for split_key, name in SPLITS.items()
+    ], notes
 
 
-def _split(given: str, name: str, content: Mapping[str, Any], layout: Layout, path: Path) -> _Split:
-    where = f"{path}: {given}"
+def _split(key: str, name: str, content: Mapping[str, Any], layout: Layout, path: Path) -> _Split:
+    where = f"{path}: {key}"
     arrays = {m: content[m] for m in MODALITIES}
     for m, array in arrays.items():
         if not isinstance(array, np.ndarray) or array.ndim != 3 or array.dtype.kind not in "fiu":
-            found = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
-            raise EvalsetError(f"{where}.{m} is {found}, expected numbers [N, T, F]: get {layout.file} again")
+            shape = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
+            raise EvalsetError(f"{where}.{m} is {shape}, expected numbers [N, T, F]: get {layout.file} again")
     if len(shapes := {array.shape[:2] for array in arrays.values()}) != 1:
         listed = ", ".join(f"{m} {array.shape}" for m, array in arrays.items())
         raise EvalsetError(f"{where} has unequal samples or steps ({listed}), {len(shapes)} kinds: "
@@ -223,9 +225,9 @@ def _split(given: str, name: str, content: Mapping[str, Any], layout: Layout, pa
     )
 
 
-def _labels(found: Any, n: int, layout: Layout, where: str) -> NDArray[np.int64]:
+def _labels(raw: Any, n: int, layout: Layout, where: str) -> NDArray[np.int64]:
     try:
-        values = np.asarray(found, dtype=np.float64)
+        values = np.asarray(raw, dtype=np.float64)
     except (TypeError, ValueError, OverflowError) as e:
         raise EvalsetError(f"{where}.labels are no numbers ({e}): get {layout.file} again") from e
     if values.size != n or values.shape[:1] != (n,):
@@ -239,17 +241,17 @@ def _labels(found: Any, n: int, layout: Layout, where: str) -> NDArray[np.int64]
     return np.array(out, dtype=np.int64)
 
 
-def _ids(found: Any, n: int, split: str, where: str) -> tuple[str, ...]:
+def _ids(values: Any, n: int, split: str, where: str) -> tuple[str, ...]:
     """Unique ids: the split, the place in it, and what the file calls the sample."""
-    if not isinstance(found, np.ndarray | list | tuple) or len(found) != n:
-        have = len(found) if isinstance(found, np.ndarray | list | tuple) else type(found).__name__
+    if not isinstance(values, np.ndarray | list | tuple) or len(values) != n:
+        have = len(values) if isinstance(values, np.ndarray | list | tuple) else type(values).__name__
         raise EvalsetError(f"{where}.id has {have} entries for {n} samples: get the file again")
-    return tuple(f"{split}-{i:05d}-{_word(given)}" for i, given in enumerate(found))
+    return tuple(f"{split}-{i:05d}-{_word(value)}" for i, value in enumerate(values))
 
 
-def _word(given: Any) -> str:
+def _word(value: Any) -> str:
     parts = (
-        given if isinstance(given, list | tuple) else np.atleast_1d(np.asarray(given, dtype=object)).ravel()
+        value if isinstance(value, list | tuple) else np.atleast_1d(np.asarray(value, dtype=object)).ravel()
     )
     words = [p.decode("latin1") if isinstance(p, bytes) else str(p) for p in parts]
     clean = "_".join(words)[:_LONGEST_ID]
@@ -257,11 +259,11 @@ def _word(given: Any) -> str:
 
 
 def _features(splits: list[_Split], path: Path) -> dict[str, int]:
-    found = {m: {s.arrays[m].shape[2] for s in splits} for m in MODALITIES}
-    for m, sizes in found.items():
+    widths = {m: {s.arrays[m].shape[2] for s in splits} for m in MODALITIES}
+    for m, sizes in widths.items():
         if len(sizes) != 1 or 0 in sizes:
             raise EvalsetError(f"{path}: {m} has {sorted(sizes)} features in its splits: get the file again")
-    return {m: sizes.pop() for m, sizes in found.items()}
+    return {m: sizes.pop() for m, sizes in widths.items()}
 
 
 def _refuse_not_finite(rejects: list[SampleChange], options: Options, path: Path) -> None:

@@ -47,7 +47,7 @@ class Options:
     group: Literal["utterance", "speaker"] = "utterance"
 
 
-def gather(source: Path, options: Options, tell: Progress) -> Gathered:
+def gather(source: Path, options: Options, progress: Progress) -> Gathered:
     """The set in a folder with image/train_data.npy etc., or with MNIST's idx files and WAVs of spoken digits."""
     if low := [n for n in ("train", "validation", "test", "limit", "seed") if getattr(options, n) < 0]:
         raise UsageError(f"{low[0]}={getattr(options, low[0])} is below zero: give a number of samples, or 0")
@@ -57,9 +57,9 @@ def gather(source: Path, options: Options, tell: Progress) -> Gathered:
             raise UsageError(
                 "group=speaker needs raw recordings: MultiBench's files do not name the speakers"
             )
-        return layout.gather(source, NAMES, sizes, options.limit, options.seed, tell)
+        return layout.gather(source, NAMES, sizes, options.limit, options.seed, progress)
     if raw.is_there(source):
-        return raw.gather(source, NAMES, sizes, options.limit, options.seed, options.group, tell)
+        return raw.gather(source, NAMES, sizes, options.limit, options.seed, options.group, progress)
     raise EvalsetError(
         f"{source} holds neither image/train_data.npy nor MNIST's idx files with WAVs named"
         f" DIGIT_SPEAKER_NUMBER.wav: {DOWNLOAD.words()}"

@@ -78,21 +78,21 @@ def _classes(tables: Mapping[str, bytes]) -> list[str]:
 def _pairs(table: str, tables: Mapping[str, bytes]) -> list[tuple[str, str, str]]:
     """(where, number, rest) of a table whose lines begin with a number. Raises EvalsetError."""
     text(table, tables)
-    found = [(where, first.strip(), second) for where, first, second in lines(table, tables)]
-    for where, number, _ in found:
+    pairs = [(where, first.strip(), second) for where, first, second in lines(table, tables)]
+    for where, number, _ in pairs:
         if whole(number) is None:
             raise EvalsetError(
                 f"{where}: a number is expected first, found {number[:40]!r}: get the table again"
             )
-    return found
+    return pairs
 
 
 def _by_id(table: str, tables: Mapping[str, bytes]) -> dict[str, str]:
     """Value by image id; an id that stands twice with two values has none."""
-    found: dict[str, str] = {}
+    paths: dict[str, str] = {}
     for _, number, value in _pairs(table, tables):
-        found[number] = value if found.get(number, value) == value else ""
-    return found
+        paths[number] = value if paths.get(number, value) == value else ""
+    return paths
 
 
 def _key(file: str) -> str:

@@ -45,12 +45,12 @@ def items(root: Path, split: str = "test") -> tuple[VideoItem, ...]:
         raise UsageError(f"the demo evaluation set has no split {split!r}: choose one of {', '.join(SPLITS)}")
     path = root / "video_ml.csv"
     classes = len(class_names(root))
-    found = [
+    films = [
         _item(root, path, row, classes) for row in _rows(path, _VIDEOS) if split in ("all", row["split"])
     ]
-    if not found:
+    if not films:
         raise EvalsetError(f"{path} lists no video of split {split!r}: {_again(root)}")
-    return tuple(found)
+    return tuple(films)
 
 
 def _item(root: Path, table: Path, row: dict[str, str], classes: int) -> VideoItem:

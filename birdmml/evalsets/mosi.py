@@ -29,6 +29,6 @@ PUBLISHED = {"samples": {"train": 1284, "validation": 229, "test": 686}, "featur
 Options = multibench.Options
 
 
-def gather(source: Path, options: multibench.Options, tell: Progress) -> Gathered:
+def gather(source: Path, options: multibench.Options, progress: Progress) -> Gathered:
     """The set in `mosi_data.pkl`, or in a folder that holds it; copies with 74 audio features differ, and say so."""
-    return multibench.gather(LAYOUT, source, options, tell)
+    return multibench.gather(LAYOUT, source, options, progress)

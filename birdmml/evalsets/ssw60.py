@@ -70,8 +70,8 @@ def annotate(tables: Mapping[str, bytes], files: Many[str]) -> Annotations:
     entries, claimed, named, rejects = {}, {}, set[str](), list[Reject]()
     for collection in COLLECTIONS:
         table = f"{collection.folder}.csv"
-        found, more = rows(table, tables, _NEEDED, _COLUMNS[table].split())
-        claims = [_claim(collection, table, n, row) for n, row in enumerate(found, 2)]
+        records, more = rows(table, tables, _NEEDED, _COLUMNS[table].split())
+        claims = [_claim(collection, table, n, row) for n, row in enumerate(records, 2)]
         entries[collection.name], bad = settle(claims, len(taxa), SPLITS, files)
         notes += more
         rejects += bad
@@ -92,19 +92,19 @@ def _claim(collection: Collection, table: str, number: int, row: Mapping[str, st
 
 
 def _taxa(tables: Mapping[str, bytes]) -> tuple[list[dict[str, str]], list[str]]:
-    found, notes = rows("taxa.csv", tables, ("label", "common_name", "scientific_name"), _TAXA)
-    labels, wanted = [row["label"] for row in found], [str(n) for n in range(len(found))]
+    records, notes = rows("taxa.csv", tables, ("label", "common_name", "scientific_name"), _TAXA)
+    labels, wanted = [row["label"] for row in records], [str(n) for n in range(len(records))]
     if sorted(labels) != sorted(wanted):
         strange = next(x for i, x in enumerate(labels) if x not in wanted or x in labels[:i])
         raise EvalsetError(
-            f"taxa.csv: label {strange!r} is not one of 0 to {len(found) - 1}, each once: get the table again"
+            f"taxa.csv: label {strange!r} is not one of 0 to {len(records) - 1}, each once: get the table again"
         )
-    if nameless := [row["label"] for row in found if not row["common_name"]]:
+    if nameless := [row["label"] for row in records if not row["common_name"]]:
         raise EvalsetError(f"taxa.csv: class {nameless[0]} has no common_name: get the table again")
-    found.sort(key=lambda row: int(row["label"]))
-    for row in found:
+    records.sort(key=lambda row: int(row["label"]))
+    for row in records:
         notes += _renamed(row)
-    return found, notes
+    return records, notes
 
 
 def _renamed(row: Mapping[str, str]) -> list[str]:

@@ -30,6 +30,6 @@ PUBLISHED = {"total": 16514, "features": dict(LAYOUT.features)}
 Options = multibench.Options
 
 
-def gather(source: Path, options: multibench.Options, tell: Progress) -> Gathered:
+def gather(source: Path, options: multibench.Options, progress: Progress) -> Gathered:
     """The set in `humor.pkl`, or in a folder that holds it."""
-    return multibench.gather(LAYOUT, source, options, tell)
+    return multibench.gather(LAYOUT, source, options, progress)

@@ -83,14 +83,14 @@ def _end(path: str) -> str:
     return "/".join(path.replace("\\", "/").split("/")[-2:])
 
 
-def _folders(found: list[tuple[int, str]]) -> dict[int, str]:
+def _folders(lines: list[tuple[int, str]]) -> dict[int, str]:
     """Class folder by raw label, labels ascending.
 
     A folder goes with the label that most of its lines have, and a label with the folder that has most such lines; of
     equals the smaller label, the first folder in the alphabet. A label without a folder is a slip of the pen, no class.
     """
     votes: defaultdict[str, Counter[int]] = defaultdict(Counter)
-    for raw, folder in found:
+    for raw, folder in lines:
         votes[folder][raw] += 1
     best: dict[int, tuple[int, str]] = {}
     for folder in sorted(votes):
@@ -102,13 +102,13 @@ def _folders(found: list[tuple[int, str]]) -> dict[int, str]:
 
 def _names(folders: list[str]) -> tuple[tuple[str, ...], tuple[Mapping[str, object], ...], tuple[str, ...]]:
     """Today's common names where the taxonomy knows the folder's, else the folder's own; and which those are."""
-    found = [_species(folder) for folder in folders]
-    twice = Counter(s.label for s in found if s is not None)
+    matches = [_species(folder) for folder in folders]
+    twice = Counter(s.label for s in matches if s is not None)
     names, taxa, notes = list[str](), list[Mapping[str, object]](), list[str]()
-    for label, (folder, species) in enumerate(zip(folders, found, strict=True)):
-        known = species if species is not None and twice[species.label] == 1 else None
-        name = known.common_name if known else folder.replace("_", " ")
-        if known is None:
+    for label, (folder, species) in enumerate(zip(folders, matches, strict=True)):
+        named = species if species is not None and twice[species.label] == 1 else None
+        name = named.common_name if named else folder.replace("_", " ")
+        if named is None:
             why = "is unknown to" if species is None else "shares its species with another class in"
             notes.append(f"class {label}, folder {folder}, {why} the taxonomy: it is called {name!r}")
         names.append(name)
@@ -116,7 +116,7 @@ def _names(folders: list[str]) -> tuple[tuple[str, ...], tuple[Mapping[str, obje
             {
                 "label": label,
                 "class_folder": folder,
-                "scientific_name": known.scientific_name if known else "",
+                "scientific_name": named.scientific_name if named else "",
             }
         )
     return tuple(names), tuple(taxa), tuple(notes)

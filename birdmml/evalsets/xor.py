@@ -58,8 +58,8 @@ def bits(codes: Codes) -> Bits:
 def complete(sources: Mapping[str, Codes], switch: NDArray[np.bool_]) -> dict[str, Codes]:
     """Codes of a, b (and d) [...] -> of all variables; c is mixed of the others where `switch` is true."""
     mixed = sources["a"] ^ sources["b"] ^ sources.get("d", 0)
-    whole = {**sources, "c": np.where(switch, mixed, sources["a"])}
-    return {name: whole[name] for name in sorted(whole)}
+    values = {**sources, "c": np.where(switch, mixed, sources["a"])}
+    return {name: values[name] for name in sorted(values)}
 
 
 def draw(p: NDArray[np.float64], rows: int, modalities: int, rng: np.random.Generator) -> dict[str, Codes]:

@@ -102,13 +102,13 @@ class Encoder(AbsEncoder):
             embedded.append(self.arrays(loader))
         ids = list(self._corpus["id"])
         place = {name: i for i, name in enumerate(ids)}
-        found: dict[str, dict[str, float]] = {}
+        hits: dict[str, dict[str, float]] = {}
         for query, scores in zip(
             queries["id"], self._rows((names[0], names[1]), (embedded[0], embedded[1])), strict=True
         ):
             among = None if top_ranked is None else [place[i] for i in top_ranked.get(query, ())]
-            found[query] = {ids[i]: float(scores[i]) for i in _best(scores, top_k, among)}
-        return found
+            hits[query] = {ids[i]: float(scores[i]) for i in _best(scores, top_k, among)}
+        return hits
 
     @torch.inference_mode()
     def arrays(self, inputs: Any) -> Arrays:
@@ -187,8 +187,8 @@ class Encoder(AbsEncoder):
             "array": np.zeros(self.embedder.front_end.rate_hz),
             "sampling_rate": self.embedder.front_end.rate_hz,
         }
-        whole = {"image": [Image.new("RGB", (8, 8))], "audio": [sound], "text": ["a"]}
-        return self.arrays([{name: whole[name] for name in modalities}])
+        inputs = {"image": [Image.new("RGB", (8, 8))], "audio": [sound], "text": ["a"]}
+        return self.arrays([{name: inputs[name] for name in modalities}])
 
 
 def _meta(ready: checkpoints.Checkpoint, method: str) -> Any:

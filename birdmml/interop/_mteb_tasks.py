@@ -102,8 +102,8 @@ class ZeroShot(AbsTaskZeroShotClassification):
         """Open the files; media are decoded one batch at a time."""
         del num_proc, kwargs
         if not self.data_loaded:
-            found = {split: self._load() for split in self.metadata.eval_splits}
-            self.dataset = datasets.DatasetDict(found)
+            splits = {split: self._load() for split in self.metadata.eval_splits}
+            self.dataset = datasets.DatasetDict(splits)
             self.data_loaded = True
 
     def get_candidate_labels(self) -> list[str]:
@@ -127,20 +127,20 @@ def of_dataset(data: Path, split: str) -> dict[str, Any]:
         "BirdMML-Demo" if built.demo else "BirdMML", built.digest, split, f"{len(ids)} {split} rows"
     )
     kinds = {retrieval.INSTANCE: {i: {i: 1} for i in ids}, retrieval.SPECIES: _same(ids, labels, ids, labels)}
-    found: dict[str, Any] = {}
+    tasks: dict[str, Any] = {}
     for query, target in _pairs():
         for kind, relevant in kinds.items():
             key = f"{query}->{target}" + (" by species" if kind == retrieval.SPECIES else "")
             load = partial(_split_of, built, split, query, target, relevant)
             own = kind == retrieval.SPECIES
-            found[key] = _task(about.retrieval(key, query, target), Retrieval, load, len(ids), own)
+            tasks[key] = _task(about.retrieval(key, query, target), Retrieval, load, len(ids), own)
     _, names = OwnRows(built).classes(Request("dataset", split), None)
     for task, query in ZERO_SHOT.items():
         inputs = query.split("+")
         load_rows = partial(_with_names, built, split, inputs)
         metadata = about.zero_shot(task, inputs)
-        found[f"zero-shot {task}"] = _task(metadata, ZeroShot, load_rows, inputs, "label", names)
-    return found
+        tasks[f"zero-shot {task}"] = _task(metadata, ZeroShot, load_rows, inputs, "label", names)
+    return tasks
 
 
 def of_ssw60(root: Path, split: str) -> dict[str, Any]:
@@ -156,18 +156,18 @@ def of_ssw60(root: Path, split: str) -> dict[str, Any]:
     about = _About(
         "SSW60-Fake" if prepared.demo else "SSW60", prepared.digest, split, _counts(prepared, split, light)
     )
-    found: dict[str, Any] = {}
+    tasks: dict[str, Any] = {}
     for query, target in (("audio", "image"), ("image", "audio")):
         key = f"{query}->{target}"
         load = partial(_two_sets, files, query, target, _same(*light[query], *light[target]))
-        found[key] = _task(about.retrieval(key, query, target), Retrieval, load, len(light[target][0]), False)
+        tasks[key] = _task(about.retrieval(key, query, target), Retrieval, load, len(light[target][0]), False)
     for task, query in (("A", "audio"), ("V", "image")):
         columns = partial(_columns, files[query], {query: query, "label": "label"})
         metadata = about.zero_shot(task, [query])
-        found[f"zero-shot {task}"] = _task(
+        tasks[f"zero-shot {task}"] = _task(
             metadata, ZeroShot, columns, [query], "label", prepared.class_names
         )
-    return found
+    return tasks
 
 
 @dataclass(frozen=True)
@@ -247,10 +247,10 @@ def _split_of(built: Built, split: str, query: str, target: str, relevant: Relev
 
 def _with_names(built: Built, split: str, inputs: Sequence[str]) -> Any:
     """MTEB's form of a split for zero-shot: the label is the common name, or the scientific where there is none."""
-    found = _columns(built.paths(split), {**{i: i for i in inputs}, "label": "common_name"})
-    if all(found["label"]):
-        return found
-    return found.remove_columns("label").add_column("label", built.split(split).called())
+    rows = _columns(built.paths(split), {**{i: i for i in inputs}, "label": "common_name"})
+    if all(rows["label"]):
+        return rows
+    return rows.remove_columns("label").add_column("label", built.split(split).called())
 
 
 def _two_sets(files: Mapping[str, list[Path]], query: str, target: str, relevant: Relevant) -> dict[str, Any]:
@@ -261,12 +261,12 @@ def _two_sets(files: Mapping[str, list[Path]], query: str, target: str, relevant
 
 def _columns(paths: Sequence[Path], wanted: Mapping[str, str]) -> Any:
     """Columns of Parquet files under the names that MTEB has for them: {MTEB's: stored}; mapped, not held."""
-    found = datasets.Dataset.from_parquet([str(p) for p in paths], columns=list(wanted.values()))
-    found = found.rename_columns({stored: name for name, stored in wanted.items() if stored != name})
+    rows = datasets.Dataset.from_parquet([str(p) for p in paths], columns=list(wanted.values()))
+    rows = rows.rename_columns({stored: name for name, stored in wanted.items() if stored != name})
     kinds = {"image": datasets.Image(), "audio": Sound()}
     for name in kinds.keys() & wanted.keys():
-        found = found.cast_column(name, kinds[name])
-    return found.select_columns(list(wanted))
+        rows = rows.cast_column(name, kinds[name])
+    return rows.select_columns(list(wanted))
 
 
 def _light(prepared: Prepared, collections: Sequence[str], split: str) -> tuple[list[str], list[int]]:
@@ -278,6 +278,6 @@ def _light(prepared: Prepared, collections: Sequence[str], split: str) -> tuple[
 def _counts(prepared: Prepared, split: str, light: Mapping[str, tuple[list[str], list[int]]]) -> str:
     """How many items there are, and how many were published: a set may lack what could not be decoded."""
     published = discover.load("evaluation set", SSW60).PUBLISHED
-    whole = {"audio": published["audio"][split], "image": sum(published[c][split] for c in PHOTOS)}
-    told = [f"{len(light[m][0])} of {whole[m]} published {m} items" for m in light]
-    return f"{split}: {', '.join(told)}" + (" (a fake)" if prepared.demo else "")
+    totals = {"audio": published["audio"][split], "image": sum(published[c][split] for c in PHOTOS)}
+    remarks = [f"{len(light[m][0])} of {totals[m]} published {m} items" for m in light]
+    return f"{split}: {', '.join(remarks)}" + (" (a fake)" if prepared.demo else "")

@@ -29,8 +29,8 @@ def dataset_tasks(data: Path | str, split: str = "test") -> dict[str, Any]:
     "image->text", "image+audio->text by species", "zero-shot V" and so on. Media are read when a task is run. Raises
     DatasetError, EvalsetError for a split without rows, and UsageError where MTEB is not installed.
     """
-    found: dict[str, Any] = _part("_mteb_tasks").of_dataset(Path(data), split)
-    return found
+    tasks: dict[str, Any] = _part("_mteb_tasks").of_dataset(Path(data), split)
+    return tasks
 
 
 def ssw60_tasks(prepared: Path | str, split: str = "test") -> dict[str, Any]:
@@ -40,8 +40,8 @@ def ssw60_tasks(prepared: Path | str, split: str = "test") -> dict[str, Any]:
     and then of NABirds, relevant is what shows or sings the same species. Raises EvalsetError, and UsageError where
     MTEB is not installed.
     """
-    found: dict[str, Any] = _part("_mteb_tasks").of_ssw60(Path(prepared), split)
-    return found
+    tasks: dict[str, Any] = _part("_mteb_tasks").of_ssw60(Path(prepared), split)
+    return tasks
 
 
 def _part(name: str) -> Any:

@@ -95,10 +95,10 @@ class Model(CosineHead):
 
     def embed(self, features: Features) -> dict[str, Tensor]:
         """Unit vectors [B, dim] of the modalities given, the anchor's once a model."""
-        known = dict(features)
-        if self.anchor in known:
-            known = dict.fromkeys(self.towers, known[self.anchor]) | known
-        return self.projections.embed(known)
+        vectors = dict(features)
+        if self.anchor in vectors:
+            vectors = dict.fromkeys(self.towers, vectors[self.anchor]) | vectors
+        return self.projections.embed(vectors)
 
     def pairs(self) -> Pairs:
         """Each modality with the anchor, both ways; as an extension, all subsets of the others ask for it."""

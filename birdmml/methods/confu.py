@@ -78,9 +78,9 @@ def loss(
     """
     singles = [name for name in z if scores.JOINT not in name]
     subsets = [name for name in z if scores.JOINT in name]
-    asked = [(q, t) for q in subsets for t in singles if t not in scores.parts(q)]
+    pairs = [(q, t) for q in subsets for t in singles if t not in scores.parts(q)]
     pairwise = {f"{a}~{b}": info_nce(z[a], z[b], temperature, same) for a, b in combinations(singles, 2)}
-    fused = {f"{q}~{t}": info_nce(z[q], z[t], temperature, same) for q, t in asked}
+    fused = {f"{q}~{t}": info_nce(z[q], z[t], temperature, same) for q, t in pairs}
     total = torch.stack(list(pairwise.values())).sum()
     if fused:
         total = (1 - fused_weight) * total + fused_weight * torch.stack(list(fused.values())).sum()

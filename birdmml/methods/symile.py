@@ -148,8 +148,8 @@ class Model(CosineHead):
     ) -> Tensor:
         """exp(l) * (z_i * z_j) z_k^T, [Q, C]."""
         scores.check_pair(query, target, self.pairs(), method_name(self))
-        asked = multiply([queries[name] for name in scores.parts(query)])
-        return self.log_scale.exp() * (asked @ candidates[target].T)
+        query_product = multiply([queries[name] for name in scores.parts(query)])
+        return self.log_scale.exp() * (query_product @ candidates[target].T)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """l with its own learning rate and no weight decay."""

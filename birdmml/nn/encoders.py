@@ -108,20 +108,20 @@ class FeatureEncoder(nn.Module):
 
 def build(settings: Encoders, vocabulary: int, max_tokens: int) -> nn.ModuleDict:
     """One encoder a modality, each with its output size in `.width`; frozen ones do not learn."""
-    made: dict[str, nn.Module] = {}
+    encoders: dict[str, nn.Module] = {}
     for kind in MODALITIES:
         named = settings.foreign(kind)
         if settings.features.of(kind):
-            made[kind] = FeatureEncoder(settings.features, settings.features.of(kind))
+            encoders[kind] = FeatureEncoder(settings.features, settings.features.of(kind))
         elif named.name:
-            made[kind] = ForeignEncoder(named, kind)
+            encoders[kind] = ForeignEncoder(named, kind)
         elif kind == "text":
-            made[kind] = TextEncoder(settings.text, vocabulary, max_tokens)
+            encoders[kind] = TextEncoder(settings.text, vocabulary, max_tokens)
         else:
             sizes = settings.image if kind == "image" else settings.audio
-            made[kind] = ImageEncoder(sizes, channels=3 if kind == "image" else 1)
-        made[kind].requires_grad_(kind not in settings.frozen)
-    return nn.ModuleDict(made)
+            encoders[kind] = ImageEncoder(sizes, channels=3 if kind == "image" else 1)
+        encoders[kind].requires_grad_(kind not in settings.frozen)
+    return nn.ModuleDict(encoders)
 
 
 def widths(encoders: nn.ModuleDict) -> Mapping[str, int]:

@@ -62,8 +62,8 @@ class Feed:
         parts = [np.arange(start, min(start + DECODE_ROWS, len(self))) for start in edges]
         for part, media in zip(parts, self._decoded(parts), strict=True):
             for name, value in self._compact(media, part).items():
-                whole = kept.setdefault(name, torch.empty((len(self), *value.shape[1:]), dtype=value.dtype))
-                whole[part[0] : part[-1] + 1] = value
+                column = kept.setdefault(name, torch.empty((len(self), *value.shape[1:]), dtype=value.dtype))
+                column[part[0] : part[-1] + 1] = value
             if progress is not None:
                 progress(int(part[-1]) + 1, len(self))
         self._kept = kept
@@ -73,8 +73,8 @@ class Feed:
         times = None
         if self.settings.sampling == "species":
             times = species_times(np.asarray(self.rows.column("label"), dtype=np.int64), seed, epoch)
-        found = self.rows.blocks() if isinstance(self.rows, BlockSource) else [(len(self), 0)]
-        return block_order(Blocks.of(found), self.settings.buffer_mib * 2**20, seed, epoch, times)
+        blocks = self.rows.blocks() if isinstance(self.rows, BlockSource) else [(len(self), 0)]
+        return block_order(Blocks.of(blocks), self.settings.buffer_mib * 2**20, seed, epoch, times)
 
     def stream(self, parts: Sequence[Indices]) -> Iterator[dict[str, Tensor]]:
         """`batch` of each part, decoded ahead."""
@@ -106,12 +106,12 @@ class Feed:
 
     def _ready(self, row: Row) -> Row:
         """On a CPU, resize and log-mel where the row was decoded: a batch gains nothing there, and threads share it."""
-        made = dict(row)
+        ready = dict(row)
         if "image" in row and not is_ready(row["image"]):
-            made["image"] = self.preprocessor.images([row["image"]])
+            ready["image"] = self.preprocessor.images([row["image"]])
         if "audio" in row and not is_ready(row["audio"]):
-            made["audio"] = self.preprocessor.audio([row["audio"]])
-        return made
+            ready["audio"] = self.preprocessor.audio([row["audio"]])
+        return ready
 
     def _compact(self, media: Sequence[Row], part: Indices) -> dict[str, Tensor]:
         """Media become compact tensors; what is ready is stacked as it is, features of texts replace the tokens."""

@@ -97,8 +97,8 @@ def resolved(sizes: Preset) -> Preset:
         if not model.name or model.config:
             continue
         values = _part(_read_config(model.name, kind), kind)
-        whole = dataclasses.replace(model, config=json.dumps(values, sort_keys=True))
-        fields: dict[str, Any] = {f"{kind}_model": whole}
+        pinned = dataclasses.replace(model, config=json.dumps(values, sort_keys=True))
+        fields: dict[str, Any] = {f"{kind}_model": pinned}
         encoders = dataclasses.replace(encoders, **fields)
         if kind == "image":
             front = dataclasses.replace(front, **_pixels(model.name, values))
@@ -118,7 +118,7 @@ def load_weights(encoders: nn.ModuleDict, settings: Encoders) -> None:
         if not isinstance(encoder, ForeignEncoder) or settings.weights != "pretrained":
             continue
         try:
-            whole, info = AutoModel.from_pretrained(
+            pretrained, info = AutoModel.from_pretrained(
                 model.name, config=encoder.config, use_safetensors=True, output_loading_info=True
             )
         except (OSError, ValueError, RuntimeError, ImportError) as e:
@@ -129,21 +129,21 @@ def load_weights(encoders: nn.ModuleDict, settings: Encoders) -> None:
                 f"{OPTIONS[kind]} {model.name} lacks weights ({(missing or list(info['mismatched_keys']))[0]}, ...):"
                 " give a folder with the whole model, or say --weights scratch"
             )
-        net = whole.get_encoder() if encoder.config.is_encoder_decoder else whole
+        net = pretrained.get_encoder() if encoder.config.is_encoder_decoder else pretrained
         encoder.net.load_state_dict(net.state_dict())
 
 
 def tokenizer_of(name: str) -> Tokenizer:
     """A text model's own tokenizer. Raises UsageError where there is none that `tokenizers` can run."""
     try:
-        found = AutoTokenizer.from_pretrained(name)
+        pretrained = AutoTokenizer.from_pretrained(name)
     except (OSError, ValueError, ImportError, KeyError) as e:
         raise _unreachable(name, "text", e) from e
-    if not getattr(found, "is_fast", False):
+    if not getattr(pretrained, "is_fast", False):
         raise UsageError(f"--text-encoder {name} has no tokenizer.json: convert its tokenizer to a fast one")
-    made = Tokenizer.from_str(found.backend_tokenizer.to_str())
-    made.no_padding()
-    return made
+    tokenizer = Tokenizer.from_str(pretrained.backend_tokenizer.to_str())
+    tokenizer.no_padding()
+    return tokenizer
 
 
 def _read_config(name: str, kind: str) -> dict[str, Any]:
@@ -169,10 +169,10 @@ def _config(values: dict[str, Any]) -> Any:
 
 def _width(config: Any) -> int:
     sizes = getattr(config, "hidden_sizes", None)
-    found = [sizes[-1]] if sizes else [getattr(config, n) for n in WIDTHS if getattr(config, n, None)]
-    if not found:
+    widths = [sizes[-1]] if sizes else [getattr(config, n) for n in WIDTHS if getattr(config, n, None)]
+    if not widths:
         raise UsageError(f"{config.model_type} does not tell its width: choose another encoder")
-    return int(found[0])
+    return int(widths[0])
 
 
 def _check_kind(takes: str, kind: str, config: Any) -> None:
@@ -187,16 +187,16 @@ def _check_kind(takes: str, kind: str, config: Any) -> None:
 
 def _pixels(name: str, config: dict[str, Any]) -> dict[str, Any]:
     """Front-end settings that a vision model was trained with, where it says them."""
-    found: dict[str, Any] = {"pixel_normalise": True}
+    values: dict[str, Any] = {"pixel_normalise": True}
     if isinstance(config.get("image_size"), int):
-        found["image_size"] = config["image_size"]
+        values["image_size"] = config["image_size"]
     path = Path(name) / PROCESSOR
     if path.is_file():
-        said = json.loads(path.read_text(encoding="utf-8"))
+        processor = json.loads(path.read_text(encoding="utf-8"))
         for ours, theirs in (("pixel_mean", "image_mean"), ("pixel_deviation", "image_std")):
-            if isinstance(said.get(theirs), list) and len(said[theirs]) == 3:
-                found[ours] = tuple(float(v) for v in said[theirs])
-    return found
+            if isinstance(processor.get(theirs), list) and len(processor[theirs]) == 3:
+                values[ours] = tuple(float(v) for v in processor[theirs])
+    return values
 
 
 def _unreachable(name: str, kind: str, error: Exception) -> UsageError:

@@ -75,15 +75,15 @@ class ShapeHead(CosineHead):
         Row j is masked for anchor i where `same[i, j]`: then all other vectors of j are of i's species.
         """
         check_rows(*z.values())
-        found: dict[str, Tensor] = {}
+        terms: dict[str, Tensor] = {}
         for anchor in self.anchors:
             others = [name for name in self.modalities if name != anchor]
             with torch.autocast(z[anchor].device.type, enabled=False):
                 size = self.size([full_precision(z[anchor])], [full_precision(z[name]) for name in others])
-                found[f"{anchor}~{scores.fused_name(*others)}"] = symmetric(
+                terms[f"{anchor}~{scores.fused_name(*others)}"] = symmetric(
                     -size / temperature, same, self.config.label_smoothing
                 )
-        return found | {"loss": torch.stack(list(found.values())).mean()}
+        return terms | {"loss": torch.stack(list(terms.values())).mean()}
 
     def score(
         self, query: str, target: str, queries: Mapping[str, Tensor], candidates: Mapping[str, Tensor]
@@ -100,5 +100,5 @@ def _anchors(config: ShapeConfig, modalities: tuple[str, ...]) -> tuple[str, ...
     if config.anchor == ALL:
         return modalities
     default = text_or_last(modalities) if config.variant == "paper" else modalities[0]
-    known = (*modalities, ALL)
-    return (pick_anchor(config.anchor, known, default),)
+    anchors = (*modalities, ALL)
+    return (pick_anchor(config.anchor, anchors, default),)

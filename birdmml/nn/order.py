@@ -19,9 +19,9 @@ class Blocks:
     sizes: Rows
 
     @classmethod
-    def of(cls, found: Sequence[tuple[int, int]]) -> Blocks:
+    def of(cls, spans: Sequence[tuple[int, int]]) -> Blocks:
         """From (rows, bytes) a block."""
-        rows, sizes = zip(*found, strict=True) if found else ((), ())
+        rows, sizes = zip(*spans, strict=True) if spans else ((), ())
         return cls(np.asarray(rows, dtype=np.int64), np.asarray(sizes, dtype=np.int64))
 
     @property

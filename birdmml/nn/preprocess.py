@@ -56,10 +56,10 @@ class Preprocessor(nn.Module):
         size = self.settings.image_size
         out = torch.empty(len(pictures), 3, size, size, dtype=torch.uint8, device=self.window.device)
         for rows in _by_shape(pictures, CHUNK):
-            made = resize(self._together(pictures, rows).movedim(-1, 1), size)
+            pixels = resize(self._together(pictures, rows).movedim(-1, 1), size)
             if len(rows) == len(pictures):
-                return made.contiguous()
-            out[rows] = made
+                return pixels.contiguous()
+            out[rows] = pixels
         return out
 
     def audio(self, clips: Sequence[NDArray[np.float32]]) -> Tensor:
@@ -68,10 +68,10 @@ class Preprocessor(nn.Module):
         out = torch.empty(len(clips), 1, s.bands, s.frames, device=self.window.device)
         together = CPU_CLIPS if self.window.device.type == "cpu" else CHUNK
         for rows in _by_shape(clips, together):
-            made = self.log_mel(self._together(clips, rows))
+            mels = self.log_mel(self._together(clips, rows))
             if len(rows) == len(clips):
-                return made[:, None]
-            out[rows, 0] = made
+                return mels[:, None]
+            out[rows, 0] = mels
         return out
 
     def _together(self, arrays: Sequence[NDArray[Any]], rows: Sequence[int]) -> Tensor:
@@ -101,8 +101,8 @@ class Preprocessor(nn.Module):
         waves = waves[:, : s.hop * (s.frames - 1) + s.n_fft]
         if waves.shape[-1] <= s.n_fft // 2:  # too short to mirror
             waves = F.pad(waves, (0, s.n_fft - waves.shape[-1]))
-        whole = F.pad(waves[:, None], (s.n_fft // 2, s.n_fft // 2), mode="reflect")[:, 0]
-        return whole.unfold(-1, s.n_fft, s.hop)[:, : s.frames]
+        padded = F.pad(waves[:, None], (s.n_fft // 2, s.n_fft // 2), mode="reflect")[:, 0]
+        return padded.unfold(-1, s.n_fft, s.hop)[:, : s.frames]
 
     def _bands(self, power: Tensor) -> Tensor:
         """[B, frames, bins] -> [B, frames, bands]. A few triangles at a time: most of the filterbank is zero."""

@@ -178,8 +178,8 @@ class Encoders:
 
     def foreign(self, kind: str) -> Foreign:
         """The named model of "image", "audio" or "text"; without a name where there is none."""
-        found: Foreign = {"image": self.image_model, "audio": self.audio_model, "text": self.text_model}[kind]
-        return found
+        model: Foreign = {"image": self.image_model, "audio": self.audio_model, "text": self.text_model}[kind]
+        return model
 
 
 @dataclass(frozen=True)

@@ -37,10 +37,10 @@ def single_pairs(modalities: Sequence[str]) -> tuple[tuple[str, str], ...]:
 def joint_pairs(modalities: Sequence[str], order: int | None = None) -> tuple[tuple[str, str], ...]:
     """Every pair (query, target) in which several modalities, `order` at most, ask for another one."""
     return tuple(
-        (fused_name(*asked), one)
-        for asked in subsets(modalities, order)
+        (fused_name(*query), one)
+        for query in subsets(modalities, order)
         for one in modalities
-        if one not in asked
+        if one not in query
     )
 
 

@@ -29,18 +29,23 @@ __all__ = [
 
 MAX_ROWS = 100_000_000
 Outcomes = Predictions | SpeciesHits | Measures
-_KINDS = {"placed": placed, "species": species, "measured": measured}
-COLUMNS = {name for kind in _KINDS.values() for name in kind.COLUMNS} | {"draw"}
+# What a file's metadata call its kind -> its columns, and what reads its rows.
+_KINDS = {
+    "placed": (placed.COLUMNS, placed.read),
+    "species": (species.COLUMNS, species.read),
+    "measured": (measured.COLUMNS, measured.read),
+}
+COLUMNS = {name for columns, _ in _KINDS.values() for name in columns} | {"draw"}
 
 
 def write(path: Path, outcomes: Outcomes) -> None:
     """Write one row an item and seed. The schema's metadata says what else is needed."""
     if isinstance(outcomes, Predictions):
-        table = placed.table(outcomes)
+        rows = placed.table(outcomes)
     else:
-        table = measured.table(outcomes) if isinstance(outcomes, Measures) else species.table(outcomes)
+        rows = measured.table(outcomes) if isinstance(outcomes, Measures) else species.table(outcomes)
     with atomic_write(path) as f:
-        pq.write_table(table, f, compression="zstd")
+        pq.write_table(rows, f, compression="zstd")
 
 
 def read(folder: Path, name: str) -> Outcomes:
@@ -50,15 +55,15 @@ def read(folder: Path, name: str) -> Outcomes:
         file = pq.ParquetFile(path)
         if file.metadata.num_rows > MAX_ROWS:
             raise ResultError(f"{path} has {file.metadata.num_rows} rows: that is no test set")
-        known = {k.decode(): v.decode() for k, v in (file.schema_arrow.metadata or {}).items()}
-        kind = _KINDS.get(known.get("kind", "placed"), placed)
-        wanted = pa.schema(list(kind.COLUMNS.items()))
-        if kind is placed and "draw" in file.schema_arrow.names:
+        metadata = {k.decode(): v.decode() for k, v in (file.schema_arrow.metadata or {}).items()}
+        kind = metadata.get("kind", "placed")
+        columns, read_rows = _KINDS.get(kind, _KINDS["placed"])
+        wanted = pa.schema(list(columns.items()))
+        if columns is placed.COLUMNS and "draw" in file.schema_arrow.names:
             wanted = wanted.append(pa.field("draw", pa.int64()))
-        table = file.read(columns=wanted.names).cast(wanted)
+        rows = file.read(columns=wanted.names).cast(wanted)
     except (OSError, ValueError, KeyError, pa.ArrowException) as e:
         raise ResultError(f"{path} is not a predictions file ({e}): score again") from e
-    if table.num_rows == 0 or any(c.null_count for c in table.columns):
+    if rows.num_rows == 0 or any(c.null_count for c in rows.columns):
         raise ResultError(f"{path} is empty or has gaps: score again")
-    found: Outcomes = kind.read(table, known, path)
-    return found
+    return read_rows(rows, metadata, path)

@@ -43,8 +43,8 @@ class Measures:
         if self.statistic == MEAN:
             return metrics.summarise_weighted(self.values, self.weights, self.chance, codes(self.ids))
         luck = math.log(self.chance) if self.chance > 0 else 0.0
-        found = metrics.summarise_weighted(self.values, self.weights, luck, codes(self.ids))
-        return found.mapped(math.exp)
+        summary = metrics.summarise_weighted(self.values, self.weights, luck, codes(self.ids))
+        return summary.mapped(math.exp)
 
 
 def table(m: Measures) -> pa.Table:
@@ -65,18 +65,24 @@ def table(m: Measures) -> pa.Table:
     return pa.table(columns, schema=pa.schema(list(COLUMNS.items())).with_metadata(about))
 
 
-def read(found: pa.Table, known: Mapping[str, str], path: Path) -> Measures:
+def read(rows: pa.Table, metadata: Mapping[str, str], path: Path) -> Measures:
     """The outcomes of a table; raises ResultError unless they are consistent."""
-    seeds, n = seeds_of(found, path)
-    ids = same_for_all(found, "id", seeds, n, path)
-    values, weights = (np.asarray(found[c]).reshape(len(seeds), n) for c in ("value", "weight"))
+    seeds, n = seeds_of(rows, path)
+    ids = same_for_all(rows, "id", seeds, n, path)
+    values, weights = (np.asarray(rows[c]).reshape(len(seeds), n) for c in ("value", "weight"))
     if not (np.isfinite(values).all() and np.isfinite(weights).all() and (weights >= 0).all()):
         raise ResultError(f"{path} holds values that are not finite, or negative weights: score again")
     try:
-        chance = float(known.get("chance", ""))
+        chance = float(metadata.get("chance", ""))
     except ValueError as e:
         raise ResultError(f"{path} does not say what chance is: score again") from e
-    if known.get("statistic") not in (MEAN, EXP_MEAN) or not math.isfinite(chance) or "metric" not in known:
+    if (
+        metadata.get("statistic") not in (MEAN, EXP_MEAN)
+        or not math.isfinite(chance)
+        or "metric" not in metadata
+    ):
         raise ResultError(f"{path} does not say how its figure is computed: score again")
-    demo = known.get("demo") == "true"
-    return Measures(seeds, known["metric"], tuple(ids), values, weights, chance, known["statistic"], demo)
+    demo = metadata.get("demo") == "true"
+    return Measures(
+        seeds, metadata["metric"], tuple(ids), values, weights, chance, metadata["statistic"], demo
+    )

@@ -81,26 +81,26 @@ def table(p: Predictions) -> pa.Table:
     return pa.table(columns, schema=schema.with_metadata(about))
 
 
-def read(found: pa.Table, known: Mapping[str, str], path: Path) -> Predictions:
+def read(rows: pa.Table, metadata: Mapping[str, str], path: Path) -> Predictions:
     """The outcomes of a table; raises ResultError unless they are consistent."""
-    if not known.get("candidates", "").isdigit():
+    if not metadata.get("candidates", "").isdigit():
         raise ResultError(f"{path} does not say how many candidates there were: score again")
-    seeds, n = seeds_of(found, path)
+    seeds, n = seeds_of(rows, path)
     draws = None
-    if "draw" in found.column_names:
-        draws = np.asarray(same_for_all(found, "draw", seeds, n, path), dtype=np.int64)
+    if "draw" in rows.column_names:
+        draws = np.asarray(same_for_all(rows, "draw", seeds, n, path), dtype=np.int64)
     items = Predictions(
         seeds,
-        int(known["candidates"]),
-        tuple(same_for_all(found, "id", seeds, n, path)),
-        tuple(same_for_all(found, "target", seeds, n, path)),
-        names_of(found, "prediction", len(seeds), n),
-        np.asarray(found["greater"]).reshape(len(seeds), n),
-        np.asarray(found["ties"]).reshape(len(seeds), n),
-        known.get("demo") == "true",
+        int(metadata["candidates"]),
+        tuple(same_for_all(rows, "id", seeds, n, path)),
+        tuple(same_for_all(rows, "target", seeds, n, path)),
+        names_of(rows, "prediction", len(seeds), n),
+        np.asarray(rows["greater"]).reshape(len(seeds), n),
+        np.asarray(rows["ties"]).reshape(len(seeds), n),
+        metadata.get("demo") == "true",
         draws,
     )
-    _check(items, np.asarray(found["outcome"]), path)
+    _check(items, np.asarray(rows["outcome"]), path)
     return items
 
 

@@ -82,28 +82,28 @@ def table(s: SpeciesHits) -> pa.Table:
     return pa.table(columns, schema=pa.schema(list(COLUMNS.items())).with_metadata(about))
 
 
-def read(found: pa.Table, known: Mapping[str, str], path: Path) -> SpeciesHits:
+def read(rows: pa.Table, metadata: Mapping[str, str], path: Path) -> SpeciesHits:
     """The outcomes of a table; raises ResultError unless they are possible."""
-    seeds, n = seeds_of(found, path)
+    seeds, n = seeds_of(rows, path)
 
     def numbers(column: str) -> Ints:
-        return np.asarray(found[column]).reshape(len(seeds), n)
+        return np.asarray(rows[column]).reshape(len(seeds), n)
 
     def shared(column: str) -> Ints:
-        return np.asarray(same_for_all(found, column, seeds, n, path), dtype=np.int64)
+        return np.asarray(same_for_all(rows, column, seeds, n, path), dtype=np.int64)
 
     items = SpeciesHits(
         seeds,
-        tuple(same_for_all(found, "id", seeds, n, path)),
-        tuple(same_for_all(found, "target", seeds, n, path)),
-        names_of(found, "prediction", len(seeds), n),
+        tuple(same_for_all(rows, "id", seeds, n, path)),
+        tuple(same_for_all(rows, "target", seeds, n, path)),
+        names_of(rows, "prediction", len(seeds), n),
         numbers("greater"),
         numbers("ties"),
         numbers("level"),
-        np.asarray(found["average_precision"]).reshape(len(seeds), n),
+        np.asarray(rows["average_precision"]).reshape(len(seeds), n),
         shared("relevant"),
         shared("candidates"),
-        known.get("demo") == "true",
+        metadata.get("demo") == "true",
     )
     _check(items, path)
     return items

@@ -28,12 +28,12 @@ def load(name: str) -> Protocol:
     anything else that is wrong, and for a file that bears the name of a shipped protocol and differs from it.
     """
     if name.strip().endswith(".toml"):
-        found = _read(Path(name.strip()))
-        if found.name in names() and found.digest != load(found.name).digest:
+        protocol = _read(Path(name.strip()))
+        if protocol.name in names() and protocol.digest != load(protocol.name).digest:
             raise UsageError(
-                f"{name}: {found.name} is another, frozen protocol: give yours a name of its own"
+                f"{name}: {protocol.name} is another, frozen protocol: give yours a name of its own"
             )
-        return found
+        return protocol
     key = name.strip().casefold().replace("_", "-")
     if key not in names():
         raise UnknownName("protocol", name, names(), hint="or give the path of a .toml file")

@@ -154,10 +154,10 @@ class Evaluate:
     def __post_init__(self) -> None:
         _named(self.suite)
         _named(self.evalset)
-        given = {
+        options = {
             f.name for f in dataclasses.fields(self.options) if getattr(self.options, f.name) is not None
         }
-        if wrong := given - TAKES.get(self.suite.replace("_", "-"), given):
+        if wrong := options - TAKES.get(self.suite.replace("_", "-"), options):
             raise UsageError(f"options.{min(wrong)} means nothing to the suite {self.suite}: leave it out")
 
 
@@ -223,7 +223,7 @@ def _stated(value: Any) -> Any:
     """Plain values of a dataclass, without the fields that are at their default."""
     if dataclasses.is_dataclass(value):
         stated = {f.name: (getattr(value, f.name), f.default) for f in dataclasses.fields(value)}
-        return {name: _stated(given) for name, (given, default) in stated.items() if given != default}
+        return {name: _stated(setting) for name, (setting, default) in stated.items() if setting != default}
     return [_stated(item) for item in value] if isinstance(value, tuple) else value
 
 

@@ -190,17 +190,17 @@ def report(accounts: Iterable[Account], plain: bool) -> Report:
     for account in accounts:
         total.join(account)
     names = ("complete", "recovered", "refused")
-    made = Report({name: total.counts[name] for name in names} | {"lost": len(total.lost)})
-    made.holes, made.lost, made.refused = total.holes, total.lost, total.refused
-    made.reached_end = total.reached_end
-    made.uncertain_bytes = sum(h.uncertain_bytes for h in total.holes)
+    summary = Report({name: total.counts[name] for name in names} | {"lost": len(total.lost)})
+    summary.holes, summary.lost, summary.refused = total.holes, total.lost, total.refused
+    summary.reached_end = total.reached_end
+    summary.uncertain_bytes = sum(h.uncertain_bytes for h in total.holes)
     if plain:
-        made.checksum = "none"
+        summary.checksum = "none"
     elif not total.holes and total.sums.trailer is not None:
-        made.checksum = "matches" if total.sums.matches else "differs"
-    if made.checksum != "matches":
-        made.unverified = made.counts["complete"] + made.counts["recovered"]
-    return made
+        summary.checksum = "matches" if total.sums.matches else "differs"
+    if summary.checksum != "matches":
+        summary.unverified = summary.counts["complete"] + summary.counts["recovered"]
+    return summary
 
 
 def _hole(value: dict[str, Any]) -> Hole:

@@ -55,9 +55,9 @@ def primed(start: Start, window: bytes) -> tuple[Any, int]:
     bits = EMPTY_ODD if bit % 2 else ""
     while len(bits) % 8 != bit:
         bits += empty
-    value, whole = int(bits[::-1] or "0", 2), len(bits) // 8
-    decoder.decompress((value & ((1 << 8 * whole) - 1)).to_bytes(whole, "little"))
-    return decoder, value >> 8 * whole
+    value, bytes_before = int(bits[::-1] or "0", 2), len(bits) // 8
+    decoder.decompress((value & ((1 << 8 * bytes_before) - 1)).to_bytes(bytes_before, "little"))
+    return decoder, value >> 8 * bytes_before
 
 
 def joined(raw: bytes, bit: int, lead: int) -> bytes:
@@ -76,12 +76,12 @@ def dynamic_headers(data: bytes, positions: int) -> NDArray[np.int64]:
     for i in range(8):
         words |= x[i : i + n].astype(np.uint64) << np.uint64(8 * i)
     low = words[:positions].astype(np.uint32)  # 17 + 7 bits are all that the first look needs
-    found = []
+    starts = []
     for bit in range(8):
         v = low >> np.uint32(bit)
         ok = ((v & 7) == 4) & ((v & 0xF0) != 0xF0) & ((v & 0x1E00) != 0x1E00)
-        found.append(np.flatnonzero(ok) * 8 + bit)
-    at = np.concatenate(found)
+        starts.append(np.flatnonzero(ok) * 8 + bit)
+    at = np.concatenate(starts)
     first = at + 17
     lengths = words[first >> 3] >> (first & 7).astype(np.uint64)
     used = ((low[at >> 3] >> (at & 7).astype(np.uint32)) >> 13 & 15).astype(np.uint64) + np.uint64(4)

@@ -40,11 +40,11 @@ class Inflater:
     byte `offset`, neither that the run was read to its end.
     """
 
-    def __init__(self, run: Run, start: Start, known: bool = False) -> None:
+    def __init__(self, run: Run, start: Start, window_known: bool = False) -> None:
         self.run, self.offset = run, start.bit // 8
         self.broken = self.finished = False
         self.least = start.bit + 1  # From here a search goes on that is not to find the same start again.
-        windows: tuple[bytes, ...] = (b"",) if known else (ZEROS, ONES)
+        windows: tuple[bytes, ...] = (b"",) if window_known else (ZEROS, ONES)
         self._origin: Point | None = Point(start.bit % 8, start.stored, b"", windows, 0)
         self._decoders, self._lead = opened(self._origin)
         self._windows = windows

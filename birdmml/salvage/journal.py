@@ -82,16 +82,16 @@ class Journal:
                 raise Damaged("its list is damaged")
             if value["body"]["of"] != self.of:
                 raise Damaged("it is of another archive, of other limits, or of another version")
-            known = _known(value["body"])
+            state = _known(value["body"])
         except FileNotFoundError:
             self._clear(set())
             return None
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
             raise Damaged(f"its list cannot be read ({type(e).__name__})") from e
-        for mark in known.marks:
+        for mark in state.marks:
             self.read(mark)
-        self._clear({mark.file for mark in known.marks})
-        return known
+        self._clear({mark.file for mark in state.marks})
+        return state
 
     def read(self, mark: Mark) -> bytes:
         """The bytes kept for a mark. Raises Damaged when they are not what was written."""
@@ -112,13 +112,13 @@ class Journal:
         self._write(name, data)
         return name, sha256_bytes(data)
 
-    def write(self, known: Known) -> None:
+    def write(self, state: Known) -> None:
         """Make this the newest state, and forget the files of marks that went."""
         body = {
             "of": self.of,
-            "plain": known.plain,
-            "sizes": [[i, n] for i, n in sorted(known.sizes.items())],
-            "marks": [{**vars(mark), "account": mark.account.as_json()} for mark in known.marks],
+            "plain": state.plain,
+            "sizes": [[i, n] for i, n in sorted(state.sizes.items())],
+            "marks": [{**vars(mark), "account": mark.account.as_json()} for mark in state.marks],
         }
         value = json.dumps({"sha256": digest(body), "body": body})
         self._write(LIST, value.encode())

@@ -90,11 +90,11 @@ class _Leg:
         for marks in (self.fresh, self.before):
             for i in range(len(marks) - 1, 0, -1):
                 if marks[i].rejoins and marks[i].position >= position:
-                    whole, into = marks[i - 1].joined(marks[i]), marks[i].account
+                    joined, into = marks[i - 1].joined(marks[i]), marks[i].account
                     vars(into).update(
-                        vars(whole.account)
+                        vars(joined.account)
                     )  # The reading goes on to write into this very account.
-                    marks[i - 1 : i + 1] = [replace(whole, account=into)]
+                    marks[i - 1 : i + 1] = [replace(joined, account=into)]
 
 
 class _Held(Hold):
@@ -155,15 +155,15 @@ class Stream:
         if self._journal is None:
             return Known([Mark(open=True)], None, {})
         try:
-            known = self._journal.load()
-            for mark in known.marks if known else []:
+            state = self._journal.load()
+            for mark in state.marks if state else []:
                 if not mark.rejoins:
                     self._restored(mark, Reader(hold := Hold(self.limits, Account())), hold)
         except Damaged as e:
             self.notes.append(f"the state in {self._journal.folder} cannot be used: {e}. Reading starts over")
             self._journal.reset()
-            known = None
-        return known or Known([Mark(open=True)], None, {})
+            state = None
+        return state or Known([Mark(open=True)], None, {})
 
     def _restored(self, mark: Mark, reader: Reader, hold: Hold) -> tuple[int, Point | None]:
         """Compressed bytes read before the mark, and where to go on. Raises Damaged."""
@@ -182,13 +182,13 @@ class Stream:
         while (at := next((i for i, m in enumerate(self._known.marks) if m.open), None)) is not None:
             yield from self._read(self._leg(at, at, self._parts()))
         for hole in holes:
-            found = next((i for i, m in enumerate(self._known.marks) if hole in m.account.holes), None)
-            if found is None:
+            behind = next((i for i, m in enumerate(self._known.marks) if hole in m.account.holes), None)
+            if behind is None:
                 continue  # An earlier hole's reading went over this one as well.
             parts = self._parts()
             if any(self._turned_up(parts, self.supply.names.index(name), hole.kind) for name in hole.parts):
-                at = max(i for i in range(found + 1) if not self._known.marks[i].rejoins)
-                yield from self._read(self._leg(at, found, parts))
+                at = max(i for i in range(behind + 1) if not self._known.marks[i].rejoins)
+                yield from self._read(self._leg(at, behind, parts))
             else:
                 parts.release(parts.last)
 
@@ -266,10 +266,10 @@ class Stream:
         part, offset = source.run.place(source.offset)
         position = walk.done + source.offset
         if self._journal is not None and source.sure and walk.reader.clean and leg.in_doubt:
-            known = part.read(0, min(part.size, offset + BEYOND)) if offset <= MOST_HEAD else b""
+            head = part.read(0, min(part.size, offset + BEYOND)) if offset <= MOST_HEAD else b""
             place = walk.reader.place() + hold.place()
             mark = Mark(
-                part.index, offset, position, Account(), True, *self._journal.keep(known), place, part.size
+                part.index, offset, position, Account(), True, *self._journal.keep(head), place, part.size
             )
             self._append(leg, mark, walk, hold)
         if offset == part.size and part.index < leg.parts.last and not leg.parts.short(part):

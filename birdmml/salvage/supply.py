@@ -86,13 +86,13 @@ def _place(paths: Sequence[Path]) -> dict[int, Path]:
     placed: dict[int, Path] = {}
     stems = set()
     for path in paths:
-        found = ENDING.match(path.name)
-        if not found:
+        match = ENDING.match(path.name)
+        if not match:
             raise UsageError(f"{path.name}: a part's name ends in aa, ab, ... or 00, 01, ...: rename it")
-        stems.add((found["stem"], found["tail"].isdigit()))
-        i = _index(found["tail"])
+        stems.add((match["stem"], match["tail"].isdigit()))
+        i = _index(match["tail"])
         if i in placed:
-            raise UsageError(f"{path} and {placed[i]} are both part {found['tail']}: name each part once")
+            raise UsageError(f"{path} and {placed[i]} are both part {match['tail']}: name each part once")
         placed[i] = path
     if min(placed) == 1 and all(digits for _, digits in stems) and _opens(placed[1]):
         placed = {i - 1: path for i, path in placed.items()}  # Counted from one.
@@ -122,9 +122,9 @@ def _index(tail: str) -> int:
 
 def _name(placed: dict[int, Path], i: int) -> str:
     """What the missing part number `i` is called."""
-    found = ENDING.match(next(iter(placed.values())).name)
-    if not found:
+    match = ENDING.match(next(iter(placed.values())).name)
+    if not match:
         return f"part {i}"
-    tail = found["tail"]
+    tail = match["tail"]
     i += int(tail) - next(iter(placed)) if tail.isdigit() else 0
-    return found["stem"] + (f"{i:0{len(tail)}d}" if tail.isdigit() else chr(97 + i // 26) + chr(97 + i % 26))
+    return match["stem"] + (f"{i:0{len(tail)}d}" if tail.isdigit() else chr(97 + i // 26) + chr(97 + i % 26))

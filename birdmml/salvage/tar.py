@@ -188,19 +188,19 @@ class Reader:
     def _scan(self, data: bytes, doubt: Doubt) -> int:
         """Look for a header; how much of `data` was used. A found one is left in the block."""
         mask = np.zeros(len(data), np.bool_) if doubt is None else doubt
-        whole, unsure = self._tail + data, np.concatenate([self._tail_doubt, mask])
-        at = whole.find(b"ustar", 257)
+        window, unsure = self._tail + data, np.concatenate([self._tail_doubt, mask])
+        at = window.find(b"ustar", 257)
         while at >= 0:
             start = at - 257
-            block = whole[start : start + BLOCK]
+            block = window[start : start + BLOCK]
             if len(block) == BLOCK and not unsure[start : start + BLOCK].any() and _parse(block):
                 self._block[:] = block
                 used = start + BLOCK - len(self._tail)
                 self._tail, self._tail_doubt = b"", np.zeros(0, np.bool_)
                 self.scanning = False
                 return used
-            at = whole.find(b"ustar", at + 1)
-        self._tail, self._tail_doubt = whole[-BLOCK + 1 :], unsure[-BLOCK + 1 :]
+            at = window.find(b"ustar", at + 1)
+        self._tail, self._tail_doubt = window[-BLOCK + 1 :], unsure[-BLOCK + 1 :]
         return len(data)
 
     def _fill(self, data: bytes, doubt: Doubt, at: int) -> int:

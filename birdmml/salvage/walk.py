@@ -105,7 +105,7 @@ class Walk:
         if header is None:
             self._broken(run, offset)
             return 8 * offset
-        return (yield from self._decode(run, Inflater(run, Start(8 * (offset + header)), known=True)))
+        return (yield from self._decode(run, Inflater(run, Start(8 * (offset + header)), window_known=True)))
 
     def _decode(self, run: Run, source: Source) -> Generator[Source | None, None, int | None]:
         """Read on until the stream ends or breaks; the bit from which to search for the next start, None at the end."""

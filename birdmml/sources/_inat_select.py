@@ -163,7 +163,7 @@ class Selection:
             f"FROM {self._read('taxa')} WHERE taxon_id IS NOT NULL",
         )
         self._count_bad("taxa")
-        known = dict(
+        rows_of_taxa = dict(
             self._db.execute(
                 "SELECT taxon_id, bool_or(active) FROM taxon JOIN wanted ON id = taxon_id GROUP BY taxon_id"
             ).fetchall()
@@ -175,7 +175,7 @@ class Selection:
             by_name.setdefault(label, {}).setdefault(place, []).append(one)
         for w in self._wanted:
             mine = by_name.get(w.label, {})
-            self.found.taxa[w.label] = standing = _standing(w, known, mine)
+            self.found.taxa[w.label] = standing = _standing(w, rows_of_taxa, mine)
             if not standing[1] and mine:
                 self.found.today[w.label] = sorted({i for ids in mine.values() for i in ids})
         used = [(i, label) for label, (_, ids) in self.found.taxa.items() for i in ids]
@@ -223,7 +223,7 @@ class Selection:
 
     def _sift(self) -> None:
         """Why each photo may not be taken, and the order of choice of those that may."""
-        least, found = self._rules.min_side, self.found
+        least, selected = self._rules.min_side, self.found
         licenses = self._db.execute("SELECT DISTINCT license FROM offered").fetchall()
         allowed = [text for (text,) in licenses if self._rules.allowed(text)]
         sifted = (
@@ -239,7 +239,7 @@ class Selection:
             "SELECT label, why, CASE why WHEN 'license' THEN license WHEN 'extension' THEN coalesce(extension, '') "
             "ELSE '' END AS detail, count(*) FROM sifted WHERE why <> '' GROUP BY ALL ORDER BY ALL"
         ).fetchall():
-            found.refused[label, why, detail] = n
+            selected.refused[label, why, detail] = n
         self._make(
             "ranked",
             "SELECT * EXCLUDE (h, turn), "
@@ -250,7 +250,9 @@ class Selection:
             "FROM sifted WHERE why = ''))", [self._rules.seed],
         )  # fmt: skip
         self._db.execute("DROP TABLE sifted")
-        found.offered = dict(self._db.execute("SELECT label, count(*) FROM ranked GROUP BY label").fetchall())
+        selected.offered = dict(
+            self._db.execute("SELECT label, count(*) FROM ranked GROUP BY label").fetchall()
+        )
 
     def _read(self, name: str) -> str:
         return self._tables[name].sql(rejects=f"bad_{name}")
@@ -278,7 +280,7 @@ class Selection:
         return int(row[0]) if row else 0
 
 
-def _standing(w: Wanted, known: Mapping[int, bool], named: Mapping[int, list[int]]) -> tuple[str, list[int]]:
+def _standing(w: Wanted, active: Mapping[int, bool], named: Mapping[int, list[int]]) -> tuple[str, list[int]]:
     """How the table knows a species, and the taxon ids to take.
 
     A name alone does not bring back what was split: only ids that the species list gives are followed, and the name
@@ -289,11 +291,11 @@ def _standing(w: Wanted, known: Mapping[int, bool], named: Mapping[int, list[int
         return ("" if len(first) == 1 else "ambiguous" if first else "unknown"), first if len(
             first
         ) == 1 else []
-    if known.get(w.ids[0]):
+    if active.get(w.ids[0]):
         return "", [w.ids[0]]
-    if former := [i for i in w.ids[1:] if known.get(i)]:
+    if former := [i for i in w.ids[1:] if active.get(i)]:
         return "former", former
-    return ("inactive" if any(i in known for i in w.ids) else "unknown"), []
+    return ("inactive" if any(i in active for i in w.ids) else "unknown"), []
 
 
 def _clear(folder: Path) -> None:

@@ -14,14 +14,14 @@ from birdmml.sources._raw_settings import Settings
 Tell = Callable[[str, int, int], None]
 
 
-def tables_of(settings: Settings, folder: Path, agent: str, tell: Tell) -> dict[str, Table]:
+def tables_of(settings: Settings, folder: Path, agent: str, progress: Tell) -> dict[str, Table]:
     """The four tables, checked by their headers. Raises SourceError for one that cannot be had."""
     if not settings.is_url:
         return open_folder(Path(settings.inat).expanduser())
     base, to = settings.inat.rstrip("/"), folder / "tables"
 
     def heard(key: str, done: int, total: int | None) -> None:
-        tell(f"download {key}", done, total or done)
+        progress(f"download {key}", done, total or done)
 
     politeness = Politeness(
         agent,

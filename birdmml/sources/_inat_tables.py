@@ -72,15 +72,15 @@ def open_folder(folder: Path) -> dict[str, Table]:
     """The four tables of a folder. Raises SourceError for a missing, unreadable or changed one."""
     if not folder.is_dir():
         raise SourceError(f"--inat {folder} is no folder: name the one with {', '.join(map(_first, TABLES))}")
-    found = {}
+    tables = {}
     for name in TABLES:
         path = next((p for n in file_names(name) if (p := folder / n).is_file()), None)
         if path is None:
             raise SourceError(
                 f"{folder} has no {_first(name)}: download it from iNaturalist Open Data into that folder"
             )
-        found[name] = read_header(name, path)
-    return found
+        tables[name] = read_header(name, path)
+    return tables
 
 
 def read_header(name: str, path: Path) -> Table:

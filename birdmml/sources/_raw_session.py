@@ -63,16 +63,16 @@ class Session:
         folder: Path,
         limit: int | None,
         retry_failed: bool,
-        tell: Tell,
+        progress: Tell,
         part: Share | None = None,
     ) -> None:
         check(settings)
-        self._settings, self._folder, self._tell = settings, folder, tell
+        self._settings, self._folder, self._tell = settings, folder, progress
         self.resumes = True
         self.turn: Callable[[], None] = lambda: None
         self._rows = min(settings.per_species, limit or settings.per_species)
-        known = settings.species_list.taxonomy
-        self._species = [s for s in known.species if part is None or part.takes(s.scientific_name)]
+        taxonomy = settings.species_list.taxonomy
+        self._species = [s for s in taxonomy.species if part is None or part.takes(s.scientific_name)]
         self._whole = part is None or part.count == 1
         self._speaks = part is None or part.takes("")  # For all parts, of what all have seen.
         self._pending: deque[tuple[int, Arrival]] = deque()
@@ -150,11 +150,11 @@ class Session:
     def unfinished(self) -> str:
         """What failed and may come another time."""
         failed = {kind: self._index.counts(kind).get("failed", 0) for kind in ("photos", "recordings")}
-        told = [f"{n:,} {kind}" for kind, n in failed.items() if n]
-        told += [f"{n:,} {what}" for what, n in self._index.unanswered().items() if n]
-        if not told:
+        causes = [f"{n:,} {kind}" for kind, n in failed.items() if n]
+        causes += [f"{n:,} {what}" for what, n in self._index.unanswered().items() if n]
+        if not causes:
             return ""
-        return f"{' and '.join(told)} failed for now: run the same command with --resume --retry-failed"
+        return f"{' and '.join(causes)} failed for now: run the same command with --resume --retry-failed"
 
     def close(self) -> None:
         """Close files and connections; what was not acknowledged comes again, from the disk."""
@@ -189,12 +189,12 @@ class Session:
             "max_recording_s": settings.max_recording_s,
             "species": files.digest([s.scientific_name for s in self._species]),
         }  # fmt: skip
-        known = self._index.fact("settings")
-        if known is None:
+        recorded = self._index.fact("settings")
+        if recorded is None:
             self._index.note("settings", which)
             self._index.commit()
-        elif known != which:
-            changed = ", ".join(k for k in which if which[k] != known.get(k))
+        elif recorded != which:
+            changed = ", ".join(k for k in which if which[k] != recorded.get(k))
             raise SourceError(
                 f"the unfinished build was made with other settings ({changed}): give those, or delete the .partial "
                 "folder to start over"
@@ -209,8 +209,8 @@ class Session:
                 return
         tables = tables_of(settings, self._folder, agent, self._tell)
         stamps = {name: table.stamp() for name, table in tables.items()}
-        if (known := index.fact("loaded")) is not None:
-            if not settings.is_url and known != stamps:
+        if (loaded := index.fact("loaded")) is not None:
+            if not settings.is_url and loaded != stamps:
                 identities = {name: _inat_tables.identity(table) for name, table in tables.items()}
                 if identities != index.fact("tables"):
                     raise SourceError(
@@ -231,14 +231,14 @@ class Session:
         with _inat_select.Selection(
             tables, wanted, rules, self._folder / "join", settings.memory_mb
         ) as selection:
-            found = selection.run()
+            selected = selection.run()
             index.add_photos(selection.candidates(most))
-        index.note("found", _found(found))
-        index.note("taxa", {str(k): v for k, v in found.taxa.items()})
-        index.note("today", {str(k): v for k, v in found.today.items()})
-        index.note("duplicates", {str(k): v for k, v in found.duplicates.items()})
-        index.note("offered", {str(k): v for k, v in found.offered.items()})
-        index.note("refused", [[*key, n] for key, n in sorted(found.refused.items())])
+        index.note("found", _found(selected))
+        index.note("taxa", {str(k): v for k, v in selected.taxa.items()})
+        index.note("today", {str(k): v for k, v in selected.today.items()})
+        index.note("duplicates", {str(k): v for k, v in selected.duplicates.items()})
+        index.note("offered", {str(k): v for k, v in selected.offered.items()})
+        index.note("refused", [[*key, n] for key, n in sorted(selected.refused.items())])
         index.note("tables", {name: _inat_tables.identity(table) for name, table in tables.items()})
         index.note("loaded", stamps)
         index.commit()
@@ -255,7 +255,7 @@ class Session:
             name = doc["locator"].rpartition("/")[2].partition(".")[0]
             return Recording(name, species, doc["locator"], name, Credit(**doc["credit"]))
         number = doc["photo_id"]
-        told = {
+        record = {
             "inat_observer_login": doc["login"], "inat_observer_name": doc["author"],
             "inat_taxon_id": doc["taxon_id"],
             "inat_observation_url": f"https://www.inaturalist.org/observations/{doc['observation']}",
@@ -271,7 +271,7 @@ class Session:
                 doc["author"],
                 f"https://www.inaturalist.org/photos/{number}",
             ),
-            metadata=json.dumps(told, ensure_ascii=False, sort_keys=True),
+            metadata=json.dumps(record, ensure_ascii=False, sort_keys=True),
         )
 
     def _require(self) -> None:
@@ -283,12 +283,12 @@ class Session:
                 reasons: dict[str, int] = {}
                 for r in self.absent():
                     reasons[r.reason] = reasons.get(r.reason, 0) + 1
-                told = (
+                message = (
                     ", ".join(f"{n:,} {reason}" for reason, n in sorted(reasons.items()))
                     or "none was offered"
                 )
                 raise SourceError(
-                    f"not one {what} could be had ({told}): check --inat, --licenses and the species, or try again "
+                    f"not one {what} could be had ({message}): check --inat, --licenses and the species, or try again "
                     "with --resume --retry-failed"
                 )
 
@@ -344,13 +344,13 @@ def _wanted(species: Species, mine: bool) -> _inat_select.Wanted:
     return _inat_select.Wanted(species.label, names, (*ids, *species.former_inat_ids), mine)
 
 
-def _found(found: _inat_select.Found) -> dict[str, Any]:
+def _found(selected: _inat_select.Found) -> dict[str, Any]:
     refused: dict[str, int] = {}
-    for (_, why, _), n in found.refused.items():
+    for (_, why, _), n in selected.refused.items():
         refused[why] = refused.get(why, 0) + n
     return {
-        "photos_that_may_be_taken": sum(found.offered.values()),
+        "photos_that_may_be_taken": sum(selected.offered.values()),
         "photos_refused": dict(sorted(refused.items())),
-        "duplicate_photo_ids": sum(found.duplicates.values()),
-        "lines_that_are_no_rows": dict(sorted(found.bad_lines.items())),
+        "duplicate_photo_ids": sum(selected.duplicates.values()),
+        "lines_that_are_no_rows": dict(sorted(selected.bad_lines.items())),
     }

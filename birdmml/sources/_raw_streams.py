@@ -130,9 +130,9 @@ class Articles:
         for species in self._species:
             if self._index.article(species.label)[0]:
                 continue
-            found = self._service.article(names_of(species))
-            self._index.reject(species.label, "article", [found] if isinstance(found, Reject) else [])
-            self._index.add_article(species.label, None if isinstance(found, Reject) else found)
+            article = self._service.article(names_of(species))
+            self._index.reject(species.label, "article", [article] if isinstance(article, Reject) else [])
+            self._index.add_article(species.label, None if isinstance(article, Reject) else article)
         yield from ()
 
 
@@ -193,8 +193,8 @@ def _nothing_there(name: str, reason: str) -> SourceError:
 
 def clips_in(seconds: float, clip_s: float) -> int:
     """How many clips a recording of this length gives: whole ones and an end of a second or more, at least one."""
-    whole, rest = divmod(seconds, clip_s)
-    return max(1, int(whole) + (rest >= 1.0))
+    full, rest = divmod(seconds, clip_s)
+    return max(1, int(full) + (rest >= 1.0))
 
 
 def _doc(take: Take) -> str:

@@ -34,13 +34,13 @@ def absent(
     for s in species:
         yield from _species(index, s, rows, taxa, today, offered.get(str(s.label), 0))
     for label, why, detail, n in index.fact("refused") or []:
-        told = _WHY[why].format(detail=detail, least=settings.min_side)
+        text = _WHY[why].format(detail=detail, least=settings.min_side)
         word = "photo" if n == 1 else "photos"
         yield Reject(
-            f"photos.csv.gz: {names[label]}", f"photo_{why}", f"{n:,} {word}: {told}", True, names[label]
+            f"photos.csv.gz: {names[label]}", f"photo_{why}", f"{n:,} {word}: {text}", True, names[label]
         )
-    found = index.fact("found") or {}
-    for table, n in found.get("lines_that_are_no_rows", {}).items() if lines else ():
+    selected = index.fact("found") or {}
+    for table, n in selected.get("lines_that_are_no_rows", {}).items() if lines else ():
         yield Reject(f"{table}.csv.gz", "bad_line", f"{n:,} lines are no rows of the table", True)
     for label, n in (index.fact("duplicates") or {}).items():
         detail = f"{n:,} rows repeat a photo id; each photo counts once"
@@ -67,16 +67,16 @@ def _species(
     state, ids = taxa.get(str(s.label), ["unknown", []])
     where = f"taxa.csv.gz: {s.scientific_name}"
     if state == "former":
-        told = f"the table still has the former taxon {', '.join(map(str, ids))}, which was taken"
-        yield Reject(where, "taxon_former", told, True, s.scientific_name)
+        reason = f"the table still has the former taxon {', '.join(map(str, ids))}, which was taken"
+        yield Reject(where, "taxon_former", reason, True, s.scientific_name)
     elif state:
         named = today.get(str(s.label), [])
         hint = f"; today's id of that name there: {', '.join(map(str, named))}" if named else ""
-        asked = (
+        question = (
             ", ".join(str(i) for i in (s.inat_taxon_id, *s.former_inat_ids) if i is not None)
             or "no id, by its name"
         )
-        detail = f"{_TAXA[state]} (asked for {asked}){hint}; all {rows:,} rows of it are lacking"
+        detail = f"{_TAXA[state]} (asked for {question}){hint}; all {rows:,} rows of it are lacking"
         yield Reject(where, f"taxon_{state}", detail, True, s.scientific_name)
     held = index.held("photos", s.label)
     have = sum(n for state, n in held.items() if state in ("done", "fetched", ""))
@@ -95,7 +95,7 @@ def merged(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             raise SourceError(
                 f"parts 0 and {number} were made from different iNaturalist tables: make all parts from the same ones"
             )
-    found = {
+    totals = {
         "photos_that_may_be_taken": sum(p["found"]["photos_that_may_be_taken"] for p in parts),
         "photos_refused": _sums(p["found"]["photos_refused"] for p in parts),
         "duplicate_photo_ids": sum(p["found"]["duplicate_photo_ids"] for p in parts),
@@ -103,7 +103,7 @@ def merged(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
     species = sorted((s for p in parts for s in p["by_species"]), key=lambda s: int(s["label"]))
     counts = {kind: _sums(p[kind] for p in parts) for kind in ("photos", "recordings")}
-    return {"demo": False, "tables": first["tables"], "found": found, **counts, "by_species": species}
+    return {"demo": False, "tables": first["tables"], "found": totals, **counts, "by_species": species}
 
 
 def _sums(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
@@ -116,12 +116,12 @@ def _sums(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
 def by_species(index: Index, species: Sequence[Species]) -> list[dict[str, Any]]:
     """For the manifest: how each species was found, and what of it came."""
     taxa, offered = index.fact("taxa") or {}, index.fact("offered") or {}
-    told = []
+    rows = []
     for s in species:
         state, ids = taxa.get(str(s.label), ["unknown", []])
         listing = index.listing(s.label) or {}
         _, article = index.article(s.label)
-        told.append(
+        rows.append(
             {
                 "label": s.label,
                 "species": s.scientific_name,
@@ -133,4 +133,4 @@ def by_species(index: Index, species: Sequence[Species]) -> list[dict[str, Any]]
                 "article_revision": article.revision if article else None,
             }
         )
-    return told
+    return rows

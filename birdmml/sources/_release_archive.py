@@ -132,9 +132,9 @@ class Archives:
                 yield from self._walk(base, FOLDERS[kind])
 
     def _walk(self, base: Path, folder: str) -> Iterator[tuple[Event, Path | None]]:
-        with os.scandir(base / folder) as found:
+        with os.scandir(base / folder) as scan:
             entries = sorted(
-                (e.name, e.is_dir(follow_symlinks=False), e.is_file(follow_symlinks=False)) for e in found
+                (e.name, e.is_dir(follow_symlinks=False), e.is_file(follow_symlinks=False)) for e in scan
             )
         for name, is_folder, is_file in entries:
             path = f"{folder}/{name}"
@@ -165,15 +165,15 @@ class Archives:
 
     def unavailable(self, kind: str) -> list[str]:
         """Names of files that could not be had, with the reason where it is not that they are nowhere."""
-        found = []
+        missing = []
         for archive in self._of[kind]:
             last = max([*(f.key for f in archive.files), *archive.missing])
             if archive.name in self._cut and not self._index.fact(f"gone:{last}"):
-                found.append(f"the end of {archive.name}")
+                missing.append(f"the end of {archive.name}")
             for name in sorted([*(f.key for f in archive.files), *archive.missing]):
                 if state := self._index.fact(f"gone:{name}"):
-                    found.append(name if state == "missing" else f"{name} ({state})")
-        return found
+                    missing.append(name if state == "missing" else f"{name} ({state})")
+        return missing
 
     def behind(self, kind: str) -> Iterator[str]:
         """Names of members that lie behind a hole that is still there."""

@@ -85,13 +85,13 @@ def sound_name(path: str) -> SoundName:
     parts = path.split("/")
     stem = _stem(parts[-1])
     folder = parts[-2] if len(parts) > 1 else ""
-    if found := _SOUND.fullmatch(stem):
-        clip = int(found[3]) if found[3] else None
-        return SoundName(folder, found[1] or "", found[2], clip, f"XC{found[2]}")
+    if match := _SOUND.fullmatch(stem):
+        clip = int(match[3]) if match[3] else None
+        return SoundName(folder, match[1] or "", match[2], clip, f"XC{match[2]}")
     cut = _CLIP.search(stem)
-    whole = _CLIP.sub("", stem)
+    stem_alone = _CLIP.sub("", stem)
     return SoundName(
-        folder, whole, "", int(cut[1]) if cut else None, member_key("/".join([*parts[:-1], whole]))
+        folder, stem_alone, "", int(cut[1]) if cut else None, member_key("/".join([*parts[:-1], stem_alone]))
     )
 
 
@@ -106,8 +106,8 @@ def _without_prefix(parts: list[str]) -> list[str]:
 
 
 def _whole(folder: str) -> str:
-    found = _FLOAT.fullmatch(folder)
-    return found[1] if found else folder
+    match = _FLOAT.fullmatch(folder)
+    return match[1] if match else folder
 
 
 def _stem(name: str) -> str:

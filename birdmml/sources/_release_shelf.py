@@ -70,8 +70,8 @@ class Folder:
     def _record(self, root: Path) -> Record:
         listed = next((p for p in (root / RECORD, root / "files" / RECORD) if p.is_file()), None)
         record = read_record(listed.read_bytes()) if listed else Record("local", str(root.name), ())
-        known = {f.key for f in record.files}
-        more = [File(n, p.stat().st_size, None, "") for n, p in sorted(self._here.items()) if n not in known]
+        keys = {f.key for f in record.files}
+        more = [File(n, p.stat().st_size, None, "") for n, p in sorted(self._here.items()) if n not in keys]
         if not (record.files or more):
             raise SourceError(f"--from {root} holds no file: put bird-mml.csv and the archives there")
         return replace(record, files=(*record.files, *more))
@@ -82,21 +82,25 @@ class Folder:
 
     def path(self, file: File) -> Path | None:
         """The file if it is there with the MD5 that the record states; without a record it is taken as it is."""
-        found = self._here.get(file.key)
-        state = "missing" if found is None else "" if self._sound(found, file) else "corrupt"
+        path = self._here.get(file.key)
+        state = "missing" if path is None else "" if self._sound(path, file) else "corrupt"
         if state:
             self.states[file.key] = state
             return None
         self.states.pop(file.key, None)
-        return found
+        return path
 
     def _sound(self, path: Path, file: File) -> bool:
         if file.md5 is None:
             return True
         info = path.stat()
         stamp = [info.st_size, info.st_mtime_ns, file.md5]
-        if self._index is not None and (known := self._index.fact(f"md5:{file.key}")) and known[:3] == stamp:
-            return bool(known[3])
+        if (
+            self._index is not None
+            and (stamped := self._index.fact(f"md5:{file.key}"))
+            and stamped[:3] == stamp
+        ):
+            return bool(stamped[3])
         with path.open("rb") as f:
             right = info.st_size == file.size and hashlib.file_digest(f, "md5").hexdigest() == file.md5
         if self._index is not None:
@@ -120,8 +124,8 @@ class Download:
     What was downloaded and what became of it stands in `folder`/ledger.sqlite.
     """
 
-    def __init__(self, base: str, record: str, folder: Path, retry_failed: bool, tell: Tell) -> None:
-        self._folder, self._tell = folder, tell
+    def __init__(self, base: str, record: str, folder: Path, retry_failed: bool, progress: Tell) -> None:
+        self._folder, self._tell = folder, progress
         self.states: dict[str, str] = {}
         folder.mkdir(parents=True, exist_ok=True)
         self._ledger = Ledger(folder / "ledger.sqlite")
@@ -143,10 +147,10 @@ class Download:
             if not kept.is_file():
                 raise
             return read_record(kept.read_bytes(), base)  # An interrupted build goes on with what it was told.
-        found = read_record(data, base)
+        record_there = read_record(data, base)
         with files.atomic_write(kept) as f:
             f.write(data)
-        return found
+        return record_there
 
     def path(self, file: File) -> Path | None:
         """Download the file, or go on downloading it; progress is told in bytes."""

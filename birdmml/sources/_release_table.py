@@ -112,20 +112,20 @@ def read(path: Path, caption: str = CAPTION, encoding: str = "utf-8") -> Iterato
     release's table and UnknownName for a caption column that is not in it; SourceError later for bytes that are
     not `encoding`, and where too much of the file is no CSV.
     """
-    found = columns(path, encoding)
-    if missing := [c for c in REQUIRED if c not in found]:
+    names = columns(path, encoding)
+    if missing := [c for c in REQUIRED if c not in names]:
         raise SourceError(
-            f"{path}, line 1: no column {' and '.join(missing)}; found {_shown(found)}: "
+            f"{path}, line 1: no column {' and '.join(missing)}; found {_shown(names)}: "
             "this is not the release's bird-mml.csv"
         )
     chosen = caption.strip().casefold()
-    if chosen not in found:
-        known = text_columns(path, encoding)
-        others = [c for c in found if c not in REQUIRED]
+    if chosen not in names:
+        texts = text_columns(path, encoding)
+        others = [c for c in names if c not in REQUIRED]
         hint = (
-            f"{path.name} has captions in: {_shown(known)}" if known else f"{path.name} has no column of text"
+            f"{path.name} has captions in: {_shown(texts)}" if texts else f"{path.name} has no column of text"
         )
-        raise UnknownName("caption column", caption, known or others, hint=hint)
+        raise UnknownName("caption column", caption, texts or others, hint=hint)
     return _rows(path, chosen, encoding)
 
 
@@ -179,8 +179,8 @@ def _made(
 ) -> Row:
     """The row from what was checked; `values` are the columns that are left."""
     seen, heard = photo_name(photo), sound_name(audio)
-    known = {c: values.pop(c, "") for c in (*ATTRIBUTION, *OBSERVATION)}
-    event = next((known[c] for c in OBSERVATION if known[c]), "").removesuffix(".0")
+    stated = {c: values.pop(c, "") for c in (*ATTRIBUTION, *OBSERVATION)}
+    event = next((stated[c] for c in OBSERVATION if stated[c]), "").removesuffix(".0")
     return Row(
         number=number,
         line=line,
@@ -194,34 +194,40 @@ def _made(
         taxon_id=seen.taxon_id,
         xc_id=heard.xc_id,
         clip=heard.clip,
-        image_credit=_image_credit(known, seen),
-        audio_credit=_audio_credit(known, heard),
-        caption_credit=_caption_credit(known),
+        image_credit=_image_credit(stated, seen),
+        audio_credit=_audio_credit(stated, heard),
+        caption_credit=_caption_credit(stated),
         extra=values,
         warnings=tuple(_warnings(species, seen, heard)),
     )
 
 
-def _image_credit(known: Mapping[str, str], photo: PhotoName) -> Credit:
-    original, login, name = known["license_image"], known["inat_observer_login"], known["inat_observer_name"]
+def _image_credit(stated: Mapping[str, str], photo: PhotoName) -> Credit:
+    original, login, name = (
+        stated["license_image"],
+        stated["inat_observer_login"],
+        stated["inat_observer_name"],
+    )
     author = f"{name} ({login})" if name and login else name or login
     url = f"https://www.inaturalist.org/photos/{photo.photo_id}" if photo.photo_id else ""
     return Credit(_license(original), original, author, url)
 
 
-def _audio_credit(known: Mapping[str, str], sound: SoundName) -> Credit:
-    original, number = known["license_audio_xc"], sound.xc_id or known["audio_id"].removesuffix(".0")
+def _audio_credit(stated: Mapping[str, str], sound: SoundName) -> Credit:
+    original, number = stated["license_audio_xc"], sound.xc_id or stated["audio_id"].removesuffix(".0")
     number = number.upper().removeprefix("XC")
     derived = f"https://xeno-canto.org/{number}" if number.isascii() and number.isdecimal() else ""
-    return Credit(_license(original), original, known["audio_recorder"], _web(known["audio_url"]) or derived)
+    return Credit(
+        _license(original), original, stated["audio_recorder"], _web(stated["audio_url"]) or derived
+    )
 
 
-def _caption_credit(known: Mapping[str, str]) -> Credit:
+def _caption_credit(stated: Mapping[str, str]) -> Credit:
     """Wikipedia's authors are its page history, so that is who is named."""
-    text, link = known["wikipedia_license_text"], known["wikipedia_license_url"]
+    text, link = stated["wikipedia_license_text"], stated["wikipedia_license_url"]
     spdx = _license(link)
-    history = _web(known["wikipedia_history_url"])
-    article = _web(known["wikipedia_article_url"])
+    history = _web(stated["wikipedia_history_url"])
+    article = _web(stated["wikipedia_article_url"])
     author = f"Wikipedia contributors ({history})" if history else "Wikipedia contributors" if article else ""
     return Credit(_license(text) if spdx == UNKNOWN_LICENSE else spdx, link or text, author, article)
 
@@ -235,8 +241,8 @@ def _web(url: str) -> str:
 def _warnings(species: str, photo: PhotoName, sound: SoundName) -> Iterator[str]:
     """How the paths disagree with the species of the row, or name what the taxonomy does not know."""
     taxon = "" if photo.taxon_id is None else str(photo.taxon_id)
-    said = {"taxon_folder": _named(taxon), "audio_folder": _named(sound.folder)}
-    for where, name in said.items():
+    names = {"taxon_folder": _named(taxon), "audio_folder": _named(sound.folder)}
+    for where, name in names.items():
         if name != species:
             yield f"{where}_unknown" if name is None else f"{where}_disagrees"
     if _named(sound.common_name) not in (None, species):
@@ -256,12 +262,12 @@ def _license(text: str) -> str:
 @cache
 def _names() -> dict[str, str]:
     """Every name and taxon id, normalised, to the scientific name; cheaper than asking for the nearest."""
-    known: dict[str, str] = {}
+    scientific: dict[str, str] = {}
     for species in taxonomy.all_species():
-        known |= {taxonomy.normalise(n): species.scientific_name for n in species.names()}
+        scientific |= {taxonomy.normalise(n): species.scientific_name for n in species.names()}
         ids = (species.inat_taxon_id, *species.former_inat_ids)
-        known |= {str(taxon): species.scientific_name for taxon in ids}
-    return known
+        scientific |= {str(taxon): species.scientific_name for taxon in ids}
+    return scientific
 
 
 @lru_cache(maxsize=4096)

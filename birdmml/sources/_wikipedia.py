@@ -34,16 +34,16 @@ class Wikipedia:
         A name that fails (rather than lead nowhere) ends the search: another name must not hide it. Raises
         BuildError and Stopped as `Api.get` does.
         """
-        told = []
+        reasons = []
         for name in dict.fromkeys((names.scientific, *names.english)):
             answer = self._api.get(PATH + quote(name.replace(" ", "_"), safe=""))
             if not answer.ok and answer.state != "missing":
                 return self._reject(names, "article_failed", f"{name}: {answer.reason}")
-            found = _article(answer, names, self._api.base)
-            if isinstance(found, Article):
-                return found
-            told.append(f"{name}: {found}")
-        return self._reject(names, "no_article", "; ".join(told))
+            article = _article(answer, names, self._api.base)
+            if isinstance(article, Article):
+                return article
+            reasons.append(f"{name}: {article}")
+        return self._reject(names, "no_article", "; ".join(reasons))
 
     def _reject(self, names: Names, reason: str, detail: str) -> Reject:
         where = f"wikipedia: {names.scientific}"

@@ -111,7 +111,7 @@ class XenoCanto:
         the key is refused, BuildError and Stopped as `Api.get` does.
         """
         where = f"xeno-canto: {names.scientific}"
-        asked: list[str] = []
+        queries: list[str] = []
         earlier: tuple[Reject, ...] = ()
         for name, by, query in _queries(names):
             try:
@@ -123,8 +123,8 @@ class XenoCanto:
             earlier += listing.rejects
             if listing.matched:
                 return replace(listing, rejects=earlier)
-            asked.append(name)
-        detail = f"no recordings under {', '.join(asked)}" if asked else "no name that can be asked for"
+            queries.append(name)
+        detail = f"no recordings under {', '.join(queries)}" if queries else "no name that can be asked for"
         none = Reject(where, "no_recordings", detail, absent=True, species=names.scientific)
         return Listing(names.scientific, rejects=(*earlier, none))
 
@@ -140,7 +140,7 @@ class XenoCanto:
 
     def _judged(self, names: Names, name: str, by: str, listed: Listed, most: int) -> Listing:
         """The recordings of the species among those listed; none of it at all gives an empty listing."""
-        found: list[Found] = []
+        recordings: list[Found] = []
         others: list[Found] = []
         rejects: list[Reject] = []
         for value in listed.records:
@@ -149,18 +149,18 @@ class XenoCanto:
             except Unfit as e:
                 rejects.append(Reject(e.where, e.reason, e.detail, absent=True, species=names.scientific))
                 continue
-            (found if _is(record, name, by) else others).append(record)
-        if by == "English name" and len({r.species for r in found}) > 1:
-            kinds = ", ".join(sorted({r.species for r in found}))
+            (recordings if _is(record, name, by) else others).append(record)
+        if by == "English name" and len({r.species for r in recordings}) > 1:
+            kinds = ", ".join(sorted({r.species for r in recordings}))
             detail = f"{name} is the English name of {kinds}: which is meant cannot be known"
             reject = Reject(
                 f"xeno-canto: {name}", "ambiguous_name", detail, absent=True, species=names.scientific
             )
             return Listing(names.scientific, rejects=(*rejects, reject))
-        if not found:
+        if not recordings:
             return Listing(names.scientific, rejects=tuple(rejects))
         takes = []
-        for record in found:
+        for record in recordings:
             if unfit := self._unfit(record):
                 rejects.append(Reject(f"XC{record.number}", *unfit, absent=True, species=names.scientific))
             else:
@@ -171,7 +171,7 @@ class XenoCanto:
                 Reject(f"XC{record.number}", "other_species", detail, absent=True, species=names.scientific)
             )
         takes.sort(key=self._order)
-        matched = name if by != "English name" else found[0].species
+        matched = name if by != "English name" else recordings[0].species
         notes = [*listed.notes]
         if by != "scientific name":
             notes.append(f"{names.scientific}: found on Xeno-canto as {matched}, by its {by} {name}")

@@ -58,10 +58,12 @@ def _read(ask: Ask, fresh: bool, records: dict[str, dict[str, Any]]) -> None:
     while page < pages:
         page += 1
         value = _value(ask(page, fresh), page)
-        found, said = _number(value, "numRecordings"), _number(value, "numPages")
-        if page > 1 and (found, said) != (total, pages):
-            change = change or f"{total:,} recordings on {pages:,} pages became {found:,} on {said:,}"
-        total, pages = found, said
+        recordings, stated_pages = _number(value, "numRecordings"), _number(value, "numPages")
+        if page > 1 and (recordings, stated_pages) != (total, pages):
+            change = (
+                change or f"{total:,} recordings on {pages:,} pages became {recordings:,} on {stated_pages:,}"
+            )
+        total, pages = recordings, stated_pages
         if pages > MOST_PAGES:
             raise NoPages(f"{pages:,} pages are more than a species can have")
         for record in value["recordings"]:
@@ -83,8 +85,8 @@ def _value(answer: Answer, page: int) -> dict[str, Any]:
     value = answer.value
     if not isinstance(value, dict) or not isinstance(value.get("recordings"), list):
         error = value.get("error") if isinstance(value, dict) else None
-        told = f": {error!r:.120}" if error else ""
-        raise NoPages(f"page {page} has no list of recordings{told}")
+        message = f": {error!r:.120}" if error else ""
+        raise NoPages(f"page {page} has no list of recordings{message}")
     if "page" in value and _number(value, "page") != page:
         raise NoPages(f"page {page} was asked for, page {value['page']!r:.20} came")
     return value
@@ -92,12 +94,12 @@ def _value(answer: Answer, page: int) -> dict[str, Any]:
 
 def _number(value: dict[str, Any], name: str) -> int:
     """A count; Xeno-canto writes some as text."""
-    found = value.get(name)
-    if isinstance(found, str) and found.isascii() and found.isdigit() and len(found) < 10:
-        return int(found)
-    if isinstance(found, int) and not isinstance(found, bool) and 0 <= found < 10**9:
-        return found
-    raise NoPages(f"{name} is {found!r:.40}, not a number")
+    number = value.get(name)
+    if isinstance(number, str) and number.isascii() and number.isdigit() and len(number) < 10:
+        return int(number)
+    if isinstance(number, int) and not isinstance(number, bool) and 0 <= number < 10**9:
+        return number
+    raise NoPages(f"{name} is {number!r:.40}, not a number")
 
 
 def _key(record: Any) -> str:

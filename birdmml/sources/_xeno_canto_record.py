@@ -75,11 +75,11 @@ def read_record(value: dict[str, Any], base: str) -> Found:
 def _problem(
     value: dict[str, Any], file: str, credit: Credit, seconds: float | None
 ) -> tuple[str, str] | None:
-    given = value.get("file")
-    if given is None or given == "" or (isinstance(given, str) and RESTRICTED in given.casefold()):
+    address = value.get("file")
+    if address is None or address == "" or (isinstance(address, str) and RESTRICTED in address.casefold()):
         return "restricted", "its file is withheld, as for species that must be protected"
     if not file:
-        return "bad_record", f"its file is {given!r:.80}, no web address"
+        return "bad_record", f"its file is {address!r:.80}, no web address"
     if not credit.author:
         return "no_author", "it names no recordist"
     if seconds is None:
@@ -102,10 +102,10 @@ def _address(value: Any, base: str) -> str:
 
 def _seconds(value: Any) -> float | None:
     """The seconds of "m:ss" or "h:mm:ss"; None for anything else."""
-    found = _LENGTH.fullmatch(value.strip()) if isinstance(value, str) else None
-    if not found or not value.isascii() or float(found[3]) >= 60 or (found[1] and int(found[2]) >= 60):
+    match = _LENGTH.fullmatch(value.strip()) if isinstance(value, str) else None
+    if not match or not value.isascii() or float(match[3]) >= 60 or (match[1] and int(match[2]) >= 60):
         return None
-    return 3600 * int(found[1] or 0) + 60 * int(found[2]) + float(found[3])
+    return 3600 * int(match[1] or 0) + 60 * int(match[2]) + float(match[3])
 
 
 def _suffix(name: str) -> str:

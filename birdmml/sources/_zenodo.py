@@ -151,19 +151,19 @@ def sort_release(record: Record) -> Release:
 
 def _archives(files: Iterable[File]) -> list[Archive]:
     """Whole archives and groups of parts, by name."""
-    found: list[Archive] = []
+    archives: list[Archive] = []
     parts: dict[str, dict[int, File]] = {}
     for file in files:
         part = _PART.fullmatch(file.key)
         if part:
             parts.setdefault(part["stem"], {})[_place(part["tail"])] = file
         elif file.key.casefold().endswith(_WHOLE):
-            found.append(Archive(file.key, (file,)))
+            archives.append(Archive(file.key, (file,)))
     for stem, placed in parts.items():
         gaps = tuple(stem + _tail(i) for i in range(max(placed)) if i not in placed)
         name = re.sub(r"[._-]?part-?$", "", stem)
-        found.append(Archive(name, tuple(placed[i] for i in sorted(placed)), gaps))
-    return sorted(found, key=lambda a: (a.name, a.split))
+        archives.append(Archive(name, tuple(placed[i] for i in sorted(placed)), gaps))
+    return sorted(archives, key=lambda a: (a.name, a.split))
 
 
 def _place(tail: str) -> int:
@@ -274,9 +274,9 @@ def _names(files: Iterable[File]) -> str:
     return ", ".join(keys[:_SHOWN]) + more
 
 
-def _bad(field: str, found: Any, wanted: str, said: str = "") -> SourceError:
-    what = "missing" if found is None else f"{found!r:.80}"
-    more = f' (it says "{said:.80}")' if said else ""
+def _bad(field: str, value: Any, wanted: str, remark: str = "") -> SourceError:
+    what = "missing" if value is None else f"{value!r:.80}"
+    more = f' (it says "{remark:.80}")' if remark else ""
     return SourceError(
         f"the record's {field} is {what}, not {wanted}{more}: check that it is a Zenodo record, or download it again"
     )

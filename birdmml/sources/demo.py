@@ -147,8 +147,8 @@ def finish_extras(settings: Settings, root: Path | str) -> dict[str, Any]:
 def _located(settings: Settings, locator: str) -> tuple[str, Item]:
     kind, _, where = locator.partition(":")
     species, _, index = where.partition(":")
-    known = kind in ("photo", "clip") and species.isdecimal() and index.isdecimal()
-    if not known or int(species) >= settings.species or int(index) >= settings.per_species:
+    valid = kind in ("photo", "clip") and species.isdecimal() and index.isdecimal()
+    if not valid or int(species) >= settings.species or int(index) >= settings.per_species:
         raise SourceError(
             f"the demo has no item {locator!r}: locators come from records() with the same settings"
         )

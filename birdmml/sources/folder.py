@@ -60,22 +60,22 @@ def records(settings: Settings) -> Iterator[Photo | Recording | Reject]:
     Raises SourceError if there is nothing to read, and for a manifest that is no table.
     """
     root = _root(settings)
-    given = Path(settings.root).expanduser()
-    known = settings.species_list
-    if given.is_file():
-        yield from _listed(root, read_table(given, settings.encoding), known)
+    folder = Path(settings.root).expanduser()
+    species_list = settings.species_list
+    if folder.is_file():
+        yield from _listed(root, read_table(folder, settings.encoding), species_list)
         return
     for name in MANIFEST_NAMES:
         if (root / name).is_file():
-            yield from _listed(root, read_table(root / name, settings.encoding), known)
+            yield from _listed(root, read_table(root / name, settings.encoding), species_list)
             return
     if not (root / "images").is_dir() and not (root / "audio").is_dir():
         raise SourceError(
             f"{root} has neither images/<species>/ and audio/<species>/ folders nor a manifest "
             f"({', '.join(MANIFEST_NAMES)}): arrange the files so, or name another folder with --from"
         )
-    yield from _walk(root, "images", IMAGE_SUFFIXES, known)
-    yield from _walk(root, "audio", AUDIO_SUFFIXES, known)
+    yield from _walk(root, "images", IMAGE_SUFFIXES, species_list)
+    yield from _walk(root, "audio", AUDIO_SUFFIXES, species_list)
 
 
 def open_media(settings: Settings, locator: str) -> Path:
@@ -113,16 +113,16 @@ def public_settings(settings: Settings) -> dict[str, Any]:
 def _root(settings: Settings) -> Path:
     if not settings.root:
         raise UsageError("the folder source needs a folder: add --from DIR")
-    given = Path(settings.root).expanduser()
-    if not given.exists():
+    root = Path(settings.root).expanduser()
+    if not root.exists():
         raise SourceError(
-            f"{given} does not exist: name the folder with your photos and recordings with --from"
+            f"{root} does not exist: name the folder with your photos and recordings with --from"
         )
-    return (given.parent if given.is_file() else given).resolve()
+    return (root.parent if root.is_file() else root).resolve()
 
 
 def _walk(
-    root: Path, top: str, suffixes: frozenset[str], known: SpeciesList
+    root: Path, top: str, suffixes: frozenset[str], species_list: SpeciesList
 ) -> Iterator[Photo | Recording | Reject]:
     """Every file below `top`, folder by folder in name order; the folder just below names the species."""
     if (root / top).is_dir():
@@ -140,13 +140,13 @@ def _walk(
             elif suffix not in suffixes:
                 yield Reject(locator, "unknown_type", f"{suffix or 'no suffix'} is no type for {top}/")
             else:
-                yield _record(root, root / top, locator, parts[1], {}, known, linked=linked)
+                yield _record(root, root / top, locator, parts[1], {}, species_list, linked=linked)
 
 
 def _files(root: Path, folder: str) -> Iterator[tuple[str, bool]]:
     """(path below `root`, whether it is a link) of every entry that is no folder; memory is that of one folder."""
-    with os.scandir(root / folder) as found:
-        entries = sorted((e.name, e.is_symlink(), e.is_dir(follow_symlinks=False)) for e in found)
+    with os.scandir(root / folder) as scan:
+        entries = sorted((e.name, e.is_symlink(), e.is_dir(follow_symlinks=False)) for e in scan)
     for name, linked, is_folder in entries:
         if name.startswith(".") or name.casefold() in LITTER:
             continue
@@ -157,7 +157,7 @@ def _files(root: Path, folder: str) -> Iterator[tuple[str, bool]]:
 
 
 def _listed(
-    root: Path, rows: Iterator[tuple[int, dict[str, str]]], known: SpeciesList
+    root: Path, rows: Iterator[tuple[int, dict[str, str]]], species_list: SpeciesList
 ) -> Iterator[Photo | Recording | Reject]:
     """The rows of a manifest, each a record or a reject."""
     seen: set[tuple[str, str]] = set()
@@ -174,7 +174,7 @@ def _listed(
             yield Reject(where, "listed_twice", f"line {line}: the file was listed before")
         else:
             seen.add(key)
-            yield _record(root, root, key[0], row.get("species", ""), row, known, line, linked=True)
+            yield _record(root, root, key[0], row.get("species", ""), row, species_list, line, linked=True)
 
 
 def _record(
@@ -183,7 +183,7 @@ def _record(
     locator: str,
     species: str,
     row: dict[str, str],
-    known: SpeciesList,
+    species_list: SpeciesList,
     line: int = 0,
     linked: bool = False,
 ) -> Photo | Recording | Reject:
@@ -199,7 +199,7 @@ def _record(
         return Reject(
             locator, "unknown_type", f"{at}{suffix or 'no suffix'} is neither an image nor a sound format"
         )
-    name, problem = _species(known, species)
+    name, problem = _species(species_list, species)
     if problem:
         return Reject(locator, "unknown_species", f"{at}{problem}")
     credit = Credit(
@@ -222,17 +222,17 @@ def _record(
 
 
 @functools.lru_cache(maxsize=4096)
-def _species(known: SpeciesList, name: str) -> tuple[str, str]:
+def _species(species_list: SpeciesList, name: str) -> tuple[str, str]:
     """The scientific name and "", or "" and what is wrong."""
     try:
-        return known.taxonomy.resolve(name).scientific_name, ""
+        return species_list.taxonomy.resolve(name).scientific_name, ""
     except UnknownName as e:
         return "", str(e)
 
 
 def _recording_of(locator: str) -> str:
-    found = _XENO_CANTO.search(PurePosixPath(locator).name)
-    return f"XC{found[1]}" if found else locator
+    match = _XENO_CANTO.search(PurePosixPath(locator).name)
+    return f"XC{match[1]}" if match else locator
 
 
 def _leaves(path: str) -> bool:

@@ -33,11 +33,11 @@ def session(
     folder: Path,
     limit: int | None,
     retry_failed: bool,
-    tell: Tell,
+    progress: Tell,
     part: Share | None = None,
 ) -> Session:
     """One reading; `folder` keeps what it must not forget. `part` is the share of this machine (None: all)."""
-    return Session(settings, folder, limit, retry_failed, tell, part)
+    return Session(settings, folder, limit, retry_failed, progress, part)
 
 
 def wanted_rows(settings: Settings, limit: int | None) -> dict[str, int]:

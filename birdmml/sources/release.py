@@ -52,9 +52,11 @@ class Settings:
     encoding: str = "utf-8"
 
 
-def session(settings: Settings, folder: Path, limit: int | None, retry_failed: bool, tell: Tell) -> Session:
+def session(
+    settings: Settings, folder: Path, limit: int | None, retry_failed: bool, progress: Tell
+) -> Session:
     """One reading of the release; `folder` keeps what it must not forget."""
-    return Session(settings, folder, limit, retry_failed, tell)
+    return Session(settings, folder, limit, retry_failed, progress)
 
 
 def open_media(settings: Settings, locator: str) -> Path:
@@ -127,9 +129,9 @@ class Session:
     """Deliveries from the archives, in the order in which they stand there."""
 
     def __init__(
-        self, settings: Settings, folder: Path, limit: int | None, retry_failed: bool, tell: Tell
+        self, settings: Settings, folder: Path, limit: int | None, retry_failed: bool, progress: Tell
     ) -> None:
-        self._settings, self._tell = settings, tell
+        self._settings, self._tell = settings, progress
         self.resumes = True
         self.turn: Callable[[], None] = lambda: None
         self._seq = 0
@@ -214,8 +216,8 @@ class Session:
         counts = self._index.counts().get(kind, {})
         had = sum(counts.pop(state, 0) for state in HAD)
         recovered = sum(1 for _ in self._archives.behind(kind))
-        found = {"complete": had - recovered, "recovered": recovered, **counts}
-        return {state: n for state, n in sorted(found.items()) if n}
+        counted = {"complete": had - recovered, "recovered": recovered, **counts}
+        return {state: n for state, n in sorted(counted.items()) if n}
 
     def unfinished(self) -> str:
         """The parts that could not be had, and how to go on with them."""
@@ -256,9 +258,9 @@ class Session:
                 f"{shelf.release.csv.key} cannot be had ({state}), and nothing can be built without it: {how}"
             )
         which = [files.sha256_file(path), self._settings.caption, self._settings.encoding, limit]
-        if (known := index.fact("loaded")) == which:
+        if (loaded := index.fact("loaded")) == which:
             return
-        if known is not None:
+        if loaded is not None:
             raise SourceError(
                 f"{path.name}, --caption, --encoding or --limit is another one than in the unfinished build: "
                 "delete the .partial folder to start over, or give what was given before"

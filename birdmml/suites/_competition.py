@@ -24,9 +24,9 @@ def probe_hits(
     Multinomial logistic regression on features of unit variance; `strength` is the inverse of the L2 penalty. With
     one class in `labels` it always names that one. Also whether the fit settled within `steps`.
     """
-    known = np.unique(labels)
-    if len(known) == 1:
-        return (targets == known[0]).astype(np.float64), True
+    classes = np.unique(labels)
+    if len(classes) == 1:
+        return (targets == classes[0]).astype(np.float64), True
     from sklearn.linear_model import LogisticRegression
 
     mean, spread = _scale(train)
@@ -66,10 +66,10 @@ def rank_shares(vectors: Vectors) -> tuple[Floats, Floats]:
     sum_i y_id^2 is N lambda_d. It lies between 1 and min(N - 1, D); vectors that differ by rounding alone have 1.
     Resampling items keeps eigenvectors and p as they are.
     """
-    found = np.asarray(vectors, dtype=np.float64)
-    centred = found - found.mean(axis=0)
-    if (centred**2).sum() <= ROUNDING * (found**2).sum():
-        return np.zeros(len(found)), np.ones(len(found))
+    matrix = np.asarray(vectors, dtype=np.float64)
+    centred = matrix - matrix.mean(axis=0)
+    if (centred**2).sum() <= ROUNDING * (matrix**2).sum():
+        return np.zeros(len(matrix)), np.ones(len(matrix))
     left, size, _ = np.linalg.svd(centred, full_matrices=False)
     power = size**2
     kept = power > power.max(initial=0.0) * np.finfo(np.float64).eps

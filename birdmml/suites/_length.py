@@ -38,10 +38,10 @@ def tasks(material: Material, pairs: Sequence[tuple[str, str]]) -> Iterator[Scor
 def _task(material: Material, query: str, target: str) -> Scored:
     rows = material.having(query, target)
     asking = [material.lengths[name][rows] for name in query.split("+")]
-    asked = material.lengths[target][rows]
+    query_lengths = material.lengths[target][rows]
 
     def block(part: slice) -> NDArray[np.float32]:
-        return np.asarray(sum(score(lengths[part], asked) for lengths in asking))
+        return np.asarray(sum(score(lengths[part], query_lengths) for lengths in asking))
 
     own, ids = np.arange(len(rows)), tuple(material.ids[i] for i in rows)
     left_out = len(material.ids) - len(rows)

@@ -69,13 +69,13 @@ def tasks(material: Material) -> dict[str, str]:
 
     Raises EvalsetError for items that are not classified, or with neither.
     """
-    found = {task: name for task, name in TASKS.items() if set(name.split("+")) <= set(material.arrays)}
-    if material.labels is None or len(material.class_names) < 2 or not found:
+    tasks_there = {task: name for task, name in TASKS.items() if set(name.split("+")) <= set(material.arrays)}
+    if material.labels is None or len(material.class_names) < 2 or not tasks_there:
         raise EvalsetError(
             f"{material.evalset} has {len(material.class_names)} classes and vectors of"
             f" {', '.join(material.arrays) or 'nothing'}: a probe needs two classes, and image or audio"
         )
-    return found
+    return tasks_there
 
 
 def labelled(material: Material, name: str) -> Labelled:
@@ -111,7 +111,7 @@ def fit(x: Floats, labels: Ints, c: float, iterations: int, start: Probe | None 
     if start is not None:
         first[:-1] = start.weights if basis is None else basis.T @ start.weights
         first[-1] = start.bias
-    found = minimize(
+    optimum = minimize(
         _loss,
         first.ravel(),
         (inputs, own, 1.0 / (c * len(x))),
@@ -120,9 +120,9 @@ def fit(x: Floats, labels: Ints, c: float, iterations: int, start: Probe | None 
         # No limit on evaluations but the iterations', and no stop at a flat stretch before rounding.
         options={"maxiter": iterations, "maxfun": 20 * iterations, "gtol": GRADIENT, "ftol": 1e-15},
     )
-    solved = found.x.reshape(first.shape)
+    solved = optimum.x.reshape(first.shape)
     weights = solved[:-1] if basis is None else basis @ solved[:-1]
-    return Probe(classes, weights, solved[-1], found.status != 1)
+    return Probe(classes, weights, solved[-1], optimum.status != 1)
 
 
 def _loss(flat: Floats, inputs: Floats, own: Ints, decay: float) -> tuple[float, Floats]:

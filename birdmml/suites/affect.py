@@ -32,11 +32,11 @@ def requests(subject: Subject, options: Options) -> tuple[Request, ...]:
     return linear_probe.requests(subject, linear_probe.Options(split=options.split))
 
 
-def score(found: Sequence[Material], scorer: Scorer, options: Options) -> tuple[Outcome, ...]:
+def score(materials: Sequence[Material], scorer: Scorer, options: Options) -> tuple[Outcome, ...]:
     """Tasks "image->audio", "image->audio, lengths only" and so on for every pair, then the probes "A", "V", "A+V".
 
     Raises EvalsetError as these suites do.
     """
     by_instance = retrieval.Options(options.split, (retrieval.INSTANCE,))
-    probes = linear_probe.score(found, scorer, linear_probe.Options(split=options.split))
-    return (*retrieval.score(found[:1], scorer, by_instance), *probes)
+    probes = linear_probe.score(materials, scorer, linear_probe.Options(split=options.split))
+    return (*retrieval.score(materials[:1], scorer, by_instance), *probes)

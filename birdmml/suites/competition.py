@@ -74,8 +74,8 @@ class Options:
     steps: int = 500
 
     def __post_init__(self) -> None:
-        whole = {"draws": self.draws, "seed": self.seed, "fit_rows": self.fit_rows}
-        for name, value in whole.items():
+        counts = {"draws": self.draws, "seed": self.seed, "fit_rows": self.fit_rows}
+        for name, value in counts.items():
             if not 0 <= value <= (100 if name == "draws" else 10**8):
                 raise UsageError(
                     f"competition.{name} is {value}: give 0 to {100 if name == 'draws' else 10**8}"
@@ -125,21 +125,21 @@ def requests(subject: Subject, options: Options) -> tuple[Request, ...]:
     return (clean, *swaps, *([Request(subject.name, "train")] if fits else []))
 
 
-def score(found: Sequence[Material], scorer: Scorer, options: Options) -> tuple[Outcome, ...]:
+def score(materials: Sequence[Material], scorer: Scorer, options: Options) -> tuple[Outcome, ...]:
     """Every figure that the method defines; none at all where it does not score image and sound together.
 
     Raises EvalsetError for fewer than two classes, or fewer than two items with image and sound.
     """
     if (FUSED, "text") not in scorer.pairs:
         return ()
-    decision = _decide(found[0], scorer)
+    decision = _decide(materials[0], scorer)
     swaps = _swaps(options)
     fitted = 1 + len(swaps)
     return (
         *_accuracies(decision),
-        *_swapped(decision, dict(zip(swaps, found[1:fitted], strict=True)), scorer),
+        *_swapped(decision, dict(zip(swaps, materials[1:fitted], strict=True)), scorer),
         *_without(decision),
-        *_held(decision, found[fitted:], options),
+        *_held(decision, materials[fitted:], options),
     )
 
 
@@ -155,11 +155,11 @@ def _decide(material: Material, scorer: Scorer) -> _Decision:
             f"{material.evalset} has {len(material.class_names)} classes and {len(rows)} items with image and sound: "
             "competition needs two of each"
         )
-    asked = {task: query for task, query in TASKS.items() if (query, "text") in scorer.pairs}
+    queries = {task: query for task, query in TASKS.items() if (query, "text") in scorer.pairs}
     labels = _labels(material)[rows]
     ranks = {
         task: place(scorer, query, "text", _at(material.arrays, rows), material.prompts, labels)
-        for task, query in asked.items()
+        for task, query in queries.items()
     }
     return _Decision(material, rows, ranks, {task: hit(r.greater, r.ties, 1) for task, r in ranks.items()})
 
@@ -172,7 +172,7 @@ def _accuracies(decision: _Decision) -> Iterator[Outcome]:
     if FUSED not in decision.material.arrays:
         lacking.append("it has no fused vector: no conditional gain, R2 or effective rank of one")
     for task, ranks in decision.ranks.items():
-        made = scored(
+        accuracy = scored(
             task,
             TASKS[task],
             ("accuracy",),
@@ -182,7 +182,7 @@ def _accuracies(decision: _Decision) -> Iterator[Outcome]:
             ranks,
             decision.left_out,
         )
-        yield replace(made, note="; ".join(lacking)) if task == "A+V" else made
+        yield replace(accuracy, note="; ".join(lacking)) if task == "A+V" else accuracy
 
 
 def _swapped(decision: _Decision, swaps: Mapping[Swap, Material], scorer: Scorer) -> Iterator[Outcome]:
@@ -207,8 +207,10 @@ def _swap_of(
     times = len(draws)
     ranks = Ranks(*(np.concatenate([getattr(r, name) for r in kept]) for name in ("greater", "ties", "best")))
     ids, names, name = decision.ids * times, clean.class_names, f"{task} swapped"
-    made = scored(name, FUSED, ("accuracy",), ids, names, np.tile(labels, times), ranks, decision.left_out)
-    yield replace(made, draws=np.repeat(np.asarray(list(draws), dtype=np.int64), len(rows)))
+    accuracy = scored(
+        name, FUSED, ("accuracy",), ids, names, np.tile(labels, times), ranks, decision.left_out
+    )
+    yield replace(accuracy, draws=np.repeat(np.asarray(list(draws), dtype=np.int64), len(rows)))
     lost = np.tile(decision.hits["A+V"], times) - hit(ranks.greater, ranks.ties, 1)
     yield replace(decision.measured(name, "swap drop", lost), ids=ids)
     yield replace(decision.measured(name, "follows", np.concatenate(followed)), ids=ids, chance=decision.luck)
@@ -240,9 +242,9 @@ def _held(decision: _Decision, train: Sequence[Material], options: Options) -> I
     for task, name in TASKS.items():
         if name in arrays:
             values, weights = rank_shares(arrays[name])
-            made = decision.measured(task, "effective rank", values, note)
+            measured = decision.measured(task, "effective rank", values, note)
             # Its logarithm is what is averaged: a chance of 0 is a rank of 1.
-            yield replace(made, query=name, weights=weights, exponential=True)
+            yield replace(measured, query=name, weights=weights, exponential=True)
 
 
 def _probes(decision: _Decision, arrays: Arrays, train: Material, options: Options) -> Iterator[Outcome]:
@@ -255,15 +257,15 @@ def _probes(decision: _Decision, arrays: Arrays, train: Material, options: Optio
     chosen = np.sort(np.random.default_rng(options.seed).permutation(rows)[: options.fit_rows])
     fit, labels = _at(train.arrays, chosen), _labels(train)[chosen]
     note = f"fitted on {len(chosen)} of {len(rows)} rows of {train.evalset}"
-    seen, known = (side_by_side([a["image"], a["audio"]]) for a in (arrays, fit))
+    seen, learned = (side_by_side([a["image"], a["audio"]]) for a in (arrays, fit))
     more, taught = (side_by_side([a["image"], a["audio"], a[FUSED]]) for a in (arrays, fit))
     (alone, first), (beside, second) = (
         probe_hits(x, labels, y, decision.labels, options.strength, options.steps)
-        for x, y in ((known, seen), (taught, more))
+        for x, y in ((learned, seen), (taught, more))
     )
     stopped = "" if first and second else f", and stopped after {options.steps} steps"
     yield decision.measured("A+V", "conditional gain", beside - alone, note + stopped)
-    values, weights = explained((known, fit[FUSED]), (seen, arrays[FUSED]), options.ridge)
+    values, weights = explained((learned, fit[FUSED]), (seen, arrays[FUSED]), options.ridge)
     yield replace(decision.measured("A+V", "R2", values, note), weights=weights)
 
 

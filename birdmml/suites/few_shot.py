@@ -74,7 +74,7 @@ def requests(subject: Subject, options: Options) -> tuple[Request, ...]:
     return tuple(Request(subject.name, split) for split in splits)
 
 
-def score(found: Sequence[Material], scorer: Scorer, options: Options) -> tuple[Scored, ...]:
+def score(materials: Sequence[Material], scorer: Scorer, options: Options) -> tuple[Scored, ...]:
     """One task for each of A, V, A+V and each number of shots, named "A 5-shot".
 
     A class counts where it has its shots and one item more to be asked for. Where fewer than two do, the number of
@@ -84,11 +84,11 @@ def score(found: Sequence[Material], scorer: Scorer, options: Options) -> tuple[
     done, skipped = [], []
     # Many small products: one thread is the fastest, and gives the same bits on any number of cores.
     with threadpool_limits(1, user_api="blas"):
-        for task, name in tasks(found[0]).items():
-            sides = _Sides(*(labelled(material, name) for material in (found[0], found[-1])))
-            notes = _notes(found, sides, name, options)
+        for task, name in tasks(materials[0]).items():
+            sides = _Sides(*(labelled(material, name) for material in (materials[0], materials[-1])))
+            notes = _notes(materials, sides, name, options)
             for shots in options.shots:
-                outcome = _task(f"{task} {shots}-shot", name, shots, found[0].class_names, sides, options)
+                outcome = _task(f"{task} {shots}-shot", name, shots, materials[0].class_names, sides, options)
                 if outcome is None:
                     skipped.append(f"{task} {shots}-shot")
                 else:
@@ -96,7 +96,7 @@ def score(found: Sequence[Material], scorer: Scorer, options: Options) -> tuple[
     few = f"skipped, as fewer than two classes have enough items: {', '.join(skipped)}" if skipped else ""
     if not done:
         raise EvalsetError(
-            f"{found[0].evalset}: {few}; give smaller few-shot.shots, or a few-shot.support_split to draw them from"
+            f"{materials[0].evalset}: {few}; give smaller few-shot.shots, or a few-shot.support_split to draw them from"
         )
     return tuple(_noted(outcome, few) for outcome in done)
 
@@ -118,19 +118,19 @@ def _task(
     task: str, query: str, shots: int, names: tuple[str, ...], sides: _Sides, options: Options
 ) -> Scored | None:
     """All draws of one number of shots; None where fewer than two classes have enough items."""
-    asked = sides.asked
+    query_rows = sides.asked
     kept = _classes(sides, shots, len(names))
     if len(kept) < 2:
         return None
-    open_to = np.isin(asked.labels, kept)
+    open_to = np.isin(query_rows.labels, kept)
     twins = sides.twins
     drawn = [_draw(sides.support, kept, shots, draw) for draw in range(options.draws)]
     queries = [_but(open_to, twins[rows]) for rows in drawn]
-    found = [_one(sides, *rows, options) for rows in zip(drawn, queries, strict=True)]
-    ranks = [ranks for ranks, _ in found]
+    accuracies = [_one(sides, *rows, options) for rows in zip(drawn, queries, strict=True)]
+    ranks = [ranks for ranks, _ in accuracies]
     flat = np.concatenate(queries)
     best = kept[np.concatenate([r.best for r in ranks])]
-    few, slow = len(names) - len(kept), sum(not converged for _, converged in found)
+    few, slow = len(names) - len(kept), sum(not converged for _, converged in accuracies)
     notes = [
         f"{few} of {len(names)} classes have too few items for {shots} shots and a query: left out, with"
         f" their {int((~open_to).sum())} queries"
@@ -143,12 +143,12 @@ def _task(
         query,
         METRICS,
         len(kept),
-        tuple(asked.ids[i] for i in flat),
-        tuple(names[i] for i in asked.labels[flat]),
+        tuple(query_rows.ids[i] for i in flat),
+        tuple(names[i] for i in query_rows.labels[flat]),
         tuple(names[i] for i in best),
         np.concatenate([r.greater for r in ranks]),
         np.concatenate([r.ties for r in ranks]),
-        asked.left_out,
+        query_rows.left_out,
         "; ".join(filter(None, notes)),
         np.repeat(np.arange(options.draws), [len(rows) for rows in queries]),
     )
@@ -156,10 +156,10 @@ def _task(
 
 def _classes(sides: _Sides, shots: int, classes: int) -> Ints:
     """The classes [K] with enough items to learn from, and one more to ask for."""
-    asked, support = (np.bincount(s.labels, minlength=classes) for s in (sides.asked, sides.support))
+    query_counts, support = (np.bincount(s.labels, minlength=classes) for s in (sides.asked, sides.support))
     within = np.bincount(sides.support.labels[sides.twins >= 0], minlength=classes)
     # In the worst draw all shots are items that would be asked for.
-    return np.flatnonzero((support >= shots) & (asked > np.minimum(within, shots)))
+    return np.flatnonzero((support >= shots) & (query_counts > np.minimum(within, shots)))
 
 
 def _draw(support: Labelled, kept: Ints, shots: int, draw: int) -> Ints:
@@ -184,23 +184,23 @@ def _but(mask: NDArray[np.bool_], places: Ints) -> Ints:
 
 def _one(sides: _Sides, drawn: Ints, queries: Ints, options: Options) -> tuple[Ranks, bool]:
     """Learn from the items drawn, and place the class of every query; whether the solver was done."""
-    support, asked = sides.support, sides.asked
+    support, query_rows = sides.support, sides.asked
     probe = fit(support.x[drawn], support.labels[drawn], options.c, options.iterations)
-    targets = np.searchsorted(probe.classes, asked.labels[queries])
+    targets = np.searchsorted(probe.classes, query_rows.labels[queries])
 
     def block(part: slice) -> Floats:
-        return probe.scores(asked.x[queries[part]])
+        return probe.scores(query_rows.x[queries[part]])
 
     return rank(block, targets, len(probe.classes), LEVEL), probe.converged
 
 
-def _notes(found: Sequence[Material], sides: _Sides, name: str, options: Options) -> list[str]:
+def _notes(materials: Sequence[Material], sides: _Sides, name: str, options: Options) -> list[str]:
     """What holds for every number of shots."""
-    apart, wanted = len(found) > 1, options.support_split
+    apart, wanted = len(materials) > 1, options.support_split
     same = not apart and wanted not in ("", options.split)
     lacking = sides.support.left_out if apart else 0
     return [
-        SIDE_BY_SIDE if "+" in name and name not in found[0].arrays else "",
+        SIDE_BY_SIDE if "+" in name and name not in materials[0].arrays else "",
         f"shots are from {wanted}" if apart else "",
         f"shots are from {options.split}: there is no {wanted}" if same else "",
         f"{lacking} items to draw from lack a modality" if lacking else "",

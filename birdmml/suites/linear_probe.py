@@ -70,7 +70,7 @@ def requests(subject: Subject, options: Options) -> tuple[Request, ...]:
     return tuple(Request(subject.name, split) for split in splits)
 
 
-def score(found: Sequence[Material], scorer: Scorer, options: Options) -> tuple[Scored, ...]:
+def score(materials: Sequence[Material], scorer: Scorer, options: Options) -> tuple[Scored, ...]:
     """One task for each of A, V, A+V, from the materials of test, train and perhaps validation.
 
     Without a validation split, C is chosen on a tenth of the training items, drawn with seed 0; the probe that is
@@ -78,29 +78,29 @@ def score(found: Sequence[Material], scorer: Scorer, options: Options) -> tuple[
     move a score in its last bits. Raises EvalsetError where there are fewer than two classes to learn, or no item.
     """
     del scorer
-    return tuple(_task(task, name, found, options) for task, name in tasks(found[0]).items())
+    return tuple(_task(task, name, materials, options) for task, name in tasks(materials[0]).items())
 
 
-def _task(task: str, name: str, found: Sequence[Material], options: Options) -> Scored:
-    test, train, *more = (labelled(material, name) for material in found)
-    known = np.unique(train.labels)
-    asked = np.flatnonzero(np.isin(test.labels, known))
-    if len(known) < 2 or len(asked) == 0:
+def _task(task: str, name: str, materials: Sequence[Material], options: Options) -> Scored:
+    test, train, *more = (labelled(material, name) for material in materials)
+    classes = np.unique(train.labels)
+    rows = np.flatnonzero(np.isin(test.labels, classes))
+    if len(classes) < 2 or len(rows) == 0:
         raise EvalsetError(
-            f"{found[0].evalset}: {task} has {len(known)} classes to learn and {len(asked)} items of them to"
+            f"{materials[0].evalset}: {task} has {len(classes)} classes to learn and {len(rows)} items of them to"
             " ask for: a linear probe needs two and one"
         )
     probe, c, on = _chosen(train, more[0] if more else None, options)
-    targets = np.searchsorted(known, test.labels[asked])
+    targets = np.searchsorted(classes, test.labels[rows])
 
     def block(part: slice) -> Floats:
-        return probe.scores(test.x[asked[part]])
+        return probe.scores(test.x[rows[part]])
 
-    ranks = rank(block, targets, len(known), LEVEL)
-    names, strange = found[0].class_names, len(test.ids) - len(asked)
+    ranks = rank(block, targets, len(classes), LEVEL)
+    names, strange = materials[0].class_names, len(test.ids) - len(rows)
     notes = [
         f"C = {c:g} chosen on {on}" + (", at the end of its grid" if _at_end(c, options.grid) else ""),
-        SIDE_BY_SIDE if "+" in name and name not in found[0].arrays else "",
+        SIDE_BY_SIDE if "+" in name and name not in materials[0].arrays else "",
         f"{strange} items of classes without a training item are left out" if strange else "",
         f"{train.left_out} training items lack a modality" if train.left_out else "",
         "" if probe.converged else f"the fit stopped at {options.iterations} iterations",
@@ -109,10 +109,10 @@ def _task(task: str, name: str, found: Sequence[Material], options: Options) -> 
         task,
         name,
         METRICS,
-        len(known),
-        tuple(test.ids[i] for i in asked),
-        tuple(names[i] for i in test.labels[asked]),
-        tuple(names[i] for i in known[ranks.best]),
+        len(classes),
+        tuple(test.ids[i] for i in rows),
+        tuple(names[i] for i in test.labels[rows]),
+        tuple(names[i] for i in classes[ranks.best]),
         ranks.greater,
         ranks.ties,
         test.left_out,
@@ -138,8 +138,8 @@ def _chosen(train: Labelled, validation: Labelled | None, options: Options) -> t
         if options.patience and _without_gain([n for n, *_ in tried]) >= options.patience:
             break
     _, best, c = max(tried, key=lambda one: one[0])
-    whole = best if len(learn) == len(train.ids) else fit(train.x, train.labels, c, options.iterations)
-    return whole, c, on
+    weights = best if len(learn) == len(train.ids) else fit(train.x, train.labels, c, options.iterations)
+    return weights, c, on
 
 
 def _without_gain(counts: Sequence[int]) -> int:

@@ -47,10 +47,10 @@ class Options:
     split: str = "test"
 
     def __post_init__(self) -> None:
-        found = conditions(self)
-        if not 1 <= len(found) <= MAX_CONDITIONS:
-            raise UsageError(f"noise has {len(found)} conditions: ask for 1 to {MAX_CONDITIONS} of them")
-        if doubled := next((c for i, c in enumerate(found) if c in found[:i]), None):
+        levels = conditions(self)
+        if not 1 <= len(levels) <= MAX_CONDITIONS:
+            raise UsageError(f"noise has {len(levels)} conditions: ask for 1 to {MAX_CONDITIONS} of them")
+        if doubled := next((c for i, c in enumerate(levels) if c in levels[:i]), None):
             raise UsageError(f"noise has {doubled.name} twice: leave one out")
 
 
@@ -84,14 +84,14 @@ def requests(subject: Subject, options: Options) -> tuple[Request, ...]:
     return (clean, *worse) if worse else ()
 
 
-def score(found: Sequence[Material], scorer: Scorer, options: Options) -> tuple[Scored, ...]:
+def score(materials: Sequence[Material], scorer: Scorer, options: Options) -> tuple[Scored, ...]:
     """Tasks "A+V | clean", "A+V | audio gaussian 10 dB" and so on, for each of A, V, A+V that the method scores.
 
     A task that reads a missing modality is undefined and gives no figure; "A+V, audio missing -> V" is what is left
     to ask with. Raises ResultError unless tasks that do not read the degraded modality are equal to the clean ones,
     EvalsetError where nothing can be scored.
     """
-    clean, *worse = found
+    clean, *worse = materials
     tasks = {
         task: query
         for task, query in TASKS.items()
@@ -126,10 +126,10 @@ def _condition(
             continue
         rows = material.having(query)
         note = _note(corruption, read, len(reference[task].ids) - len(rows))
-        made = _task(material, scorer, f"{task}{BETWEEN}{condition_words(corruption)}", query, rows, note)
+        outcome = _task(material, scorer, f"{task}{BETWEEN}{condition_words(corruption)}", query, rows, note)
         if not read:
-            _check_same(made, reference[task])
-        yield made
+            _check_same(outcome, reference[task])
+        yield outcome
     if corruption.kind == "missing":
         yield from _fallback(material, clean, scorer, tasks, corruption.modality)
 
@@ -157,8 +157,8 @@ def _task(
     arrays = {key: array[rows] for key, array in material.arrays.items()}
     ranks = place(scorer, query, "text", arrays, material.prompts, labels)
     left_out = len(material.ids) - len(rows)
-    made = scored(name, query, METRICS, ids, material.class_names, labels, ranks, left_out)
-    return replace(made, note=note)
+    outcome = scored(name, query, METRICS, ids, material.class_names, labels, ranks, left_out)
+    return replace(outcome, note=note)
 
 
 def _note(corruption: Corruption, read: bool, lost: int) -> str:
@@ -172,10 +172,12 @@ def _note(corruption: Corruption, read: bool, lost: int) -> str:
     return note
 
 
-def _check_same(made: Scored, clean: Scored) -> None:
-    same = made.ids == clean.ids and made.predictions == clean.predictions
-    if not (same and np.array_equal(made.greater, clean.greater) and np.array_equal(made.ties, clean.ties)):
+def _check_same(outcome: Scored, clean: Scored) -> None:
+    same = outcome.ids == clean.ids and outcome.predictions == clean.predictions
+    if not (
+        same and np.array_equal(outcome.greater, clean.greater) and np.array_equal(outcome.ties, clean.ties)
+    ):
         raise ResultError(
-            f"{made.task} differs from {clean.task}, though it does not read what was made worse: the embeddings were "
-            "not made alike; score again with BIRDMML_CACHE= (empty)"
+            f"{outcome.task} differs from {clean.task}, though it does not read what was made worse: the embeddings "
+            "were not made alike; score again with BIRDMML_CACHE= (empty)"
         )

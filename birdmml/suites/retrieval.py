@@ -56,13 +56,13 @@ def requests(subject: Subject, options: Options) -> tuple[Request, ...]:
     return (Request(subject.name, options.split),) if subject.captions else ()
 
 
-def score(found: Sequence[Material], scorer: Scorer, options: Options) -> tuple[Outcome, ...]:
+def score(materials: Sequence[Material], scorer: Scorer, options: Options) -> tuple[Outcome, ...]:
     """One task a (query, target) pair, named "image->text" or "image+audio->text", and "... by species".
 
     Items without one of the modalities are left out of query and gallery. Raises EvalsetError where fewer than two
     remain. Items of steps also get "image->audio, lengths only": what is found by their lengths alone.
     """
-    material, done = found[0], list[Outcome]()
+    material, done = materials[0], list[Outcome]()
     if INSTANCE in options.by:
         done += _instances(material, scorer)
     done += length_tasks(material, scorer.pairs)
@@ -73,19 +73,19 @@ def score(found: Sequence[Material], scorer: Scorer, options: Options) -> tuple[
 
 def _instances(material: Material, scorer: Scorer) -> Iterator[Outcome]:
     """Every pair; the way back of a 1->1 pair comes with the way there."""
-    known: dict[tuple[str, str], Ranks] = {}
+    ranks: dict[tuple[str, str], Ranks] = {}
     for query, target in scorer.pairs:
         rows, arrays = _rows(material, query, target)
-        if (query, target) not in known:
+        if (query, target) not in ranks:
             if (target, query) in scorer.pairs and _symmetric(scorer, query, target, arrays):
-                known[query, target], known[target, query] = place_both(scorer, query, target, arrays)
+                ranks[query, target], ranks[target, query] = place_both(scorer, query, target, arrays)
             else:
-                known[query, target] = place(scorer, query, target, arrays, arrays, np.arange(len(rows)))
+                ranks[query, target] = place(scorer, query, target, arrays, arrays, np.arange(len(rows)))
         ids = tuple(material.ids[i] for i in rows)
         left_out = len(material.ids) - len(rows)
         task = f"{query}->{target}"
         own = np.arange(len(rows))
-        yield scored(task, query, METRICS, ids, ids, own, known[query, target], left_out)
+        yield scored(task, query, METRICS, ids, ids, own, ranks[query, target], left_out)
 
 
 def _species(material: Material, scorer: Scorer, query: str, target: str) -> Iterator[SpeciesScored]:

@@ -51,23 +51,25 @@ def requests(subject: Subject, options: Options) -> tuple[Request, ...]:
     return tuple(Request(subject.name, options.split, templates, frames=f) for f in frames)
 
 
-def score(found: Sequence[Material], scorer: Scorer, options: Options) -> tuple[Scored, ...]:
+def score(materials: Sequence[Material], scorer: Scorer, options: Options) -> tuple[Scored, ...]:
     """One task for each of A, V, A+V that the method scores against text, and for each single frame ("V at 0.5 s").
 
     Items without a needed modality are left out of that task. Raises EvalsetError for fewer than two
     classes, or for no item at all.
     """
     del options
-    if len(found[0].class_names) < 2:
-        raise EvalsetError(f"{found[0].evalset} has {len(found[0].class_names)} classes: zero-shot needs two")
-    return tuple(task for material in found for task in _tasks(material, scorer))
+    if len(materials[0].class_names) < 2:
+        raise EvalsetError(
+            f"{materials[0].evalset} has {len(materials[0].class_names)} classes: zero-shot needs two"
+        )
+    return tuple(task for material in materials for task in _tasks(material, scorer))
 
 
 def _tasks(material: Material, scorer: Scorer) -> Iterator[Scored]:
     single, there = material.frames != MEAN, set(material.arrays)
     # Photos alone have no A: a set without a modality is not asked for it.
-    asked = {task: query for task, query in TASKS.items() if set(query.split("+")) <= there}
-    for task, query in (asked or TASKS).items():
+    queries = {task: query for task, query in TASKS.items() if set(query.split("+")) <= there}
+    for task, query in (queries or TASKS).items():
         if (query, "text") in scorer.pairs and not (single and task == "A"):
             yield _task(material, scorer, f"{task} at {material.frames} s" if single else task, query)
 

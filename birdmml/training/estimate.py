@@ -97,16 +97,17 @@ def _inputs(preset: Preset, rows: int) -> dict[str, Tensor]:
 def too_large(preset: Preset, method: str, config: Any, vocabulary: int, device: torch.device) -> str:
     """What to say when a step ran out of memory: how many rows at once would fit what is free now."""
     settings = preset.training
-    found = estimate(preset, method, config, vocabulary)
-    fit = int(MARGIN * max(0, _free(device)) / max(1, found.row_bytes))
+    memory = estimate(preset, method, config, vocabulary)
+    fit = int(MARGIN * max(0, _free(device)) / max(1, memory.row_bytes))
     rows = settings.chunk_size or settings.batch_size
-    said = f"out of memory on {device} with {rows} rows at once ({human_bytes(found.row_bytes)} a row by the dry run)"
+    row = human_bytes(memory.row_bytes)
+    message = f"out of memory on {device} with {rows} rows at once ({row} a row by the dry run)"
     if fit < 1:
-        return f"{said}: not one row fits; choose a smaller preset, or another device"
+        return f"{message}: not one row fits; choose a smaller preset, or another device"
     if fit >= rows:
         fit = max(1, rows // 2)
     return (
-        f"{said}: about {fit} would fit; add --chunk-size {fit}, which leaves the contrastive batch as it is, or"
+        f"{message}: about {fit} would fit; add --chunk-size {fit}, which leaves the contrastive batch as it is, or"
         f" --batch-size {fit}"
     )
 

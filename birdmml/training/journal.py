@@ -55,13 +55,13 @@ class Journal:
         self._write("step", position.step, {"epoch": position.epoch + 1, "rate": rate} | dict(values))
 
     def epoch(
-        self, position: Position, means: Mapping[str, float], found: Mapping[str, float], speed: float
+        self, position: Position, means: Mapping[str, float], recalls: Mapping[str, float], speed: float
     ) -> None:
         """One epoch: mean terms, validation, rows a second, memory; and how long the rest takes."""
         spent = time.perf_counter() - self._started
         left = spent / max(1, position.step - self._first) * (self._steps - position.step)
         peak = memory_bytes(self._accelerator.device)
-        values = {**means, **{f"validation {k}": v for k, v in found.items()}}
+        values = {**means, **{f"validation {k}": v for k, v in recalls.items()}}
         more = {"epoch": position.epoch, "rows_per_second": speed, "memory_bytes": peak, "eta_s": left}
         self._write("epoch", position.step, values | more)
         if self._path is not None and not self._quiet:

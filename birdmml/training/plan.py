@@ -115,7 +115,7 @@ def check_columns(built: Built | ArrayData) -> None:
 
 
 def run(
-    made: Plan,
+    plan: Plan,
     out: Path,
     every: int = 0,
     resume: bool = False,
@@ -127,60 +127,60 @@ def run(
         raise UsageError(f"--every {every}: give a number of steps, or 0 for once an epoch")
     trackers(wanted_trackers)
     done = {}
-    for seed in made.seeds:
-        folder = made.folder(out, seed)
+    for seed in plan.seeds:
+        folder = plan.folder(out, seed)
         saving = Saving(
-            folder, every, resume, tuple(wanted_trackers), made.validation(), about(made), _source(made)
+            folder, every, resume, tuple(wanted_trackers), plan.validation(), about(plan), _source(plan)
         )
         done[seed] = train(
-            made.rows("train"), made.method, made.config, made.preset, seed, made.device, quiet, saving
+            plan.rows("train"), plan.method, plan.config, plan.preset, seed, plan.device, quiet, saving
         )
         if is_main():
             curves.draw(folder)
     return done
 
 
-def about(made: Plan) -> Mapping[str, Any]:
+def about(plan: Plan) -> Mapping[str, Any]:
     """What a checkpoint says of its data."""
-    manifest = made.built.manifest
+    manifest = plan.built.manifest
     return {
         "name": manifest.get("name", ""),
-        "digest": made.built.digest,
-        "demo": made.built.demo,
+        "digest": plan.built.digest,
+        "demo": plan.built.demo,
         "rows": {name: value["rows"] for name, value in manifest["splits"].items()},
-        "limit": made.limit,
+        "limit": plan.limit,
     }
 
 
-def _source(made: Plan) -> Mapping[str, Any]:
-    device = pick_device(made.device)
+def _source(plan: Plan) -> Mapping[str, Any]:
+    device = pick_device(plan.device)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else None
     return provenance.collect(device.type, name)
 
 
-def describe(made: Plan) -> dict[str, Any]:
+def describe(plan: Plan) -> dict[str, Any]:
     """A training in numbers; reads captions, trains nothing."""
-    settings, rows = made.preset.training, made.rows("train")
-    words = tokenizer_for(rows, made.preset).get_vocab_size()
-    found = estimate(made.preset, made.method, made.config, words)
+    settings, rows = plan.preset.training, plan.rows("train")
+    words = tokenizer_for(rows, plan.preset).get_vocab_size()
+    memory = estimate(plan.preset, plan.method, plan.config, words)
     steps = steps_per_epoch(len(rows), settings.batch_size)
-    validation = made.validation()
+    validation = plan.validation()
     return {
-        "method": made.method,
-        "preset": made.preset_name,
-        "weights": made.preset.encoders.weights,
-        "data": f"{made.built.root}{' (demo)' if made.built.demo else ''}",
+        "method": plan.method,
+        "preset": plan.preset_name,
+        "weights": plan.preset.encoders.weights,
+        "data": f"{plan.built.root}{' (demo)' if plan.built.demo else ''}",
         "train rows": len(rows),
         "validation rows": 0 if validation is None else len(validation),
-        "parameters": ", ".join(f"{k} {n:,}" for k, n in found.parameters.items()),
+        "parameters": ", ".join(f"{k} {n:,}" for k, n in memory.parameters.items()),
         "batch": settings.batch_size,
         "steps": f"{steps * settings.epochs:,} ({steps} an epoch, {settings.epochs} epochs)",
-        "seeds": ", ".join(map(str, made.seeds)),
-        "device": str(pick_device(made.device)),
-        "memory": f"about {human_bytes(found.memory(settings))} a step, within a factor of {FACTOR:g}:"
-        f" {human_bytes(found.fixed_bytes)} for the weights, {human_bytes(found.row_bytes)} a row",
-        "memory_bytes": found.memory(settings),
-        "work": f"about {found.flops(settings) / 1e9:,.1f} GFLOP a step,"
-        f" {found.flops(settings) * steps * settings.epochs / 1e15:,.3f} PFLOP a seed",
-        "flops_per_step": found.flops(settings),
+        "seeds": ", ".join(map(str, plan.seeds)),
+        "device": str(pick_device(plan.device)),
+        "memory": f"about {human_bytes(memory.memory(settings))} a step, within a factor of {FACTOR:g}:"
+        f" {human_bytes(memory.fixed_bytes)} for the weights, {human_bytes(memory.row_bytes)} a row",
+        "memory_bytes": memory.memory(settings),
+        "work": f"about {memory.flops(settings) / 1e9:,.1f} GFLOP a step,"
+        f" {memory.flops(settings) * steps * settings.epochs / 1e15:,.3f} PFLOP a seed",
+        "flops_per_step": memory.flops(settings),
     }

@@ -20,11 +20,11 @@ def rates(settings: Training) -> list[float]:
     By torch's recursion, not the closed form: equal to the last bit to CosineAnnealingLR stepped once an epoch.
     """
     low, span = settings.final_learning_rate, settings.epochs
-    found = [settings.learning_rate]
+    values = [settings.learning_rate]
     for epoch in range(1, span):
         now, before = (1 + math.cos(math.pi * e / span) for e in (epoch, epoch - 1))
-        found.append(now / before * (found[-1] - low) + low)
-    return found
+        values.append(now / before * (values[-1] - low) + low)
+    return values
 
 
 def optimiser(network: Network, settings: Training) -> torch.optim.AdamW:
@@ -42,18 +42,18 @@ def optimiser(network: Network, settings: Training) -> torch.optim.AdamW:
     if not groups:
         raise TrainingError("nothing is left to train: unfreeze an encoder, or choose a method with weights")
     device = next(network.parameters()).device.type
-    made = torch.optim.AdamW(
+    adamw = torch.optim.AdamW(
         groups,
         lr=settings.learning_rate,
         weight_decay=settings.weight_decay,
         fused=device in ("cpu", "cuda", "mps"),
     )
-    for group in made.param_groups:
+    for group in adamw.param_groups:
         group[SHARE] = group["lr"] / settings.learning_rate
-    return made
+    return adamw
 
 
-def set_rate(made: torch.optim.Optimizer, rate: float) -> None:
+def set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
     """Give each group its share of the rate."""
-    for group in made.param_groups:
+    for group in optimiser.param_groups:
         group["lr"] = rate * group[SHARE]

@@ -76,13 +76,15 @@ def _in_chunks(
         for chunk in chunks:
             states.append(_random_state(device))
             outputs.append(network.features(chunk))
-    whole = {k: torch.cat([part[k] for part in outputs]).requires_grad_() for k in outputs[0]}
+    features = {k: torch.cat([part[k] for part in outputs]).requires_grad_() for k in outputs[0]}
     with how.autocast(device):
-        terms = loss_of(whole)
+        terms = loss_of(features)
     how.scaler.scale(terms["loss"]).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
     after = _random_state(device)
     gradients = {
-        name: torch.split(value.grad, list(parts)) for name, value in whole.items() if value.grad is not None
+        name: torch.split(value.grad, list(parts))
+        for name, value in features.items()
+        if value.grad is not None
     }
     for number, (chunk, state) in enumerate(zip(chunks, states, strict=True)):
         _set_random_state(device, state)

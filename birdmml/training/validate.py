@@ -33,11 +33,11 @@ def validate(network: Network, feed: Feed, batch_size: int) -> dict[str, float]:
 
 
 def _recalls(network: Network, vectors: Mapping[str, Tensor], rows: int) -> dict[str, float]:
-    found: dict[str, list[float]] = {"1->1": [], "2->1": []}
+    recalls: dict[str, list[float]] = {"1->1": [], "2->1": []}
     for query, target in network.model.pairs():
         name = "2->1" if JOINT in query else "1->1"
-        found[name].append(_recall(network, vectors, query, target, rows))
-    return {f"recall@{K} {name}": float(np.mean(values)) for name, values in found.items() if values}
+        recalls[name].append(_recall(network, vectors, query, target, rows))
+    return {f"recall@{K} {name}": float(np.mean(values)) for name, values in recalls.items() if values}
 
 
 def _recall(network: Network, vectors: Mapping[str, Tensor], query: str, target: str, rows: int) -> float:
@@ -49,6 +49,6 @@ def _recall(network: Network, vectors: Mapping[str, Tensor], query: str, target:
     return float(hit(ranks.greater, ranks.ties, K).mean())
 
 
-def score(found: Mapping[str, float]) -> float:
+def score(recalls: Mapping[str, float]) -> float:
     """What "best" is decided by: the mean of the recalls, higher is better."""
-    return float(np.mean([value for name, value in found.items() if name.startswith("recall")]))
+    return float(np.mean([value for name, value in recalls.items() if name.startswith("recall")]))

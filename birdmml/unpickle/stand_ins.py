@@ -154,9 +154,9 @@ def _objects(shape: tuple[int, ...], count: int, order: str, data: Any) -> NDArr
 
 
 def _from_buffer(budget: Budget, data: Any, dtype: Any, shape: Any, order: Any, *_: Any) -> _Array:
-    made = _Array(budget)
-    made.value = _array(budget, shape, dtype, "F" if order == "F" else "C", data)
-    return made
+    array = _Array(budget)
+    array.value = _array(budget, shape, dtype, "F" if order == "F" else "C", data)
+    return array
 
 
 def _scalar(dtype: Any, data: Any = b"", *_: Any) -> Any:
@@ -206,5 +206,5 @@ class Plain:
             if any(not isinstance(key, str | int) for key in value):
                 raise Unfit("has a dictionary with keys that are no text or number")
             return {key: self.of(inner, depth) for key, inner in value.items()}
-        made = [self.of(inner, depth) for inner in value]
-        return made if isinstance(value, list) else tuple(made)
+        items = [self.of(inner, depth) for inner in value]
+        return items if isinstance(value, list) else tuple(items)
