@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -30,7 +32,7 @@ __all__ = [
 MAX_ROWS = 100_000_000
 Outcomes = Predictions | SpeciesHits | Measures
 # What a file's metadata call its kind -> its columns, and what reads its rows.
-_KINDS = {
+_KINDS: dict[str, tuple[Mapping[str, Any], Callable[[pa.Table, Mapping[str, str], Path], Outcomes]]] = {
     "placed": (placed.COLUMNS, placed.read),
     "species": (species.COLUMNS, species.read),
     "measured": (measured.COLUMNS, measured.read),

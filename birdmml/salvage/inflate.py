@@ -55,7 +55,7 @@ class Inflater:
     @classmethod
     def resumed(cls, run: Run, point: Point) -> Inflater:
         """Where an earlier one had read its parts to the end; the run begins with the part behind them."""
-        self = cls(run, Start(0), known=True)
+        self = cls(run, Start(0), window_known=True)
         self.least = 0
         self._origin = Point(point.bit, point.stored, b"", point.windows, 0)
         self._decoders, lead = opened(point)
