@@ -134,8 +134,8 @@ def plan(data: Path, method: str, choice: Choice | None = None) -> BenchPlan:
     recipe = Recipe(
         built, name, config, choice.preset.strip().casefold(), sizes, choice.limit, own_file(name)
     )
-    providers = wanted.providers(built, choice.evalsets, options, choice.only)
-    return BenchPlan(recipe, options, seeds, choice.device, ready, providers)
+    subjects = wanted.providers(built, choice.evalsets, options, choice.only)
+    return BenchPlan(recipe, options, seeds, choice.device, ready, subjects)
 
 
 def _prompts(providers: Sequence[Provider]) -> dict[str, Any]:
