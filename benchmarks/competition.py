@@ -14,13 +14,13 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from birdmml import evaluate
-from birdmml.build.recipe import BuildSettings, Limits
-from birdmml.build.run import build
+from birdmml.bench import run
+from birdmml.bench.plan import Choice, plan
+from birdmml.dataset.build import build
+from birdmml.dataset.recipe import BuildSettings, Limits
 from birdmml.load import Built
-from birdmml.plans import Choice, plan
 from birdmml.schema import PLAIN_METRICS, Figure
-from birdmml.sources import demo
+from birdmml.sources.demo import world
 
 
 def best_possible(ceilings: Mapping[str, float], classes: int) -> dict[tuple[str, str], float]:
@@ -52,7 +52,7 @@ def line(figure: Figure, best: Mapping[tuple[str, str], float]) -> str:
 
 def measure(synergy: float, args: argparse.Namespace, work: Path) -> None:
     """Build, train, score and print one setting."""
-    own = demo.Settings(
+    own = world.Settings(
         species=args.species,
         per_species=args.per_species,
         image_size=args.image_size,
@@ -64,7 +64,7 @@ def measure(synergy: float, args: argparse.Namespace, work: Path) -> None:
     build(BuildSettings("demo", own, limits=Limits(clip_s=own.clip_seconds)), data)
     options = [f"training.epochs={args.epochs}", f"competition.draws={args.draws}", *args.set]
     planned = plan(data, args.method, Choice(["competition"], overrides=options, seeds=args.seeds))
-    result, folder = evaluate.run(planned, work / "results", quiet=True)
+    result, folder = run.run(planned, work / "results", quiet=True)
     facts = Built.open(data).manifest["source"]["facts"]
     best = best_possible(facts["ceilings"], args.species)
     print(f"\nsynergy {synergy:g}: {facts['design']} ({args.method}, {args.seeds} seeds, {folder.name})")

@@ -69,7 +69,7 @@ def chunks(methods: tuple[str, ...]) -> list[str]:
 
 def main() -> None:
     """Measure and print."""
-    from birdmml import discover
+    from birdmml.core import discover
 
     torch.set_num_threads(1)
     methods = discover.names("method")

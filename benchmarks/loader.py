@@ -33,14 +33,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from birdmml import discover, settings
-from birdmml.load import Rows
+from birdmml.core import discover, settings
 from birdmml.media.audio import encode_flac
-from birdmml.nn.feed import Feed, batches
-from birdmml.nn.network import Network
-from birdmml.nn.preprocess import Preprocessor
-from birdmml.nn.presets import FrontEnd, Training, preset
-from birdmml.nn.text import tokenise, train_tokenizer
+from birdmml.models.feed import Feed, batches
+from birdmml.models.network import Network
+from birdmml.models.preprocess import Preprocessor
+from birdmml.models.presets import FrontEnd, Training, preset
+from birdmml.models.text import tokenise, train_tokenizer
 
 RATE, BATCH, PASSES = 22_050, 32, 9
 CAPTIONS = ("a small yellow bird with streaks on its breast", "a crow calling from a bare tree at dusk")

@@ -24,8 +24,8 @@ sys.path.insert(0, str(HERE.parent / "tests"))
 
 from helpers import naive  # noqa: E402  # the loops that the tests use
 
-from birdmml.methods import confu, gram, symile, tri_clip, triangle  # noqa: E402
-from birdmml.nn.losses import info_nce  # noqa: E402
+from birdmml.models.losses import info_nce
+from birdmml.models.methods import confu, gram, symile, tri_clip, triangle
 
 SINGLES = ("image", "audio", "text")
 FUSED = ("image+audio", "image+text", "audio+text")

@@ -23,8 +23,8 @@ import torch
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from birdmml.gallery import COLUMNS, ROWS, rank_both, ranks_of_species
-from birdmml.metrics import BLOCK_ELEMENTS, hit
+from birdmml.results.gallery import COLUMNS, ROWS, rank_both, ranks_of_species
+from birdmml.results.metrics import BLOCK_ELEMENTS, hit
 
 LEVEL, SPECIES, SORTED_ROWS = 1e-6, 150, 1000
 Vectors = NDArray[np.float32]

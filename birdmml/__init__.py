@@ -16,7 +16,6 @@ from typing import Any
 from birdmml import _hook
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "decode", "load_dataset"]
 
 
 def load_dataset(name: str = "birdmml", **options: Any) -> Any:

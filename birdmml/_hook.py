@@ -1,23 +1,46 @@
-"""Makes "birdmml" a name that `datasets.load_dataset` knows, without importing `datasets` before it is used."""
+"""What `import birdmml` adds to importing: a name that `datasets.load_dataset` knows, and last release's module names.
+
+Neither imports anything before it is used.
+"""
 
 from __future__ import annotations
 
+import importlib
 import importlib.abc
 import importlib.machinery
+import importlib.util
 import sys
+import warnings
 from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
 TARGET = "datasets.load"
+# Old dotted name -> where it is now. For one release: what a documented program of 0.1 imports goes on working.
+MOVED = {
+    "birdmml.checkpoint": "birdmml.models.checkpoint",
+    "birdmml.corrupt": "birdmml.media.corrupt",
+    "birdmml.interop": "birdmml.bench",
+    "birdmml.interop.mteb": "birdmml.bench.mteb",
+    "birdmml.nn": "birdmml.models",
+    "birdmml.nn.heads": "birdmml.models.heads",
+    "birdmml.nn.losses": "birdmml.models.losses",
+    "birdmml.nn.presets": "birdmml.models.presets",
+    "birdmml.nn.read": "birdmml.models.read",
+    "birdmml.prepared": "birdmml.evalsets.read",
+    "birdmml.train": "birdmml.models.train",
+}
 
 
 def install(modules: dict[str, ModuleType], meta_path: list[Any]) -> None:
-    """Patch `datasets.load` now if it is loaded, else as soon as it is."""
+    """Patch `datasets.load` now if it is loaded, else as soon as it is; and let the old names of modules be found."""
+    if not any(isinstance(f, _MovedFinder) for f in meta_path):
+        # First: a package under its old name would find its files again, as second copies.
+        meta_path.insert(0, _MovedFinder())
     if (loaded := modules.get(TARGET)) is not None:
         _patch(loaded)
-    elif not any(isinstance(f, _Finder) for f in meta_path):
-        meta_path.insert(0, _Finder())
+    elif not any(isinstance(f, _DatasetsFinder) for f in meta_path):
+        meta_path.insert(0, _DatasetsFinder())
 
 
 def _patch(module: ModuleType) -> None:
@@ -26,7 +49,7 @@ def _patch(module: ModuleType) -> None:
     load.install_name(module)
 
 
-class _Finder(importlib.abc.MetaPathFinder):
+class _DatasetsFinder(importlib.abc.MetaPathFinder):
     """Finds nothing itself; lets the others find `datasets.load` and adds one step behind its loading."""
 
     def find_spec(
@@ -37,11 +60,11 @@ class _Finder(importlib.abc.MetaPathFinder):
         sys.meta_path.remove(self)
         spec = importlib.machinery.PathFinder.find_spec(name, path)
         if spec is not None and spec.loader is not None:
-            spec.loader = _Loader(spec.loader)
+            spec.loader = _DatasetsLoader(spec.loader)
         return spec
 
 
-class _Loader(importlib.abc.Loader):
+class _DatasetsLoader(importlib.abc.Loader):
     """The real loader, then the patch."""
 
     def __init__(self, inner: importlib.abc.Loader) -> None:
@@ -53,3 +76,22 @@ class _Loader(importlib.abc.Loader):
     def exec_module(self, module: ModuleType) -> None:
         self._inner.exec_module(module)
         _patch(module)
+
+
+class _MovedFinder(importlib.abc.MetaPathFinder):
+    """Answers the names of MOVED, and no others, with the module of today."""
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        return importlib.machinery.ModuleSpec(name, _MovedLoader()) if name in MOVED else None
+
+
+class _MovedLoader(importlib.abc.Loader):
+    """Puts the module of today under its old name; both names are one module."""
+
+    def exec_module(self, module: ModuleType) -> None:
+        old, new = module.__name__, MOVED[module.__name__]
+        warnings.warn(f"{old} is now {new}; the old name goes with the next release", DeprecationWarning, stacklevel=2)
+        # The import statement hands out what stands in sys.modules after this.
+        sys.modules[old] = importlib.import_module(new)

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,13 +19,36 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from birdmml import manifest as manifests
-from birdmml import state
+from birdmml.dataset import format
+from birdmml.dataset.shards import Shards
 from birdmml.errors import DatasetError, MediaError, UnknownName
 from birdmml.media.audio import decode_clip
 from birdmml.media.image import decode_image
 from birdmml.schema import RATE_HZ
-from birdmml.shards import Shards
+
+# ---- The one thing birdmml remembers between runs: where the last build went.
+
+
+def _file() -> Path:
+    base = os.environ.get("XDG_STATE_HOME")
+    return (Path(base) if base else Path.home() / ".local" / "state") / "birdmml" / "last-build"
+
+
+def last_build() -> Path | None:
+    """The folder of the last successful `birdmml build`, if one is known."""
+    try:
+        text = _file().read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError, RuntimeError):
+        return None  # No note, or no home: the caller looks elsewhere.
+    return Path(text) if text else None
+
+
+def remember_build(folder: Path) -> None:
+    """Note where a build went; a home that cannot be written only costs the convenience."""
+    with contextlib.suppress(OSError, RuntimeError):
+        _file().parent.mkdir(parents=True, exist_ok=True)
+        _file().write_text(f"{folder}\n", encoding="utf-8")
+
 
 NAME = "birdmml"
 
@@ -36,13 +60,13 @@ def find() -> Path:
     """
     named = os.environ.get("BIRDMML_DATA")
     if named:
-        if not manifests.is_dataset(Path(named)):
+        if not format.is_dataset(Path(named)):
             raise DatasetError(
                 f"BIRDMML_DATA is {named!r}, which holds no finished dataset: unset it or build there"
             )
         return Path(named)
-    for folder in (state.last_build(), Path("data")):
-        if folder is not None and manifests.is_dataset(folder):
+    for folder in (last_build(), Path("data")):
+        if folder is not None and format.is_dataset(folder):
             return folder
     raise DatasetError(
         "no Bird-MML dataset has been built here: run `birdmml build --out ./data` (an offline demo, 20 s), "
@@ -59,7 +83,7 @@ def load_dataset(name: str = NAME, **options: Any) -> Any:
     import datasets
 
     folder = find() if name == NAME else Path(name)
-    manifests.read(folder)
+    format.read(folder)
     return datasets.load_dataset(str(folder.resolve()), **options)
 
 
@@ -136,7 +160,7 @@ class Built:
     def open(cls, path: Path | str) -> Built:
         """Open a dataset folder; raises DatasetError if it is none or lacks a shard."""
         root = Path(path).expanduser().resolve()
-        return cls(root, manifests.read(root))
+        return cls(root, format.read(root))
 
     @property
     def digest(self) -> str:
@@ -164,7 +188,7 @@ class DatasetRows:
     """The rows of one split by number; keeps one row group of media in memory at a time."""
 
     def __init__(self, paths: Sequence[Path], caption: str = "caption") -> None:
-        self._shards, self._caption = Shards(paths, manifests.DATASET), caption
+        self._shards, self._caption = Shards(paths, format.DATASET), caption
 
     def __len__(self) -> int:
         return len(self._shards)

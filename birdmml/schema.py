@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from birdmml.licenses import UNKNOWN_LICENSE
+from birdmml.core.licenses import UNKNOWN_LICENSE
 
 if TYPE_CHECKING:
-    from birdmml.taxonomy import Species
+    from birdmml.core.species import Species
+
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")

@@ -15,9 +15,9 @@ from typing import Any
 
 from markupsafe import Markup
 
-from birdmml import discover
-from birdmml.build import datasheet
-from birdmml.build.report_text import markdown
+from birdmml.core import discover
+from birdmml.core.text import markdown
+from birdmml.dataset import card
 
 HERE = Path(__file__).parent
 # Small, so that a test can build it: --species 6 --per-species 10 --image-size 48 --clip-seconds 2
@@ -30,7 +30,7 @@ def cards(demo: Path) -> dict[str, str]:
     """{file name: text}; `demo` is the demo dataset, built with the settings above."""
     texts = {
         "demo/README.md": (demo / "README.md").read_text(encoding="utf-8"),
-        f"demo/{datasheet.FILE}": (demo / datasheet.FILE).read_text(encoding="utf-8"),
+        f"demo/{card.FILE}": (demo / card.FILE).read_text(encoding="utf-8"),
         "model-example.md": model(),
         **{f"evalsets/{name}.md": evalset(name) for name in discover.names("evaluation set")},
     }
@@ -65,23 +65,23 @@ def evalset(name: str) -> str:
 
 def model() -> str:
     """The card of a model that nobody trained: what `birdmml push-model` writes, without results."""
-    from birdmml.checkpoint import Checkpoint
-    from birdmml.hub.card import About, render
-    from birdmml.nn.network import Network
-    from birdmml.nn.presets import preset
+    from birdmml.hub.model_card import ModelAbout, render
+    from birdmml.models.checkpoint import Checkpoint
+    from birdmml.models.network import Network
+    from birdmml.models.presets import preset
 
     tiny: Any = preset("tiny")
     config = discover.load("method", "confu").Config()
     network = Network(tiny, discover.load("method", "confu"), config, tiny.encoders.text.vocabulary)
     data = {"name": "birdmml-demo", "demo": True, "digest": "0" * 64, "rows": {"train": 816}}
     ready = Checkpoint("confu", config, tiny, 0, network, None, data)  # type: ignore[arg-type]  # not on the card
-    return render(ready, "0" * 64, (), About("user/name", "cc0-1.0"))
+    return render(ready, "0" * 64, (), ModelAbout("user/name", "cc0-1.0"))
 
 
 def build_demo(out: Path) -> Path:
     """The demo dataset in small."""
-    from birdmml.build.ingest import Limits
-    from birdmml.build.run import BuildSettings, build
+    from birdmml.dataset.build import build
+    from birdmml.dataset.recipe import BuildSettings, Limits
 
     settings = discover.load("source", "demo").Settings(**DEMO)
     build(BuildSettings("demo", settings, limits=Limits(clip_s=DEMO["clip_seconds"])), out)

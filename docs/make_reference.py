@@ -17,8 +17,8 @@ from typing import Any
 import click
 import typer
 
-from birdmml import discover
-from birdmml.nn import presets
+from birdmml.core import discover
+from birdmml.models import presets
 
 OUT = Path(__file__).with_name("reference.md")
 WIDTH = 100

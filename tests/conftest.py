@@ -48,9 +48,9 @@ def birds(tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def small_demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The demo at 6 species, 10 triplets each, small pictures and short songs; read only."""
-    from birdmml import discover
-    from birdmml.build.recipe import BuildSettings, Limits
-    from birdmml.build.run import build
+    from birdmml.core import discover
+    from birdmml.dataset.build import build
+    from birdmml.dataset.recipe import BuildSettings, Limits
 
     source = discover.load("source", "demo")
     own = source.Settings(species=6, per_species=10, image_size=48, clip_seconds=2.0, eval_videos=1)

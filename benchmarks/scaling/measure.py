@@ -22,7 +22,7 @@ from typing import Any
 
 import psutil
 
-from birdmml import discover
+from birdmml.core import discover
 
 HERE = Path(__file__).parent
 RUNS, RESULT, PICTURE = HERE / "runs.json", HERE / "scaling.json", HERE / "scaling.png"
@@ -75,7 +75,7 @@ def _workers_s() -> float:
 
 def one(settings: Any, work: Path, workers: int) -> dict[str, Any]:
     """Build once, and what it took. Times in s, memory in bytes (the main process, and the largest worker)."""
-    from birdmml.build.run import build
+    from birdmml.dataset.build import build
 
     shutil.rmtree(work, ignore_errors=True)
     stages, start = Stages(), time.perf_counter()
@@ -101,7 +101,7 @@ def one(settings: Any, work: Path, workers: int) -> dict[str, Any]:
 
 def run(rows: int, work: Path, workers: int) -> dict[str, Any]:
     """A build of so many tiny rows."""
-    from birdmml.build.recipe import BuildSettings, Limits
+    from birdmml.dataset.recipe import BuildSettings, Limits
 
     source = discover.load("source", "tiny")
     own = source.Settings(rows=rows)
@@ -114,12 +114,12 @@ def real(work: Path, workers: int, rows: int = 240) -> dict[str, Any]:
     import soundfile
     from PIL import Image, ImageFilter
 
-    from birdmml import taxonomy
-    from birdmml.build.recipe import BuildSettings, Limits
+    from birdmml.core.species import all_species
+    from birdmml.dataset.recipe import BuildSettings, Limits
 
     shutil.rmtree(work, ignore_errors=True)
     rng = np.random.default_rng(0)
-    species = [s.scientific_name for s in taxonomy.all_species()[:8]]
+    species = [s.scientific_name for s in all_species()[:8]]
     for i in range(rows):
         path = work / "birds" / "images" / species[i % 8] / f"{i}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -139,10 +139,10 @@ def table(rows: int, work: Path) -> dict[str, Any]:
     """What the main process does alone, without any media: the catalog, the sides, the pairs, the leaks."""
     import hashlib
 
-    from birdmml.build import account, assemble, leaking, split, write
-    from birdmml.build.catalog import Catalog
-    from birdmml.build.recipe import Rules
-    from birdmml.build.staging import Done
+    from birdmml.dataset import account, leaks, pair, split, write
+    from birdmml.dataset.catalog import Catalog
+    from birdmml.dataset.decode import DecodedRecord
+    from birdmml.dataset.recipe import Rules
     from birdmml.schema import Medium, Photo
 
     work.mkdir(parents=True, exist_ok=True)
@@ -159,20 +159,20 @@ def table(rows: int, work: Path) -> dict[str, Any]:
             else:
                 kind = {"kind": "audio", "group": r.recording, "phash": ""}
             medium = Medium(id=r.id, species=r.species, sha256=name, **kind, **where, **more)
-            catalog.add([Done(name[32:], (medium,))], wanted=True)
+            catalog.add([DecodedRecord(name[32:], (medium,))], wanted=True)
         stages("order the media", 0, 1)
         media = catalog.freeze()
         stages("look-alikes and sides", 0, 1)
         rules = Rules()
-        near = leaking.near_duplicates(media, rules.near_radius)
+        near = leaks.near_duplicates(media, rules.near_radius)
         sides = split.assign(media, rules, 0, near, None)
         stages("pairs", 0, 1)
-        assembler = assemble.Assembler(media, sides, catalog.ids, 0)
+        assembler = pair.Assembler(media, sides, catalog.ids, 0)
         catalog.add_rows(assembler)
         catalog.order_rows()
         stages("checks and leaks", 0, 1)
         account.checks(catalog, assembler.tally, 0.01)
-        leaking.of_splits(media, catalog.light(), rules, 0, near)
+        leaks.of_splits(media, catalog.light(), rules, 0, near)
         stages("plan of the shards", 0, 1)
         write.plan(catalog, work, work, work, 0, 22_050)
         made = catalog.count("SELECT count(*) FROM final")

@@ -14,7 +14,7 @@ import numpy as np
 import soundfile
 from PIL import Image
 
-from birdmml import taxonomy
+from birdmml.core.species import all_species
 from birdmml.schema import RATE_HZ, Caption, Card, Credit, Photo, Recording
 
 CARD = Card(summary="Noise, for measuring", license="CC0-1.0", citation="", url="")
@@ -31,7 +31,7 @@ class Settings:
 
 def records(settings: Settings) -> Iterator[Photo | Recording]:
     """A photo and a recording for each row, species by species; two photos an observation."""
-    species = [s.scientific_name for s in taxonomy.all_species()]
+    species = [s.scientific_name for s in all_species()]
     for i in range(settings.rows):
         name = species[i * len(species) // settings.rows]
         person = f"Observer Number {i % 977}"

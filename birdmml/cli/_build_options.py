@@ -12,7 +12,8 @@ from birdmml.cli._options import option, spelled, values_of
 from birdmml.errors import UsageError
 
 if TYPE_CHECKING:
-    from birdmml.build.parts import Part
+    from birdmml.dataset.place import BuildPart
+
 
 CONTACT = "BIRDMML_CONTACT"
 RUNNERS = ("local", "ray")
@@ -136,11 +137,11 @@ class Division:
         """Whether the build is not one run on one machine."""
         return self.index is not None or self.finish or self.runner == "ray"
 
-    def part(self) -> Part:
+    def part(self) -> BuildPart:
         """The part to make; raises UsageError if there is none such."""
-        from birdmml.build.parts import Part
+        from birdmml.dataset.place import BuildPart
 
-        return Part(self.index or 0, self.count or 1, self.at_once or 0)
+        return BuildPart(self.index or 0, self.count or 1, self.at_once or 0)
 
 
 def source_settings(module: Any, source: str, place: PlaceOptions, options: SourceOptions, seed: int) -> Any:
@@ -159,16 +160,16 @@ def source_settings(module: Any, source: str, place: PlaceOptions, options: Sour
     if not 0.1 <= values.get("clip_seconds", 1) <= 600:
         raise UsageError(f"--clip-seconds {values['clip_seconds']:g} is out of range: 0.1 to 600 s")
     if "species_list" in values:
-        from birdmml.species_list import given
+        from birdmml.core.species_list import read_list
 
-        values["species_list"] = given(values["species_list"])
+        values["species_list"] = read_list(values["species_list"])
     return module.Settings(**values)
 
 
 def captioner_of(name: str, options: CaptionerOptions) -> tuple[str, Any]:
     """The captioner's name and settings. Raises UsageError for an option that it does not have."""
-    from birdmml import discover
-    from birdmml.licenses import normalise
+    from birdmml.core import discover
+    from birdmml.core.licenses import normalise
 
     module = discover.load("captioner", name)
     values = values_of(options)
@@ -191,7 +192,7 @@ def captioner_of(name: str, options: CaptionerOptions) -> tuple[str, Any]:
 
 def split_of(text: str, shares: str | None) -> tuple[str, tuple[float, float, float]]:
     """Mode and shares; `--split 80/10/10` is short for grouped with these shares. Raises UsageError."""
-    from birdmml.build.split import MODES
+    from birdmml.dataset.split import MODES
 
     if text in MODES:
         return text, _fractions(shares or "80/10/10", "--shares")

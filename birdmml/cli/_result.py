@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from birdmml.plans import BenchPlan
+    from birdmml.bench.plan import BenchPlan
     from birdmml.schema import Figure, Result
+
 
 FEW = 30
 
@@ -67,7 +68,7 @@ def _notes(result: Result) -> list[str]:
 
 def table(result: Result, every_metric: bool) -> str:
     """One block a suite and evaluation set: value beside chance, with its interval."""
-    from birdmml.standings import aligned, column_widths
+    from birdmml.results.tables import aligned, column_widths
 
     columns, figures = _columns(result), _chosen(result, every_metric)
     head = [name for name, _ in columns]
@@ -112,7 +113,7 @@ def _chosen(result: Result, every_metric: bool) -> Sequence[Figure]:
 
 def _explained(result: Result, every_metric: bool) -> list[str]:
     """What each figure shown says and does not, of suites that have words for theirs."""
-    from birdmml import discover
+    from birdmml.core import discover
 
     words = {s: getattr(discover.load("suite", s), "WORDS", {}) for s in {f.suite for f in result.figures}}
     metrics = dict.fromkeys((f.suite, f.metric) for f in _chosen(result, every_metric))

@@ -15,9 +15,10 @@ import typer
 from birdmml.errors import DatasetError, HubError, Interrupted, ResultError, UsageError
 
 if TYPE_CHECKING:
-    from birdmml.build.run import Built
-    from birdmml.hub.parcel import Parcel
+    from birdmml.dataset.build import FinishedBuild
+    from birdmml.hub import Parcel
     from birdmml.leaderboard.submission.expected import Expected
+
 
 DEMO_BANNER = (
     "DEMO DATA, procedurally generated: this is not Bird-MML, and its figures say nothing about real birds."
@@ -134,7 +135,7 @@ def reject_share(text: str) -> float:
     return value
 
 
-def built_lines(out: Path, built: Built) -> list[str]:
+def built_lines(out: Path, built: FinishedBuild) -> list[str]:
     """What a build ends with."""
     lines = dataset_lines(out, built.manifest, built.validation)
     if built.resumed:
@@ -292,7 +293,7 @@ def differs(differences: list[str]) -> Iterator[str]:
 
 def _provider(manifest: Mapping[str, Any]) -> Iterator[str]:
     """What the set is and under which licence, where this birdmml knows it."""
-    from birdmml import discover
+    from birdmml.core import discover
     from birdmml.errors import UnknownName
 
     try:
@@ -340,7 +341,7 @@ def staging(folder: Path) -> Iterator[None]:
 
 def parcel_lines(parcel: Parcel) -> list[str]:
     """Every file with its size and SHA-256, then the notes."""
-    from birdmml.files import human_bytes
+    from birdmml.core.files import human_bytes
 
     lines = [DEMO_BANNER] if parcel.demo else []
     kind = "" if parcel.kind == "model" else f"{parcel.kind} "

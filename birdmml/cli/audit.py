@@ -13,7 +13,8 @@ from birdmml.cli._show import DEMO_BANNER, print_either, progress_bar
 from birdmml.errors import UsageError
 
 if TYPE_CHECKING:
-    from birdmml.audit.model import Audit, Finding
+    from birdmml.dataset.audit.model import Audit, Finding
+
 
 DEFAULT_SAMPLE = 6000
 DEFAULT_RADIUS = 6
@@ -42,13 +43,13 @@ def audit(options: AuditOptions) -> None:
     Writes index.html and audit.json; shards and manifest are only read. Exit 0 if nothing serious was found,
     1 if there is a serious finding or nothing can be read.
     """
-    from birdmml.audit.page import write
-    from birdmml.audit.run import Settings
-    from birdmml.audit.run import audit as run
+    from birdmml.dataset.audit import AuditSettings
+    from birdmml.dataset.audit import audit as run
+    from birdmml.dataset.audit.page import write
 
     # Here, not only at the end: a full audit takes a while.
     place = _writable(options.folder, options.out)
-    settings = Settings(options.sample, options.seed, tuple(options.evalset), options.near_duplicates)
+    settings = AuditSettings(options.sample, options.seed, tuple(options.evalset), options.near_duplicates)
     with progress_bar(quiet=options.as_json) as progress:
         result = run(options.folder, settings, options.workers, progress)
     try:
@@ -64,7 +65,7 @@ def _writable(folder: Path, out: Path | None) -> Path:
     """The folder for the results, made; raises UsageError where that cannot be, DatasetError without a dataset."""
     import tempfile
 
-    from birdmml.audit.shards import find
+    from birdmml.dataset.audit.read import find
 
     find(folder)
     place = out or folder / "report" / "audit"

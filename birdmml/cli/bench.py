@@ -13,14 +13,15 @@ import typer
 from birdmml.cli import _result
 from birdmml.cli._options import command, flag, option, typed_names
 from birdmml.cli._show import DEMO_BANNER, needs_data, print_either, print_json, writable, writing
+from birdmml.core.files import write_text
 from birdmml.errors import ResultError, UsageError
-from birdmml.files import write_text
 
 if TYPE_CHECKING:
-    from birdmml.own_model import OwnPlan
-    from birdmml.plans import BenchPlan
+    from birdmml.bench.own_model import OwnPlan
+    from birdmml.bench.plan import BenchPlan
+    from birdmml.bench.run import Ended
     from birdmml.schema import Result
-    from birdmml.series import Ended
+
 
 # What a protocol says by itself; given beside it, it would be another protocol.
 FIXED = {
@@ -85,7 +86,7 @@ class BenchOptions:
     @property
     def folder_of_evalsets(self) -> Path | None:
         """Where prepared sets lie, if anywhere."""
-        from birdmml.wanted import default_folder
+        from birdmml.bench.plan import default_folder
 
         return self.evalsets if self.evalsets is not None else default_folder()
 
@@ -122,7 +123,7 @@ def bench(options: BenchOptions) -> None:
 
 def show(result: Result, folder: Path, every_metric: bool, as_json: bool) -> None:
     """A result as JSON, or as a table with what belongs to it."""
-    from birdmml import settings
+    from birdmml.core import settings
 
     if as_json:
         print_json(settings.to_dict(result) | {"folder": str(folder)})
@@ -145,18 +146,17 @@ def _refuse_contradictions(options: BenchOptions) -> None:
 
 def _computed(protocol: str) -> bool:
     """Whether the protocol needs no dataset; raises UnknownName or UsageError for one that is none."""
-    from birdmml import protocols
+    from birdmml.bench.protocol import load
 
-    return protocols.load(protocol).data.source == "computed"
+    return load(protocol).data.source == "computed"
 
 
 def _of_protocol(options: BenchOptions, name: str) -> tuple[BenchPlan, ...]:
     """The plans of a protocol: for the methods named, for all of them, or for its only one."""
-    from birdmml import protocols
-    from birdmml.by_protocol import check, plans
-    from birdmml.plans import Choice
+    from birdmml.bench.plan import Choice, check, plans
+    from birdmml.bench.protocol import load
 
-    protocol = protocols.load(name)
+    protocol = load(name)
     check(protocol)
     if not options.method and not options.all_methods and len(protocol.methods) > 1:
         names = ", ".join(m.name for m in protocol.methods)
@@ -172,8 +172,11 @@ def _of_protocol(options: BenchOptions, name: str) -> tuple[BenchPlan, ...]:
 
 def _of_options(options: BenchOptions) -> tuple[BenchPlan, ...]:
     """The plans of plain options, a method each; every method's options are checked before the first is trained."""
-    from birdmml import discover
-    from birdmml.plans import Choice, plan
+    from birdmml.bench.plan import Choice
+    from birdmml.bench.plan import plan as plan_plan
+    from birdmml.core import discover
+    from birdmml.models import checkpoint as models_checkpoint
+    from birdmml.models.state import resolve
 
     o = options
     overrides = list(o.assign)
@@ -182,25 +185,22 @@ def _of_options(options: BenchOptions) -> tuple[BenchPlan, ...]:
     names = list(discover.names("method") if o.all_methods else o.method)
     checkpoint = o.checkpoint
     if checkpoint is not None:
-        from birdmml import checkpoint as checkpoints
-        from birdmml.training.state import resolve
-
         if len(names) > 1:
             raise UsageError(f"--checkpoint is one trained model: leave out --method {names[1]}")
         checkpoint = resolve(checkpoint)
-        names = names or [checkpoints.load(checkpoint).method]
+        names = names or [models_checkpoint.load(checkpoint).method]
     choice = Choice(
         o.suites, o.preset, overrides, o.seeds, o.seed, o.device, o.limit, checkpoint,
         o.folder_of_evalsets, o.evalset,
     )  # fmt: skip
     return tuple(
-        plan(o.data, name, choice)
+        plan_plan(o.data, name, choice)
         for name in dict.fromkeys(discover.canonical("method", m) for m in names or ["confu"])
     )
 
 
 def _describe(plans: Sequence[BenchPlan], as_json: bool) -> None:
-    from birdmml.evaluate import describe
+    from birdmml.bench.run import describe
 
     about: list[dict[str, Any]] = [describe(plan) for plan in plans]
     text = "\n\n".join(map(_result.facts, about))
@@ -209,36 +209,37 @@ def _describe(plans: Sequence[BenchPlan], as_json: bool) -> None:
 
 def _one(plan: BenchPlan, options: BenchOptions) -> None:
     """Carry out one plan and print its table."""
-    from birdmml.evaluate import run
+    from birdmml.bench.run import run as run_run
 
     if not options.as_json:
         typer.echo("\n".join(_result.opening(plan)))
     with writing(options.out):
-        result, folder = run(plan, options.out, quiet=options.as_json)
+        result, folder = run_run(plan, options.out, quiet=options.as_json)
     show(result, folder, options.every_metric, options.as_json)
 
 
 def _several(plans: Sequence[BenchPlan], options: BenchOptions) -> None:
     """Carry out plan after plan, a line each, then one table of all; exit 1 where one failed."""
-    from birdmml import series, standings
+    from birdmml.bench.run import run_all
     from birdmml.leaderboard.verify import verify
+    from birdmml.results import tables
 
     out, as_json = options.out, options.as_json
     if not as_json:
         typer.echo("\n".join(dict.fromkeys(line for plan in plans for line in _result.banner(plan))))
     with writing(out):
-        ended = series.run_all(
+        ended = run_all(
             plans, out, options.again, as_json, lambda e: None if as_json else typer.echo(_line(e)), verify
         )
         done = [(e.result, e.folder) for e in ended if e.result is not None]
         if done:
-            table = standings.standings(done)
-            write_text(out / TABLES[0], standings.markdown(table))
-            write_text(out / TABLES[1], standings.as_csv(table))
+            table = tables.standings(done)
+            write_text(out / TABLES[0], tables.standings_markdown(table))
+            write_text(out / TABLES[1], tables.as_csv(table))
     if as_json:
         print_json([_plain(e) for e in ended])
     elif done:
-        typer.echo("\n" + standings.text(table))
+        typer.echo("\n" + tables.text(table))
         typer.echo(f"table     {out / TABLES[0]}, {out / TABLES[1]}")
     failed = [f"{e.method}: {e.failure}" for e in ended if e.failure]
     if failed:
@@ -254,7 +255,7 @@ def _line(ended: Ended) -> str:
 
 
 def _plain(ended: Ended) -> dict[str, Any]:
-    from birdmml import settings
+    from birdmml.core import settings
 
     about: dict[str, Any] = {} if ended.result is None else settings.to_dict(ended.result)
     return about | {"method": ended.method, "folder": str(ended.folder), "failure": ended.failure}
@@ -262,7 +263,7 @@ def _plain(ended: Ended) -> dict[str, Any]:
 
 def _own(options: BenchOptions, model: Path) -> None:
     """Score functions of the user's own, and print their table."""
-    from birdmml.own_model import plan, run
+    from birdmml.bench.own_model import plan, run
 
     if clash := [name for name in TRAINING if name in options.typed]:
         raise UsageError(f"--model trains nothing: leave out --{clash[0].replace('_', '-')}")

@@ -21,9 +21,9 @@ from birdmml.cli._options import command, flag, option
 from birdmml.cli._show import built_lines, interruptible, print_either, progress_bar, reject_share
 
 if TYPE_CHECKING:
-    from birdmml.build.part_run import PartMade
-    from birdmml.build.recipe import BuildSettings
-    from birdmml.build.run import Built
+    from birdmml.dataset.build import FinishedBuild
+    from birdmml.dataset.divide import PartMade
+    from birdmml.dataset.recipe import BuildSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,9 +73,10 @@ def build(options: BuildOptions) -> None:
     birdmml build --out ./data
     birdmml build --source folder --from ~/birds --out ./birds-data
     """
-    from birdmml import discover, state
-    from birdmml.build.intake import refuse_undividable
-    from birdmml.build.part_run import PartMade
+    from birdmml import load
+    from birdmml.core import discover
+    from birdmml.dataset.divide import PartMade
+    from birdmml.dataset.intake import refuse_undividable
 
     options.division.check(options.resume)
     module = discover.load("source", options.source)
@@ -92,14 +93,14 @@ def build(options: BuildOptions) -> None:
     if isinstance(result, PartMade):
         lines, value = _part_lines(options.out, result), _part_json(result)
     else:
-        state.remember_build(result.root)
+        load.remember_build(result.root)
         lines, value = built_lines(options.out, result), dict(result.manifest)
     print_either(options.as_json, value, lines)
 
 
 def _settings(options: BuildOptions, module: Any) -> BuildSettings:
-    from birdmml import discover
-    from birdmml.build.recipe import BuildSettings, Limits, Rules
+    from birdmml.core import discover
+    from birdmml.dataset.recipe import BuildSettings, Limits, Rules
 
     own = source_settings(module, options.source, options.place, options.wanted, options.seed)
     captioner, captions = captioner_of(options.captioner, options.captions)
@@ -126,25 +127,25 @@ def _settings(options: BuildOptions, module: Any) -> BuildSettings:
     )
 
 
-def _run(settings: BuildSettings, options: BuildOptions, max_rejects: float) -> Built | PartMade:
+def _run(settings: BuildSettings, options: BuildOptions, max_rejects: float) -> FinishedBuild | PartMade:
     """Build, make a part, or finish."""
-    from birdmml.build.part_run import build_part
-    from birdmml.build.run import build, finish
+    from birdmml.dataset.build import build as build_build
+    from birdmml.dataset.build import finish
+    from birdmml.dataset.divide import build_part
+    from birdmml.dataset.on_ray import Cluster, build_on_ray
 
     out, division, workers, again = options.out, options.division, options.workers, options.retry_failed
     with interruptible(out), progress_bar(quiet=options.as_json) as progress:
         if division.index is not None:
             return build_part(settings, out, division.part(), workers, progress, again)
         if division.runner == "ray":
-            from birdmml.build.on_ray import Cluster, build_on_ray
-
             cluster = Cluster(division.address, workers)
             return build_on_ray(
                 settings, out, cluster, division.count, division.at_once, max_rejects, progress, again
             )
         if division.finish:
             return finish(settings, out, workers, max_rejects, progress, division.count)
-        return build(settings, out, workers, max_rejects, progress, options.resume, again)
+        return build_build(settings, out, workers, max_rejects, progress, options.resume, again)
 
 
 def _part_lines(out: Path, built: PartMade) -> list[str]:
@@ -169,8 +170,8 @@ def _part_json(built: PartMade) -> dict[str, Any]:
 def _print_plan(settings: BuildSettings, out: Path) -> None:
     from collections import Counter
 
-    from birdmml import discover
-    from birdmml.build.deliver import Listing
+    from birdmml.core import discover
+    from birdmml.dataset.intake import ListingSession
     from birdmml.schema import Photo, Reject
 
     source = discover.load("source", settings.source)
@@ -186,7 +187,7 @@ def _print_plan(settings: BuildSettings, out: Path) -> None:
     recordings: Counter[str] = Counter()
     wordless: Counter[str] = Counter()
     rejects: list[Reject] = []
-    for delivery in Listing(source, settings.source_settings, settings.limit):
+    for delivery in ListingSession(source, settings.source_settings, settings.limit):
         if isinstance(delivery.record, Reject):
             rejects.append(delivery.record)
         else:
@@ -206,7 +207,7 @@ def _print_plan(settings: BuildSettings, out: Path) -> None:
 
 def _captions_planned(name: str, settings: Any, photos: int | None) -> list[str]:
     """What a dry run says of captions; `photos` come without one (None: known only when the source is read)."""
-    from birdmml import discover
+    from birdmml.core import discover
 
     module = discover.load("captioner", name)
     more = module.plan(settings) if hasattr(module, "plan") else []

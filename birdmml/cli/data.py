@@ -21,11 +21,13 @@ def info(
     as_json: Annotated[bool, typer.Option("--json", help="Print the manifest as JSON.")] = False,
 ) -> None:
     """Summarise a built dataset or a prepared evaluation set."""
-    from birdmml import load, manifest, prepared
+    from birdmml import load
+    from birdmml.dataset import format
+    from birdmml.evalsets import read
 
     root = folder or load.find()
-    is_evalset = prepared.claims(root)
-    value = prepared.read_manifest(root) if is_evalset else manifest.read(root)
+    is_evalset = read.claims(root)
+    value = read.read_manifest(root) if is_evalset else format.read(root)
     if as_json:
         print_json(value)
         return
@@ -54,12 +56,13 @@ def validate(
     """
     from dataclasses import asdict
 
-    from birdmml import load, prepared
-    from birdmml.build.validate import validate as check
-    from birdmml.prepare.check import check as check_evalset
+    from birdmml import load
+    from birdmml.dataset.validate import validate as check
+    from birdmml.evalsets import read
+    from birdmml.evalsets.check import check as check_evalset
 
     root = folder or load.find()
-    is_evalset = prepared.claims(root)
+    is_evalset = read.claims(root)
     with progress_bar(quiet=as_json) as progress:
         findings = (check_evalset if is_evalset else check)(root, workers, progress)
     if as_json:
@@ -90,7 +93,7 @@ def embed(
     birdmml embed --checkpoint ./model --out test.parquet
     """
     needs_data(data)
-    from birdmml.materials import embed_to_file
+    from birdmml.bench.subjects import embed_to_file
 
     try:
         rows, names, width = embed_to_file(checkpoint, data, split, out, device, limit)
@@ -103,13 +106,14 @@ def list_all(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
 ) -> None:
     """List sources, methods, suites, evaluation sets and protocols, a line each."""
-    from birdmml import discover, protocols
+    from birdmml.bench import protocol
+    from birdmml.core import discover
 
     kinds = {
         kind: {_spelled(kind, name): discover.summary(kind, name) for name in discover.names(kind)}
         for kind in discover.FOLDERS
     }
-    kinds["protocol"] = {name: protocols.load(name).summary for name in protocols.names()}
+    kinds["protocol"] = {name: protocol.load(name).summary for name in protocol.names()}
     if as_json:
         print_json(kinds)
         return

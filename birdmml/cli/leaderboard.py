@@ -16,8 +16,9 @@ from birdmml.cli._show import expected, parcel_folder, parcel_json, parcel_lines
 from birdmml.errors import ResultError
 
 if TYPE_CHECKING:
-    from birdmml.leaderboard.accepting import Proposed, Review
-    from birdmml.site.build import BuiltSite
+    from birdmml.leaderboard.review import Proposed, Review
+    from birdmml.leaderboard.site import BuiltSite
+
 
 MAX_SHOWN, MAX_LENGTH = 50, 500  # Lines of each kind, and letters of each: a comment has room for 65,536.
 
@@ -41,9 +42,9 @@ def table(
 
     A result whose figures do not follow is refused, and so is the demo unless --allow-demo is given.
     """
-    from birdmml.files import write_text
+    from birdmml.core.files import write_text
     from birdmml.leaderboard.verify import find, load
-    from birdmml.standings import leaderboard
+    from birdmml.results.tables import leaderboard
 
     verified = load(find(results), allow_demo)
     text = leaderboard(verified)
@@ -99,7 +100,7 @@ def build(options: SiteOptions) -> None:
 
     It works from a file, a server or a Space, and asks nobody for anything. Equal submissions give equal bytes.
     """
-    from birdmml.site.build import build as build_site
+    from birdmml.leaderboard.site import build as build_site
 
     o = options
     site = build_site(o.submissions, o.out, o.media, o.dry_run, o.workers or os.cpu_count() or 1)
@@ -118,9 +119,9 @@ def review(options: ReviewOptions) -> None:
 
     Prints Markdown for a comment; what a submitter wrote is inert in it. benchmarks/ACCEPTING.md has the rules.
     """
-    from birdmml.build.report_text import markdown
-    from birdmml.files import write_text
-    from birdmml.leaderboard.accepting import review as compare
+    from birdmml.core.files import write_text
+    from birdmml.core.text import markdown
+    from birdmml.leaderboard.review import review as compare
 
     verdict = compare(options.base, options.head, expected(options.data, options.evalsets))
     if options.as_json:
@@ -148,9 +149,9 @@ def push(options: BoardOptions) -> None:
     The dataset user/board gets the submissions, their figures as one table, and a card; the static Space user/board
     gets the site. A submission that is not sound stops it.
     """
+    from birdmml.hub import check_repo
+    from birdmml.hub import push as upload
     from birdmml.hub.board import checked, stage_dataset, stage_space
-    from birdmml.hub.parcel import check_repo
-    from birdmml.hub.push import push as upload
 
     submissions, repo, as_json = options.submissions, options.repo, options.as_json
     check_repo("--repo", repo)
@@ -176,7 +177,7 @@ def push(options: BoardOptions) -> None:
 
 
 def _site_lines(site: BuiltSite, dry_run: bool) -> list[str]:
-    from birdmml.files import human_bytes
+    from birdmml.core.files import human_bytes
 
     verb = "would write" if dry_run else "wrote"
     counted = f"{site.results:,} results in {site.tables:,} tables"

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from types import ModuleType
 
-    from birdmml.prepare.run import Options
+    from birdmml.evalsets.prepare import PrepareOptions as prepare_PrepareOptions
 
 
 class Outcome(NamedTuple):
@@ -68,7 +68,7 @@ def prepare(options: PrepareOptions) -> None:
     birdmml prepare ssw60 --from ssw60.tar.gz
     birdmml prepare vb100 --from ~/vb100 --out ./evalsets/vb100
     """
-    from birdmml import discover
+    from birdmml.core import discover
 
     key = discover.canonical("evaluation set", options.name)
     module = discover.load("evaluation set", key)
@@ -102,14 +102,15 @@ def _source(module: ModuleType, key: str, source: Path | None) -> Path:
     raise UsageError(f"{what}: {words}, then run `birdmml prepare {key} --from {file}`")
 
 
-def _media(options: PrepareOptions) -> Options:
-    from birdmml.prepare.run import FRAME_PX, Options
+def _media(options: PrepareOptions) -> prepare_PrepareOptions:
+    from birdmml.evalsets.prepare import FRAME_PX
+    from birdmml.evalsets.prepare import PrepareOptions as prepare_PrepareOptions
 
     if options.settings:
         raise UsageError(
             f"--set {options.settings[0]}: only sets of arrays have settings of their own; leave it out"
         )
-    return Options(FRAME_PX if options.frame_px is None else options.frame_px, options.limit)
+    return prepare_PrepareOptions(FRAME_PX if options.frame_px is None else options.frame_px, options.limit)
 
 
 def _run(
@@ -121,7 +122,7 @@ def _run(
     share: float,
     progress: Any,
 ) -> Outcome:
-    from birdmml.prepare.run import prepare as run
+    from birdmml.evalsets.prepare import prepare as run
 
     done = run(module, source, out, _media(options), options.workers, share, options.resume, progress)
     lines = list(_lines(out, done.manifest, done.report))
@@ -132,13 +133,13 @@ def _run(
 
 
 def _plan(
-    module: ModuleType, key: str, source: Path, options: Options, share: float, progress: Any
+    module: ModuleType, key: str, source: Path, options: prepare_PrepareOptions, share: float, progress: Any
 ) -> Outcome:
     """What the source holds, before anything is decoded."""
     from collections import Counter
 
-    from birdmml.prepare import account
-    from birdmml.prepare.run import look
+    from birdmml.evalsets import account
+    from birdmml.evalsets.prepare import look
 
     seen = look(module, source, options, progress)
     splits = {name: dict(Counter(e.split for e in listed)) for name, listed in seen.entries.items()}
@@ -194,7 +195,7 @@ def _pairs(settings: list[str], limit: int | None) -> dict[str, str]:
 def _arrays(module: ModuleType, source: Path, out: Path, pairs: Mapping[str, str], progress: Any) -> Outcome:
     import importlib
 
-    run = importlib.import_module("birdmml.prepare.arrays").prepare
+    run = importlib.import_module("birdmml.evalsets.prepare").prepare
     manifest = run(module, source, out, pairs, progress).manifest
     lines = [f"{out}: {manifest['name']}"]
     lines += evalset_counts({"classes": len(manifest["classes"]), **evalset_rows(manifest)})

@@ -10,22 +10,16 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from birdmml.cli._options import argument, command, flag, option
-from birdmml.cli._show import (
-    DEMO_BANNER,
-    parcel_folder,
-    parcel_json,
-    parcel_lines,
-    print_either,
-    staging,
-)
+from birdmml.cli._show import DEMO_BANNER, parcel_folder, parcel_json, parcel_lines, print_either, staging
 from birdmml.errors import DatasetError, HubError
 
 if TYPE_CHECKING:
-    from birdmml.hub.dataset.finding import Finding
-    from birdmml.hub.dataset.policy import Policy
-    from birdmml.hub.dataset.stage import Checked, DatasetParcel
-    from birdmml.hub.dataset.upload import Plan
-    from birdmml.hub.stage import ModelParcel
+    from birdmml.core.licenses import Policy
+    from birdmml.hub.dataset import Checked, DatasetParcel
+    from birdmml.hub.dataset_checks import PublishFinding
+    from birdmml.hub.dataset_upload import UploadPlan
+    from birdmml.hub.model import ModelParcel
+
 
 MAX_FINDINGS = 50
 
@@ -77,10 +71,10 @@ def push(options: PushOptions) -> None:
     An upload that was stopped goes on with the same command: what has arrived is not sent again.
     """
     from birdmml.errors import UsageError
-    from birdmml.hub.dataset import policy
-    from birdmml.hub.dataset.stage import check_names, stage
-    from birdmml.hub.dataset.upload import look, upload
-    from birdmml.hub.push import client
+    from birdmml.hub import client, dataset_checks
+    from birdmml.hub.dataset import check_names, stage
+    from birdmml.hub.dataset_upload import look
+    from birdmml.hub.dataset_upload import upload as dataset_upload_upload
 
     o = options
     check_names(o.repo, o.date)
@@ -90,7 +84,7 @@ def push(options: PushOptions) -> None:
         )
     if o.push:
         client()  # Without a token nothing need be read.
-    checked = _ready(o, policy.parse(o.licenses))
+    checked = _ready(o, dataset_checks.parse(o.licenses))
     with tempfile.TemporaryDirectory(prefix="birdmml-push-") as temporary:
         try:
             parcel = stage(checked, o.repo, Path(temporary), o.date)
@@ -100,7 +94,11 @@ def push(options: PushOptions) -> None:
         plan = look(parcel)
         if not o.as_json:
             typer.echo("\n".join(_lines(parcel, plan)))
-        url = upload(parcel, o.private, lambda line: typer.echo(line, err=True)) if o.push else None
+        url = (
+            dataset_upload_upload(parcel, o.private, lambda line: typer.echo(line, err=True))
+            if o.push
+            else None
+        )
     print_either(o.as_json, _as_json(parcel, plan, url), [_closing(url)])
 
 
@@ -114,17 +112,18 @@ def push_model(options: PushModelOptions) -> None:
 
     A result is refused unless its figures follow from its items and it is of this very model.
     """
-    from birdmml.hub.card import About
-    from birdmml.hub.push import push as upload
-    from birdmml.hub.stage import check_names, stage
+    from birdmml.hub import push as upload
+    from birdmml.hub.model import check_names as model_check_names
+    from birdmml.hub.model import stage as model_stage
+    from birdmml.hub.model_card import ModelAbout
 
     o = options
     license_id = o.license_id.strip().lower()
-    check_names(o.repo, license_id, o.dataset, o.benchmark)
+    model_check_names(o.repo, license_id, o.dataset, o.benchmark)
     with parcel_folder(o.out) as folder:
         with staging(folder):
-            about = About(o.repo, license_id, o.dataset, benchmark=o.benchmark)
-            parcel = stage(o.checkpoint, o.results, about, folder, o.method, o.data)
+            about = ModelAbout(o.repo, license_id, o.dataset, benchmark=o.benchmark)
+            parcel = model_stage(o.checkpoint, o.results, about, folder, o.method, o.data)
         if not o.as_json:
             typer.echo("\n".join(_model_lines(parcel, o.out)))
         url = upload(parcel, private=o.private)[0] if o.push else None
@@ -133,7 +132,7 @@ def push_model(options: PushModelOptions) -> None:
 
 def _ready(options: PushOptions, policy: Policy) -> Checked:
     """The dataset to publish, or its filtered copy; raises DatasetError for what may not go out."""
-    from birdmml.hub.dataset.stage import check
+    from birdmml.hub.dataset import check
 
     folder = options.folder
     checked = check(folder, policy)
@@ -155,8 +154,8 @@ def _ready(options: PushOptions, policy: Policy) -> Checked:
 
 
 def _filtered(checked: Checked, policy: Policy, out: Path, as_json: bool) -> Checked:
-    from birdmml.hub.dataset.filtered import LIST, filter_rows
-    from birdmml.hub.dataset.stage import check
+    from birdmml.hub.dataset import check
+    from birdmml.hub.dataset_filtered import LIST, filter_rows
 
     copy = check(filter_rows(checked, policy, out), policy)
     _refuse(copy.root, copy.findings)
@@ -170,7 +169,7 @@ def _filtered(checked: Checked, policy: Policy, out: Path, as_json: bool) -> Che
     return copy
 
 
-def _refuse(root: Path, findings: tuple[Finding, ...]) -> None:
+def _refuse(root: Path, findings: tuple[PublishFinding, ...]) -> None:
     """Tell what stops a dataset from being published, and raise DatasetError if anything does."""
     stops = [f for f in findings if f.stops]
     if not stops:
@@ -184,9 +183,9 @@ def _refuse(root: Path, findings: tuple[Finding, ...]) -> None:
     )
 
 
-def _lines(parcel: DatasetParcel, plan: Plan | None) -> list[str]:
+def _lines(parcel: DatasetParcel, plan: UploadPlan | None) -> list[str]:
     """Every file with its size and what it would replace, then what would go and what should be known."""
-    from birdmml.files import human_bytes
+    from birdmml.core.files import human_bytes
 
     lines = [DEMO_BANNER] if parcel.demo else []
     lines.append(
@@ -207,8 +206,8 @@ def _lines(parcel: DatasetParcel, plan: Plan | None) -> list[str]:
     return lines + [f"note      {note}" for note in parcel.notes]
 
 
-def _state(path: str, plan: Plan | None) -> str:
-    from birdmml.files import human_bytes
+def _state(path: str, plan: UploadPlan | None) -> str:
+    from birdmml.core.files import human_bytes
 
     if plan is None:
         return ""
@@ -217,7 +216,7 @@ def _state(path: str, plan: Plan | None) -> str:
     return f"replaces {human_bytes(plan.replaced[path])}" if path in plan.replaced else "new"
 
 
-def _as_json(parcel: DatasetParcel, plan: Plan | None, url: str | None) -> dict[str, Any]:
+def _as_json(parcel: DatasetParcel, plan: UploadPlan | None, url: str | None) -> dict[str, Any]:
     hub = None
     if plan is not None:
         hub = {

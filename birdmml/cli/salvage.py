@@ -10,7 +10,7 @@ import typer
 from birdmml.cli._show import print_either, progress_bar
 
 if TYPE_CHECKING:
-    from birdmml.salvage import Hole, Report
+    from birdmml.fetch.salvage.account import Hole, SalvageReport
 
 
 def salvage(
@@ -30,17 +30,17 @@ def salvage(
     """
     from dataclasses import asdict
 
-    from birdmml.salvage import Limits
-    from birdmml.salvage import salvage as read
+    from birdmml.fetch.salvage import salvage as read
+    from birdmml.fetch.salvage.members import MemberLimits
 
     with progress_bar(quiet=as_json) as progress:
-        report = read(parts, out, Limits(max_members, max_member_bytes), dry_run, progress)
+        report = read(parts, out, MemberLimits(max_members, max_member_bytes), dry_run, progress)
     print_either(as_json, {**asdict(report), "whole": report.whole}, _lines(out, report, dry_run))
     if not report.whole:
         raise typer.Exit(1)
 
 
-def _lines(out: Path, report: Report, dry: bool) -> list[str]:
+def _lines(out: Path, report: SalvageReport, dry: bool) -> list[str]:
     n = report.counts
     lines = [
         f"{out}: {n['complete']:,} members complete, {n['recovered']:,} recovered behind a hole, "

@@ -47,20 +47,20 @@ def score(options: ScoreOptions) -> None:
     paths = _paths(options.embeddings)
     if options.data is not None:
         needs_data(options.data)
-    from birdmml import scoring
-    from birdmml.passes import passes_of
+    from birdmml.bench import own_vectors
+    from birdmml.bench.score import passes_of
 
     suites, rest = passes_of(options.suite.split(","), options.assign)
     if rest:
         raise UsageError(
             f"--set {rest[0]}: nothing is trained here, give a suite's setting, as zero-shot.split=test"
         )
-    vectors = scoring.given(paths, options.prompts, options.data, options.name)
+    vectors = own_vectors.read_vectors(paths, options.prompts, options.data, options.name)
     writable(options.out)
     with writing(options.out):
-        result, folder = scoring.run(vectors, suites, options.out)
+        result, folder = own_vectors.run(vectors, suites, options.out)
     if not options.as_json:
-        typer.echo(f"{vectors.name}: {scoring.SCORE}")
+        typer.echo(f"{vectors.name}: {own_vectors.SCORE}")
     show(result, folder, options.every_metric, options.as_json)
 
 

@@ -11,8 +11,8 @@ import typer
 from birdmml.cli._show import print_json
 
 if TYPE_CHECKING:
-    from birdmml.species_list import Loaded
-    from birdmml.taxonomy import Species
+    from birdmml.core.species import Species
+    from birdmml.core.species_list import Loaded
 
 
 def species(
@@ -33,9 +33,9 @@ def species(
     birdmml species yelwar
     birdmml species --species-list my-species.csv
     """
-    from birdmml.species_list import SHIPPED, given
+    from birdmml.core.species_list import SHIPPED, read_list
 
-    chosen = SHIPPED if species_list is None else given(species_list)
+    chosen = SHIPPED if species_list is None else read_list(species_list)
     loaded = chosen.load()
     rows = list(loaded.taxonomy.species) if name is None else [loaded.taxonomy.resolve(name)]
     if as_json:

@@ -13,7 +13,7 @@ from birdmml.cli._show import DEMO_BANNER, expected, print_json
 from birdmml.errors import ResultError, UsageError
 
 if TYPE_CHECKING:
-    from birdmml.leaderboard.submission import Report, Submission
+    from birdmml.leaderboard.submission.model import CheckReport, Submission
     from birdmml.leaderboard.submission.rerun import Rerun
 
 
@@ -61,8 +61,8 @@ def submit(options: SubmitOptions) -> None:
 
     Results whose figures do not follow from their items are refused; what a reader must know becomes a label.
     """
-    from birdmml.leaderboard.submission import About
     from birdmml.leaderboard.submission.making import make, tried
+    from birdmml.leaderboard.submission.model import About
 
     o = options
     about = About(o.name, o.contact, o.license_id, o.training_data, o.energy_kwh, o.date)
@@ -88,7 +88,8 @@ def verify(options: VerifyOptions) -> None:
 
     Outcomes that were made up, but fit together, are found by --rerun alone.
     """
-    from birdmml.leaderboard.submission import check
+    from birdmml.leaderboard.submission.checking import check
+    from birdmml.leaderboard.submission.rerun import rerun
 
     o = options
     if o.rerun and (not o.checkpoint or o.data is None):
@@ -98,14 +99,12 @@ def verify(options: VerifyOptions) -> None:
     report = check(o.submission, expected(o.data, o.evalsets))
     again = None
     if o.rerun and o.data is not None and report.submission is not None and report.sound:
-        from birdmml.leaderboard.submission.rerun import rerun
-
         again = rerun(report.submission, o.checkpoint, o.data, o.evalsets, o.tolerance, o.device, o.method)
     _print_report(o, report, again)
 
 
 def _written(submission: Submission) -> list[str]:
-    from birdmml.files import human_bytes
+    from birdmml.core.files import human_bytes
     from birdmml.leaderboard.submission.model import plain
 
     files = submission.about["files"]
@@ -121,7 +120,7 @@ def _written(submission: Submission) -> list[str]:
     ]
 
 
-def _print_report(options: VerifyOptions, report: Report, again: Rerun | None) -> None:
+def _print_report(options: VerifyOptions, report: CheckReport, again: Rerun | None) -> None:
     """Print a report; exit 1, or raise ResultError, where something is wrong."""
     folder = options.submission
     problems = [*report.problems, *(again.problems if again is not None else ())]
@@ -141,7 +140,7 @@ def _print_report(options: VerifyOptions, report: Report, again: Rerun | None) -
     typer.echo(f"labels    {', '.join(labels) or 'none'}")
 
 
-def _as_json(folder: Path, report: Report, again: Rerun | None) -> dict[str, Any]:
+def _as_json(folder: Path, report: CheckReport, again: Rerun | None) -> dict[str, Any]:
     problems = [*report.problems, *(again.problems if again is not None else ())]
     submission = report.submission
     return {

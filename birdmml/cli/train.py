@@ -17,8 +17,8 @@ from birdmml.cli._show import DEMO_BANNER, needs_data, print_either, writable
 from birdmml.errors import Interrupted, TrainingError, UsageError
 
 if TYPE_CHECKING:
-    from birdmml.train import Trained
-    from birdmml.training.plan import Plan
+    from birdmml.models.plan import TrainingPlan
+    from birdmml.models.train import Trained
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,8 +75,8 @@ def train(options: TrainOptions) -> None:
     """
     o = options
     needs_data(o.data)
-    from birdmml.training.machine import is_main
-    from birdmml.training.plan import describe, plan, run
+    from birdmml.models.plan import describe, plan, run
+    from birdmml.models.ranks import is_main
 
     overrides = [*o.assign, *(f"training.{name}={value}" for name, value in values_of(o.settings).items())]
     overrides += _encoders(o.encoders)
@@ -98,7 +98,7 @@ def train(options: TrainOptions) -> None:
 @contextmanager
 def _resumable(out: Path) -> Iterator[None]:
     """One line for Ctrl-C, for want of memory and for a disk that takes no checkpoint: each says how to go on."""
-    from birdmml.device import lacks_memory
+    from birdmml.core.device import lacks_memory
 
     try:
         yield
@@ -130,7 +130,7 @@ def _encoders(options: EncoderOptions) -> list[str]:
     return overrides + ([f"encoders.frozen={json.dumps(frozen)}"] if frozen else [])
 
 
-def _opening(plan: Plan) -> list[str]:
+def _opening(plan: TrainingPlan) -> list[str]:
     lines = [DEMO_BANNER] if plan.built.demo else []
     seeds, rows = ", ".join(map(str, plan.seeds)), len(plan.rows("train"))
     lines.append(
@@ -143,7 +143,7 @@ def _opening(plan: Plan) -> list[str]:
     return lines
 
 
-def _report(plan: Plan, out: Path, models: dict[int, Trained], as_json: bool) -> str:
+def _report(plan: TrainingPlan, out: Path, models: dict[int, Trained], as_json: bool) -> str:
     if as_json:
         seeds = {
             str(seed): {

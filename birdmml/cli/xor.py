@@ -17,8 +17,9 @@ from birdmml.cli._show import print_either, writable, writing
 from birdmml.errors import UsageError
 
 if TYPE_CHECKING:
-    from birdmml.xor.plan import XorPlan
-    from birdmml.xor.run import XorDone
+    from birdmml.bench.xor import XorDone
+    from birdmml.bench.xor.plan import XorPlan
+
 
 NAME = "xor"
 MAX_WORKERS = 64
@@ -79,7 +80,7 @@ def xor(options: XorOptions) -> None:
     birdmml bench --suite xor --method confu --method symile --p 0,0.5,1
     birdmml bench --suite xor --modalities 4
     """
-    from birdmml.xor.plan import MAX_SEEDS, XorSettings, plan
+    from birdmml.bench.xor.plan import MAX_SEEDS, XorSettings, plan
 
     seeds, seed, workers = options.seeds, options.seed, options.workers
     if not 1 <= seeds <= MAX_SEEDS or seed < 0:
@@ -106,8 +107,8 @@ def xor(options: XorOptions) -> None:
 
 
 def _carry_out(plan: XorPlan, out: Path, workers: int, as_json: bool) -> None:
-    from birdmml import settings
-    from birdmml.xor.run import run
+    from birdmml.bench.xor import run
+    from birdmml.core import settings
 
     total, seen = len(plan.runs), 0
 

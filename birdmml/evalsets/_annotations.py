@@ -1,4 +1,4 @@
-"""What an evaluation set's own tables say, checked row by row: values that `birdmml.prepare` works from."""
+"""What an evaluation set's own tables say, checked row by row: values that `birdmml.evalsets.prepare` works from."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Collection as Many
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from birdmml.errors import EvalsetError
@@ -26,7 +27,7 @@ class Collection:
 
 
 @dataclass(frozen=True)
-class Claim:
+class TableRow:
     """One row of a table before any check. `label` is None where it is no class; `file` is a path of the layout.
 
     An id that could not be a file's name has no file.
@@ -41,7 +42,7 @@ class Claim:
 
 
 @dataclass(frozen=True)
-class Entry:
+class AnnotatedItem:
     """One item of a collection: its label counts from 0, its file is there."""
 
     id: str
@@ -58,7 +59,7 @@ class Annotations:
     """
 
     classes: tuple[str, ...]
-    entries: Mapping[str, tuple[Entry, ...]]
+    entries: Mapping[str, tuple[AnnotatedItem, ...]]
     rejects: tuple[Reject, ...] = ()
     notes: tuple[str, ...] = ()
     taxa: tuple[Mapping[str, Any], ...] = ()
@@ -127,14 +128,14 @@ def lines(name: str, tables: Mapping[str, bytes]) -> Iterator[tuple[str, str, st
         raise EvalsetError(f"{name} has no lines: get the table again")
 
 
-def whole(value: str) -> int | None:
+def whole_number(value: str) -> int | None:
     """A whole number from 0 on as tables write it; None for anything else."""
     return int(value) if value.isascii() and value.isdecimal() and len(value) < 10 else None
 
 
 def settle(
-    claims: Iterable[Claim], classes: int, splits: Many[str], files: Many[str]
-) -> tuple[tuple[Entry, ...], tuple[Reject, ...]]:
+    claims: Iterable[TableRow], classes: int, splits: Many[str], files: Many[str]
+) -> tuple[tuple[AnnotatedItem, ...], tuple[Reject, ...]]:
     """The claims that hold, in their order, and a Reject for each of the others.
 
     An id that stands twice counts once if both rows say the same, and not at all if they differ: which is right
@@ -145,7 +146,7 @@ def settle(
     for claim in claims:
         statements.setdefault(claim.id, set()).add((claim.label, claim.split, claim.file))
     seen = Counter[str]()
-    entries, rejects = list[Entry](), list[Reject]()
+    entries, rejects = list[AnnotatedItem](), list[Reject]()
     for claim in claims:
         seen[claim.id] += 1
         reason, detail = _fault(
@@ -154,12 +155,12 @@ def settle(
         if reason or claim.label is None:
             rejects.append(Reject(claim.file or claim.id, reason, f"{claim.where}: {detail}"))
         else:
-            entries.append(Entry(claim.id, claim.label, claim.split, claim.file))
+            entries.append(AnnotatedItem(claim.id, claim.label, claim.split, claim.file))
     return tuple(entries), tuple(rejects)
 
 
 def _fault(
-    claim: Claim, differ: bool, again: bool, classes: int, splits: Many[str], files: Many[str]
+    claim: TableRow, differ: bool, again: bool, classes: int, splits: Many[str], files: Many[str]
 ) -> tuple[str, str]:
     """Reason and detail of what is wrong with one row; empty if nothing is."""
     if (
@@ -182,6 +183,38 @@ def _fault(
     return "", ""
 
 
-def count(claims: Iterable[Claim]) -> dict[str, int]:
+def count(claims: Iterable[TableRow]) -> dict[str, int]:
     """Rows by split."""
     return dict(sorted(Counter(c.split for c in claims).items()))
+
+
+# ---- What the user gets where, and the mark of files that were made for tests.
+
+
+FAKE_MARK = "birdmml-fake.txt"  # Lies beside files made for tests, so that what is made of them says so.
+
+
+@dataclass(frozen=True)
+class Download:
+    """What to get, and from where; `size` in words, `md5` "" where none is published."""
+
+    file: str
+    size: str
+    md5: str
+    url: str
+    licence: str
+
+    @property
+    def argument(self) -> str:
+        """What `--from` is given: the file, or where there are several the folder that they lie in."""
+        return "FOLDER" if " " in self.file else self.file
+
+    def words(self) -> str:
+        """One line for who does not have it yet."""
+        md5 = f", md5 {self.md5}" if self.md5 else ""
+        return f"download {self.file} ({self.size}{md5}; {self.licence}) from {self.url}"
+
+
+def is_fake(source: Path) -> bool:
+    """Whether the file or folder bears the mark of files made for tests."""
+    return ((source if source.is_dir() else source.parent) / FAKE_MARK).is_file()

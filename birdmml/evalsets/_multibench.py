@@ -15,10 +15,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from birdmml import unpickle
-from birdmml.arrays import Field, Gathered, Progress, SampleChange, Samples, SplitSource
 from birdmml.errors import EvalsetError, UsageError
-from birdmml.evalsets._download import Download, is_fake
+from birdmml.evalsets import _pickles
+from birdmml.evalsets._annotations import Download, is_fake
+from birdmml.evalsets.arrays import Field, Gathered, Progress, SampleChange, Samples, SplitSource
 
 MODALITIES = ("vision", "audio", "text")
 KEYS = (*MODALITIES, "labels", "id")
@@ -36,7 +36,7 @@ Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Options:
+class MultibenchOptions:
     """`not_finite`: what to do with samples that hold NaN or infinity: refuse the file, or leave them out, listed.
 
     `limit` takes the first samples of each split, for a trial; 0 takes all.
@@ -47,7 +47,7 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Layout:
+class PickleLayout:
     """One pickle: its name, its features by modality, its classes, and the class of a label as written.
 
     `label` gives None for a value that the provider never writes.
@@ -91,7 +91,7 @@ class _Split:
     ids: tuple[str, ...]
 
 
-def gather(layout: Layout, source: Path, options: Options, progress: Progress) -> Gathered:
+def gather(layout: PickleLayout, source: Path, options: MultibenchOptions, progress: Progress) -> Gathered:
     """The set in a pickle, or in a folder that holds it; raises EvalsetError for what is not as described above."""
     if options.limit < 0:
         raise UsageError(f"limit={options.limit} is below zero: give a number of samples, or 0")
@@ -99,7 +99,7 @@ def gather(layout: Layout, source: Path, options: Options, progress: Progress) -
     if not path.is_file():
         raise EvalsetError(f"{path} is missing: {layout.download().words()}")
     progress("read", 0, 1)
-    content = unpickle.load(path)
+    content = _pickles.load(path)
     progress("read", 1, 1)
     splits, notes = _splits(content, layout, path)
     features = _features(splits, path)
@@ -189,7 +189,7 @@ def _part(split: _Split, kept: list[Sample]) -> SplitSource:
     return SplitSource(len(kept), read)
 
 
-def _splits(content: Any, layout: Layout, path: Path) -> tuple[list[_Split], list[str]]:
+def _splits(content: Any, layout: PickleLayout, path: Path) -> tuple[list[_Split], list[str]]:
     """The three splits with checked shapes, and notes on what else the file holds."""
     if not isinstance(content, dict) or (missing := set(SPLITS) - set(content)):
         have = sorted(map(str, content)) if isinstance(content, dict) else type(content).__name__
@@ -208,7 +208,7 @@ def _splits(content: Any, layout: Layout, path: Path) -> tuple[list[_Split], lis
     ], notes
 
 
-def _split(key: str, name: str, content: Mapping[str, Any], layout: Layout, path: Path) -> _Split:
+def _split(key: str, name: str, content: Mapping[str, Any], layout: PickleLayout, path: Path) -> _Split:
     where = f"{path}: {key}"
     arrays = {m: content[m] for m in MODALITIES}
     for m, array in arrays.items():
@@ -225,7 +225,7 @@ def _split(key: str, name: str, content: Mapping[str, Any], layout: Layout, path
     )
 
 
-def _labels(raw: Any, n: int, layout: Layout, where: str) -> NDArray[np.int64]:
+def _labels(raw: Any, n: int, layout: PickleLayout, where: str) -> NDArray[np.int64]:
     try:
         values = np.asarray(raw, dtype=np.float64)
     except (TypeError, ValueError, OverflowError) as e:
@@ -266,7 +266,7 @@ def _features(splits: list[_Split], path: Path) -> dict[str, int]:
     return {m: sizes.pop() for m, sizes in widths.items()}
 
 
-def _refuse_not_finite(rejects: list[SampleChange], options: Options, path: Path) -> None:
+def _refuse_not_finite(rejects: list[SampleChange], options: MultibenchOptions, path: Path) -> None:
     bad = [r for r in rejects if r.reason == "not_finite"]
     if bad and options.not_finite == "refuse":
         first = "; ".join(f"{r.id}: {r.detail}" for r in bad[:3])

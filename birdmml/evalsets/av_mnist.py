@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from birdmml.arrays import Gathered, Progress
 from birdmml.errors import EvalsetError, UsageError
-from birdmml.evalsets import _avmnist_npy as layout
-from birdmml.evalsets import _avmnist_raw as raw
-from birdmml.evalsets._download import Download
+from birdmml.evalsets import _avmnist
+from birdmml.evalsets._annotations import Download
+from birdmml.evalsets.arrays import Gathered, Progress
 from birdmml.schema import Card
 
 CARD = Card(
@@ -52,14 +51,14 @@ def gather(source: Path, options: Options, progress: Progress) -> Gathered:
     if low := [n for n in ("train", "validation", "test", "limit", "seed") if getattr(options, n) < 0]:
         raise UsageError(f"{low[0]}={getattr(options, low[0])} is below zero: give a number of samples, or 0")
     sizes = {split: getattr(options, split) for split in PUBLISHED["samples"]}
-    if layout.is_there(source):
+    if _avmnist.has_npy(source):
         if options.group != "utterance":
             raise UsageError(
                 "group=speaker needs raw recordings: MultiBench's files do not name the speakers"
             )
-        return layout.gather(source, NAMES, sizes, options.limit, options.seed, progress)
-    if raw.is_there(source):
-        return raw.gather(source, NAMES, sizes, options.limit, options.seed, options.group, progress)
+        return _avmnist.gather_npy(source, NAMES, sizes, options.limit, options.seed, progress)
+    if _avmnist.has_raw(source):
+        return _avmnist.gather_raw(source, NAMES, sizes, options.limit, options.seed, options.group, progress)
     raise EvalsetError(
         f"{source} holds neither image/train_data.npy nor MNIST's idx files with WAVs named"
         f" DIGIT_SPEAKER_NUMBER.wav: {DOWNLOAD.words()}"

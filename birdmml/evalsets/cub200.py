@@ -9,15 +9,15 @@ from collections.abc import Mapping
 from birdmml.errors import EvalsetError
 from birdmml.evalsets._annotations import (
     Annotations,
-    Claim,
     Collection,
+    Download,
+    TableRow,
     count,
     lines,
     settle,
     text,
-    whole,
-)  # fmt: skip
-from birdmml.evalsets._download import Download
+    whole_number,
+)
 from birdmml.schema import Card
 
 CARD = Card(
@@ -53,9 +53,9 @@ def annotate(tables: Mapping[str, bytes], files: Many[str]) -> Annotations:
         if file not in files and (other := like.get(_key(file))):
             file, respelt = other, respelt + 1
         raw, side = labels.get(number, ""), sides.get(number, "")
-        value = whole(raw)
+        value = whole_number(raw)
         split = {"1": "train", "0": "test"}.get(side, side)
-        claims.append(Claim(where, number, value - 1 if value else None, raw, split, file))
+        claims.append(TableRow(where, number, value - 1 if value else None, raw, split, file))
     entries, rejects = settle(claims, len(classes), SPLITS, files)
     notes = [f"{respelt:,} files lie under another spelling than images.txt has"] if respelt else []
     return Annotations(
@@ -80,7 +80,7 @@ def _pairs(table: str, tables: Mapping[str, bytes]) -> list[tuple[str, str, str]
     text(table, tables)
     pairs = [(where, first.strip(), second) for where, first, second in lines(table, tables)]
     for where, number, _ in pairs:
-        if whole(number) is None:
+        if whole_number(number) is None:
             raise EvalsetError(
                 f"{where}: a number is expected first, found {number[:40]!r}: get the table again"
             )

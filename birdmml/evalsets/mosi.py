@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from birdmml.arrays import Gathered, Progress
-from birdmml.evalsets import _multibench as multibench
+from birdmml.evalsets import _multibench
+from birdmml.evalsets.arrays import Gathered, Progress
 from birdmml.schema import Card
 
 CARD = Card(
@@ -13,22 +13,22 @@ CARD = Card(
     license="research only, no redistribution",
     citation="Zadeh et al., MOSI, 2016 (arXiv 1606.06259), as packed by Liang et al., MultiBench, NeurIPS 2021"
     " (arXiv 2107.07502)",
-    url=multibench.URL,
-    modalities=multibench.MODALITIES,
+    url=_multibench.URL,
+    modalities=_multibench.MODALITIES,
 )
 KIND = "arrays"
 PROMPT = "{common_name}"
-LAYOUT = multibench.Layout(
+LAYOUT = _multibench.PickleLayout(
     "mosi_data.pkl",
     {"vision": 20, "audio": 5, "text": 300},
     ("negative", "not negative"),
-    multibench.sentiment,
+    _multibench.sentiment,
 )
 DOWNLOAD = LAYOUT.download()
 PUBLISHED = {"samples": {"train": 1284, "validation": 229, "test": 686}, "features": dict(LAYOUT.features)}
-Options = multibench.Options
+Options = _multibench.MultibenchOptions
 
 
-def gather(source: Path, options: multibench.Options, progress: Progress) -> Gathered:
+def gather(source: Path, options: _multibench.MultibenchOptions, progress: Progress) -> Gathered:
     """The set in `mosi_data.pkl`, or in a folder that holds it; copies with 74 audio features differ, and say so."""
-    return multibench.gather(LAYOUT, source, options, progress)
+    return _multibench.gather(LAYOUT, source, options, progress)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from birdmml.arrays import Gathered, Progress
-from birdmml.evalsets import _multibench as multibench
+from birdmml.evalsets import _multibench
+from birdmml.evalsets.arrays import Gathered, Progress
 from birdmml.schema import Card
 
 CARD = Card(
@@ -13,23 +13,23 @@ CARD = Card(
     license="research only, no redistribution",
     citation="Castro et al., Towards Multimodal Sarcasm Detection, ACL 2019 (arXiv 1906.01815), as packed by Liang"
     " et al., MultiBench, NeurIPS 2021 (arXiv 2107.07502)",
-    url=multibench.URL,
-    modalities=multibench.MODALITIES,
+    url=_multibench.URL,
+    modalities=_multibench.MODALITIES,
 )
 KIND = "arrays"
 PROMPT = "{common_name}"
-LAYOUT = multibench.Layout(
+LAYOUT = _multibench.PickleLayout(
     "sarcasm.pkl",
     {"vision": 371, "audio": 81, "text": 300},
     ("not sarcastic", "sarcastic"),
-    multibench.two_classes,
+    _multibench.two_classes,
 )
 DOWNLOAD = LAYOUT.download()
 # MultiBench's paper gives the total, not the splits.
 PUBLISHED = {"total": 690, "features": dict(LAYOUT.features)}
-Options = multibench.Options
+Options = _multibench.MultibenchOptions
 
 
-def gather(source: Path, options: multibench.Options, progress: Progress) -> Gathered:
+def gather(source: Path, options: _multibench.MultibenchOptions, progress: Progress) -> Gathered:
     """The set in `sarcasm.pkl`, or in a folder that holds it."""
-    return multibench.gather(LAYOUT, source, options, progress)
+    return _multibench.gather(LAYOUT, source, options, progress)

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Collection as Many
 from collections.abc import Mapping
 
-from birdmml import taxonomy
+from birdmml.core.species import all_species
 from birdmml.errors import EvalsetError
 from birdmml.evalsets._annotations import (
     Annotations,
-    Claim,
     Collection,
+    Download,
+    TableRow,
     count,
     rows,
     settle,
-    whole,
-)  # fmt: skip
-from birdmml.evalsets._download import Download
+    whole_number,
+)
 from birdmml.schema import Card, Reject
 
 CARD = Card(
@@ -83,12 +83,12 @@ def annotate(tables: Mapping[str, bytes], files: Many[str]) -> Annotations:
     )  # fmt: skip
 
 
-def _claim(collection: Collection, table: str, number: int, row: Mapping[str, str]) -> Claim:
+def _claim(collection: Collection, table: str, number: int, row: Mapping[str, str]) -> TableRow:
     name, label = row["asset_id"], row["label"]
     # A name with a folder in it could point outside the set.
     plain = name and "/" not in name and "\\" not in name
     file = f"{collection.folder}/{name}{_SUFFIX[collection.kind]}" if plain else ""
-    return Claim(f"{table}:{number}", name, whole(label), label, row["split"], file)
+    return TableRow(f"{table}:{number}", name, whole_number(label), label, row["split"], file)
 
 
 def _taxa(tables: Mapping[str, bytes]) -> tuple[list[dict[str, str]], list[str]]:
@@ -109,7 +109,7 @@ def _taxa(tables: Mapping[str, bytes]) -> tuple[list[dict[str, str]], list[str]]
 
 def _renamed(row: Mapping[str, str]) -> list[str]:
     """A note where the taxonomy has another species under the label, or calls it otherwise today."""
-    species = next((s for s in taxonomy.all_species() if s.ssw60_label == int(row["label"])), None)
+    species = next((s for s in all_species() if s.ssw60_label == int(row["label"])), None)
     if species is None or row["common_name"] == species.common_name:
         return []
     return [

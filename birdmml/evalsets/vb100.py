@@ -7,18 +7,18 @@ from collections.abc import Collection as Many
 from collections.abc import Mapping
 from dataclasses import replace
 
-from birdmml import taxonomy
+from birdmml.core.species import Species, all_species, resolve
 from birdmml.errors import UnknownName
 from birdmml.evalsets._annotations import (
     Annotations,
-    Claim,
     Collection,
+    Download,
+    TableRow,
     count,
     lines,
     settle,
-    whole,
-)  # fmt: skip
-from birdmml.evalsets._download import Download
+    whole_number,
+)
 from birdmml.schema import Card, Reject
 
 CARD = Card(
@@ -47,17 +47,17 @@ def annotate(tables: Mapping[str, bytes], files: Many[str]) -> Annotations:
     line whose folder and label do not go together elsewhere is rejected, for one of them must be wrong.
     """
     read = [
-        (where, _end(path), raw, whole(raw), table.partition("_")[0])
+        (where, _end(path), raw, whole_number(raw), table.partition("_")[0])
         for table in TABLES
         for where, path, raw in lines(table, tables)
     ]
     folder_of = _folders([(n, end.rpartition("/")[0]) for _, end, _, n, _ in read if n is not None])
     label_of = {raw: label for label, raw in enumerate(folder_of)}
     by_end = {_end(file): file for file in sorted(files)}
-    claims, rejects = list[Claim](), list[Reject]()
+    claims, rejects = list[TableRow](), list[Reject]()
     for where, end, raw, number, split in read:
         file = by_end.get(end, f"{COLLECTIONS[0].folder}/{end}")
-        claim = Claim(
+        claim = TableRow(
             where,
             end.rpartition(".")[0] or end,
             None if number is None else label_of.get(number),
@@ -122,11 +122,11 @@ def _names(folders: list[str]) -> tuple[tuple[str, ...], tuple[Mapping[str, obje
     return tuple(names), tuple(taxa), tuple(notes)
 
 
-def _species(folder: str) -> taxonomy.Species | None:
-    for species in taxonomy.all_species():
+def _species(folder: str) -> Species | None:
+    for species in all_species():
         if species.vb100_class == folder:
             return species
     try:
-        return taxonomy.resolve(folder)
+        return resolve(folder)
     except UnknownName:
         return None

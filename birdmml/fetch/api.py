@@ -184,7 +184,7 @@ class Api:
             unchanged = self._read(kept)
             return unchanged if unchanged is not None else self._ask(url, None)
         if reply.code in refused:
-            text = self.hidden(said_in(reply.body))
+            text = self.hidden(error_message(reply.body))
             return Answer(
                 "failed", None, reply.code, f"HTTP {reply.code}: {text}" if text else f"HTTP {reply.code}"
             )
@@ -226,7 +226,7 @@ def parse(data: bytes) -> Any:
         raise ValueError(f"{e.msg} at character {e.pos:,} of {len(e.doc):,}") from None
 
 
-def said_in(body: bytes) -> str:
+def error_message(body: bytes) -> str:
     """The message of an error in JSON, `{"error": "x", "message": "y"}` or `{"error": {"code": "x", "message": "y"}}`.
 
     The words of anything else.

@@ -7,8 +7,8 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
+from birdmml.core.files import human_bytes
 from birdmml.fetch.web import Again, Final, Web, Wrong, is_page
-from birdmml.files import human_bytes
 
 T = TypeVar("T")
 BLOCK = 1 << 16

@@ -17,29 +17,17 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Self
 
+from birdmml.core.files import human_bytes, sync_folder
 from birdmml.errors import BuildError
 from birdmml.fetch.ask import TooLarge, ask, patiently, unchanged
-from birdmml.fetch.ledger import GIVEN_UP, Ledger, LedgerRow, Wanted
+from birdmml.fetch.ledger import GIVEN_UP, Ledger, LedgerRow, WantedFile
 from birdmml.fetch.pace import Clock, Lanes, Politeness
 from birdmml.fetch.transfer import BLOCK, FULL, MemoryTransfer, PartFile, Progress, Transfer, free_bytes
 from birdmml.fetch.web import Final, Web, redact
-from birdmml.files import human_bytes, sync_folder
-
-__all__ = [
-    "Clock",
-    "Fetcher",
-    "Outcome",
-    "Politeness",
-    "Space",
-    "Wanted",
-    "free_bytes",
-    "redact",
-    "space_needed",
-]
 
 BATCH = 256
 
-Job = tuple[Wanted, Path]
+Job = tuple[WantedFile, Path]
 
 
 @dataclass(frozen=True)
@@ -110,7 +98,7 @@ class Fetcher:
         self._clock.stop.set()
         self.web.close()
 
-    def fetch(self, file: Wanted, to: Path, progress: Progress | None = None) -> Outcome:
+    def fetch(self, file: WantedFile, to: Path, progress: Progress | None = None) -> Outcome:
         """Bring one file to `to`, going on from `<to>.part`; nothing is asked of the server for what is settled.
 
         Settled is what the ledger has as done and lies there with its size, what lies there with the promised
@@ -213,7 +201,7 @@ class Fetcher:
             raise BuildError(f"{self.ledger.path} lost {key} while it was in use: run it again")
         return entry
 
-    def _settled(self, file: Wanted, to: Path, entry: LedgerRow) -> bool:
+    def _settled(self, file: WantedFile, to: Path, entry: LedgerRow) -> bool:
         """Whether a file needs no request."""
         size = to.stat().st_size if to.is_file() else None
         if size is not None and entry.state == "done" and size == entry.bytes:
@@ -226,7 +214,7 @@ class Fetcher:
                 return True
         return entry.state in GIVEN_UP
 
-    def _changed(self, file: Wanted, to: Path, entry: LedgerRow) -> bool:
+    def _changed(self, file: WantedFile, to: Path, entry: LedgerRow) -> bool:
         """Whether the server has another file than the one that lies there; where it does not say, it has not."""
         if entry.state != "done" or not to.is_file() or not entry.etag:
             return False
@@ -240,7 +228,7 @@ class Fetcher:
             self.ledger.again(file.key)
         return not same
 
-    def _bring(self, file: Wanted, to: Path, entry: LedgerRow, progress: Progress | None) -> None:
+    def _bring(self, file: WantedFile, to: Path, entry: LedgerRow, progress: Progress | None) -> None:
         """Download a file, or learn why not, and tell the ledger."""
         with PartFile(to, file.size) as part:
             part.need(file.size)
@@ -272,7 +260,7 @@ class SmallFiles:
         self._folders: set[Path] = set()
         self._lock = threading.Lock()
 
-    def bring(self, file: Wanted, to: Path, entry: LedgerRow) -> LedgerRow:
+    def bring(self, file: WantedFile, to: Path, entry: LedgerRow) -> LedgerRow:
         """One file, or why not; its new row. Raises TooLarge, Stopped, and BuildError as a full disk does."""
         transfer = MemoryTransfer(self._web, file, entry)
         try:

@@ -17,9 +17,9 @@ from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
 
+from birdmml.core.files import sha256_file
 from birdmml.core.sqlite import Database, Wording
 from birdmml.fetch.web import redact
-from birdmml.files import sha256_file
 
 STATES = ("wanted", "partial", "done", "missing", "corrupt", "failed")
 GIVEN_UP = ("missing", "corrupt", "failed")
@@ -29,7 +29,7 @@ PAGE = 1000  # Rows in one transaction, and rows held at once while iterating.
 
 
 @dataclass(frozen=True)
-class Wanted:
+class WantedFile:
     """A file to download: its name in the ledger, where it lies, and what is promised of it.
 
     `size` in bytes and `md5` (lower-case hex) are None where the provider does not say; `page_ok` lets an HTML
@@ -140,7 +140,7 @@ class Ledger(Database):
                 raise sqlite3.DatabaseError("it is no SQLite file")  # SQLite would write over a short one.
         super().__init__(path)
 
-    def plan(self, files: Iterable[Wanted]) -> int:
+    def plan(self, files: Iterable[WantedFile]) -> int:
         """Enter files as wanted; one that is there already is left alone unless its promise changed.
 
         Returns how many rows are new or start anew.
@@ -153,7 +153,7 @@ class Ledger(Database):
                     changed += self._db.execute(PLAN, row).rowcount
         return changed
 
-    def planned(self, files: Sequence[Wanted]) -> list[LedgerRow]:
+    def planned(self, files: Sequence[WantedFile]) -> list[LedgerRow]:
         """Plan a page of files and return their rows, in the same order."""
         self.plan(files)
         return [LedgerRow(*self.fetch_one(GET, (f.key,))) for f in files]

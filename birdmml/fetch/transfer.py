@@ -19,11 +19,11 @@ from typing import NoReturn, Self
 
 import httpx
 
+from birdmml.core.files import human_bytes, sync_folder
 from birdmml.errors import BuildError
 from birdmml.fetch.ask import TooLarge, Trickle, patiently, read, steady
-from birdmml.fetch.ledger import Ledger, LedgerRow, Wanted
+from birdmml.fetch.ledger import Ledger, LedgerRow, WantedFile
 from birdmml.fetch.web import Again, Final, Web, Wrong, is_page, words
-from birdmml.files import human_bytes, sync_folder
 
 Progress = Callable[[str, int, int | None], None]
 
@@ -152,7 +152,7 @@ class PartFile:
 class _Attempts:
     """What is known of a planned file on its way: `code`, `etag` and `attempts` say how it went."""
 
-    def __init__(self, web: Web, file: Wanted, entry: LedgerRow) -> None:
+    def __init__(self, web: Web, file: WantedFile, entry: LedgerRow) -> None:
         self.web, self.file, self.entry = web, file, entry
         self.attempts, self.etag = entry.attempts, entry.etag
         self.code: int | None = None
@@ -212,7 +212,7 @@ class Transfer(_Attempts):
         self,
         web: Web,
         ledger: Ledger,
-        file: Wanted,
+        file: WantedFile,
         part: PartFile,
         entry: LedgerRow,
         progress: Progress | None,

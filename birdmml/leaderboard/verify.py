@@ -6,9 +6,10 @@ import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from birdmml import outcomes, results
 from birdmml.errors import ResultError
-from birdmml.metrics import Summary
+from birdmml.results import outcomes
+from birdmml.results.metrics import Summary
+from birdmml.results.result import FILE, figure_key, read_result
 from birdmml.schema import Figure, Result
 
 TOLERANCE = 1e-6
@@ -21,13 +22,11 @@ def find(paths: Sequence[Path]) -> list[Path]:
         if path.is_file():
             folders.add(path.parent)
         elif path.is_dir():
-            folders |= {p.parent for p in path.rglob(results.FILE)}
+            folders |= {p.parent for p in path.rglob(FILE)}
         else:
             raise ResultError(f"{path} not found: give folders that `birdmml bench` wrote")
     if not folders:
-        raise ResultError(
-            f"no {results.FILE} in {', '.join(map(str, paths))}: run `birdmml bench --method confu`"
-        )
+        raise ResultError(f"no {FILE} in {', '.join(map(str, paths))}: run `birdmml bench --method confu`")
     return sorted(folders)
 
 
@@ -48,7 +47,7 @@ def verify(path: Path) -> Result:
 
     Raises ResultError naming the figure and both values where they differ by more than 1e-6.
     """
-    result = results.read_result(path)
+    result = read_result(path)
     folder = path if path.is_dir() else path.parent
     if not result.figures:
         raise ResultError(f"{path} holds no figure: score again")
@@ -63,7 +62,7 @@ def verify(path: Path) -> Result:
 
 def differences(result: Result, figure: Figure, items: outcomes.Outcomes) -> Iterator[str]:
     """What of a figure does not follow from its items, a line each; raises ResultError where none can be computed."""
-    name = results.figure_key(figure)
+    name = figure_key(figure)
     if items.seeds != tuple(result.seeds):
         yield f"{name} was scored with seeds {items.seeds}, the result says {result.seeds}"
     if items.demo != result.demo:

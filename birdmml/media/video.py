@@ -35,7 +35,7 @@ class Video:
 
 
 @dataclass(frozen=True)
-class Film(Generic[T]):
+class VideoReading(Generic[T]):
     """What one reading of a video gives: middles of equal segments, single frames at `sweep_s` (seconds), the sound.
 
     Each frame is what `keep` made of uint8 [H, W, 3]. `audio` is mono float32 [T], None without a track.
@@ -64,7 +64,7 @@ def decode_film(
     frames: int = 8,
     sweep_s: Sequence[float] = (),
     rate_hz: int = RATE_HZ,
-) -> Film[T]:
+) -> VideoReading[T]:
     """Decode the frames of `decode_video` and, in the same pass, the frame that is seen at each of `sweep_s`.
 
     `sweep_s` is in seconds from the first frame, ascending; a time at which the video is over gives nothing. `keep`
@@ -80,7 +80,7 @@ def decode_film(
     except (av.FFmpegError, OSError, ValueError) as e:
         words = getattr(e, "strerror", None) or str(e)
         raise MediaError("video_damaged", f"the video cannot be decoded ({words})") from e
-    return Film(*pictures[:3], sound, *pictures[3:])
+    return VideoReading(*pictures[:3], sound, *pictures[3:])
 
 
 def encode_video(

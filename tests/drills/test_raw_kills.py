@@ -21,14 +21,14 @@ from helpers import tree
 from helpers.raw_sources import KEY, Served, key, make, services
 from helpers.services import Faults
 
-from birdmml.sources import inat_xc
+from birdmml.sources.inat_xc import settings
 
 __all__ = ["key"]
 PHOTOS_PER_S, SOUNDS_PER_S = 40.0, 20.0
 PASSING = ("500", "503", "page", "slow", "reset", "cut")
 
 
-def command(settings: inat_xc.Settings, served: Served, out: Path) -> list[str]:
+def command(settings: settings.Settings, served: Served, out: Path) -> list[str]:
     """The build as a process of its own."""
     given = {
         "inat": settings.inat, "species-list": settings.species_list.path, "per-species": settings.per_species,

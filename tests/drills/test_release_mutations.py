@@ -14,7 +14,7 @@ import soundfile
 from helpers.releases import Whole, listed, make, quick, rows, shelf, spoil, whole
 
 from birdmml.errors import BirdmmlError
-from birdmml.sources._release_paths import member_key
+from birdmml.sources.release.table import member_key
 
 quick = quick
 pytestmark = pytest.mark.usefixtures("quick")

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from birdmml.evalsets._download import FAKE_MARK
+from birdmml.evalsets._annotations import FAKE_MARK
 from birdmml.media.image import encode_jpeg
 from birdmml.media.video import encode_video
 from birdmml.schema import RATE_HZ

@@ -12,9 +12,9 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from birdmml import taxonomy
-from birdmml.evalsets import ssw60 as ssw60_set
-from birdmml.evalsets._multibench import Layout
+from birdmml.core.species import all_species
+from birdmml.evalsets._multibench import PickleLayout
+from birdmml.evalsets.ssw60 import _COLUMNS, _NEEDED, _TAXA, COLLECTIONS
 from fakes import evalset_media as media
 from fakes.evalset_media import mark
 
@@ -22,12 +22,12 @@ from fakes.evalset_media import mark
 def ssw60(root: Path, seed: int) -> Path:
     """The true layout with four species in kilobytes: two train and two test items a species; returns `root`."""
     rng = np.random.default_rng(seed)
-    species = taxonomy.all_species()[:4]
-    media.write_csv(root / "taxa.csv", ssw60_set._TAXA, [
+    species = all_species()[:4]
+    media.write_csv(root / "taxa.csv", _TAXA, [
         (s.label, s.ebird_code, s.inat_taxon_id, s.label, s.label, s.common_name, s.scientific_name, s.family, s.order)
         for s in species
     ])  # fmt: skip
-    listed: dict[str, list[tuple[object, ...]]] = {c.folder: [] for c in ssw60_set.COLLECTIONS}
+    listed: dict[str, list[tuple[object, ...]]] = {c.folder: [] for c in COLLECTIONS}
     for number, (s, split) in enumerate(
         (s, split) for s in species for split in ("train", "train", "test", "test")
     ):
@@ -46,9 +46,7 @@ def ssw60(root: Path, seed: int) -> Path:
         media.photo(root / "images_inat" / f"{asset}.jpg", rng, s.label)
         listed["images_inat"].append((asset, s.label, split, 30, 40, 3, "nobody", 1))
     for folder, lines in listed.items():
-        media.write_csv(
-            root / f"{folder}.csv", (*ssw60_set._NEEDED, *ssw60_set._COLUMNS[f"{folder}.csv"].split()), lines
-        )
+        media.write_csv(root / f"{folder}.csv", (*_NEEDED, *_COLUMNS[f"{folder}.csv"].split()), lines)
     mark(root)
     return root
 
@@ -56,7 +54,7 @@ def ssw60(root: Path, seed: int) -> Path:
 def vb100(root: Path, seed: int) -> Path:
     """The true layout with four classes in kilobytes, one of them unknown to the taxonomy; returns `root`."""
     rng = np.random.default_rng(seed)
-    known = [s.vb100_class for s in taxonomy.all_species() if s.vb100_class][:3]
+    known = [s.vb100_class for s in all_species() if s.vb100_class][:3]
     folders = sorted([*map(str, known), "Imaginary_Bird"])
     lists: dict[str, list[tuple[str, int]]] = {"train": [], "test": []}
     for label, folder in enumerate(folders):
@@ -93,7 +91,7 @@ def cub200(root: Path, seed: int) -> Path:
     return root
 
 
-def multibench(layout: Layout, root: Path, seed: int) -> Path:
+def multibench(layout: PickleLayout, root: Path, seed: int) -> Path:
     """The true layout in kilobytes: 30 samples of up to 10 steps that share a topic; returns `root`.
 
     One sample of train has no text, one of test has -inf in its audio, and the text starts late in most.

@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from birdmml import species_list, taxonomy
-from birdmml.sources._names import names_of
-from birdmml.sources.inat_xc import Settings
-from birdmml.taxonomy import Species
+from birdmml.core import species_list
+from birdmml.core.species import Species, all_species
+from birdmml.sources.inat_xc.settings import Settings
+from birdmml.sources.inat_xc.wikipedia import names_of
 from fakes import wikipedia, xeno_canto
 
 Rows = list[tuple[Any, ...]]
@@ -78,7 +78,7 @@ def write(
     root: Path, seed: int, species: int = 4, photos: int = 6, recordings: int = 6, seconds: float = 2.0
 ) -> Settings:
     """Write the world; the settings have `species` of the 150, and addresses that a test must fill in."""
-    birds = taxonomy.all_species()[:species]
+    birds = all_species()[:species]
     tables = make_tables(birds, seed, photos)
     tables.write(root / "tables")
     write_photos(root / "bucket", tables, seed)
@@ -107,7 +107,7 @@ def write_list(path: Path, birds: Sequence[Species]) -> species_list.SpeciesList
     writer = csv.writer(out, lineterminator="\n")
     writer.writerows([("scientific_name",), *((b.scientific_name,) for b in birds)])
     path.write_text(out.getvalue(), encoding="utf-8")
-    return species_list.given(path)
+    return species_list.read_list(path)
 
 
 def make_tables(birds: Sequence[Species], seed: int, photos: int, spares: int = 4) -> Tables:

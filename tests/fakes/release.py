@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from birdmml.files import sha256_bytes, write_json
+from birdmml.core.files import sha256_bytes, write_json
 from fakes.release_media import Archive, Tar, Zip, cut, draw, holders, sing
 from fakes.release_plan import (
     PREFIX,

@@ -9,8 +9,8 @@ from typing import Literal
 
 import numpy as np
 
-from birdmml import taxonomy
-from birdmml.taxonomy import Species
+from birdmml.core import species
+from birdmml.core.species import Species
 
 PREFIX = "bird-mml/"
 SUFFIXES = (".jpg", ".JPG", ".jpeg", ".JPEG")
@@ -216,7 +216,7 @@ def plan(seed: int, knobs: Knobs) -> Plan:
 
 
 def _birds(rng: np.random.Generator, n: int) -> list[Bird]:
-    known = taxonomy.all_species()
+    known = species.all_species()
     if not 2 <= n <= len(known):
         raise ValueError(f"species must be 2 to {len(known)}, not {n}")
     chosen = (known[i] for i in rng.permutation(len(known))[:n])

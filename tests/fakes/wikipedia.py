@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from birdmml.files import sha256_bytes
-from birdmml.sources._names import Names
+from birdmml.core.files import sha256_bytes
+from birdmml.sources.inat_xc.wikipedia import SpeciesNames
 
 PATH = "/api/rest_v1/page/summary/"
 SITE = "https://en.wikipedia.org"
@@ -50,7 +50,7 @@ class FakeWikipedia:
         return 200, {}, json.dumps(page).encode()
 
 
-def write(root: Path, birds: Sequence[Names]) -> None:
+def write(root: Path, birds: Sequence[SpeciesNames]) -> None:
     """An article for every species under its first English name, and redirects to it from all other names."""
     pages: dict[str, Any] = {}
     for bird in birds:
@@ -95,7 +95,7 @@ def summary(title: str, about: str, extract: str, kind: str = "standard") -> dic
     }
 
 
-def _text(bird: Names, name: str) -> str:
+def _text(bird: SpeciesNames, name: str) -> str:
     chance = sha256_bytes(bird.scientific.encode())
     colour, place = COLOURS[int(chance[0], 16) % 6], PLACES[int(chance[1], 16) % 6]
     return (

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from birdmml.sources._names import Names
+from birdmml.sources.inat_xc.wikipedia import SpeciesNames
 
 FIRST_ID = 100_001
 PATH = "/api/3/recordings"
@@ -67,7 +67,7 @@ class FakeXenoCanto:
 
 def write(
     root: Path,
-    birds: Sequence[Names],
+    birds: Sequence[SpeciesNames],
     seed: int = 0,
     each: int = 12,
     seconds: float = 2.0,
@@ -101,7 +101,7 @@ def write(
     return truth
 
 
-def record_of(number: int, bird: Names, rng: np.random.Generator, seconds: float) -> dict[str, Any]:
+def record_of(number: int, bird: SpeciesNames, rng: np.random.Generator, seconds: float) -> dict[str, Any]:
     """One recording as the service words it; //BASE stands for the service's address."""
     genus, _, species = bird.scientific.partition(" ")
     english = bird.english[0] if bird.english else ""

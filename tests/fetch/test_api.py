@@ -17,10 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from birdmml.errors import BuildError, UsageError
-from birdmml.fetch.api import Answer, Answers, Api, Kept, parse, said_in
-from birdmml.fetch.download import Fetcher, Politeness
+from birdmml.fetch.api import Answer, Answers, Api, Kept, error_message, parse
+from birdmml.fetch.download import Fetcher
 from birdmml.fetch.ledger import Ledger
-from birdmml.fetch.pace import Budget
+from birdmml.fetch.pace import Budget, Politeness
 
 KEY = "sEcReT0123456789+/="
 
@@ -280,5 +280,5 @@ def test_any_bytes_are_json_or_a_plain_error(data: bytes) -> None:
         parse(data)
     except ValueError as e:
         assert str(e) and "\n" not in str(e)
-    line = said_in(data)
+    line = error_message(data)
     assert len(line) <= 200 and line.isprintable()

@@ -9,8 +9,9 @@ import pytest
 from helpers.fetch_bench import DATA, MD5, NAME, OTHER, PAGE, MakeBench, benches
 from helpers.servers import Act, redirect
 
-from birdmml.fetch.download import Fetcher, Outcome, Politeness
+from birdmml.fetch.download import Fetcher, Outcome
 from birdmml.fetch.ledger import Ledger, LedgerRow
+from birdmml.fetch.pace import Politeness
 
 
 @pytest.fixture

@@ -18,8 +18,9 @@ from helpers.fetch_bench import DATA, MD5, NAME, MakeBench, benches
 from helpers.servers import Act, Server
 
 from birdmml.errors import BuildError, Interrupted
-from birdmml.fetch.download import Fetcher, Politeness, Wanted, space_needed
-from birdmml.fetch.ledger import Ledger
+from birdmml.fetch.download import Fetcher, space_needed
+from birdmml.fetch.ledger import Ledger, WantedFile
+from birdmml.fetch.pace import Politeness
 
 
 @pytest.fixture
@@ -43,7 +44,7 @@ def test_a_disk_without_room_is_said_before_a_byte_is_asked_for(
 
 def test_space_counts_what_is_there(tmp_path: Path) -> None:
     files = {
-        n: (Wanted(n, "http://x/", size), tmp_path / "new" / n)
+        n: (WantedFile(n, "http://x/", size), tmp_path / "new" / n)
         for n, size in [("a", 10), ("b", 7), ("c", None)]
     }
     assert str(space_needed(files.values(), tmp_path / "new")).startswith(
@@ -59,7 +60,9 @@ def test_space_counts_what_is_there(tmp_path: Path) -> None:
 FULL_DISK = """
 import sys
 from pathlib import Path
-from birdmml.fetch.download import Fetcher, Politeness, Wanted
+from birdmml.fetch.download import Fetcher
+from birdmml.fetch.pace import Politeness
+from birdmml.fetch.ledger import WantedFile as Wanted
 from birdmml.fetch.ledger import Ledger
 from birdmml.errors import BuildError
 url, md5, size, ledger, folder = sys.argv[1:]
@@ -108,13 +111,13 @@ def test_two_of_a_host_are_under_way_at_a_time_and_outcomes_come_as_they_end(tmp
             one.act(name, Act(hold=gate, hold_after=1000))
         one.act("/photo5.jpg", then=Act(404))
         jobs = [
-            (Wanted(f"{n}{k}", s.content(k)), tmp_path / str(n) / k[1:])
+            (WantedFile(f"{n}{k}", s.content(k)), tmp_path / str(n) / k[1:])
             for k in files
             for n, s in enumerate((one, two))
         ]
         # Both servers are on one machine, hence one host; the name tells them apart.
         jobs = [
-            (Wanted(w.key, w.url.replace("127.0.0.1", "localhost") if w.key[0] == "1" else w.url), to)
+            (WantedFile(w.key, w.url.replace("127.0.0.1", "localhost") if w.key[0] == "1" else w.url), to)
             for w, to in jobs
         ]
         with Fetcher(ledger, Politeness("x")) as fetcher:
@@ -151,7 +154,7 @@ def test_an_error_in_one_thread_stops_the_others(tmp_path: Path) -> None:
     ):
         (tmp_path / "blocked").write_bytes(b"a file, no folder")
         jobs = [
-            (Wanted(k, server.content(k)), tmp_path / ("blocked" if k == "/3" else "out") / k[1:])
+            (WantedFile(k, server.content(k)), tmp_path / ("blocked" if k == "/3" else "out") / k[1:])
             for k in files
         ]
         with pytest.raises(BuildError, match="blocked"):
@@ -166,7 +169,7 @@ def test_an_error_in_one_thread_stops_the_others(tmp_path: Path) -> None:
     ):
         hold = threading.Event()
         server.act("/0", Act(hold=hold))
-        same = (Wanted("/0", server.content("/0")), tmp_path / "same")
+        same = (WantedFile("/0", server.content("/0")), tmp_path / "same")
         with pytest.raises(BuildError, match="twice"):
             list(fetcher.fetch_all([same, same]))
         hold.set()

@@ -13,9 +13,9 @@ from helpers.servers import Act, Fast, Server, redirect
 
 from birdmml.errors import BuildError, UsageError
 from birdmml.fetch import web
-from birdmml.fetch.download import Fetcher, Politeness, Wanted
-from birdmml.fetch.ledger import Ledger
-from birdmml.fetch.pace import wait_asked
+from birdmml.fetch.download import Fetcher
+from birdmml.fetch.ledger import Ledger, WantedFile
+from birdmml.fetch.pace import Politeness, wait_asked
 from birdmml.fetch.web import redact, words
 
 
@@ -71,7 +71,7 @@ def test_a_used_up_rate_limit_is_waited_out_before_the_next_request(bench: MakeB
     b = bench(then=Act(headers={"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "45"}))
     b.get()
     assert b.clock.slept == []
-    b.fetcher.fetch(Wanted("second", b.server.content(NAME)), b.to.with_name("second"))
+    b.fetcher.fetch(WantedFile("second", b.server.content(NAME)), b.to.with_name("second"))
     assert b.clock.slept == [45]
 
 
@@ -99,7 +99,7 @@ def test_what_a_server_asks_for(status: int, headers: dict[str, str], seconds: f
 def test_requests_of_one_host_are_spaced(bench: MakeBench) -> None:
     b = bench(per_minute=60)
     for n in range(4):
-        b.fetcher.fetch(Wanted(f"{n}", b.server.content(NAME)), b.to.with_name(f"{n}"))
+        b.fetcher.fetch(WantedFile(f"{n}", b.server.content(NAME)), b.to.with_name(f"{n}"))
     assert b.clock.slept == [1, 1, 1]
 
 
@@ -165,7 +165,7 @@ def test_redirects_to_what_is_not_http_are_refused(bench: MakeBench, to: str) ->
 )
 def test_addresses_that_are_not_http_are_refused(bench: MakeBench, url: str) -> None:
     b = bench()
-    assert b.fetcher.fetch(Wanted("x", url), b.to).state == "failed"
+    assert b.fetcher.fetch(WantedFile("x", url), b.to).state == "failed"
 
 
 def test_a_redirect_from_outside_into_a_network_is_refused(
@@ -209,8 +209,8 @@ def test_headers_go_to_their_host_only_and_are_told_nobody(
     url = f"{b.server.content(NAME)}?query=owl&key={key}"
     own = {b.server.url: {"Authorization": f"Bearer {token}"}, "https://a.org": {"X-Key": "another"}}
     with Fetcher(b.ledger, Politeness("x", headers=own)) as fetcher:
-        assert fetcher.fetch(Wanted("x", url, len(DATA), MD5), b.to).state == "done"
-        told = [fetcher.fetch(Wanted("y", url), b.to).reason]
+        assert fetcher.fetch(WantedFile("x", url, len(DATA), MD5), b.to).state == "done"
+        told = [fetcher.fetch(WantedFile("y", url), b.to).reason]
         with pytest.raises(BuildError) as error:
             fetcher.get(url)
     sent = [(h.get("authorization"), h.get("x-key")) for h in b.server.seen(NAME).headers]

@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 
 from birdmml.errors import BuildError
-from birdmml.fetch.ledger import GIVEN_UP, STATES, Ledger, LedgerRow, Wanted
+from birdmml.fetch.ledger import GIVEN_UP, STATES, Ledger, LedgerRow, WantedFile
 
 MD5, OTHER = "0" * 32, "f" * 32
 
 
-def wanted(key: str, **promise: object) -> Wanted:
-    return Wanted(key, f"https://a.org/{key}", **promise)  # type: ignore[arg-type]  # sizes and sums of each test
+def wanted(key: str, **promise: object) -> WantedFile:
+    return WantedFile(key, f"https://a.org/{key}", **promise)  # type: ignore[arg-type]  # sizes and sums of each test
 
 
 @pytest.fixture
@@ -47,10 +47,12 @@ def test_planning_again_changes_nothing_unless_the_promise_changed(path: Path) -
         ledger.plan([wanted("a", size=10, md5=MD5), wanted("b", size=10), wanted("c")])
         for key in "abc":
             ledger.record(LedgerRow(key, "", "done", bytes=10, md5=OTHER, attempts=1))
-        moved = Wanted("a", "https://b.org/a", 10, MD5)  # With an MD5 it is the same file, wherever it lies.
+        moved = WantedFile(
+            "a", "https://b.org/a", 10, MD5
+        )  # With an MD5 it is the same file, wherever it lies.
         assert ledger.plan([moved, wanted("a"), wanted("b", size=10), wanted("b"), wanted("c")]) == 0
         assert ledger.counts()["done"] == 3
-        changed = [wanted("a", size=10, md5=OTHER), wanted("b", size=11), Wanted("c", "https://b.org/c")]
+        changed = [wanted("a", size=10, md5=OTHER), wanted("b", size=11), WantedFile("c", "https://b.org/c")]
         assert ledger.plan(changed) == 3
         rows = {r.key: r for r in ledger.iter("wanted")}
     assert {k: (r.expected, r.md5, r.attempts, r.bytes) for k, r in rows.items()} == {
@@ -85,13 +87,13 @@ def test_counts_name_every_state_and_retry_makes_the_given_up_wanted(path: Path)
 def test_keys_in_addresses_and_reasons_are_not_stored(path: Path) -> None:
     with Ledger(path) as ledger:
         url = "https://me:s3cret-password@a.org/x?q=owl&key=s3cret-key"
-        ledger.plan([Wanted("a", url)])
+        ledger.plan([WantedFile("a", url)])
         ledger.record(LedgerRow("a", "", "failed", reason=f"HTTP 401 for {url}"))
         row = ledger.get("a")
         assert (
             row and row.url == "https://***@a.org/x?q=owl&key=***" and row.reason == f"HTTP 401 for {row.url}"
         )
-        assert ledger.plan([Wanted("a", url.replace("s3cret-key", "new-key"))]) == 0
+        assert ledger.plan([WantedFile("a", url.replace("s3cret-key", "new-key"))]) == 0
     assert b"s3cret" not in path.read_bytes()
 
 
@@ -140,9 +142,7 @@ def test_rows_come_in_order_while_other_threads_write(path: Path) -> None:
 
 
 def test_a_second_process_is_refused_and_the_third_goes_on(path: Path) -> None:
-    program = (
-        "import sys\nfrom pathlib import Path\nfrom birdmml.fetch.ledger import LedgerRow, Ledger, Wanted\n"
-    )
+    program = "import sys\nfrom pathlib import Path\nfrom birdmml.fetch.ledger import LedgerRow, Ledger, WantedFile as Wanted\n"
     program += "ledger = Ledger(Path(sys.argv[1]))\nledger.plan([Wanted('a', 'https://a.org')])\n"
     program += (
         "ledger.record(LedgerRow('a', '', 'partial', bytes=7))\nprint('here', flush=True)\nsys.stdin.read()\n"

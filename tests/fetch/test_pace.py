@@ -15,9 +15,9 @@ from helpers.services import Service
 
 from birdmml.errors import UsageError
 from birdmml.fetch import web
-from birdmml.fetch.download import Fetcher, Outcome, Politeness, Wanted
-from birdmml.fetch.ledger import Ledger
-from birdmml.fetch.pace import Budget, Pace
+from birdmml.fetch.download import Fetcher, Outcome
+from birdmml.fetch.ledger import Ledger, WantedFile
+from birdmml.fetch.pace import Budget, Pace, Politeness
 from birdmml.fetch.web import user_agent
 
 
@@ -34,9 +34,9 @@ def fetcher(stack: ExitStack, folder: Path, **options: object) -> Fetcher:
     return stack.enter_context(Fetcher(ledger, Politeness(**settings), clock))  # type: ignore[arg-type]  # options of each test
 
 
-def files(server: Server, folder: Path, n: int) -> list[tuple[Wanted, Path]]:
+def files(server: Server, folder: Path, n: int) -> list[tuple[WantedFile, Path]]:
     base = server.url
-    return [(Wanted(f"{base}/{i}", f"{base}/{i}.jpg"), folder / f"{i}.jpg") for i in range(n)]
+    return [(WantedFile(f"{base}/{i}", f"{base}/{i}.jpg"), folder / f"{i}.jpg") for i in range(n)]
 
 
 def server(stack: ExitStack, n: int, **acts: Act) -> Server:
@@ -202,12 +202,12 @@ def test_only_addresses_that_the_user_named_may_be_inside_a_network(stack: ExitS
     named.act("/1.jpg", then=redirect(f"{other.url}/1.jpg"))
     named.act("/2.jpg", then=redirect("http://169.254.169.254/latest/meta-data/"))
     f = fetcher(stack, tmp_path, named=[named.url])
-    wanted = [*files(named, tmp_path, 3), (Wanted("stray", f"{other.url}/0.jpg"), tmp_path / "stray")]
+    wanted = [*files(named, tmp_path, 3), (WantedFile("stray", f"{other.url}/0.jpg"), tmp_path / "stray")]
     wanted += [
-        (Wanted("v6", "http://[::1]/x"), tmp_path / "v6"),
-        (Wanted("ten", "http://10.0.0.1/x"), tmp_path / "ten"),
+        (WantedFile("v6", "http://[::1]/x"), tmp_path / "v6"),
+        (WantedFile("ten", "http://10.0.0.1/x"), tmp_path / "ten"),
     ]
-    wanted += [(Wanted("file", "file:///etc/passwd"), tmp_path / "file")]
+    wanted += [(WantedFile("file", "file:///etc/passwd"), tmp_path / "file")]
     states = [(o.state, o.reason) for o in f.fetch_small(wanted)]
     assert sorted(s for s, _ in states) == ["done"] + ["failed"] * 6
     inside = [r for _, r in states if "inside a network" in r]
@@ -242,7 +242,7 @@ def test_secrets_stand_in_no_text(stack: ExitStack, tmp_path: Path, caplog: pyte
         f.web.hide(secret)
         quoted = "s3cret%2Fwith%2Bsigns"
         s.act("/x", then=Act(403, body=f"bad key {secret} or {quoted}".encode()))
-        outcome = f.fetch(Wanted("x", f"{s.url}/x?key={quoted}"), tmp_path / "x")
+        outcome = f.fetch(WantedFile("x", f"{s.url}/x?key={quoted}"), tmp_path / "x")
     assert "bad key *** or ***" in outcome.reason
     row = f.ledger.get("x")
     assert row and "s3cret" not in f"{row}{outcome}{caplog.text}"

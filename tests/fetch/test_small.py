@@ -20,11 +20,11 @@ from helpers.services import LASTING, Faults, Service
 
 from birdmml.errors import BuildError
 from birdmml.fetch import download, transfer
-from birdmml.fetch.download import Fetcher, Politeness, Wanted
-from birdmml.fetch.ledger import Ledger
-from birdmml.fetch.pace import Clock
+from birdmml.fetch.download import Fetcher
+from birdmml.fetch.ledger import Ledger, WantedFile
+from birdmml.fetch.pace import Clock, Politeness
 
-Jobs = list[tuple[Wanted, Path]]
+Jobs = list[tuple[WantedFile, Path]]
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def folder(root: Path, n: int, size: int = 2000) -> dict[str, bytes]:
 
 
 def jobs(url: str, names: list[str], to: Path) -> Jobs:
-    return [(Wanted(n, url + n), to / n[1:3] / n[1:]) for n in names]
+    return [(WantedFile(n, url + n), to / n[1:3] / n[1:]) for n in names]
 
 
 def fetcher(stack: ExitStack, where: Path, **options: object) -> Fetcher:
@@ -99,7 +99,7 @@ def test_wrong_bytes_are_no_file(
     s = stack.enter_context(Server({"/a": b"abcd"}))
     s.act("/a", then=act)
     f = fetcher(stack, tmp_path, clock=Fast(), retries=2, timeout_s=0.3)
-    wanted = Wanted("a", f"{s.url}/a", **promise)  # type: ignore[arg-type]  # promises of each case
+    wanted = WantedFile("a", f"{s.url}/a", **promise)  # type: ignore[arg-type]  # promises of each case
     (outcome,) = f.fetch_small([(wanted, tmp_path / "a")])
     assert outcome.state == ("corrupt" if "twice" in reason else "failed") and reason in outcome.reason
     assert not (tmp_path / "a").exists() and not (tmp_path / "a.part").exists()
@@ -146,11 +146,11 @@ def test_jobs_are_read_as_room_appears(stack: ExitStack, tmp_path: Path) -> None
     f = fetcher(stack, tmp_path)
     read = 0
 
-    def endless() -> Iterator[tuple[Wanted, Path]]:
+    def endless() -> Iterator[tuple[WantedFile, Path]]:
         nonlocal read
         while True:
             read += 1
-            yield Wanted(f"{read}", f"{s.url}/a"), tmp_path / f"{read}"
+            yield WantedFile(f"{read}", f"{s.url}/a"), tmp_path / f"{read}"
 
     outcomes = f.fetch_small(endless())
     for _ in range(10):
@@ -209,7 +209,7 @@ def test_a_full_disk_stops_with_what_is_needed(
     monkeypatch.setattr(Path, "write_bytes", full)
     f = fetcher(stack, tmp_path)
     with pytest.raises(BuildError, match=r"is full: a needs 4 B, .* are free: make room, then run it again"):
-        list(f.fetch_small([(Wanted("a", f"{s.url}/a"), tmp_path / "a")]))
+        list(f.fetch_small([(WantedFile("a", f"{s.url}/a"), tmp_path / "a")]))
     row = f.ledger.get("a")
     assert row and row.state == "wanted"
 
@@ -217,7 +217,9 @@ def test_a_full_disk_stops_with_what_is_needed(
 DRIVER = """
 import sys
 from pathlib import Path
-from birdmml.fetch.download import Fetcher, Politeness, Wanted
+from birdmml.fetch.download import Fetcher
+from birdmml.fetch.pace import Politeness
+from birdmml.fetch.ledger import WantedFile as Wanted
 from birdmml.fetch.ledger import Ledger
 url, out, n = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
 polite = Politeness("x", parallel=4, back_off_s=0.01)
@@ -256,19 +258,19 @@ def test_a_fresh_file_comes_only_if_it_changed(stack: ExitStack, tmp_path: Path)
     f = fetcher(stack, tmp_path, clock=Fast(), retries=1)
     to, url = tmp_path / "taxa.csv.gz", f"{s.url}/taxa.csv.gz"
     seen = s.seen("/taxa.csv.gz")
-    assert f.fetch(Wanted("taxa", url), to).state == "done" and seen.served == 5000
-    assert f.fetch(Wanted("taxa", url, fresh=True), to).state == "done"
+    assert f.fetch(WantedFile("taxa", url), to).state == "done" and seen.served == 5000
+    assert f.fetch(WantedFile("taxa", url, fresh=True), to).state == "done"
     assert (seen.requests, seen.served) == (2, 5000)
     assert "if-none-match" in seen.headers[1] and "if-none-match" not in seen.headers[0]
     s.act("/taxa.csv.gz", Act(500), Act(500))
-    kept = f.fetch(Wanted("taxa", url, fresh=True), to)
+    kept = f.fetch(WantedFile("taxa", url, fresh=True), to)
     assert (
         kept.state == "done"
         and "kept, for the server did not say" in kept.reason
         and to.stat().st_size == 5000
     )
     s.files["/taxa.csv.gz"] = b"second" * 1000
-    assert f.fetch(Wanted("taxa", url), to).state == "done" and to.read_bytes()[:5] == b"first"
-    assert f.fetch(Wanted("taxa", url, fresh=True), to).bytes == 6000 and to.read_bytes()[:6] == b"second"
+    assert f.fetch(WantedFile("taxa", url), to).state == "done" and to.read_bytes()[:5] == b"first"
+    assert f.fetch(WantedFile("taxa", url, fresh=True), to).bytes == 6000 and to.read_bytes()[:6] == b"second"
     served = seen.served
-    assert f.fetch(Wanted("taxa", url, fresh=True), to).state == "done" and seen.served == served
+    assert f.fetch(WantedFile("taxa", url, fresh=True), to).state == "done" and seen.served == served

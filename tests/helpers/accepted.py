@@ -9,8 +9,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from birdmml.leaderboard.submission import Submission, making, read
-from birdmml.leaderboard.submission.reading import spelled
+from birdmml.leaderboard.submission import making
+from birdmml.leaderboard.submission.model import Submission
+from birdmml.leaderboard.submission.reading import read, spelled
 from helpers import submitted
 
 REASON = "Its test split was not the test split."

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from birdmml.salvage.stream import Member, Stream
+from birdmml.fetch.salvage.members import RecoveredMember
+from birdmml.fetch.salvage.stream import Stream
 
 NAMES = [chr(97 + i // 26) + chr(97 + i % 26) for i in range(26 * 26)]
 
@@ -140,11 +141,11 @@ def mixed(seed: int, most: int = 40, noise: bool = True) -> dict[str, bytes]:
 SMALL = birds(60, 20000)
 
 
-def drink(stream: Stream, got: dict[str, Member], stop: int | None = None, every: int = 1) -> bool:
+def drink(stream: Stream, got: dict[str, RecoveredMember], stop: int | None = None, every: int = 1) -> bool:
     """Take members as a consumer does, the first of each name; whether the end was reached before `stop` events."""
     last = 0
     for n, event in enumerate(stream, 1):
-        if isinstance(event, Member):
+        if isinstance(event, RecoveredMember):
             got.setdefault(event.name, event)
         last = event.seq
         if n % every == 0:
@@ -155,5 +156,5 @@ def drink(stream: Stream, got: dict[str, Member], stop: int | None = None, every
     return True
 
 
-def plain(got: dict[str, Member]) -> dict[str, bytes]:
+def plain(got: dict[str, RecoveredMember]) -> dict[str, bytes]:
     return {name: member.data for name, member in got.items()}

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from birdmml import outcomes, results
-from birdmml.metrics import summarise
+from birdmml.results import outcomes
+from birdmml.results.metrics import summarise
+from birdmml.results.result import write_result
 from birdmml.schema import RESULT_SCHEMA_VERSION, Figure, Result
 
 CLASSES = ("Wren", "Robin", "Jay", "Crow")
@@ -76,7 +77,7 @@ def result(
         figures=tuple(figures),
         models=changes.get("models", ()),
     )
-    results.write_result(folder, made)
+    write_result(folder, made)
     return made
 
 
@@ -88,7 +89,7 @@ def submission(root: Path, slug: str, **options: Any) -> Submission:
 
 def site_of(*submissions: Submission) -> dict[str, str]:
     """The site's files by name, as text, without a check of the submissions."""
-    from birdmml.site.build import site
+    from birdmml.leaderboard.site import site
 
     made, _ = site(submissions)
     return {name: content.decode() for name, content in made.files()}

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from birdmml import taxonomy
-from birdmml.build.catalog import Media
+from birdmml.core import species
+from birdmml.dataset.catalog import MediaColumns
 
 SPECIES = ("Setophaga petechia", "Turdus migratorius", "Cyanocitta cristata")
 
@@ -24,7 +24,7 @@ class One:
     sha: str = ""
 
 
-def table(media: list[One]) -> Media:
+def table(media: list[One]) -> MediaColumns:
     """Columns of media that are in canonical order already."""
     numbers: dict[tuple[str, str], int] = {}
 
@@ -35,8 +35,8 @@ def table(media: list[One]) -> Media:
         return np.array([code(name, v) for v in values], dtype=np.uint64)
 
     n = len(media)
-    return Media(
-        label=np.array([taxonomy.resolve(m.species).label for m in media], dtype=np.int16),
+    return MediaColumns(
+        label=np.array([species.resolve(m.species).label for m in media], dtype=np.int16),
         kind=np.array([m.kind == "audio" for m in media], dtype=np.int8),
         length=np.ones(n, dtype=np.int64),
         group=keys("group", [f"{m.kind}{m.group}" for m in media]),

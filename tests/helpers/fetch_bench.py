@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from birdmml.fetch.download import Fetcher, Outcome, Politeness, Wanted
-from birdmml.fetch.ledger import Ledger
+from birdmml.fetch.download import Fetcher, Outcome
+from birdmml.fetch.ledger import Ledger, WantedFile
+from birdmml.fetch.pace import Politeness
 from helpers.servers import Act, Fast, Server
 
 DATA = random.Random(7).randbytes(300_000)
@@ -29,9 +30,9 @@ class Bench:
         settings = {"agent": "birdmml-test", "retries": 3, "timeout_s": 5.0, **options}
         self.fetcher = Fetcher(self.ledger, Politeness(**settings), self.clock)  # type: ignore[arg-type]  # of each test
 
-    def wanted(self, **promise: object) -> Wanted:
+    def wanted(self, **promise: object) -> WantedFile:
         promise = {"size": len(DATA), "md5": MD5, **promise}
-        return Wanted(NAME, self.server.content(NAME), **promise)  # type: ignore[arg-type]  # as above
+        return WantedFile(NAME, self.server.content(NAME), **promise)  # type: ignore[arg-type]  # as above
 
     def get(self, **promise: object) -> Outcome:
         outcome = self.fetcher.fetch(self.wanted(**promise), self.to)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from birdmml import files
+from birdmml.core import files
 from helpers import SPECIES, photo, sound
 
 PHOTOS = ("CC-BY-4.0", "CC0-1.0", "CC-BY-NC-4.0", "CC-BY-ND-4.0", "")
@@ -36,9 +36,9 @@ def licensed_folder(root: Path, photos: tuple[str, ...] = PHOTOS, sounds: tuple[
 
 def build_folder(source_root: Path, out: Path) -> Path:
     """The folder as a dataset with short clips."""
-    from birdmml import discover
-    from birdmml.build.recipe import BuildSettings, Limits
-    from birdmml.build.run import build
+    from birdmml.core import discover
+    from birdmml.dataset.build import build
+    from birdmml.dataset.recipe import BuildSettings, Limits
 
     source = discover.load("source", "folder")
     own = source.Settings(root=str(source_root), clip_seconds=2.0)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from birdmml import discover
+from birdmml.core import discover
 
 Vectors = NDArray[np.float64]
 Named = Mapping[str, Vectors]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from birdmml.suites._material import Material, Scorer, Subject
+from birdmml.bench.suites._contract import Material, Scorer, Subject
 
 NAMES = ("wren", "robin", "rook", "crow")
 FILMS = Subject("demo", "demo-videos", "videos", ("test", "all"), ("image", "audio"), 4)

@@ -19,11 +19,10 @@ import torch.distributed as dist
 from safetensors.torch import save_file
 from torch import Tensor
 
-from birdmml import discover, settings
-from birdmml.nn.network import Network
-from birdmml.training.ranks import Ranks, global_batch_norm
-from birdmml.training.rates import optimiser
-from birdmml.training.step import chunks_of, numerics, step
+from birdmml.core import discover, settings
+from birdmml.models.network import Network
+from birdmml.models.ranks import ProcessRanks, global_batch_norm
+from birdmml.models.step import chunks_of, numerics, optimiser, step
 from helpers.small import SMALLEST
 
 ROWS, STEPS = 9, 10
@@ -49,7 +48,7 @@ def widen(network: Network) -> None:
     vars(made)["finish_audio"] = lambda compact: audio(compact).double()
 
 
-def learn(method: str, ranks: Ranks, chunk_size: int, double: bool = False) -> dict[str, Tensor]:
+def learn(method: str, ranks: ProcessRanks, chunk_size: int, double: bool = False) -> dict[str, Tensor]:
     """Loss and gradients of the first step, and the weights after ten; in float64 if `double`."""
     torch.manual_seed(1)
     module = discover.load("method", method)
@@ -101,7 +100,7 @@ def work(rank: int, size: int, folder: Path, chunk_size: int, double: bool = Fal
         )
     # Chunks are each method's business in test_step.py; here once, for their meeting at batch norm.
     for method in ("confu",) if chunk_size else discover.names("method"):
-        found = learn(method, Ranks(rank, size), chunk_size, double)
+        found = learn(method, ProcessRanks(rank, size), chunk_size, double)
         found = {k: v.contiguous() for k, v in found.items()}
         kind = "double." if double else ""
         save_file(found, folder / f"{method}.{kind}{size}.{chunk_size}.{rank}.safetensors")

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 from fakes.inaturalist import SERVICES
 
-from birdmml.build.recipe import BuildSettings, Limits
-from birdmml.build.run import Built, build
+from birdmml.dataset.build import FinishedBuild, build
+from birdmml.dataset.recipe import BuildSettings, Limits
 from birdmml.sources import inat_xc
+from birdmml.sources.inat_xc import settings
 from helpers.services import Faults, Service, wikipedia, xeno_canto
 
 KEY = "0123456789abcdef0123"
@@ -63,10 +64,10 @@ def key(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody looks at the report, nor at leaks."""
-    monkeypatch.setattr("birdmml.build.run.write_report", lambda *a, **k: None)
+    monkeypatch.setattr("birdmml.dataset.build.write_report", lambda *a, **k: None)
 
 
-def plan(settings: inat_xc.Settings, served: Served, **own: Any) -> BuildSettings:
+def plan(settings: settings.Settings, served: Served, **own: Any) -> BuildSettings:
     """The build that the command line would make of these settings."""
     chosen = replace(settings, **{**served.addresses, **own})
     limits = Limits(clip_s=chosen.clip_seconds)
@@ -74,12 +75,12 @@ def plan(settings: inat_xc.Settings, served: Served, **own: Any) -> BuildSetting
 
 
 def make(
-    settings: inat_xc.Settings, served: Served, out: Path, max_rejects: float = 0.2, **own: Any
-) -> Built:
+    settings: settings.Settings, served: Served, out: Path, max_rejects: float = 0.2, **own: Any
+) -> FinishedBuild:
     """Build in this process."""
     return build(plan(settings, served, **own), out, max_rejects=max_rejects)
 
 
-def absent(built: Built) -> list[tuple[str, str]]:
+def absent(built: FinishedBuild) -> list[tuple[str, str]]:
     """(reason, path and detail) of all that did not come."""
     return [(a["reason"], f"{a['path']}: {a['detail']}") for a in built.validation["absent"]]

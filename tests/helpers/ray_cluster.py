@@ -14,9 +14,9 @@ from pathlib import Path
 import psutil
 from ray.cluster_utils import Cluster as Nodes
 
-from birdmml import discover
-from birdmml.build import on_ray
-from birdmml.build.recipe import BuildSettings, Limits
+from birdmml.core import discover
+from birdmml.dataset import on_ray
+from birdmml.dataset.recipe import BuildSettings, Limits
 
 SMALL = {"num_cpus": 1, "object_store_memory": on_ray.STORE_BYTES, "include_dashboard": False}
 

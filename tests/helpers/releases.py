@@ -20,10 +20,10 @@ import soundfile
 from fakes.release import Truth, write
 from PIL import Image
 
-from birdmml.build.recipe import BuildSettings, Limits, Rules
-from birdmml.build.run import Built, build
+from birdmml.dataset.build import FinishedBuild, build
+from birdmml.dataset.recipe import BuildSettings, Limits, Rules
 from birdmml.sources import release
-from birdmml.sources._release_paths import member_key
+from birdmml.sources.release.table import member_key
 from helpers import tree
 
 PARTS = "audio.tar.gz.part-"
@@ -58,7 +58,7 @@ class Whole:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """No power will fail here, and nobody looks at the report."""
     monkeypatch.setattr(os, "fsync", lambda fd: None)
-    monkeypatch.setattr("birdmml.build.run.write_report", lambda *a, **k: None)
+    monkeypatch.setattr("birdmml.dataset.build.write_report", lambda *a, **k: None)
 
 
 def whole(root: Path, seed: int, **knobs: Any) -> Whole:
@@ -108,7 +108,7 @@ def settings(
     return BuildSettings("release", chosen, rules=Rules(mode), limit=limit, limits=Limits(clip_s=1.0))
 
 
-def make(root: Path | str, out: Path, max_rejects: float = 0.5, **how: Any) -> Built:
+def make(root: Path | str, out: Path, max_rejects: float = 0.5, **how: Any) -> FinishedBuild:
     """Build in this process."""
     return build(settings(root), out, max_rejects=max_rejects, **how)
 

@@ -9,9 +9,8 @@ import pyarrow.parquet as pq
 import soundfile
 from PIL import Image
 
-from birdmml import taxonomy
-from birdmml.build.schema import arrow_schema
-from birdmml.columns import COLUMNS
+from birdmml.core.species import by_label
+from birdmml.dataset.format import COLUMNS, arrow_schema
 
 RATE_HZ = 22_050
 CLIP_S = 2.0
@@ -37,7 +36,7 @@ def flac(frequency_hz: float, valid_s: float = CLIP_S, clip_s: float = CLIP_S) -
 
 
 def row(label: int, index: int, **changes: object) -> dict[str, object]:
-    species = taxonomy.by_label(label)
+    species = by_label(label)
     valid = CLIP_S if index % 2 else CLIP_S * 0.6
     value: dict[str, object] = {c.name: "" for c in COLUMNS}
     value |= {

@@ -13,8 +13,8 @@ import sys
 import time
 from pathlib import Path
 
-from birdmml.training import journal
-from birdmml.training.plan import plan, run
+from birdmml.models import journal
+from birdmml.models.plan import plan, run
 from helpers.small import OPTIONS
 
 # Dropout, augmentation, a partial last batch: all that random numbers and positions can get wrong.

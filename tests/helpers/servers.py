@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote, unquote
 
-from birdmml.fetch.download import Clock
+from birdmml.fetch.pace import Clock
 
 
 @dataclass(frozen=True)

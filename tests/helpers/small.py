@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from birdmml.nn.presets import Augment, Bert, Encoders, FrontEnd, Preset, ResNet, Training
+from birdmml.models.presets import Augment, Bert, Encoders, FrontEnd, Preset, ResNet, Training
 
 _RESNET = ResNet(8, (8, 16), (1, 1), "basic")
 SMALLEST = Preset(

@@ -12,9 +12,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from birdmml import outcomes, results
-from birdmml.leaderboard.submission import About, Submission, making, reading
-from birdmml.outcomes import Measures, Outcomes, Predictions, SpeciesHits
+from birdmml.leaderboard.submission import making, reading
+from birdmml.leaderboard.submission.model import About, Submission
+from birdmml.results import outcomes, result
+from birdmml.results.outcomes import Measures, Outcomes, Predictions, SpeciesHits
 from birdmml.schema import RESULT_SCHEMA_VERSION, Figure, Result
 
 N, SEEDS = 12, (0, 1)
@@ -90,7 +91,7 @@ def result_in(folder: Path, seed: int = 0, **changes: Any) -> Path:
         {"total": 12.5},
         tuple({"seed": s, "weights_sha256": w} for s, w in zip(SEEDS, WEIGHTS, strict=True)),
     )
-    results.write_result(folder, dataclasses.replace(made, **changes))
+    result.write_result(folder, dataclasses.replace(made, **changes))
     return folder
 
 
@@ -120,7 +121,7 @@ def relist(folder: Path, restate: bool = False, labels: Mapping[str, Any] | None
     head["files"] = list(making._listed(folder))
     if restate:
         there = sorted((folder / "results").iterdir())
-        head["results"] = [making._stated(folder, p.name, results.read_result(p)) for p in there]
+        head["results"] = [making._stated(folder, p.name, result.read_result(p)) for p in there]
     head |= dict(labels or {})
     head["digest"] = reading.digest_of(head)
     path.write_bytes(reading.spelled(head))

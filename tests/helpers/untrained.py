@@ -6,13 +6,13 @@ from typing import Any
 
 import torch
 
-from birdmml import discover
-from birdmml.nn.network import Network
-from birdmml.train import Trained, tokenizer_for
+from birdmml.core import discover
+from birdmml.models.network import Network
+from birdmml.models.train import Trained, tokenizer_for
 
 
 def train(rows: Any, method: str, config: Any, preset: Any, seed: int, *_: Any) -> Trained:
-    """As `birdmml.train.train`, without its steps."""
+    """As `birdmml.models.train.train`, without its steps."""
     torch.manual_seed(seed)
     tokenizer = tokenizer_for(rows, preset)
     network = Network(preset, discover.load("method", method), config, tokenizer.get_vocab_size())

@@ -21,7 +21,7 @@ import pytest
 from helpers import Ran, photo, tree
 from helpers.releases import Whole, listed, make, proven, rows, shelf, spoil, whole
 
-from birdmml.build.place import Place
+from birdmml.dataset.place import BuildPlace
 from birdmml.errors import BirdmmlError
 
 Cli = Callable[..., Ran]
@@ -104,7 +104,7 @@ def test_wrong_usage_is_told_and_leaves_nothing(full: Whole, tmp_path: Path, cli
 
 
 def test_a_second_build_on_the_same_folder_is_refused(full: Whole, tmp_path: Path, cli: Cli) -> None:
-    with Place(tmp_path / "out"):
+    with BuildPlace(tmp_path / "out"):
         ran = cli("build", "--source", "release", "--from", full.truth.root, "--out", tmp_path / "out")
     assert ran.code == 1
     assert "another build is writing" in ran.err

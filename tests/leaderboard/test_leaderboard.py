@@ -14,10 +14,11 @@ import pyarrow.parquet as pq
 import pytest
 from helpers import Ran
 
-from birdmml import outcomes, results
 from birdmml.errors import ResultError
 from birdmml.leaderboard.verify import verify
-from birdmml.metrics import summarise
+from birdmml.results import outcomes
+from birdmml.results.metrics import summarise
+from birdmml.results.result import FILE, read_result, write_result
 from birdmml.schema import RESULT_SCHEMA_VERSION, Figure, Result
 
 Cli = Callable[..., Ran]
@@ -48,7 +49,7 @@ def make(folder: Path, demo: bool = False, method: str = "confu", seed: int = 0)
     s = summarise("accuracy", items.greater, items.ties, 4)
     figure = Figure("zero-shot", "test-split", "A", "accuracy", **vars(s), ceiling=None, predictions=ITEMS)
     about = {"name": "birdmml-demo" if demo else "birds", "digest": "0123456789"}
-    results.write_result(
+    write_result(
         folder,
         Result(RESULT_SCHEMA_VERSION, demo, method, "tiny", (0, 1), {"limit": None}, about, {}, (figure,)),
     )
@@ -61,7 +62,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def edit(folder: Path, **changes: Any) -> None:
-    path = folder / results.FILE
+    path = folder / FILE
     values = json.loads(path.read_text())
     values["figures"][0].update(changes)
     path.write_text(json.dumps(values))
@@ -76,7 +77,7 @@ def rewrite(folder: Path, change: Callable[[dict[str, list[Any]]], object]) -> N
 
 def test_a_true_result_is_accepted_and_read_back_as_written(folder: Path) -> None:
     result = verify(folder)
-    assert result == results.read_result(folder / results.FILE)
+    assert result == read_result(folder / FILE)
     table = pq.read_table(folder / ITEMS).to_pydict()
     right = [p == t for p, t in zip(table["prediction"], table["target"], strict=True)]
     assert result.figures[0].value == pytest.approx(np.mean(right))
@@ -94,7 +95,7 @@ def test_an_edited_figure_is_refused_by_name(folder: Path, field: str, value: An
 
 
 def test_the_demo_cannot_be_passed_off_by_editing_its_mark(tmp_path: Path) -> None:
-    path = make(tmp_path / "one", demo=True) / results.FILE
+    path = make(tmp_path / "one", demo=True) / FILE
     path.write_text(path.read_text().replace('"demo": true', '"demo": false'))
     with pytest.raises(ResultError, match="being the demo"):
         verify(path.parent)
@@ -147,7 +148,7 @@ def test_a_link_out_of_the_folder_is_refused(folder: Path, tmp_path: Path) -> No
     "text", ["", "[1]", "{}", '{"schema_version": 99}', "[" * 100_000, '{"schema_version": 1, "figures": 3}']
 )
 def test_a_file_that_is_no_result_is_refused(folder: Path, text: str) -> None:
-    (folder / results.FILE).write_text(text)
+    (folder / FILE).write_text(text)
     with pytest.raises(ResultError):
         verify(folder)
 
@@ -160,7 +161,7 @@ def test_the_table_has_a_row_a_result_and_a_row_of_chance(cli: Cli, tmp_path: Pa
     lines = [line for line in ran.out.splitlines() if line.startswith("|")]
     assert [line.split("|")[1].strip() for line in lines] == ["method", "---", "confu", "tri_clip", "chance"]
     assert {line.count("|") for line in lines} == {5}
-    value = results.read_result(tmp_path / "runs" / "a").figures[0].value
+    value = read_result(tmp_path / "runs" / "a").figures[0].value
     assert f"{100 * value:.1f} ±" in lines[2]
     assert "25.0" in lines[4]
     assert "demo" not in ran.out

@@ -16,9 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from birdmml.errors import ResultError
-from birdmml.leaderboard.accepting import Review, review
-from birdmml.leaderboard.submission import read
-from birdmml.leaderboard.submission.reading import spelled
+from birdmml.leaderboard.review import Review, review
+from birdmml.leaderboard.submission.reading import read, spelled
 
 Cli = Callable[..., Ran]
 # Everything that a schema takes, and that a page might act upon.

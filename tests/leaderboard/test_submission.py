@@ -16,8 +16,11 @@ from helpers import Ran, submitted, tree
 from helpers.submitted import ABOUT, IDS
 
 from birdmml.errors import BirdmmlError, ResultError, UsageError
-from birdmml.leaderboard.submission import About, check, making, read
+from birdmml.leaderboard.submission import making
+from birdmml.leaderboard.submission.checking import check
 from birdmml.leaderboard.submission.making import make
+from birdmml.leaderboard.submission.model import About
+from birdmml.leaderboard.submission.reading import read
 
 Cli = Callable[..., Ran]
 RECORDED = Path(__file__).parents[2] / "benchmarks" / "submissions" / "demo" / "results"

@@ -16,8 +16,10 @@ import pytest
 from helpers import Ran, submitted
 
 from birdmml.errors import ResultError
-from birdmml.leaderboard.submission import bounds, check, checking, read, tree
-from birdmml.leaderboard.submission.strict import load
+from birdmml.leaderboard.submission import checking, reading
+from birdmml.leaderboard.submission.checking import check
+from birdmml.leaderboard.submission.form import load
+from birdmml.leaderboard.submission.reading import read
 
 Cli = Callable[..., Ran]
 PLACED = "predictions/zero-shot.test-split.A.parquet"
@@ -90,11 +92,11 @@ def test_an_extra_parquet_file_is_refused_even_if_it_is_listed(folder: Path) -> 
 
 
 def test_files_are_bounded_in_number_and_size(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tree, "MAX_FILES", 3)
+    monkeypatch.setattr(reading, "MAX_FILES", 3)
     assert "more than 3 files" in found(folder)
-    monkeypatch.setattr(tree, "MAX_FILES", 5000)
+    monkeypatch.setattr(reading, "MAX_FILES", 5000)
     with inner(folder, PLACED).open("r+b") as f:
-        f.truncate(tree.MAX_PARQUET + 1)  # Sparse: takes no room.
+        f.truncate(reading.MAX_PARQUET + 1)  # Sparse: takes no room.
     assert "larger than 512.0 MiB" in found(folder)
     with (folder / "submission.json").open("r+b") as f:
         f.truncate(2**34)
@@ -294,10 +296,10 @@ def test_a_few_bytes_that_name_one_long_text_for_many_rows_are_not_unpacked(fold
 def test_rows_bytes_and_candidates_are_bounded_before_reading(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bounds, "MAX_ROWS", 10)
+    monkeypatch.setattr(reading, "MAX_ROWS", 10)
     assert "24 rows, more than 10" in found(folder)
-    monkeypatch.setattr(bounds, "MAX_ROWS", 1000)
-    monkeypatch.setattr(bounds, "MAX_UNPACKED", 100)
+    monkeypatch.setattr(reading, "MAX_ROWS", 1000)
+    monkeypatch.setattr(reading, "MAX_UNPACKED", 100)
     assert "would unpack to" in found(folder)
 
 

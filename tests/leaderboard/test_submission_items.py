@@ -14,10 +14,13 @@ import pytest
 from helpers import Ran, submitted
 from helpers.submitted import DIGEST, IDS
 
-from birdmml import item_ids, protocols, shipped
+from birdmml.bench import items
+from birdmml.bench.protocol import digest, load, names
+from birdmml.core import files
 from birdmml.errors import EvalsetError, ResultError, UnknownName
-from birdmml.leaderboard.submission import check, expected
-from birdmml.leaderboard.submission.expected import Expected, Known
+from birdmml.leaderboard.submission import expected
+from birdmml.leaderboard.submission.checking import check
+from birdmml.leaderboard.submission.expected import Expected, SplitItems
 from birdmml.leaderboard.submission.model import items_digest
 
 Cli = Callable[..., Ran]
@@ -25,7 +28,7 @@ FILE = "predictions/zero-shot.test-split.A.parquet"
 
 
 def wanted(ids: tuple[str, ...] = IDS, digest: str = DIGEST, told: bool = False) -> Expected:
-    known = Known("dataset", **items_digest(ids), ids=frozenset(ids) if told else None)
+    known = SplitItems("dataset", **items_digest(ids), ids=frozenset(ids) if told else None)
     return Expected("your data", {"dataset": digest}, {"test-split": known})
 
 
@@ -86,7 +89,7 @@ def test_what_a_list_lacks_is_noted(tmp_path: Path) -> None:
 
 
 def test_ids_are_read_from_a_built_dataset_as_scoring_reads_them(small_demo: Path) -> None:
-    rows, films = item_ids.of_data(small_demo)
+    rows, films = items.of_data(small_demo)
     assert (rows.name, films.name) == ("dataset", "demo")
     manifest = json.loads((small_demo / "manifest.json").read_text())
     assert rows.digest == films.digest == manifest["digest"]
@@ -100,23 +103,21 @@ def test_ids_are_read_from_a_built_dataset_as_scoring_reads_them(small_demo: Pat
     assert set(films.ids) == {"demo-videos", "demo-videos-all"}
     assert all(i.startswith("demo-") for i in films.ids["demo-videos"])
     with pytest.raises(EvalsetError, match="nowhere"):
-        item_ids.of_data(small_demo, Path("nowhere"))
+        items.of_data(small_demo, Path("nowhere"))
 
 
 @pytest.fixture
 def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """benchmarks/protocols that a test may add to."""
-    root = Path(
-        shutil.copytree(shipped.folder("protocols"), tmp_path / "shipped" / "benchmarks" / "protocols")
-    )
-    monkeypatch.setattr(shipped, "PACKAGE", tmp_path / "shipped" / "birdmml")
-    assert shipped.folder("protocols") == root
+    root = Path(shutil.copytree(files.folder("protocols"), tmp_path / "shipped" / "benchmarks" / "protocols"))
+    monkeypatch.setattr(files, "PACKAGE", tmp_path / "shipped" / "birdmml")
+    assert files.folder("protocols") == root
     return root
 
 
 def follower(tmp_path: Path, **changes: Any) -> Path:
     """A submission of a result that says it follows birdmml-v1, departures and all else as given."""
-    told = {"name": "birdmml-v1", "digest": protocols.digest("birdmml-v1"), "departures": ["as a test does"]}
+    told = {"name": "birdmml-v1", "digest": digest("birdmml-v1"), "departures": ["as a test does"]}
     settings = {"protocol": told | changes, "evalsets": {"dataset": DIGEST}, "limit": None}
     result = submitted.result_in(tmp_path / "small-1", settings=settings)
     with pytest.MonkeyPatch.context() as patch:
@@ -130,7 +131,7 @@ def test_a_list_is_written_from_data_and_found_beside_its_protocol(
     path = expected.write_list("birdmml-v1", small_demo, None, shelf / "items")
     assert path == shelf / "items" / "birdmml-v1.json"
     told = json.loads(path.read_text())
-    rows = item_ids.of_data(small_demo)[0]
+    rows = items.of_data(small_demo)[0]
     assert told["digests"] == {"dataset": rows.digest, "demo": rows.digest}
     assert told["items"]["test-split"] == {"of": "dataset", **items_digest(rows.ids["test-split"])}
     folder = follower(tmp_path)
@@ -161,9 +162,9 @@ def test_a_result_that_departs_from_its_protocol_in_silence_is_found(tmp_path: P
     assert lines(follower(tmp_path / "c", name="my-own"), None) == []
 
 
-@pytest.mark.parametrize("name", protocols.names())
+@pytest.mark.parametrize("name", names())
 def test_a_result_that_follows_a_shipped_protocol_passes(name: str) -> None:
-    protocol = protocols.load(name)
+    protocol = load(name)
     labels: dict[str, set[str]] = {}
     for one in protocol.evaluate:
         arrays = protocol.data.source == "evalset"

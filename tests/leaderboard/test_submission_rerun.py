@@ -14,13 +14,17 @@ import pytest
 from helpers import Ran, submitted, untrained
 from helpers.small import OPTIONS
 
-from birdmml import models, results
 from birdmml.errors import CheckpointError, ResultError, UsageError
-from birdmml.leaderboard.submission import About, Submission, check, expected, read
-from birdmml.leaderboard.submission import rerun as again
+from birdmml.leaderboard.submission import expected
+from birdmml.leaderboard.submission import rerun as submission_rerun
+from birdmml.leaderboard.submission.checking import check
 from birdmml.leaderboard.submission.making import make
+from birdmml.leaderboard.submission.model import About, Submission
+from birdmml.leaderboard.submission.reading import read
 from birdmml.leaderboard.submission.rerun import moved, rerun
-from birdmml.outcomes import Measures, Predictions, SpeciesHits
+from birdmml.models import recipe
+from birdmml.results import result
+from birdmml.results.outcomes import Measures, Predictions, SpeciesHits
 
 Cli = Callable[..., Ran]
 WIDE, DEEP = ("retrieval", "zero-shot"), ("few-shot", "linear-probe", "noise", "competition")
@@ -30,12 +34,12 @@ QUICK = ("few-shot.draws=2", "few-shot.shots=[1]", "noise.snr_db=[10.0]")
 @pytest.fixture(scope="module")
 def made(small_demo: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Submission, Path]:
     """A submission of two runs, every suite of birds in one of them, with two untrained models; the models' folder."""
-    from birdmml.evaluate import run
-    from birdmml.plans import Choice, plan
+    from birdmml.bench.plan import Choice, plan
+    from birdmml.bench.run import run
 
     root = tmp_path_factory.mktemp("run")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(models, "train", untrained.train)
+        patch.setattr(recipe, "train", untrained.train)
         for suites, only in ((WIDE, ()), (DEEP, ("dataset",))):
             overrides = [*OPTIONS, *QUICK]
             choice = Choice(suites, overrides=overrides, seeds=2, device="cpu", only=only)
@@ -83,7 +87,7 @@ def invent(folder: Path, name: str) -> None:
                 told = vars(items.summary(figure["metric"]))
                 figure.update({k: list(v) if isinstance(v, tuple) else v for k, v in told.items()})
 
-    submitted.edit_json(entry.folder / results.FILE, better)
+    submitted.edit_json(entry.folder / result.FILE, better)
     submitted.relist(folder, restate=True)
 
 
@@ -106,7 +110,7 @@ def test_made_up_outcomes_that_fit_together_are_found_by_running_again(
 def test_a_share_of_moved_items_may_be_allowed(
     made: tuple[Submission, Path], small_demo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(again, "_compared", lambda *_: [("a.parquet", 200, 3)])
+    monkeypatch.setattr(submission_rerun, "_compared", lambda *_: [("a.parquet", 200, 3)])
     for tolerance, sound in ((0.0, False), (0.014, False), (0.015, True)):
         found = rerun(made[0], [made[1] / "seed-0"], small_demo, tolerance=tolerance)
         assert (found.problems == ()) is sound
@@ -116,11 +120,11 @@ def test_a_share_of_moved_items_may_be_allowed(
 def test_settings_that_are_not_the_checkpoints_are_found(
     made: tuple[Submission, Path], small_demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(again, "_compared", lambda *_: [])
+    monkeypatch.setattr(submission_rerun, "_compared", lambda *_: [])
     folder = Path(shutil.copytree(made[0].folder, tmp_path / "forged"))
     entry = next(e for e in read(folder).entries if "few-shot" in e.result.settings["suites"])
     submitted.edit_json(
-        entry.folder / results.FILE, lambda v: v["settings"]["preset"]["training"].update(epochs=9)
+        entry.folder / result.FILE, lambda v: v["settings"]["preset"]["training"].update(epochs=9)
     )
     submitted.relist(folder, restate=True)
     assert check(folder).sound

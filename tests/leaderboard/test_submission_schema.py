@@ -113,7 +113,7 @@ def test_every_word_of_the_schema_is_enforced_and_every_object_lists_its_parts()
 
 
 def test_the_labels_of_the_schema_are_those_that_are_given() -> None:
-    from birdmml.leaderboard.submission.stated import LABELS
+    from birdmml.leaderboard.submission.checking import LABELS
 
     assert tuple(form.schema()["properties"]["labels"]["items"]["enum"]) == LABELS
 

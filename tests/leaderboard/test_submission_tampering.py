@@ -21,12 +21,14 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from birdmml.errors import ResultError
-from birdmml.leaderboard.submission import check
-from birdmml.leaderboard.submission.expected import Expected, Known
+from birdmml.leaderboard.submission.checking import check
+from birdmml.leaderboard.submission.expected import Expected, SplitItems
 from birdmml.leaderboard.submission.model import items_digest
 
 LIST = Expected(
-    "a list", {"dataset": submitted.DIGEST}, {"test-split": Known("dataset", **items_digest(submitted.IDS))}
+    "a list",
+    {"dataset": submitted.DIGEST},
+    {"test-split": SplitItems("dataset", **items_digest(submitted.IDS))},
 )
 NUMBERS = ("value", "low", "high", "n", "chance", "sd", "per_seed")
 tried: Counter[str] = Counter()

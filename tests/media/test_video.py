@@ -57,7 +57,7 @@ def test_damaged_films_are_refused(tmp_path: Path) -> None:
             video.decode_video(tmp_path / name)
 
 
-def levels_of(film: video.Film[np.ndarray]) -> tuple[list[float], list[float]]:
+def levels_of(film: video.VideoReading[np.ndarray]) -> tuple[list[float], list[float]]:
     return [float(f.mean()) for f in film.frames], [float(f.mean()) for f in film.sweep]
 
 

@@ -18,10 +18,16 @@ from fakes.inaturalist import HEADERS
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from birdmml.core.licenses import normalise, policy
 from birdmml.errors import SourceError
-from birdmml.licenses import normalise, policy
-from birdmml.sources._inat_select import Candidate, Found, Rules, Selection, Wanted
-from birdmml.sources._inat_tables import open_folder
+from birdmml.sources.inat_xc.inaturalist import (
+    Candidate,
+    PhotoRules,
+    Selection,
+    TableCounts,
+    WantedSpecies,
+    open_folder,
+)
 
 Rows = list[tuple[Any, ...]]
 
@@ -49,8 +55,8 @@ def allowed(text: str) -> bool:
 
 
 def selected(
-    folder: Path, wanted: Sequence[Wanted], rules: Rules, most: int = 10**9
-) -> tuple[Found, list[Candidate]]:
+    folder: Path, wanted: Sequence[WantedSpecies], rules: PhotoRules, most: int = 10**9
+) -> tuple[TableCounts, list[Candidate]]:
     with tempfile.TemporaryDirectory() as work:
         with Selection(open_folder(folder), wanted, rules, Path(work), 256) as selection:
             found = selection.run()
@@ -59,7 +65,7 @@ def selected(
     return found, chosen
 
 
-def naive(world: World, wanted: Sequence[Wanted], rules: Rules) -> dict[int, list[int]]:
+def naive(world: World, wanted: Sequence[WantedSpecies], rules: PhotoRules) -> dict[int, list[int]]:
     """label -> photo ids in the order of choice."""
     active = {row[0]: str(row[5]).lower() == "true" for row in world.taxa}
     owner: dict[int, int] = {}
@@ -161,8 +167,12 @@ def test_the_choice_is_that_of_a_plain_loop_in_many_worlds(
 
 
 def as_a_loop_does(world: World, seed: int, least: int, rng: Any) -> None:
-    wanted = [Wanted(0, ("x",), (3,)), Wanted(1, ("y",), (5, 2)), Wanted(2, ("z",), (7,))]
-    rules = Rules(seed, allowed, min_side=least)
+    wanted = [
+        WantedSpecies(0, ("x",), (3,)),
+        WantedSpecies(1, ("y",), (5, 2)),
+        WantedSpecies(2, ("z",), (7,)),
+    ]
+    rules = PhotoRules(seed, allowed, min_side=least)
     expected = naive(world, wanted, rules)
     with tempfile.TemporaryDirectory() as folder:
         found, chosen = selected(world.write(Path(folder)), wanted, rules)
@@ -184,10 +194,10 @@ def as_a_loop_does(world: World, seed: int, least: int, rng: Any) -> None:
         ) == sum(1 for p in world.photos if _is_offered(p, world, wanted))
 
 
-def _is_offered(photo: tuple[Any, ...], world: World, wanted: Sequence[Wanted]) -> bool:
+def _is_offered(photo: tuple[Any, ...], world: World, wanted: Sequence[WantedSpecies]) -> bool:
     """Whether a naive choice that refuses nothing would see this row."""
     one = World(world.taxa, world.observations, [photo], [])
-    return bool(naive(one, wanted, Rules(0, lambda text: True)))
+    return bool(naive(one, wanted, PhotoRules(0, lambda text: True)))
 
 
 def small() -> World:
@@ -204,15 +214,15 @@ def small() -> World:
     )
 
 
-AUS = Wanted(0, ("Aus bus",), (10,))
+AUS = WantedSpecies(0, ("Aus bus",), (10,))
 
 
 def test_authors_are_names_or_else_logins_and_none_is_made_up(tmp_path: Path) -> None:
     world = small()
-    _, chosen = selected(world.write(tmp_path), [AUS], Rules(0, allowed))
+    _, chosen = selected(world.write(tmp_path), [AUS], PhotoRules(0, allowed))
     assert {c.photo_id: (c.author, c.login) for c in chosen} == {1: ('Ana "B', "ana"), 2: ("bo", "bo")}
     world.observers.pop()
-    _, chosen = selected(world.write(tmp_path), [AUS], Rules(0, allowed))
+    _, chosen = selected(world.write(tmp_path), [AUS], PhotoRules(0, allowed))
     assert {c.photo_id: c.author for c in chosen} == {1: 'Ana "B', 2: ""}
 
 
@@ -233,18 +243,18 @@ def test_a_taxon_is_followed_by_the_ids_that_the_list_gives_and_by_its_name_only
     taxa: Rows, ids: tuple[int, ...], state: str, used: list[int], today: list[int], tmp_path: Path
 ) -> None:
     world = replace(small(), taxa=[(i, "1", 10, "species", "Aus bus", active) for i, active in taxa])
-    found, _ = selected(world.write(tmp_path), [Wanted(0, ("Aus bus",), ids)], Rules(0, allowed))
+    found, _ = selected(world.write(tmp_path), [WantedSpecies(0, ("Aus bus",), ids)], PhotoRules(0, allowed))
     assert found.taxa == {0: (state, used)}
     assert found.today.get(0, []) == today
 
 
 def test_an_added_column_and_another_order_change_nothing(tmp_path: Path) -> None:
     world = small()
-    before = selected(world.write(tmp_path / "a"), [AUS], Rules(0, allowed))
+    before = selected(world.write(tmp_path / "a"), [AUS], PhotoRules(0, allowed))
     headers = {name: ("new", *reversed(h)) for name, h in HEADERS.items()}
     tables = (world.taxa, world.observations, world.photos, world.observers)
     turned = World(*[[("x", *reversed(row)) for row in rows] for rows in tables])
-    assert selected(turned.write(tmp_path / "b", headers), [AUS], Rules(0, allowed)) == before
+    assert selected(turned.write(tmp_path / "b", headers), [AUS], PhotoRules(0, allowed)) == before
 
 
 @pytest.mark.parametrize(
@@ -294,13 +304,13 @@ def test_a_table_that_is_none_stops_the_build_and_is_named(
     path = world.write(tmp_path) / "photos.csv.gz"
     path.write_bytes(spoil(path.read_bytes()))
     with pytest.raises(SourceError, match=told or "photos"):
-        selected(tmp_path, [AUS], Rules(0, allowed))
+        selected(tmp_path, [AUS], PhotoRules(0, allowed))
 
 
 def test_lines_that_are_no_rows_are_counted_and_the_rest_is_read(tmp_path: Path) -> None:
     world = small()
     world.photos += [("x", "not a number", *world.photos[0][2:]), ("short", 5)]
-    found, chosen = selected(world.write(tmp_path), [AUS], Rules(0, allowed))
+    found, chosen = selected(world.write(tmp_path), [AUS], PhotoRules(0, allowed))
     assert found.bad_lines == {"photos": 2}
     assert {c.photo_id for c in chosen} == {1, 2}
 
@@ -312,7 +322,7 @@ def test_the_join_holds_no_more_memory_than_it_may(tmp_path: Path) -> None:
     world = small()
     world.observations = [(x, 1, 0, 0, "", 10, "research", "", "") for x in o]
     world.photos = [(o[0], i, o[i % n], 1, "jpg", "CC-BY", 500, 500, 0) for i in range(1, 3 * n)]
-    rules = Rules(5, allowed)
+    rules = PhotoRules(5, allowed)
     tables = open_folder(world.write(tmp_path / "tables"))
     with Selection(tables, [AUS], rules, tmp_path / "work", 64) as selection:
         selection.run()

@@ -9,16 +9,16 @@ import pytest
 from fakes import inaturalist
 from helpers.raw_sources import key, make, quick, services
 
-from birdmml.taxonomy import all_species
+from birdmml.core.species import all_species
 
 __all__ = ["key", "quick"]
 
 
 def test_it_holds_no_more_of_the_rejects_than_a_page(tmp_path: Path) -> None:
     from birdmml.schema import Reject
-    from birdmml.sources._raw_index import Index
+    from birdmml.sources.inat_xc.index import RawIndex
 
-    index = Index(tmp_path / "raw.sqlite")
+    index = RawIndex(tmp_path / "raw.sqlite")
     for label in (2, 0, 1):
         index.reject(label, "listing", [Reject(f"XC{i}", "license", str(label)) for i in range(1500)])
     found = [(r.detail, r.path) for r in index.rejects()]

@@ -11,8 +11,8 @@ import pytest
 from fakes.release_plan import EVERY_DEFECT
 from helpers.releases import Whole, listed, proven, rows, settings, whole
 
-from birdmml.build.run import Built, build
-from birdmml.build.validate import validate
+from birdmml.dataset.build import FinishedBuild, build
+from birdmml.dataset.validate import validate
 
 KNOBS: dict[str, Any] = EVERY_DEFECT | {
     "near_photos": 3, "equal_photos": 2, "outside_paths": 3, "broken_photos": 2, "bomb_bytes": 33 << 20,
@@ -26,13 +26,13 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Whole:
 
 
 @pytest.fixture(scope="module")
-def grouped(full: Whole, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Built]:
+def grouped(full: Whole, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, FinishedBuild]:
     out = tmp_path_factory.mktemp("grouped") / "out"
     return out, build(settings(full.truth.root), out, max_rejects=0.5)
 
 
 @pytest.fixture(scope="module")
-def released(full: Whole, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Built]:
+def released(full: Whole, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, FinishedBuild]:
     out = tmp_path_factory.mktemp("released") / "out"
     return out, build(settings(full.truth.root, "released"), out, max_rejects=0.5)
 
@@ -49,7 +49,7 @@ def where(found: Iterable[dict[str, str]]) -> dict[str, set[str]]:
 
 
 def test_every_defect_is_listed_under_its_reason_and_nothing_else(
-    full: Whole, grouped: tuple[Path, Built]
+    full: Whole, grouped: tuple[Path, FinishedBuild]
 ) -> None:
     truth, (out, built) = full.truth, grouped
     rows_of = truth.rows
@@ -98,7 +98,9 @@ def test_every_defect_is_listed_under_its_reason_and_nothing_else(
     assert validate(out).problems == ()
 
 
-def test_the_rows_are_those_that_nothing_is_wrong_with(full: Whole, grouped: tuple[Path, Built]) -> None:
+def test_the_rows_are_those_that_nothing_is_wrong_with(
+    full: Whole, grouped: tuple[Path, FinishedBuild]
+) -> None:
     bad = SPOILT_PHOTO | SPOILT_CLIP | {"unknown_species", "empty_captions", "outside_paths", "listed_twice"}
     found = proven(full, grouped[0])
     assert {r["number"] // 7 for r in found} == {r.number for r in full.truth.rows if r.defect not in bad}
@@ -166,7 +168,7 @@ def look_alikes(full: Whole) -> Callable[[dict[str, Any]], str]:
     return name
 
 
-def test_grouped_sides_share_nothing(full: Whole, grouped: tuple[Path, Built]) -> None:
+def test_grouped_sides_share_nothing(full: Whole, grouped: tuple[Path, FinishedBuild]) -> None:
     found = rows(grouped[0])
     assert {r["split"] for r in found} == {"train", "validation", "test"}
     leaks = grouped[1].validation["leakage"]["splits"]
@@ -177,7 +179,7 @@ def test_grouped_sides_share_nothing(full: Whole, grouped: tuple[Path, Built]) -
         assert leaks["as_built"][name] == nothing, name
 
 
-def test_released_sides_share_what_a_recount_finds(full: Whole, released: tuple[Path, Built]) -> None:
+def test_released_sides_share_what_a_recount_finds(full: Whole, released: tuple[Path, FinishedBuild]) -> None:
     found = rows(released[0])
     assert [r["number"] for s in ("train", "validation", "test") for r in found if r["split"] == s] == [
         r["number"] for r in sorted(found, key=lambda r: (ORDER[r["split"]], r["number"]))

@@ -12,10 +12,10 @@ from helpers import Ran, tree
 from helpers.releases import PARTS, Whole, make, proven, quick, settings, shelf, told, whole
 from helpers.servers import Act, Fast, Server
 
-from birdmml.build import ingest
-from birdmml.build.run import Built, build
+from birdmml.dataset import decode
+from birdmml.dataset.build import FinishedBuild, build
 from birdmml.errors import BirdmmlError
-from birdmml.sources import _release_shelf
+from birdmml.sources.release import archive
 
 Cli = Callable[..., Ran]
 KNOBS: dict[str, Any] = {"species": 4, "rows": 6, "audio_parts": 8}
@@ -48,7 +48,7 @@ def server(full: Whole) -> Iterator[Server]:
         yield server
 
 
-def download(server: Server, out: Path, **how: Any) -> Built:
+def download(server: Server, out: Path, **how: Any) -> FinishedBuild:
     return build(settings(zenodo=server.url), out, max_rejects=0.5, **how)
 
 
@@ -86,13 +86,13 @@ def test_a_part_that_cannot_be_had_is_a_hole_and_comes_later(
     full: Whole, server: Server, calm: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decoded: list[str] = []
-    honest = ingest._ingest_one
+    honest = decode._ingest_one
 
     def noted(source: object, item: Any, *rest: Any) -> object:
         decoded.append(item.record.locator)
         return honest(source, item, *rest)
 
-    monkeypatch.setattr(ingest, "_ingest_one", noted)
+    monkeypatch.setattr(decode, "_ingest_one", noted)
     server.act(PARTS + "ae", then=Act(status=404))
     built = download(server, tmp_path / "out")
     assert f"{PARTS}ae (missing: HTTP 404" in built.unfinished
@@ -129,14 +129,14 @@ def test_the_disk_holds_one_part_of_the_archive(
 ) -> None:
     seen: list[int] = []
     folder = tmp_path / "out.partial"
-    honest = _release_shelf.Download.path
+    honest = archive.DownloadedFiles.path
 
-    def counted(self: _release_shelf.Download, file: Any) -> Path | None:
+    def counted(self: archive.DownloadedFiles, file: Any) -> Path | None:
         found = honest(self, file)
         seen.append(sum(p.stat().st_size for p in (folder / "source" / "files").iterdir()))
         return found
 
-    monkeypatch.setattr(_release_shelf.Download, "path", counted)
+    monkeypatch.setattr(archive.DownloadedFiles, "path", counted)
     download(server, tmp_path / "out")
     table = len(server.files["bird-mml.csv"])
     sizes = [len(d) for n, d in server.files.items() if n.startswith(PARTS)]

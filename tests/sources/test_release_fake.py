@@ -23,13 +23,13 @@ from fakes.release import Truth, write, write_record
 from fakes.release_plan import EVERY_DEFECT
 from helpers import hamming, tree
 
-from birdmml import taxonomy
+from birdmml.core.species import resolve
 from birdmml.errors import MediaError
+from birdmml.fetch.salvage import salvage
 from birdmml.media.audio import check_sound, cut
 from birdmml.media.image import decode_image, phash, ready_image
-from birdmml.salvage import salvage
 from birdmml.schema import Reject
-from birdmml.sources._release_table import Row, member_key, read
+from birdmml.sources.release.table import ReleaseRow, member_key, read
 
 QUICK = {"species": 4, "rows": 4, "seconds": 0.2, "audio_parts": 4, "missing": ()}
 
@@ -86,7 +86,7 @@ def test_the_layout_is_the_releases(truth: Truth) -> None:
         )
     folders = [n.split("/")[2] for n, _ in regular(packed(truth, "audio"))]
     assert folders == sorted(folders)
-    assert {taxonomy.resolve(f).scientific_name for f in folders} == set(truth.species)
+    assert {resolve(f).scientific_name for f in folders} == set(truth.species)
     assert len(set(folders)) == 12
 
 
@@ -221,7 +221,7 @@ def test_captions_tell_names_as_often_as_the_releases(tmp_path: Path) -> None:
     made = write(tmp_path / "r", seed=4, species=10, rows=40, seconds=0.02, missing=())
     common = scientific = 0
     for row in table(made):
-        species = taxonomy.resolve(row["scientific_name"])
+        species = resolve(row["scientific_name"])
         common += species.common_name.lower() in row["combined_caption"].lower()
         scientific += row["scientific_name"] in row["combined_caption"]
     assert (common, scientific) == (round(0.331 * 400), 8)
@@ -396,4 +396,4 @@ def feature(name: str, data: bytes) -> np.ndarray:
 
 
 def test_the_reader_finds_every_row_in_its_own_types(truth: Truth) -> None:
-    assert all(isinstance(r, Row) for r in read(truth.root / "files" / "bird-mml.csv"))
+    assert all(isinstance(r, ReleaseRow) for r in read(truth.root / "files" / "bird-mml.csv"))

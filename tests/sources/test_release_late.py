@@ -9,7 +9,7 @@ import pytest
 from helpers import tree
 from helpers.releases import PARTS, Whole, make, proven, quick, shelf, whole
 
-from birdmml.build import ingest
+from birdmml.dataset import decode
 from birdmml.errors import UsageError
 
 quick = quick
@@ -25,13 +25,13 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Whole:
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of what is decoded, in order."""
     seen: list[str] = []
-    honest = ingest._ingest_one
+    honest = decode._ingest_one
 
-    def noted(source: object, item: ingest.Item, record: object, task: object, out: object) -> object:
+    def noted(source: object, item: decode.ChunkItem, record: object, task: object, out: object) -> object:
         seen.append(record.locator)
         return honest(source, item, record, task, out)
 
-    monkeypatch.setattr(ingest, "_ingest_one", noted)
+    monkeypatch.setattr(decode, "_ingest_one", noted)
     return seen
 
 

@@ -12,8 +12,16 @@ from hypothesis import strategies as st
 
 from birdmml.errors import SourceError, UnknownName
 from birdmml.schema import Credit, Reject
-from birdmml.sources._release_paths import member_path, photo_name, sound_name
-from birdmml.sources._release_table import Row, columns, member_key, read, text_columns
+from birdmml.sources.release.table import (
+    ReleaseRow,
+    columns,
+    member_key,
+    member_path,
+    photo_name,
+    read,
+    sound_name,
+    text_columns,
+)
 
 FINCH = {
     "scientific_name": "Haemorhous mexicanus",
@@ -32,18 +40,18 @@ def table(folder: Path, rows: Sequence[dict[str, str]], encoding: str = "utf-8")
     return path
 
 
-def one(folder: Path, **changes: str) -> Row | Reject:
+def one(folder: Path, **changes: str) -> ReleaseRow | Reject:
     return next(read(table(folder, [FINCH | changes])))
 
 
-def row(folder: Path, **changes: str) -> Row:
+def row(folder: Path, **changes: str) -> ReleaseRow:
     found = one(folder, **changes)
-    assert isinstance(found, Row)
+    assert isinstance(found, ReleaseRow)
     return found
 
 
 def test_a_row_as_published(tmp_path: Path) -> None:
-    assert row(tmp_path) == Row(
+    assert row(tmp_path) == ReleaseRow(
         number=0,
         line=2,
         species="Haemorhous mexicanus",
@@ -122,8 +130,8 @@ def test_a_pair_listed_twice_in_any_spelling_is_taken_once(tmp_path: Path) -> No
     again = FINCH | {"photo_file": "./photos\\199840\\770647.jpg"}
     other = FINCH | {"audio_file": FINCH["audio_file"].replace("clip1", "clip2")}
     found = list(read(table(tmp_path, [FINCH, again, other, FINCH])))
-    assert [type(r) for r in found] == [Row, Reject, Row, Reject]
-    assert [(r.number, r.line) for r in found if isinstance(r, Row)] == [(0, 2), (2, 6)]
+    assert [type(r) for r in found] == [ReleaseRow, Reject, ReleaseRow, Reject]
+    assert [(r.number, r.line) for r in found if isinstance(r, ReleaseRow)] == [(0, 2), (2, 6)]
     assert [r.path for r in found if isinstance(r, Reject)] == [
         "bird-mml.csv, line 4",
         "bird-mml.csv, line 8",
@@ -153,11 +161,11 @@ def test_names_that_disagree_are_warnings(tmp_path: Path) -> None:
 def test_another_caption_column(tmp_path: Path) -> None:
     path = table(tmp_path, [FINCH | {"blip": "a small bird on a wire", "n": "3", "Empty": ""}])
     found = next(read(path, caption="BLIP"))
-    assert isinstance(found, Row)
+    assert isinstance(found, ReleaseRow)
     assert found.caption == "a small bird on a wire"
     assert found.extra["combined_caption"].startswith("A House Finch")
     named = next(read(path, caption="scientific_name"))
-    assert isinstance(named, Row)
+    assert isinstance(named, ReleaseRow)
     assert named.caption == "Haemorhous mexicanus"
     assert columns(path)[-3:] == ("blip", "n", "empty")
     assert text_columns(path) == ("combined_caption", "blip")
@@ -175,7 +183,7 @@ def test_latin_1_by_name_and_marks_by_themselves(tmp_path: Path) -> None:
         next(read(table(tmp_path, rows, "latin-1")))
     for written, given_name in (("latin-1", "latin-1"), ("utf-8-sig", "utf-8"), ("utf-16", "utf-8")):
         found = next(read(table(tmp_path, rows, written), encoding=given_name))
-        assert isinstance(found, Row)
+        assert isinstance(found, ReleaseRow)
         assert found.caption == "A bird in São Tomé, seen early"
 
 

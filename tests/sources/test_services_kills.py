@@ -14,8 +14,8 @@ import fakes.wikipedia
 import fakes.xeno_canto
 from helpers.services import Faults, Service, wikipedia, xeno_canto
 
-from birdmml.sources._names import names_of
-from birdmml.taxonomy import all_species
+from birdmml.core.species import all_species
+from birdmml.sources.inat_xc.wikipedia import names_of
 
 KEY = "0123456789abcdef0123"
 RATE = 60.0
@@ -23,13 +23,14 @@ DRIVER = """
 import json, sys
 from pathlib import Path
 from birdmml.fetch.api import Answers, Api
-from birdmml.fetch.download import Fetcher, Wanted
+from birdmml.fetch.download import Fetcher
+from birdmml.fetch.ledger import WantedFile as Wanted
 from birdmml.fetch.ledger import Ledger
 from birdmml.fetch.pace import Budget, Pace, Politeness
-from birdmml.sources._names import names_of
-from birdmml.sources._wikipedia import Wikipedia
-from birdmml.sources._xeno_canto import Wish, XenoCanto, key_from
-from birdmml.taxonomy import all_species
+from birdmml.sources.inat_xc.wikipedia import names_of
+from birdmml.sources.inat_xc.wikipedia import Wikipedia
+from birdmml.sources.inat_xc.xeno_canto import Wish, XenoCanto, key_from
+from birdmml.core.species import all_species
 
 xc, wp, out, birds, rate = sys.argv[1], sys.argv[2], Path(sys.argv[3]), int(sys.argv[4]), float(sys.argv[5])
 told = {}

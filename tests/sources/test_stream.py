@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from birdmml.errors import SourceError, UsageError
-from birdmml.sources._stream import column_names, read_records
-from birdmml.sources._table import read_table
+from birdmml.sources.csv_stream import column_names, read_records
+from birdmml.sources.folder import read_table
 
 
 def table(folder: Path, text: str | bytes) -> Path:

@@ -15,14 +15,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from birdmml.fetch.api import Answer, Answers, Api
-from birdmml.fetch.download import Fetcher, Politeness
+from birdmml.fetch.download import Fetcher
 from birdmml.fetch.ledger import Ledger
+from birdmml.fetch.pace import Politeness
 from birdmml.schema import Article, Reject
-from birdmml.sources._names import Names
-from birdmml.sources._wikipedia import MOST_BYTES, Wikipedia
+from birdmml.sources.inat_xc.wikipedia import MOST_BYTES, SpeciesNames, Wikipedia
 
-GULL = Names("Larus fuscus", ("Larus affinis",), ("Lesser Black-backed Gull",))
-JAY = Names("Cyanocitta stelleri", (), ("Steller's Jay",))
+GULL = SpeciesNames("Larus fuscus", ("Larus affinis",), ("Lesser Black-backed Gull",))
+JAY = SpeciesNames("Cyanocitta stelleri", (), ("Steller's Jay",))
 TITLE = "Lesser_Black-backed_Gull"
 PATH = "/api/rest_v1/page/summary/"
 
@@ -41,12 +41,12 @@ class Bench:
         )
         self.wikipedia = Wikipedia(Api(fetcher, self.answers, self.service.url, most_bytes=MOST_BYTES))
 
-    def article(self, names: Names = GULL) -> Article:
+    def article(self, names: SpeciesNames = GULL) -> Article:
         found = self.wikipedia.article(names)
         assert isinstance(found, Article), found
         return found
 
-    def reject(self, names: Names = GULL) -> Reject:
+    def reject(self, names: SpeciesNames = GULL) -> Reject:
         found = self.wikipedia.article(names)
         assert isinstance(found, Reject) and found.absent and found.species == names.scientific
         assert found.path == f"wikipedia: {names.scientific}"
@@ -88,7 +88,7 @@ def test_addresses_are_made_where_the_service_gives_none_or_others(make: Callabl
         b.answers.retry_failed()
         b.pages[TITLE]["content_urls"] = links
         b.pages[TITLE]["titles"]["canonical"] = "Gull?_(bird)"
-        found = b.wikipedia.article(Names("Larus fuscus", (), (f"x{len(str(links))}",)))
+        found = b.wikipedia.article(SpeciesNames("Larus fuscus", (), (f"x{len(str(links))}",)))
         assert isinstance(found, Article)
         assert found.url == f"{b.service.url}/wiki/Gull%3F_(bird)"
         assert found.history_url == f"{b.service.url}/w/index.php?title=Gull%3F_%28bird%29&action=history"
@@ -132,7 +132,7 @@ def test_a_page_that_is_no_article_of_the_species_is_not_taken(
 
 
 def test_a_species_without_a_page_is_missing(make: Callable[..., Bench]) -> None:
-    reject = make().reject(Names("Raphus cucullatus", (), ("Dodo",)))
+    reject = make().reject(SpeciesNames("Raphus cucullatus", (), ("Dodo",)))
     assert reject.detail == "Raphus cucullatus: there is no such page; Dodo: there is no such page"
 
 

@@ -16,13 +16,14 @@ from helpers.services import JSON, NO_FAULTS, PASSING, Faults, Service, xeno_can
 
 from birdmml.errors import SourceError, UsageError
 from birdmml.fetch.api import Answers, Api
-from birdmml.fetch.download import Fetcher, Politeness, Wanted
-from birdmml.fetch.ledger import Ledger
-from birdmml.sources._names import Names
-from birdmml.sources._xeno_canto import KEY, PATH, Listing, Wish, XenoCanto, key_from
+from birdmml.fetch.download import Fetcher
+from birdmml.fetch.ledger import Ledger, WantedFile
+from birdmml.fetch.pace import Politeness
+from birdmml.sources.inat_xc.wikipedia import SpeciesNames
+from birdmml.sources.inat_xc.xeno_canto import KEY, PATH, SpeciesListing, Wish, XenoCanto, key_from
 
-GULL = Names("Larus fuscus", ("Larus affinis",), ("Lesser Black-backed Gull",))
-TIT = Names("Parus major", (), ("Great Tit",))
+GULL = SpeciesNames("Larus fuscus", ("Larus affinis",), ("Lesser Black-backed Gull",))
+TIT = SpeciesNames("Parus major", (), ("Great Tit",))
 OPEN = {"CC-BY-4.0", "CC-BY-SA-4.0", "CC-BY-NC-4.0", "CC-BY-NC-SA-4.0", "CC0-1.0"}
 SECRET = "0123456789abcdef0123"
 
@@ -45,11 +46,11 @@ class Bench:
         )
         self.key = SECRET
 
-    def list(self, names: Names = GULL, most: int = 100, seed: int = 0, **wish: Any) -> Listing:
+    def list(self, names: SpeciesNames = GULL, most: int = 100, seed: int = 0, **wish: Any) -> SpeciesListing:
         api = Api(self.fetcher, self.answers, self.service.url, secrets={"key": self.key})
         return XenoCanto(api, Wish(**{"allows": allows, **wish}), seed=seed, per_page=50).listing(names, most)
 
-    def of(self, names: Names) -> dict[str, str]:
+    def of(self, names: SpeciesNames) -> dict[str, str]:
         """The truth for one species."""
         mine = {f"XC{r['id']}" for r in self.fake.records if f"{r['gen']} {r['sp']}" == names.scientific}
         return {k: v for k, v in self.truth.items() if k in mine}
@@ -61,7 +62,7 @@ def make(tmp_path: Path) -> Iterator[Callable[..., Bench]]:
         yield lambda *args, **options: Bench(stack, tmp_path, *args, **options)
 
 
-def reasons(listing: Listing) -> dict[str, str]:
+def reasons(listing: SpeciesListing) -> dict[str, str]:
     return {r.path: r.reason for r in listing.rejects}
 
 
@@ -90,7 +91,7 @@ def test_every_recording_is_taken_or_rejected_with_its_reason(make: Callable[...
 def test_the_recordings_come_and_are_sound(make: Callable[..., Bench], tmp_path: Path) -> None:
     b = make(Faults(every=4, passing=("500", "503", "page", "reset", "cut")), sound=True, seconds=0.3)
     takes = b.list().takes
-    jobs = [(Wanted(t.recording.id, t.url), tmp_path / t.recording.locator) for t in takes]
+    jobs = [(WantedFile(t.recording.id, t.url), tmp_path / t.recording.locator) for t in takes]
     for outcome in b.fetcher.fetch_all(jobs):
         assert outcome.state == "done" and outcome.path
         assert soundfile.info(outcome.path).duration >= 0.3
@@ -104,7 +105,7 @@ def test_a_file_inside_a_network_is_not_asked_for(
     b = make(each=1, defects=False)
     b.fake.records[0]["file"] = f"//{place}/1/download"
     (take,) = b.list().takes
-    (outcome,) = b.fetcher.fetch_all([(Wanted(take.recording.id, take.url), tmp_path / "x")])
+    (outcome,) = b.fetcher.fetch_all([(WantedFile(take.recording.id, take.url), tmp_path / "x")])
     assert (
         outcome.state == "failed" and "is an address inside a network; see --allow-private" in outcome.reason
     )
@@ -165,17 +166,17 @@ def test_a_wish_that_nothing_fits_is_wrong_usage(wish: dict[str, Any], said: str
 
 def test_synonyms_and_english_names_are_asked_after_the_scientific_one(make: Callable[..., Bench]) -> None:
     b = make(defects=False)
-    by_synonym = b.list(Names("Novus fuscus", ("Larus fuscus",), ("Great Tit",)))
+    by_synonym = b.list(SpeciesNames("Novus fuscus", ("Larus fuscus",), ("Great Tit",)))
     assert (by_synonym.matched, by_synonym.by, len(by_synonym.takes)) == ("Larus fuscus", "synonym", 12)
     assert "found on Xeno-canto as Larus fuscus, by its synonym Larus fuscus" in by_synonym.notes[0]
     assert {t.recording.species for t in by_synonym.takes} == {"Novus fuscus"}
-    by_english = b.list(Names("Novus fuscus", ("Novus affinis",), ("lesser black-backed gull",)))
+    by_english = b.list(SpeciesNames("Novus fuscus", ("Novus affinis",), ("lesser black-backed gull",)))
     assert (by_english.matched, by_english.by, len(by_english.takes)) == ("Larus fuscus", "English name", 12)
-    none = b.list(Names("Novus fuscus", (), ("Dodo",)))
+    none = b.list(SpeciesNames("Novus fuscus", (), ("Dodo",)))
     assert (none.takes, none.matched) == ((), "")
     (reject,) = none.rejects
     assert reject.reason == "no_recordings" and reject.detail == "no recordings under Novus fuscus, Dodo"
-    nameless = b.list(Names("Larus", (), ()))
+    nameless = b.list(SpeciesNames("Larus", (), ()))
     assert nameless.rejects[0].detail == "no name that can be asked for"
 
 
@@ -183,7 +184,7 @@ def test_an_english_name_that_two_species_have_is_not_guessed(make: Callable[...
     b = make(defects=False)
     for record in b.fake.records[-3:]:
         record["en"] = "Lesser Black-backed Gull"
-    listing = b.list(Names("Novus fuscus", (), ("Lesser Black-backed Gull",)))
+    listing = b.list(SpeciesNames("Novus fuscus", (), ("Lesser Black-backed Gull",)))
     assert listing.takes == () and [r.reason for r in listing.rejects] == ["ambiguous_name", "no_recordings"]
     assert "Larus fuscus, Parus major" in listing.rejects[0].detail
 

@@ -11,15 +11,20 @@ from fakes import xeno_canto as fake
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from birdmml.core.species import all_species, resolve
 from birdmml.fetch.api import Answer
 from birdmml.schema import Reject
-from birdmml.sources._names import Names, names_of, plain
-from birdmml.sources._xeno_canto import Wish, XenoCanto
-from birdmml.sources._xeno_canto_pages import NoPages, read_all
-from birdmml.sources._xeno_canto_record import Unfit, read_record
-from birdmml.taxonomy import all_species, resolve
+from birdmml.sources.inat_xc.wikipedia import SpeciesNames, names_of, plain
+from birdmml.sources.inat_xc.xeno_canto import (
+    NoPages,
+    UnreadableRecord,
+    Wish,
+    XenoCanto,
+    read_all,
+    read_record,
+)
 
-GULL = Names("Larus fuscus", ("Larus affinis",), ("Lesser Black-backed Gull",))
+GULL = SpeciesNames("Larus fuscus", ("Larus affinis",), ("Lesser Black-backed Gull",))
 OPEN = {"CC-BY-4.0", "CC-BY-SA-4.0", "CC-BY-NC-4.0", "CC-BY-NC-SA-4.0", "CC0-1.0"}
 
 
@@ -180,7 +185,7 @@ def test_a_file_that_is_no_web_address_is_not_asked_for(file: object) -> None:
     "value", [{}, {"id": None}, {"id": True}, {"id": "12x"}, {"id": "9" * 20}, {"id": 1.5}, {"id": "../1"}]
 )
 def test_a_recording_without_a_number_is_told(value: dict[str, Any]) -> None:
-    with pytest.raises(Unfit):
+    with pytest.raises(UnreadableRecord):
         read_record(value, "https://a.org")
 
 

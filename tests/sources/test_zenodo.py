@@ -11,11 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from birdmml.errors import BuildError, SourceError
-from birdmml.fetch.download import Fetcher, Politeness, Wanted
-from birdmml.fetch.ledger import Ledger
-from birdmml.sources._zenodo import (
-    File,
-    Record,
+from birdmml.fetch.download import Fetcher
+from birdmml.fetch.ledger import Ledger, WantedFile
+from birdmml.fetch.pace import Politeness
+from birdmml.sources.release.zenodo import (
+    RecordFile,
+    ZenodoRecord,
     content_url,
     fetch_record,
     read_record,
@@ -55,7 +56,7 @@ BUCKET = "https://zenodo.org/api/files/0f0e/a%20b.csv"
     ],
 )
 def test_every_dialect_gives_the_same_record(files: object, url: str) -> None:
-    assert read_record(body(files)) == Record("7", "Bird-MML", (File("a b.csv", 5, MD5, url),))
+    assert read_record(body(files)) == ZenodoRecord("7", "Bird-MML", (RecordFile("a b.csv", 5, MD5, url),))
 
 
 @pytest.mark.parametrize(
@@ -178,8 +179,8 @@ def test_addresses() -> None:
             record_url("https://zenodo.org", bad)
 
 
-def listed(*names: str) -> Record:
-    return Record("7", "", tuple(File(n, i, None, "http://x/") for i, n in enumerate(names)))
+def listed(*names: str) -> ZenodoRecord:
+    return ZenodoRecord("7", "", tuple(RecordFile(n, i, None, "http://x/") for i, n in enumerate(names)))
 
 
 PARTS = [f"audio.tar.gz.part-a{c}" for c in "abcdefghijklmnop"]
@@ -252,7 +253,7 @@ def test_a_record_and_its_files_come_from_a_server(tmp_path: Path, dialect: str)
         assert {f.key: (f.size, f.md5) for f in record.files} == {
             k: (len(v), hashlib.md5(v).hexdigest()) for k, v in files.items()
         }
-        jobs = [(Wanted(f.key, f.url, f.size, f.md5), tmp_path / f.key) for f in record.files]
+        jobs = [(WantedFile(f.key, f.url, f.size, f.md5), tmp_path / f.key) for f in record.files]
         assert {o.state for o in fetcher.fetch_all(jobs)} == {"done"}
         assert all((tmp_path / k).read_bytes() == v for k, v in files.items())
         with pytest.raises(BuildError, match="404"):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from birdmml.leaderboard.submission.checking import check
-from birdmml.leaderboard.submission.making import make
-from birdmml.leaderboard.submission.model import About, Entry, Problem, Report, Submission
-from birdmml.leaderboard.submission.reading import read
-from birdmml.leaderboard.submission.stated import labels_of
-
-__all__ = ["About", "Entry", "Problem", "Report", "Submission", "check", "labels_of", "make", "read"]
+from birdmml.leaderboard.submission.checking import check as check
+from birdmml.leaderboard.submission.checking import labels_of as labels_of
+from birdmml.leaderboard.submission.making import make as make
+from birdmml.leaderboard.submission.model import About as About
+from birdmml.leaderboard.submission.model import CheckReport as CheckReport
+from birdmml.leaderboard.submission.model import Entry as Entry
+from birdmml.leaderboard.submission.model import Problem as Problem
+from birdmml.leaderboard.submission.model import Submission as Submission
+from birdmml.leaderboard.submission.reading import read as read

@@ -2,23 +2,135 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from birdmml import outcomes, results
+from birdmml.core import files, settings
 from birdmml.errors import BirdmmlError, ResultError
-from birdmml.leaderboard.submission import bounds, expected, form, possible, stated
+from birdmml.leaderboard.submission import expected, form, possible, reading
 from birdmml.leaderboard.submission.expected import Expected
-from birdmml.leaderboard.submission.model import HEAD, Entry, Problem, Report, Submission
+from birdmml.leaderboard.submission.model import (
+    HEAD,
+    CheckReport,
+    Entry,
+    Problem,
+    Submission,
+    at,
+    items_digest,
+)
 from birdmml.leaderboard.submission.reading import AGAIN, look, name_of
 from birdmml.leaderboard.verify import differences
-from birdmml.outcomes import Outcomes
-from birdmml.outcomes.columns import inside
+from birdmml.results import outcomes
+from birdmml.results.outcomes import Outcomes, inside
+from birdmml.results.result import FILE, figure_key
 from birdmml.schema import Figure, Result
+
+# ---- What submission.json says of its results; all of it follows from them, so that nobody has to be believed.
+
+
+LABELS = (
+    "demo",
+    "limited",
+    "dirty",
+    "code unknown",
+    "single seed",
+    "no protocol",
+    "departs from protocol",
+    "models unknown",
+)
+
+
+def result_of(name: str, result: Result, items: Mapping[str, Outcomes]) -> dict[str, Any]:
+    """One result as submission.json states it; `items` are the outcomes by their file.
+
+    What a result of an older birdmml does not say is None or empty. Values are passed on as they were found: the
+    schema judges them.
+    """
+    fields = settings.to_dict(result)
+    source = fields["provenance"]
+    return {
+        "folder": name,
+        "method": fields["method"],
+        "variant": at(fields, "settings", "method", "variant", other=""),
+        "preset": fields["preset"],
+        "demo": fields["demo"],
+        "seeds": fields["seeds"],
+        "settings": fields["settings"],
+        "protocol": at(fields, "settings", "protocol"),
+        "dataset": {key: at(fields, "dataset", key, other="") for key in ("name", "digest")},
+        "evalsets": at(fields, "settings", "evalsets", other={}),
+        "models": [{k: v for k, v in m.items() if k != "loss_by_epoch"} for m in fields["models"]],
+        "code": {
+            "commit": at(source, "code", "commit"),
+            "dirty": at(source, "code", "dirty"),
+            "digest": at(source, "code_digest"),
+        },
+        "environment": {
+            "birdmml": at(source, "birdmml"),
+            "python": at(source, "python"),
+            "packages": at(source, "packages", other={}),
+        },
+        "hardware": at(source, "hardware", other={}),
+        "seconds": fields["seconds"],
+        "items": {file: items_digest(outcomes.ids) for file, outcomes in sorted(items.items())},
+    }
+
+
+def labels_of(results: Sequence[Result]) -> list[str]:
+    """What a reader must know of them, in the order of LABELS."""
+    labels = {label for result in results for label in _labels(result)}
+    return [label for label in LABELS if label in labels]
+
+
+def training_digests(results: Sequence[Result]) -> list[str]:
+    """The datasets that birdmml trained the models on, sorted."""
+    return sorted({str(d) for r in results if (d := r.dataset.get("trained_on"))})
+
+
+def newest(results: Sequence[Result]) -> str:
+    """The date of the newest result, or "" where none says when it was made."""
+    return max((str(r.provenance.get("created_utc", ""))[:10] for r in results), default="")
+
+
+def _labels(result: Result) -> Iterable[str]:
+    if result.demo:
+        yield "demo"
+    if result.settings.get("limit"):
+        yield "limited"
+    if at(result.provenance, "code", "dirty"):
+        yield "dirty"
+    if at(result.provenance, "code", "commit") is None:
+        yield "code unknown"
+    if len(result.seeds) == 1:
+        yield "single seed"
+    if result.settings.get("protocol") is None:
+        yield "no protocol"
+    if at(result.settings, "protocol", "departures"):
+        yield "departs from protocol"
+    if not result.models:
+        yield "models unknown"
+
+
+def identity(result: Result) -> str:
+    """Equal for results that are one result handed in twice."""
+    fields = settings.to_dict(result)
+    return files.digest(
+        [fields["method"], fields["settings"], fields["dataset"], fields["seeds"], fields["figures"]]
+    )
+
+
+def is_date(text: str) -> bool:
+    """Whether it is a day of the calendar, YYYY-MM-DD."""
+    try:
+        return date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False
+
 
 SCORE = "score again with `birdmml bench`"
 MAX_FIGURES = 3000
@@ -37,13 +149,13 @@ class _Checked:
 
     @property
     def name(self) -> str:
-        return f"{name_of(self.entry)}/{results.FILE}"
+        return f"{name_of(self.entry)}/{FILE}"
 
     def tell(self, problem: str, step: str = SCORE, file: str = "") -> None:
         self.problems.append(Problem(f"{name_of(self.entry)}/{file}" if file else self.name, problem, step))
 
 
-def check(folder: Path, data: Expected | None = None) -> Report:
+def check(folder: Path, data: Expected | None = None) -> CheckReport:
     """Read, compute every figure again, and compare the whole with itself, with its protocol and with `data`.
 
     `data` is what `expected.of_data` makes of the verifier's own copy; without it a list beside the protocol serves.
@@ -59,13 +171,13 @@ def check(folder: Path, data: Expected | None = None) -> Report:
         with np.errstate(all="ignore"):
             _figures(one)
         if seen.about is not None:
-            notes += _against(one, _said(seen.about, one), data)
+            notes += _against(one, _stated_result(seen.about, one), data)
     about = seen.about
     submission = None if about is None else Submission(folder, about, tuple(seen.entries))
     problems = [*seen.problems, *(p for one in checked for p in one.problems)]
     figures = sum(len(one.entry.result.figures) for one in checked)
     unique = tuple({p.line: p for p in problems}.values())
-    return Report(submission, unique, tuple(dict.fromkeys(notes)), figures, len(seen.found))
+    return CheckReport(submission, unique, tuple(dict.fromkeys(notes)), figures, len(seen.found))
 
 
 def _checked(entry: Entry) -> _Checked:
@@ -74,7 +186,7 @@ def _checked(entry: Entry) -> _Checked:
     for file in dict.fromkeys(figure.predictions for figure in entry.result.figures):
         try:
             path = inside(entry.folder, file)
-            bounds.check(path)
+            reading.check(path)
             one.items[file] = outcomes.read(entry.folder, file)
         except BROKEN as e:
             one.tell(_words(e, entry.folder / file), file=file)
@@ -103,7 +215,7 @@ def _figures(one: _Checked) -> None:
 
 
 def _of_figure(result: Result, figure: Figure, items: Outcomes) -> Iterator[str]:
-    name = results.figure_key(figure)
+    name = figure_key(figure)
     try:
         impossible = dict(possible.of_figure(result, figure, items))
         yield from (f"{name}: {problem}" for problem in impossible.values())
@@ -121,7 +233,7 @@ def _of_figure(result: Result, figure: Figure, items: Outcomes) -> Iterator[str]
 def _against(one: _Checked, claim: Mapping[str, Any] | None, data: Expected | None) -> list[str]:
     """Compare with submission.json, the protocol, and the items that there must be; returns what was not compared."""
     name, result = name_of(one.entry), one.entry.result
-    statement = stated.result_of(name, result, one.items)
+    statement = result_of(name, result, one.items)
     wrong = list(form.problems(statement, form.part("result")))
     for place, problem in wrong:
         one.tell(f"{place or 'it'} {problem}")
@@ -168,8 +280,8 @@ def _of_whole(about: Mapping[str, Any], checked: Sequence[_Checked]) -> list[Pro
     loaded = [one.entry.result for one in checked]
     folders = [result["folder"] for result in about["results"]]
     pairs = [
-        ("labels", stated.labels_of(loaded), about["labels"]),
-        ("training_data.digests", stated.training_digests(loaded), about["training_data"]["digests"]),
+        ("labels", labels_of(loaded), about["labels"]),
+        ("training_data.digests", training_digests(loaded), about["training_data"]["digests"]),
         ("results", [name_of(one.entry) for one in checked], folders),
         ("files", sorted(file["path"] for file in about["files"]), [file["path"] for file in about["files"]]),
     ]
@@ -178,17 +290,17 @@ def _of_whole(about: Mapping[str, Any], checked: Sequence[_Checked]) -> list[Pro
         for name, mine, theirs in pairs
         if mine != theirs
     ]
-    if not stated.is_date(about["created"]):
+    if not is_date(about["created"]):
         problems.append(Problem(HEAD, f"created is {about['created']!r}, which is no date", AGAIN))
     seen: dict[str, str] = {}
     for one in checked:
-        key = stated.identity(one.entry.result)
+        key = identity(one.entry.result)
         if (other := seen.setdefault(key, one.name)) != one.name:
             problems.append(Problem(one.name, f"the same figures as {other}", "submit it once"))
     return problems
 
 
-def _said(about: Mapping[str, Any], one: _Checked) -> Mapping[str, Any] | None:
+def _stated_result(about: Mapping[str, Any], one: _Checked) -> Mapping[str, Any] | None:
     return next((result for result in about["results"] if result["folder"] == name_of(one.entry)), None)
 
 

@@ -7,18 +7,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from birdmml import files, item_ids, protocols, shipped
+from birdmml.bench import items as bench_items
+from birdmml.bench.protocol import digest, load, names
+from birdmml.core import files
 from birdmml.errors import ResultError
-from birdmml.leaderboard.submission import possible, strict
+from birdmml.leaderboard.submission import form, possible
 from birdmml.leaderboard.submission.model import items_digest
-from birdmml.outcomes import Outcomes
+from birdmml.results.outcomes import Outcomes
 from birdmml.schema import Figure
 
 FOLDER = "items"
 
 
 @dataclass(frozen=True)
-class Known:
+class SplitItems:
     """The items of one split: how many, the digest of their ids, and of `subject`'s own data the ids themselves."""
 
     subject: str
@@ -33,14 +35,14 @@ class Expected:
 
     where: str
     digests: Mapping[str, str]
-    items: Mapping[str, Known]
+    items: Mapping[str, SplitItems]
 
 
 def of_data(data: Path, evalsets: Path | None = None) -> Expected:
     """What the verifier's own copy of the data holds; raises DatasetError or EvalsetError."""
-    subjects = item_ids.of_data(data, evalsets)
+    subjects = bench_items.of_data(data, evalsets)
     items = {
-        label: Known(one.name, **items_digest(ids), ids=frozenset(ids))
+        label: SplitItems(one.name, **items_digest(ids), ids=frozenset(ids))
         for one in subjects
         for label, ids in one.ids.items()
     }
@@ -50,18 +52,18 @@ def of_data(data: Path, evalsets: Path | None = None) -> Expected:
 def of_protocol(protocol: Any) -> Expected | None:
     """The list beside a shipped protocol of that name and digest, or None; raises ResultError for a damaged one."""
     name = protocol["name"] if isinstance(protocol, Mapping) else None
-    if name not in protocols.names():
+    if name not in names():
         return None
-    path = shipped.folder("protocols") / FOLDER / f"{name}.json"
-    return read_list(path) if path.is_file() and protocol["digest"] == protocols.digest(name) else None
+    path = files.folder("protocols") / FOLDER / f"{name}.json"
+    return read_list(path) if path.is_file() and protocol["digest"] == digest(name) else None
 
 
 def read_list(path: Path) -> Expected:
     """A list that `write_list` has written; raises ResultError."""
-    content = strict.load(path, path.name)
+    content = form.load(path, path.name)
     try:
         items = {
-            label: Known(str(one["of"]), int(one["n"]), str(one["sha256"]))
+            label: SplitItems(str(one["of"]), int(one["n"]), str(one["sha256"]))
             for label, one in content["items"].items()
         }
         return Expected(f"the list of protocol {content['protocol']}", dict(content["digests"]), items)
@@ -74,7 +76,7 @@ def write_list(protocol: str, data: Path, evalsets: Path | None, out: Path) -> P
 
     `out` is benchmarks/protocols/items for a protocol that birdmml ships. Raises UnknownName for another one.
     """
-    name, expected = protocols.load(protocol).name, of_data(data, evalsets)
+    name, expected = load(protocol).name, of_data(data, evalsets)
     path = out / f"{name}.json"
     items = {
         label: {"of": split.subject, "n": split.n, "sha256": split.sha256}
@@ -87,15 +89,15 @@ def write_list(protocol: str, data: Path, evalsets: Path | None, out: Path) -> P
 def other_data(stated: Mapping[str, Any], expected: Expected) -> Iterator[tuple[str, str]]:
     """(subject, what differs) where a result was scored on other data than those expected."""
     told = dict(stated["evalsets"])
-    told.setdefault(item_ids.DATASET, stated["dataset"]["digest"])
-    for subject, digest in told.items():
+    told.setdefault(bench_items.DATASET, stated["dataset"]["digest"])
+    for subject, stated_digest in told.items():
         mine = expected.digests.get(subject)
         # Scored by another caption column, a dataset's digest is followed by its name.
-        if mine is not None and (not digest or digest.split(" ")[0] != mine):
+        if mine is not None and (not stated_digest or stated_digest.split(" ")[0] != mine):
             yield subject, f"{subject} has the digest {digest or 'none'}, that of {expected.where} is {mine}"
 
 
-def other_items(figure: Figure, items: Outcomes, split: Known, where: str, limited: bool) -> str:
+def other_items(figure: Figure, items: Outcomes, split: SplitItems, where: str, limited: bool) -> str:
     """How the items of a figure are not those expected; "" where they are."""
     ids = set(items.ids)
     if split.ids is not None and (strange := sorted(ids - split.ids)):
@@ -110,9 +112,9 @@ def other_items(figure: Figure, items: Outcomes, split: Known, where: str, limit
 def follows(stated: Mapping[str, Any], suites: Mapping[str, set[str]]) -> Iterator[str]:
     """Where a result is not what its protocol says, and does not say so; `suites` -> labels of its figures."""
     claim = stated["protocol"]
-    if claim is None or claim["name"] not in protocols.names():
+    if claim is None or claim["name"] not in names():
         return
-    protocol = protocols.load(claim["name"])
+    protocol = load(claim["name"])
     if claim["digest"] != protocol.digest:
         yield f"protocol {claim['name']} has the digest {protocol.digest}, the result says {claim['digest']}"
     if claim["departures"]:
@@ -135,7 +137,7 @@ def follows(stated: Mapping[str, Any], suites: Mapping[str, set[str]]) -> Iterat
 
 def _is_of(label: str, evalset: str, split: str) -> bool:
     """Whether a figure's label is of that set and split: "test-split", "ssw60-videos", "ssw60-videos-all"."""
-    if evalset == item_ids.DATASET:
+    if evalset == bench_items.DATASET:
         return label == f"{split}-split"
     if label == evalset:
         return True

@@ -11,27 +11,28 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from birdmml import outcomes, results
+from birdmml.core.files import atomic_write, sha256_file, sync_folder
 from birdmml.errors import ResultError, UsageError
-from birdmml.files import atomic_write, sha256_file, sync_folder
-from birdmml.leaderboard.submission import form, stated, strict
+from birdmml.leaderboard.submission import checking, form
 from birdmml.leaderboard.submission.checking import check
 from birdmml.leaderboard.submission.model import HEAD, RESULTS, SCHEMA_VERSION, About, Submission, raise_first
 from birdmml.leaderboard.submission.reading import digest_of, read, spelled
 from birdmml.leaderboard.verify import find
-from birdmml.outcomes.columns import inside
+from birdmml.results import outcomes
+from birdmml.results.outcomes import inside
+from birdmml.results.result import FILE, read_result
 from birdmml.schema import Result
 
 _FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+=_-]{0,127}")
 # Labels that must be asked for, and the words that ask.
-ASKED = {"demo": "--allow-demo", "limited": "--allow-limited", "dirty": "--allow-dirty"}
+CONSENT_OPTIONS = {"demo": "--allow-demo", "limited": "--allow-limited", "dirty": "--allow-dirty"}
 WHY = {
     "demo": "of the demo, which is no benchmark",
     "limited": "limited to some rows (--limit), which compare with nothing else",
     "dirty": "made with code that is in no commit",
 }
 # What `About` calls a field, where the schema keeps it, and the option that gives it.
-_GIVEN = {
+_ABOUT_OPTIONS = {
     "name": (("name",), "--name"),
     "contact": (("contact",), "--contact"),
     "license": (("license",), "--license"),
@@ -60,9 +61,9 @@ def make(
     folders = [f for f in find(sources) if not f.resolve().is_relative_to(out.resolve())]
     if not folders:
         raise ResultError(f"{out} is all that was found: give the folders that `birdmml bench` wrote")
-    loaded = [results.read_result(folder) for folder in folders]
+    loaded = [read_result(folder) for folder in folders]
     _refuse(folders, loaded, {"demo": allow_demo, "limited": allow_limited, "dirty": allow_dirty})
-    about = _said(about, loaded)
+    about = _checked_about(about, loaded)
     _check_free(out)
     part = out.parent / f".{out.name}.{secrets.token_hex(4)}.part"
     try:
@@ -97,8 +98,8 @@ def tried(
 
 
 def _refuse(folders: Sequence[Path], loaded: Sequence[Result], allowed: Mapping[str, bool]) -> None:
-    for label, option in ASKED.items():
-        those = [f for f, r in zip(folders, loaded, strict=True) if label in stated.labels_of([r])]
+    for label, option in CONSENT_OPTIONS.items():
+        those = [f for f, r in zip(folders, loaded, strict=True) if label in checking.labels_of([r])]
         if those and not allowed[label]:
             raise ResultError(
                 f"{len(those)} of {len(loaded)} results are {WHY[label]} ({those[0]}):"
@@ -112,22 +113,22 @@ def _refuse(folders: Sequence[Path], loaded: Sequence[Result], allowed: Mapping[
             raise UsageError(f"{other} and {folder} have one name: rename one of them")
 
 
-def _said(about: About, loaded: Sequence[Result]) -> About:
+def _checked_about(about: About, loaded: Sequence[Result]) -> About:
     """The same without spaces around it and with its date; raises UsageError for what the schema does not take."""
     texts: dict[str, Any] = {
         f.name: v.strip() for f in dataclasses.fields(about) if isinstance(v := getattr(about, f.name), str)
     }
     about = dataclasses.replace(about, **texts)
     if not about.created:
-        about = dataclasses.replace(about, created=stated.newest(loaded))
-    for name, (path, option) in _GIVEN.items():
+        about = dataclasses.replace(about, created=checking.newest(loaded))
+    for name, (path, option) in _ABOUT_OPTIONS.items():
         value: Any = getattr(about, name)
         if value == "":
             raise UsageError(f"the submission has no {name.replace('_', ' ')}: give {option}")
-        wrong = strict.bad_text(value) if isinstance(value, str) else ""
+        wrong = form.bad_text(value) if isinstance(value, str) else ""
         for told in [wrong] if wrong else [told for _, told in form.problems(value, _rule(path))]:
             raise UsageError(f"{option} {told}: give another")
-    if not stated.is_date(about.created):
+    if not checking.is_date(about.created):
         raise UsageError(f"--date {about.created!r} is no date: give YYYY-MM-DD")
     return about
 
@@ -169,7 +170,7 @@ def _same(out: Path, digest: str) -> bool:
 def _copied(folders: Sequence[Path], loaded: Sequence[Result], part: Path) -> None:
     for folder, result in zip(folders, loaded, strict=True):
         target = part / RESULTS / folder.resolve().name
-        for name in (results.FILE, *_files_of(result)):
+        for name in (FILE, *_files_of(result)):
             source = inside(folder, name)
             with source.open("rb") as f, atomic_write(target / name, sync_name=False) as copy:
                 shutil.copyfileobj(f, copy)
@@ -188,10 +189,10 @@ def _head(part: Path, folders: Sequence[Path], loaded: Sequence[Result], about: 
         "license": about.license,
         "training_data": {
             "declaration": about.training_data,
-            "digests": stated.training_digests(loaded),
+            "digests": checking.training_digests(loaded),
         },
         "energy_kwh": about.energy_kwh,
-        "labels": stated.labels_of(loaded),
+        "labels": checking.labels_of(loaded),
         "created": about.created,
         "results": [_stated(part, name, result) for name, result in entries],
         "files": list(_listed(part)),
@@ -205,7 +206,7 @@ def _stated(part: Path, name: str, result: Result) -> dict[str, Any]:
         items = {file: outcomes.read(folder, file) for file in _files_of(result)}
     except ResultError as e:
         raise ResultError(str(e).replace(f"{part}/", "")) from e
-    return stated.result_of(f"{RESULTS}/{name}", result, items)
+    return checking.result_of(f"{RESULTS}/{name}", result, items)
 
 
 def _listed(part: Path) -> Iterator[dict[str, Any]]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from birdmml import files
+from birdmml.core import files
 from birdmml.errors import ResultError
 from birdmml.schema import Result
 
@@ -72,7 +72,7 @@ class Problem:
 
 
 @dataclass(frozen=True)
-class Report:
+class CheckReport:
     """What `check` found. `notes` say what was not compared, and why."""
 
     submission: Submission | None

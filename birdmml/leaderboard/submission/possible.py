@@ -10,12 +10,12 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from birdmml import metrics
-from birdmml.leaderboard.submission.bounds import MAX_CANDIDATES
 from birdmml.leaderboard.submission.model import at
-from birdmml.metrics import CLASS_MEAN, MEDIAN_RANK
-from birdmml.outcomes import Measures, Outcomes, Predictions
-from birdmml.results import figure_key
+from birdmml.leaderboard.submission.reading import MAX_CANDIDATES
+from birdmml.results import metrics
+from birdmml.results.metrics import CLASS_MEAN, MEDIAN_RANK
+from birdmml.results.outcomes import Measures, Outcomes, Predictions
+from birdmml.results.result import figure_key
 from birdmml.schema import Figure, Result
 
 SHARES = re.compile(r"accuracy|class-mean accuracy|mAP|(recall@|top-)\d+( accuracy)?")
@@ -23,7 +23,7 @@ _CUTOFF = re.compile(r"(recall@|top-)(\d+)( accuracy)?")
 # How suites note what they could not ask of an item; figures_of and linear_probe write it.
 _LEFT_OUT = re.compile(r"(\d+) items (?:lack a modality|of classes without a training item are left out)")
 # In these every item of a split is asked, or noted as left out; few-shot draws its queries.
-WHOLE = ("retrieval", "zero-shot", "linear-probe", "noise", "competition", "affect")
+FULL_SUITES = ("retrieval", "zero-shot", "linear-probe", "noise", "competition", "affect")
 SLACK = 1e-6
 
 
@@ -111,7 +111,7 @@ def incomplete(result: Result, figure: Figure, items: Outcomes) -> str:
 def miscounted(figure: Figure, n: int, total: int) -> str:
     """Where `n` items and those noted as left out are not the `total` that there are."""
     gone = sum(int(k) for k in _LEFT_OUT.findall(figure.note))
-    if n > total or (figure.suite in WHOLE and n + gone != total):
+    if n > total or (figure.suite in FULL_SUITES and n + gone != total):
         noted = f" and {gone} noted as left out" if gone else ""
         return f"{n} items{noted}, {figure.evalset} has {total}"
     return ""

@@ -11,21 +11,22 @@ from typing import Any
 
 import numpy as np
 
-from birdmml import checkpoint as checkpoints
-from birdmml import discover, evaluate, outcomes, provenance, results, settings, wanted
-from birdmml.array_data import opened
-from birdmml.checkpoint import Checkpoint
-from birdmml.embedded import EmbeddingCache
+from birdmml.bench import plan, run
+from birdmml.bench.embed import EmbeddingCache
+from birdmml.bench.plan import BenchPlan, check_limit
+from birdmml.bench.score import Pass
+from birdmml.core import discover, provenance, settings
 from birdmml.errors import ResultError, UnknownName, UsageError
 from birdmml.leaderboard.submission.model import Entry, Problem, Submission
 from birdmml.leaderboard.submission.reading import name_of
-from birdmml.models import Recipe
-from birdmml.outcomes import Measures, Outcomes, Predictions
-from birdmml.outcomes.columns import Floats, Ints
-from birdmml.passes import Pass
-from birdmml.plans import BenchPlan, check_limit
+from birdmml.models import checkpoint
+from birdmml.models.checkpoint import Checkpoint
+from birdmml.models.read import opened
+from birdmml.models.recipe import Recipe
+from birdmml.models.state import resolve
+from birdmml.results import outcomes, result
+from birdmml.results.outcomes import Floats, Ints, Measures, Outcomes, Predictions
 from birdmml.schema import Result
-from birdmml.training.state import resolve
 
 CLOSE = 1e-6
 CAPTIONS = ("caption", "caption_name_free")
@@ -63,7 +64,7 @@ def rerun(
     lines: list[str] = []
     items = moved = 0
     for folder in map(resolve, models):
-        ready = checkpoints.load(folder, method)
+        ready = checkpoint.load(folder, method)
         for entry in _entries_of(submission, ready, folder):
             problems += [Problem(_file(entry), told, STEP) for told in _other_settings(entry.result, ready)]
             for file, many, differ in _compared(entry, ready, data, evalsets, device, lines):
@@ -76,7 +77,7 @@ def rerun(
 
 
 def _file(entry: Entry) -> str:
-    return f"{name_of(entry)}/{results.FILE}"
+    return f"{name_of(entry)}/{result.FILE}"
 
 
 def _entries_of(submission: Submission, ready: Checkpoint, folder: Path) -> list[Entry]:
@@ -117,7 +118,7 @@ def _compared(
     with tempfile.TemporaryDirectory(prefix="birdmml-rerun-") as temporary:
         # Nothing from a cache: what was kept of these weights is what is in question.
         try:
-            again, folder = evaluate.run(plan, Path(temporary), quiet=True, cache=EmbeddingCache(None))
+            again, folder = run.run(plan, Path(temporary), quiet=True, cache=EmbeddingCache(None))
         except OSError as e:
             raise ResultError(f"{temporary} cannot be written ({e.strerror or e}): free space") from e
         except (ValueError, TypeError, LookupError, ArithmeticError) as e:
@@ -151,7 +152,7 @@ def _plan(result: Result, ready: Checkpoint, data: Path, evalsets: Path | None, 
     passes = tuple(_pass(name, options) for name, options in told.items())
     recipe = Recipe(built, ready.method, ready.config, result.preset, ready.preset, limit)
     only = list(result.settings.get("evalsets", {}))
-    found = wanted.providers(recipe.built, evalsets, passes, only)
+    found = plan.providers(recipe.built, evalsets, passes, only)
     return BenchPlan(recipe, passes, (ready.seed,), device, ready, found)
 
 

@@ -1,0 +1,68 @@
+"""What decides a build: its settings, and what its bytes do not depend on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from birdmml.core import species_list
+from birdmml.media import audio, image
+from birdmml.schema import RATE_HZ
+
+Fractions = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What decides the sides. `fractions` are of train, validation and test, `near_radius` in bits of 64 (-1: off)."""
+
+    mode: str = "grouped"
+    fractions: Fractions = (0.8, 0.1, 0.1)
+    by_author: bool = False
+    near_radius: int = 6
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What media may be. Sides and pixels in px, times in s."""
+
+    clip_s: float = 10.0
+    rate_hz: int = RATE_HZ
+    max_image_side: int = 1024
+    max_pixels: int = image.MAX_PIXELS
+    max_seconds: float = audio.MAX_SECONDS
+    max_file_bytes: int = 2 << 30
+    min_tail_s: float = 1.0
+
+
+@dataclass(frozen=True)
+class BuildSettings:
+    """What decides the bytes of a dataset. `evalsets` are folders whose photos must not be trained on.
+
+    `captions` are the captioner's own settings, None for its defaults.
+    """
+
+    source: str
+    source_settings: Any
+    seed: int = 0
+    rules: Rules = field(default_factory=Rules)
+    passes: int = 0
+    limit: int | None = None
+    limits: Limits = field(default_factory=Limits)
+    evalsets: tuple[str, ...] = ()
+    captioner: str = "template"
+    captions: Any = None
+
+    @property
+    def species_list(self) -> species_list.SpeciesList:
+        """The species that there are: those of the source's list, or the shipped 150."""
+        return species_list.of_settings(self.source_settings)
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How a build works, which its bytes do not depend on; `max_rejects` is a share of the media."""
+
+    workers: int
+    max_rejects: float
+    resume: bool = False

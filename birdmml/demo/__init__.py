@@ -1,1 +1,0 @@
-"""The embedded demo world: species whose looks and songs carry known information."""

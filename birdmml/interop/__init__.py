@@ -1,1 +1,0 @@
-"""Where birdmml meets other benchmarks: MTEB."""

@@ -1,0 +1,113 @@
+"""Trained models by what decided them: trained once, found again by another suite or another run."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from birdmml.core import discover, files, provenance, settings
+from birdmml.core.device import pick_device
+from birdmml.errors import CheckpointError, UsageError
+from birdmml.load import Built
+from birdmml.models import checkpoint
+from birdmml.models.checkpoint import Checkpoint
+from birdmml.models.presets import Preset
+from birdmml.models.read import ArrayData, about, rows_of
+from birdmml.models.train import train
+
+FOLDER = "models"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What decides a trained model, but for its seed."""
+
+    built: Built | ArrayData
+    method: str
+    config: Any
+    preset_name: str
+    preset: Preset
+    limit: int | None = None
+    method_file: Mapping[str, str] | None = None
+
+    def key(self, seed: int, device: str = "") -> str:
+        """Equal keys: the same training. The code, the packages and the kind of device belong to it."""
+        return files.digest(
+            [
+                provenance.code_digest(),
+                provenance.packages(),
+                discover.label(self.method),
+                dict(self.method_file or {}),
+                settings.to_dict(self.config),
+                settings.to_dict(self.preset),
+                self.built.digest,
+                self.built.caption,
+                self.limit,
+                seed,
+                device,
+            ]
+        )
+
+    @property
+    def name(self) -> str:
+        """The folder of its seeds: readable, and another one for other settings, data or code."""
+        return "-".join([*name_parts(self), self.key(-1)[:8]])
+
+
+def name_parts(recipe: Recipe) -> list[str]:
+    """["confu", "tiny", "demo"]: what names a model or a result, before its digest."""
+    marks = ["demo"] if recipe.built.demo else []
+    marks += ["limited"] if recipe.limit else []
+    marks += ["reference"] if getattr(recipe.config, "variant", "") == "reference" else []
+    stem = Path(recipe.method).stem if discover.is_file("method", recipe.method) else recipe.method
+    return [stem.replace("_", "-"), recipe.preset_name, *marks]
+
+
+def folder_of(recipe: Recipe, out: Path, seed: int) -> Path:
+    """Where `obtain` keeps a model."""
+    return out / FOLDER / recipe.name / f"seed-{seed}"
+
+
+def obtain(
+    recipe: Recipe, seed: int, out: Path, source: Mapping[str, Any], device: str = "auto", quiet: bool = False
+) -> tuple[Checkpoint, bool]:
+    """The model of a seed, and whether it was there already; else it is trained and kept below `out`."""
+    folder, key = folder_of(recipe, out, seed), recipe.key(seed, pick_device(device).type)
+    kept = _kept(recipe, key, folder)
+    if kept is not None:
+        return kept, True
+    ready = _trained(recipe, seed, device, quiet)
+    ready = dataclasses.replace(ready, training={"key": key, **ready.training}, provenance=source)
+    return dataclasses.replace(ready, weights_sha256=checkpoint.save(folder, ready)), False
+
+
+def _kept(recipe: Recipe, key: str, folder: Path) -> Checkpoint | None:
+    """A complete checkpoint of exactly this training, or None."""
+    if not (folder / checkpoint.META).is_file():
+        return None
+    try:
+        if checkpoint.read_meta(folder)["training"].get("key") != key:
+            return None
+        return checkpoint.load(folder, recipe.method)
+    except CheckpointError:
+        return None  # Damaged: trained again, and replaced.
+
+
+def _trained(recipe: Recipe, seed: int, device: str, quiet: bool) -> Checkpoint:
+    rows = rows_of(recipe.built, "train", recipe.limit)
+    done = train(rows, recipe.method, recipe.config, recipe.preset, seed, device, quiet)
+    used, planned = done.network.method_file, recipe.method_file
+    if planned is not None and (used is None or used["sha256"] != planned["sha256"]):
+        raise UsageError(f"{recipe.method} was changed while it was used: run the same command again")
+    training = {
+        "seconds": round(done.seconds, 2),
+        "rows_per_second": round(done.rows_per_second, 1),
+        "history": [{k: round(v, 6) for k, v in epoch.items()} for epoch in done.history],
+    }
+    data = about(recipe.built) | {"limit": recipe.limit}
+    return Checkpoint(
+        recipe.method, recipe.config, recipe.preset, seed, done.network, done.tokenizer, data, training
+    )

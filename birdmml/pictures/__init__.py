@@ -1,1 +1,0 @@
-"""Pictures of confusions; all others are drawn by `birdmml.picture`."""

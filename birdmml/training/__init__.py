@@ -1,1 +1,0 @@
-"""What the loop in `birdmml.train` is made of: steps, ranks, state on disk, the journal, estimates."""
