@@ -1,1 +1,1 @@
-"""From a source's records to a dataset on disk: ingest, split, assemble, write, report."""
+"""A dataset from its records to its report: build, read, validate, audit, caption, describe."""

@@ -1,1 +1,1 @@
-"""Downloads that resume, check what they got, keep to a server's pace, and note what became of every file."""
+"""Bytes from elsewhere: HTTP with patience, and archives with holes."""

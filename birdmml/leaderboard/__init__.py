@@ -1,1 +1,1 @@
-"""Reads results and nothing else."""
+"""Results of others: submissions, their checks and review, and the board as a site."""

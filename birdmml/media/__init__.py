@@ -1,1 +1,1 @@
-"""Decode and encode images, audio and video. A failure raises MediaError; nothing is ever substituted."""
+"""One picture, one sound, one video: decode, encode, hash, compare, make worse."""

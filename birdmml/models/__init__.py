@@ -1,1 +1,1 @@
-"""Torch building blocks: the front end, the encoders, the losses, the scores."""
+"""Networks and the methods that train them: objectives, training, checkpoints."""

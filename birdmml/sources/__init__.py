@@ -1,1 +1,1 @@
-"""One file, one source: `CARD`, `Settings`, `records(settings)` and `open_media(settings, locator)`."""
+"""Where media come from: a file or folder a source, each with its records and their bytes."""

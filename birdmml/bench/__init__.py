@@ -1,0 +1,1 @@
+"""A model meets data: embed, score by suites, plan and carry out runs."""

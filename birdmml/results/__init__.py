@@ -1,0 +1,1 @@
+"""What was measured: outcomes item by item, figures made of them, comparison, tables and pictures."""
