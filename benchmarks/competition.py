@@ -52,7 +52,7 @@ def line(figure: Figure, best: Mapping[tuple[str, str], float]) -> str:
 
 def measure(synergy: float, args: argparse.Namespace, work: Path) -> None:
     """Build, train, score and print one setting."""
-    own = world.Settings(
+    own = world.DemoSettings(
         species=args.species,
         per_species=args.per_species,
         image_size=args.image_size,

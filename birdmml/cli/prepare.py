@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from types import ModuleType
 
-    from birdmml.evalsets.prepare import PrepareOptions as prepare_PrepareOptions
+    from birdmml.evalsets.prepare import MediaOptions
 
 
-class Outcome(NamedTuple):
+class PrepareOutcome(NamedTuple):
     """What is printed, for people and for programs, and whether few enough rows are missing."""
 
     lines: list[str]
@@ -102,15 +102,14 @@ def _source(module: ModuleType, key: str, source: Path | None) -> Path:
     raise UsageError(f"{what}: {words}, then run `birdmml prepare {key} --from {file}`")
 
 
-def _media(options: PrepareOptions) -> prepare_PrepareOptions:
-    from birdmml.evalsets.prepare import FRAME_PX
-    from birdmml.evalsets.prepare import PrepareOptions as prepare_PrepareOptions
+def _media(options: PrepareOptions) -> MediaOptions:
+    from birdmml.evalsets.prepare import FRAME_PX, MediaOptions
 
     if options.settings:
         raise UsageError(
             f"--set {options.settings[0]}: only sets of arrays have settings of their own; leave it out"
         )
-    return prepare_PrepareOptions(FRAME_PX if options.frame_px is None else options.frame_px, options.limit)
+    return MediaOptions(FRAME_PX if options.frame_px is None else options.frame_px, options.limit)
 
 
 def _run(
@@ -121,7 +120,7 @@ def _run(
     options: PrepareOptions,
     share: float,
     progress: Any,
-) -> Outcome:
+) -> PrepareOutcome:
     from birdmml.evalsets.prepare import prepare as run
 
     done = run(module, source, out, _media(options), options.workers, share, options.resume, progress)
@@ -129,12 +128,12 @@ def _run(
     if done.resumed:
         lines.append(f"  resumed     {done.resumed:,} files of an unfinished run were taken over")
     lines.append(f"  look at it  {out / 'report' / 'index.html'}")
-    return Outcome(lines, done.manifest, bool(done.report["accepted"]))
+    return PrepareOutcome(lines, done.manifest, bool(done.report["accepted"]))
 
 
 def _plan(
-    module: ModuleType, key: str, source: Path, options: prepare_PrepareOptions, share: float, progress: Any
-) -> Outcome:
+    module: ModuleType, key: str, source: Path, options: MediaOptions, share: float, progress: Any
+) -> PrepareOutcome:
     """What the source holds, before anything is decoded."""
     from collections import Counter
 
@@ -154,7 +153,7 @@ def _plan(
     }  # fmt: skip
     lines = [f"would prepare {key} (nothing is written, nothing was decoded):"]
     lines += [*evalset_counts(numbers), *_account(about)]
-    return Outcome(lines, about, len(rejects) <= share * considered)
+    return PrepareOutcome(lines, about, len(rejects) <= share * considered)
 
 
 def _lines(out: Path, manifest: Mapping[str, Any], report: Mapping[str, Any]) -> Iterator[str]:
@@ -192,11 +191,15 @@ def _pairs(settings: list[str], limit: int | None) -> dict[str, str]:
     return pairs
 
 
-def _arrays(module: ModuleType, source: Path, out: Path, pairs: Mapping[str, str], progress: Any) -> Outcome:
+def _arrays(
+    module: ModuleType, source: Path, out: Path, pairs: Mapping[str, str], progress: Any
+) -> PrepareOutcome:
     import importlib
 
     run = importlib.import_module("birdmml.evalsets.prepare").prepare
     manifest = run(module, source, out, pairs, progress).manifest
     lines = [f"{out}: {manifest['name']}"]
     lines += evalset_counts({"classes": len(manifest["classes"]), **evalset_rows(manifest)})
-    return Outcome([*lines, *(list(differs(manifest["differences"])) or ["  as published"])], manifest, True)
+    return PrepareOutcome(
+        [*lines, *(list(differs(manifest["differences"])) or ["  as published"])], manifest, True
+    )

@@ -17,8 +17,7 @@ from birdmml.cli._show import print_either, writable, writing
 from birdmml.errors import UsageError
 
 if TYPE_CHECKING:
-    from birdmml.bench.xor import XorDone
-    from birdmml.bench.xor.plan import XorPlan
+    from birdmml.bench.xor.plan import XorDone, XorPlan
 
 
 NAME = "xor"

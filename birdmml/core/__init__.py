@@ -1,1 +1,1 @@
-"""What every room needs and what knows nothing of datasets: files, settings, plug-ins, workers, SQLite, texts, species."""
+"""What every room needs and what knows nothing of datasets: files, settings, plug-ins, workers, SQLite, texts."""

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from birdmml.core import discover
 from birdmml.core.licenses import UNKNOWN_LICENSE
-from birdmml.core.random import generator
 from birdmml.core.species import Species, resolve
 from birdmml.dataset import decode
 from birdmml.dataset.catalog import Catalog
+from birdmml.dataset.recipe import generator
 from birdmml.schema import Article, Caption, Medium, Uncaptioned, Written
 
 if TYPE_CHECKING:

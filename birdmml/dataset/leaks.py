@@ -13,12 +13,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from birdmml.core.random import generator
 from birdmml.core.species import Taxonomy
 from birdmml.dataset import format, split
 from birdmml.dataset.caption_probe import caption_leakage
 from birdmml.dataset.catalog import MediaColumns
-from birdmml.dataset.recipe import Rules
+from birdmml.dataset.recipe import Rules, generator
 from birdmml.errors import BuildError, EvalsetError, MediaError
 from birdmml.media import near
 from birdmml.media.image import decode_image, phash

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from birdmml.core.random import generator
 from birdmml.core.species import Taxonomy, shipped
 from birdmml.dataset.catalog import Catalog, MediaColumns, PlannedRow
+from birdmml.dataset.recipe import generator
 from birdmml.dataset.split import AUDIO, IMAGE, Sides
 from birdmml.schema import SPLITS
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
 
 from birdmml.core import species_list
 from birdmml.media import audio, image
@@ -66,3 +69,12 @@ class Effort:
     workers: int
     max_rejects: float
     resume: bool = False
+
+
+# ---- Random streams that depend on names and not on the order of calls.
+
+
+def generator(seed: int, *names: str | int) -> np.random.Generator:
+    """A generator of its own for each combination of seed and names, the same on every machine."""
+    text = "\x1f".join(str(n) for n in (seed, *names))
+    return np.random.default_rng(int.from_bytes(hashlib.sha256(text.encode()).digest()[:16], "big"))

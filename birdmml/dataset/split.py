@@ -10,10 +10,9 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from birdmml.core.random import generator
 from birdmml.core.species import Taxonomy, shipped
 from birdmml.dataset.catalog import MediaColumns
-from birdmml.dataset.recipe import Fractions, Rules
+from birdmml.dataset.recipe import Fractions, Rules, generator
 from birdmml.schema import SPLITS, Split
 
 Sides = NDArray[np.int8]

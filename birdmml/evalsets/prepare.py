@@ -52,7 +52,7 @@ PrepareProgress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
-class PrepareOptions:
+class MediaOptions:
     """What decides the bytes: the short side of stored frames in px (0 keeps it), at most so many rows a split."""
 
     frame_px: int = FRAME_PX
@@ -69,9 +69,7 @@ class Preparation:
     resumed: int = 0
 
 
-def look(
-    module: ModuleType, source: Path, options: PrepareOptions, progress: PrepareProgress
-) -> EvalsetSurvey:
+def look(module: ModuleType, source: Path, options: MediaOptions, progress: PrepareProgress) -> EvalsetSurvey:
     """What `prepare` would begin with; nothing is written. Raises EvalsetError as `survey` does."""
     try:
         return survey(module, EvalsetFiles(source, layout(module), module.ARCHIVES), options, progress)
@@ -82,7 +80,7 @@ def look(
 
 
 def survey(
-    module: ModuleType, shelf: EvalsetFiles, options: PrepareOptions, progress: PrepareProgress
+    module: ModuleType, shelf: EvalsetFiles, options: MediaOptions, progress: PrepareProgress
 ) -> EvalsetSurvey:
     """Look through the source. Raises EvalsetError if it is not this set, or holds none of its media."""
     total = shelf.total
@@ -110,7 +108,7 @@ def prepare(
     module: ModuleType,
     source: Path,
     out: Path,
-    options: PrepareOptions | None = None,
+    options: MediaOptions | None = None,
     workers: int = 1,
     max_rejects: float = MAX_REJECTS,
     resume: bool = False,
@@ -124,7 +122,7 @@ def prepare(
     """
     with BuildPlace(out, is_prepared) as place:
         try:
-            return _Stages(module, source, place, options or PrepareOptions(), progress or silent).run(
+            return _Stages(module, source, place, options or MediaOptions(), progress or silent).run(
                 workers, max_rejects, resume
             )
         except OSError as e:
@@ -139,7 +137,7 @@ class _Stages:
         module: ModuleType,
         source: Path,
         place: BuildPlace,
-        options: PrepareOptions,
+        options: MediaOptions,
         progress: PrepareProgress,
     ) -> None:
         self.module, self.place, self.options, self.progress = module, place, options, progress

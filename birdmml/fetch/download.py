@@ -31,7 +31,7 @@ Job = tuple[WantedFile, Path]
 
 
 @dataclass(frozen=True)
-class Outcome:
+class FetchOutcome:
     """What became of one file: `state` is done, missing, corrupt or failed.
 
     `path` is where it lies (None unless done), `code` the last HTTP status (None where none was needed or came),
@@ -98,7 +98,7 @@ class Fetcher:
         self._clock.stop.set()
         self.web.close()
 
-    def fetch(self, file: WantedFile, to: Path, progress: Progress | None = None) -> Outcome:
+    def fetch(self, file: WantedFile, to: Path, progress: Progress | None = None) -> FetchOutcome:
         """Bring one file to `to`, going on from `<to>.part`; nothing is asked of the server for what is settled.
 
         Settled is what the ledger has as done and lies there with its size, what lies there with the promised
@@ -114,26 +114,26 @@ class Fetcher:
                 self._bring(file, to, entry, progress)
             return _outcome(self._entry(file.key), to)
 
-    def fetch_all(self, jobs: Iterable[Job], progress: Progress | None = None) -> Iterator[Outcome]:
+    def fetch_all(self, jobs: Iterable[Job], progress: Progress | None = None) -> Iterator[FetchOutcome]:
         """Bring files, at most `parallel` of one host at a time; outcomes come in the order in which they end.
 
         `jobs` is read as room appears, so millions are fine; `progress` is called from several threads. Raises
         as `fetch` does; then, and when the iterator is closed early, what is under way stops for good.
         """
-        lanes: Lanes[Job, Outcome] = Lanes(lambda job: self.fetch(*job, progress), self.web.parallel)
+        lanes: Lanes[Job, FetchOutcome] = Lanes(lambda job: self.fetch(*job, progress), self.web.parallel)
         with self._ending(lanes):
             for job in jobs:
                 yield from lanes.put(self.web.host(job[0].url), job)
             yield from lanes.rest()
 
-    def fetch_small(self, jobs: Iterable[Job]) -> Iterator[Outcome]:
+    def fetch_small(self, jobs: Iterable[Job]) -> Iterator[FetchOutcome]:
         """Bring many small files (photos), as `fetch_all` does; cheaper: in memory, synced to the disk in batches.
 
         A file that breaks off begins anew; one above 8 MiB is brought as `fetch` does it. What is settled comes out
         at once. Raises as `fetch_all` does.
         """
         small = SmallFiles(self.web, self.ledger)
-        lanes: Lanes[tuple[Job, LedgerRow], Outcome] = Lanes(
+        lanes: Lanes[tuple[Job, LedgerRow], FetchOutcome] = Lanes(
             lambda planned: self._small(small, *planned), self.web.parallel
         )
         with self._ending(lanes):
@@ -147,7 +147,7 @@ class Fetcher:
             small.sync()
 
     @contextmanager
-    def _ending(self, lanes: Lanes[Any, Outcome]) -> Iterator[None]:
+    def _ending(self, lanes: Lanes[Any, FetchOutcome]) -> Iterator[None]:
         """Send the threads home at the end; after an error for good."""
         try:
             yield
@@ -157,7 +157,7 @@ class Fetcher:
         finally:
             lanes.close()
 
-    def _small(self, small: SmallFiles, job: Job, entry: LedgerRow) -> Outcome:
+    def _small(self, small: SmallFiles, job: Job, entry: LedgerRow) -> FetchOutcome:
         file, to = job
         with self._alone(to):
             self._clock.check()
@@ -337,6 +337,6 @@ def _hashes(path: Path) -> tuple[str, str]:
     return md5.hexdigest(), sha256.hexdigest()
 
 
-def _outcome(e: LedgerRow, to: Path) -> Outcome:
+def _outcome(e: LedgerRow, to: Path) -> FetchOutcome:
     path = to if e.state == "done" else None
-    return Outcome(e.key, e.state, path, e.code, e.bytes, e.md5, e.sha256, e.attempts, e.reason)
+    return FetchOutcome(e.key, e.state, path, e.code, e.bytes, e.md5, e.sha256, e.attempts, e.reason)

@@ -70,7 +70,7 @@ def _wrong(entry: os.DirEntry[str]) -> str:
     return f"larger than {human_bytes(MAX_BYTES)}" if large else ""
 
 
-# ---- changes.json: which accepted submissions were replaced or withdrawn, and why; entries are added, never taken away.
+# ---- changes.json: which accepted submissions were replaced or withdrawn, and why; entries are only ever added.
 
 
 SPELL = f"run `python -m json.tool --no-ensure-ascii --indent 2 {CHANGES} {CHANGES}`"

@@ -150,8 +150,8 @@ def _kind(modality: str, kind: str) -> Kind:
 
 
 # ---- Noise that is the same everywhere, and its exact level: SNR = 10 log10(P_signal / P_noise) in dB.
-# P is the mean of squares of one item, in float64. A mean (the brightness of a picture) is part of the signal: nothing is
-# taken out of either before measuring.
+# P is the mean of squares of one item, in float64. A mean (the brightness of a picture) is part of the signal: nothing
+# is taken out of either before measuring.
 
 
 Floats = NDArray[np.float64]

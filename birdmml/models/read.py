@@ -230,7 +230,7 @@ def _cells(rows: BlockSource, parts: Sequence[NDArray[np.int64]]) -> Iterator[li
         yield cells
 
 
-# ---- A prepared set of arrays in the place of a built dataset: rows to train on and to score, sizes that follow from it.
+# ---- A prepared set of arrays in the place of a built dataset: rows to train on and score, sizes that follow from it.
 # Pictures [H, W] become [3, H, W] with the grey repeated, spectrograms [1, bands, frames]: what reaches an encoder is
 # what is stored. Features [T, D] stay as they are; "vision" is the image. A set without text of its own is described by
 # its prompt: "an image of a zero".

@@ -61,7 +61,7 @@ def test_a_species_with_few_rows_is_asked_for_several_recordings(planner: Module
 
 
 def test_rates_are_those_that_the_source_keeps_to(planner: ModuleType) -> None:
-    own, mine = settings.Settings(), planner.Services()
+    own, mine = settings.RawSettings(), planner.Services()
     names = ("photos_per_second", "recordings_per_second", "articles_per_second")
     assert [getattr(own, n) for n in names] == [getattr(mine, n) for n in names]
 

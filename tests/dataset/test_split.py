@@ -10,9 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from birdmml.core import species
-from birdmml.core.random import generator
 from birdmml.dataset import recipe, split
-from birdmml.dataset.recipe import Rules
+from birdmml.dataset.recipe import Rules, generator
 from birdmml.schema import SPLITS
 
 

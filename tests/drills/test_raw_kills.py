@@ -28,7 +28,7 @@ PHOTOS_PER_S, SOUNDS_PER_S = 40.0, 20.0
 PASSING = ("500", "503", "page", "slow", "reset", "cut")
 
 
-def command(settings: settings.Settings, served: Served, out: Path) -> list[str]:
+def command(settings: settings.RawSettings, served: Served, out: Path) -> list[str]:
     """The build as a process of its own."""
     given = {
         "inat": settings.inat, "species-list": settings.species_list.path, "per-species": settings.per_species,

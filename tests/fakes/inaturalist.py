@@ -21,7 +21,7 @@ from PIL import Image
 
 from birdmml.core import species_list
 from birdmml.core.species import Species, all_species
-from birdmml.sources.inat_xc.settings import Settings
+from birdmml.sources.inat_xc.settings import RawSettings
 from birdmml.sources.inat_xc.wikipedia import names_of
 from fakes import wikipedia, xeno_canto
 
@@ -76,7 +76,7 @@ class Tables:
 
 def write(
     root: Path, seed: int, species: int = 4, photos: int = 6, recordings: int = 6, seconds: float = 2.0
-) -> Settings:
+) -> RawSettings:
     """Write the world; the settings have `species` of the 150, and addresses that a test must fill in."""
     birds = all_species()[:species]
     tables = make_tables(birds, seed, photos)
@@ -85,7 +85,7 @@ def write(
     names = [names_of(b) for b in birds]
     xeno_canto.write(root / "xeno-canto", names, seed, each=recordings, seconds=seconds)
     wikipedia.write(root / "wikipedia", names)
-    return Settings(
+    return RawSettings(
         inat=str(root / "tables"),
         contact="tests@example.org",
         species_list=write_list(root / "species.csv", birds),

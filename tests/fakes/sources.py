@@ -17,9 +17,11 @@ from fakes import inaturalist
 from fakes import release as release_fake
 
 
-def demo(root: Path, seed: int) -> world.Settings:
+def demo(root: Path, seed: int) -> world.DemoSettings:
     """The smallest demo; it needs no files."""
-    return world.Settings(species=4, per_species=6, seed=seed, image_size=32, clip_seconds=2.0, eval_videos=1)
+    return world.DemoSettings(
+        species=4, per_species=6, seed=seed, image_size=32, clip_seconds=2.0, eval_videos=1
+    )
 
 
 def folder(root: Path, seed: int) -> Settings:
@@ -37,7 +39,7 @@ def folder(root: Path, seed: int) -> Settings:
     return Settings(str(root), clip_seconds=1.0)
 
 
-def inat_xc(root: Path, seed: int) -> settings.Settings:
+def inat_xc(root: Path, seed: int) -> settings.RawSettings:
     """A small world in the providers' layouts, one folder a service (inaturalist.SERVICES), for local servers to show.
 
     The addresses in the settings lead nowhere: a test puts those of its servers in their places.

@@ -142,7 +142,8 @@ def test_rows_come_in_order_while_other_threads_write(path: Path) -> None:
 
 
 def test_a_second_process_is_refused_and_the_third_goes_on(path: Path) -> None:
-    program = "import sys\nfrom pathlib import Path\nfrom birdmml.fetch.ledger import LedgerRow, Ledger, WantedFile as Wanted\n"
+    program = "import sys\nfrom pathlib import Path\n"
+    program += "from birdmml.fetch.ledger import LedgerRow, Ledger, WantedFile as Wanted\n"
     program += "ledger = Ledger(Path(sys.argv[1]))\nledger.plan([Wanted('a', 'https://a.org')])\n"
     program += (
         "ledger.record(LedgerRow('a', '', 'partial', bytes=7))\nprint('here', flush=True)\nsys.stdin.read()\n"

@@ -15,7 +15,7 @@ from helpers.services import Service
 
 from birdmml.errors import UsageError
 from birdmml.fetch import web
-from birdmml.fetch.download import Fetcher, Outcome
+from birdmml.fetch.download import Fetcher, FetchOutcome
 from birdmml.fetch.ledger import Ledger, WantedFile
 from birdmml.fetch.pace import Budget, Pace, Politeness
 from birdmml.fetch.web import user_agent
@@ -96,7 +96,7 @@ def test_a_service_that_dies_costs_a_bounded_number_of_requests(
         for pair in zip(files(dead, tmp_path / "a", 60), files(well, tmp_path / "b", 60), strict=True)
         for j in pair
     ]
-    found: dict[str, list[Outcome]] = {"done": [], "failed": []}
+    found: dict[str, list[FetchOutcome]] = {"done": [], "failed": []}
     for outcome in getattr(f, how)(jobs):
         found[outcome.state].append(outcome)
     assert len(found["done"]) == len(found["failed"]) == 60

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import ModuleType
 
 from birdmml.core import discover
-from birdmml.evalsets.prepare import Preparation, PrepareOptions, prepare
+from birdmml.evalsets.prepare import MediaOptions, Preparation, prepare
 from helpers import tree
 
 NAMES = ("ssw60", "vb100", "cub200")
@@ -21,7 +21,7 @@ def module_of(name: str) -> ModuleType:
 
 def prepared(name: str, source: Path, out: Path, workers: int = 1, **options: object) -> Preparation:
     own = {k: options.pop(k) for k in ("frame_px", "limit") if k in options}
-    return prepare(module_of(name), source, out, PrepareOptions(**own), workers, **options)  # type: ignore[arg-type]
+    return prepare(module_of(name), source, out, MediaOptions(**own), workers, **options)  # type: ignore[arg-type]
 
 
 def content(out: Path) -> dict[str, str]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from birdmml.fetch.download import Fetcher, Outcome
+from birdmml.fetch.download import Fetcher, FetchOutcome
 from birdmml.fetch.ledger import Ledger, WantedFile
 from birdmml.fetch.pace import Politeness
 from helpers.servers import Act, Fast, Server
@@ -34,7 +34,7 @@ class Bench:
         promise = {"size": len(DATA), "md5": MD5, **promise}
         return WantedFile(NAME, self.server.content(NAME), **promise)  # type: ignore[arg-type]  # as above
 
-    def get(self, **promise: object) -> Outcome:
+    def get(self, **promise: object) -> FetchOutcome:
         outcome = self.fetcher.fetch(self.wanted(**promise), self.to)
         row = self.ledger.get(NAME)
         assert row

@@ -67,7 +67,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("birdmml.dataset.build.write_report", lambda *a, **k: None)
 
 
-def plan(settings: settings.Settings, served: Served, **own: Any) -> BuildSettings:
+def plan(settings: settings.RawSettings, served: Served, **own: Any) -> BuildSettings:
     """The build that the command line would make of these settings."""
     chosen = replace(settings, **{**served.addresses, **own})
     limits = Limits(clip_s=chosen.clip_seconds)
@@ -75,7 +75,7 @@ def plan(settings: settings.Settings, served: Served, **own: Any) -> BuildSettin
 
 
 def make(
-    settings: settings.Settings, served: Served, out: Path, max_rejects: float = 0.2, **own: Any
+    settings: settings.RawSettings, served: Served, out: Path, max_rejects: float = 0.2, **own: Any
 ) -> FinishedBuild:
     """Build in this process."""
     return build(plan(settings, served, **own), out, max_rejects=max_rejects)

@@ -33,14 +33,14 @@ PHOTOS = 6
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, settings.Settings]:
+def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, settings.RawSettings]:
     """Four species, as the fake writes them."""
     root = tmp_path_factory.mktemp("world")
     return root, inaturalist.write(root, 3, photos=PHOTOS)
 
 
 @pytest.fixture
-def served(world: tuple[Path, settings.Settings]) -> Iterator[Served]:
+def served(world: tuple[Path, settings.RawSettings]) -> Iterator[Served]:
     with services(world[0]) as found:
         yield found
 
@@ -60,13 +60,13 @@ def rows_of(out: Path) -> list[dict[str, Any]]:
     ]
 
 
-def photo(number: str, settings: settings.Settings) -> str:
+def photo(number: str, settings: settings.RawSettings) -> str:
     """The name under which a bucket knows a photo."""
     folder = Path(settings.inat).parent / "bucket" / "photos" / number
     return f"/photos/{number}/{next(folder.iterdir()).name}"
 
 
-def chosen(settings: settings.Settings) -> dict[str, list[str]]:
+def chosen(settings: settings.RawSettings) -> dict[str, list[str]]:
     """species -> photo ids in the order of choice, by the fake's own truth."""
     import hashlib
 
@@ -90,7 +90,7 @@ def chosen(settings: settings.Settings) -> dict[str, list[str]]:
 
 
 def test_each_part_of_each_row_has_a_licence_an_author_and_an_address(
-    world: tuple[Path, settings.Settings], served: Served, tmp_path: Path
+    world: tuple[Path, settings.RawSettings], served: Served, tmp_path: Path
 ) -> None:
     built = make(world[1], served, tmp_path / "out")
     rows = rows_of(tmp_path / "out")
@@ -118,7 +118,7 @@ def test_each_part_of_each_row_has_a_licence_an_author_and_an_address(
 
 
 def test_photos_that_are_gone_are_replaced_by_the_next_choice_and_listed(
-    world: tuple[Path, settings.Settings], served: Served, tmp_path: Path
+    world: tuple[Path, settings.RawSettings], served: Served, tmp_path: Path
 ) -> None:
     order = chosen(world[1])
     species, numbers = next(iter(order.items()))
@@ -205,7 +205,7 @@ def test_audio_is_used_again_evenly_where_a_species_is_short_of_it(tmp_path: Pat
 @pytest.mark.parametrize("wrong", ["", "short", "x" * 20])
 def test_without_the_right_key_nothing_is_fetched_and_the_key_is_not_told(
     wrong: str,
-    world: tuple[Path, settings.Settings],
+    world: tuple[Path, settings.RawSettings],
     served: Served,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -220,7 +220,7 @@ def test_without_the_right_key_nothing_is_fetched_and_the_key_is_not_told(
 
 
 def test_settings_that_make_no_sense_are_told_before_anything_is_asked(
-    world: tuple[Path, settings.Settings], served: Served, tmp_path: Path
+    world: tuple[Path, settings.RawSettings], served: Served, tmp_path: Path
 ) -> None:
     for wrong, told in (
         ({"contact": ""}, "--contact"), ({"contact": "me"}, "--contact"), ({"inat": ""}, "--inat"),
@@ -235,7 +235,7 @@ def test_settings_that_make_no_sense_are_told_before_anything_is_asked(
 
 
 def test_licences_are_those_that_were_asked_for(
-    world: tuple[Path, settings.Settings], served: Served, tmp_path: Path
+    world: tuple[Path, settings.RawSettings], served: Served, tmp_path: Path
 ) -> None:
     make(world[1], served, tmp_path / "out", licenses="CC-BY,CC0,CC-BY-NC-SA-4.0")
     found = {row[f"{part}_license"] for row in rows_of(tmp_path / "out") for part in ("image", "audio")}
@@ -243,7 +243,7 @@ def test_licences_are_those_that_were_asked_for(
 
 
 def test_a_service_that_answers_pages_is_listed_and_asked_again_when_told_so(
-    world: tuple[Path, settings.Settings], served: Served, tmp_path: Path
+    world: tuple[Path, settings.RawSettings], served: Served, tmp_path: Path
 ) -> None:
     settings = replace(world[1], per_species=4)
     species = all_species()[1]
@@ -272,7 +272,7 @@ def test_a_service_that_answers_pages_is_listed_and_asked_again_when_told_so(
 
 
 def test_what_passes_costs_nothing_but_time(
-    world: tuple[Path, settings.Settings], served: Served, tmp_path: Path
+    world: tuple[Path, settings.RawSettings], served: Served, tmp_path: Path
 ) -> None:
     make(world[1], served, tmp_path / "calm")
     with services(world[0], Faults(every=3, passing=("500", "503", "page", "slow", "reset", "cut"))) as rough:
@@ -282,14 +282,14 @@ def test_what_passes_costs_nothing_but_time(
 
 
 def test_a_bucket_that_has_none_of_the_photos_is_told_as_such(
-    world: tuple[Path, settings.Settings], served: Served, tmp_path: Path
+    world: tuple[Path, settings.RawSettings], served: Served, tmp_path: Path
 ) -> None:
     with pytest.raises(SourceError, match="not one photo could be had|are all gone"):
         build(plan(world[1], served, photos=served.wikipedia.url), tmp_path / "out")
 
 
 def test_the_tables_are_downloaded_once_and_the_parts_choose_what_the_whole_does(
-    world: tuple[Path, settings.Settings], served: Served, tmp_path: Path
+    world: tuple[Path, settings.RawSettings], served: Served, tmp_path: Path
 ) -> None:
     tables = Path(world[1].inat)
     with services(world[0]) as other:
@@ -320,7 +320,7 @@ def test_the_tables_are_downloaded_once_and_the_parts_choose_what_the_whole_does
 
 
 def test_unfinished_work_is_not_mixed_with_another_choice(
-    world: tuple[Path, settings.Settings], served: Served, tmp_path: Path
+    world: tuple[Path, settings.RawSettings], served: Served, tmp_path: Path
 ) -> None:
     first = session_of(inat_xc, plan(world[1], served), tmp_path / "s", lambda *a: None)
     next(iter(first))
@@ -330,7 +330,7 @@ def test_unfinished_work_is_not_mixed_with_another_choice(
 
 
 def test_the_command_line_takes_it_all(
-    world: tuple[Path, settings.Settings], served: Served, tmp_path: Path, cli: Callable[..., Ran]
+    world: tuple[Path, settings.RawSettings], served: Served, tmp_path: Path, cli: Callable[..., Ran]
 ) -> None:
     settings = world[1]
     command = [
@@ -356,7 +356,7 @@ def test_the_command_line_takes_it_all(
 
 
 def test_a_key_that_is_revoked_meanwhile_stops_the_build_which_then_goes_on_with_a_new_one(
-    world: tuple[Path, settings.Settings], served: Served, tmp_path: Path
+    world: tuple[Path, settings.RawSettings], served: Served, tmp_path: Path
 ) -> None:
     make(world[1], served, tmp_path / "calm")
     with services(world[0]) as fresh:
@@ -377,7 +377,7 @@ def test_a_key_that_is_revoked_meanwhile_stops_the_build_which_then_goes_on_with
 
 
 def test_a_limit_and_a_least_side_are_kept(
-    world: tuple[Path, settings.Settings], served: Served, tmp_path: Path
+    world: tuple[Path, settings.RawSettings], served: Served, tmp_path: Path
 ) -> None:
     few = replace(plan(world[1], served), limit=2)
     built = build(few, tmp_path / "out", max_rejects=0.2)
@@ -391,7 +391,7 @@ def test_a_limit_and_a_least_side_are_kept(
 
 @pytest.mark.parametrize("count", [2, 5])
 def test_parts_put_together_are_the_build_of_one_machine(
-    world: tuple[Path, settings.Settings], served: Served, tmp_path: Path, count: int
+    world: tuple[Path, settings.RawSettings], served: Served, tmp_path: Path, count: int
 ) -> None:
     make(world[1], served, tmp_path / "whole", max_rejects=0.5)
     settings = plan(world[1], served)

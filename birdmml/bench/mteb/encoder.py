@@ -8,6 +8,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from mteb._create_dataloaders import create_dataloader  # as MTEB's own wrappers do; nothing public makes them
+from mteb.models import ModelMeta
+from mteb.models.abs_encoder import AbsEncoder
+from mteb.types import PromptType
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -23,12 +27,6 @@ from birdmml.models.state import resolve
 from birdmml.models.text import tokenise
 from birdmml.results.metrics import BLOCK_ELEMENTS, check_scores
 from birdmml.schema import MODALITIES
-from mteb._create_dataloaders import (
-    create_dataloader,  # as MTEB's own search wrappers do; nothing public makes them
-)
-from mteb.models import ModelMeta
-from mteb.models.abs_encoder import AbsEncoder
-from mteb.types import PromptType
 
 Arrays = dict[str, NDArray[np.float32]]
 PROBES = 8

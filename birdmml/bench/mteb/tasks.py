@@ -12,6 +12,9 @@ from typing import Any
 
 import datasets
 import numpy as np
+from mteb.abstasks.retrieval import AbsTaskRetrieval
+from mteb.abstasks.task_metadata import TaskMetadata
+from mteb.abstasks.zeroshot_classification import AbsTaskZeroShotClassification
 
 from birdmml.bench.subjects import OwnRows
 from birdmml.bench.suites import retrieval
@@ -23,9 +26,6 @@ from birdmml.evalsets.read import Prepared
 from birdmml.load import Built
 from birdmml.media.audio import decode_clip
 from birdmml.schema import MODALITIES, RATE_HZ
-from mteb.abstasks.retrieval import AbsTaskRetrieval
-from mteb.abstasks.task_metadata import TaskMetadata
-from mteb.abstasks.zeroshot_classification import AbsTaskZeroShotClassification
 
 # Up to this many documents, every one is ranked, so that mAP is exact; MTEB's own tasks stop at 1,000.
 MAX_RANKED = 4000

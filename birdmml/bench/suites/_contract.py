@@ -74,7 +74,8 @@ class Request:
 
     `templates` are the class prompts' ("{common_name}"), several are averaged; none: no prompts. `frames` of videos:
     "mean" of the 8 middles, or single ones at "0.5", "1.0", ... s. `corruption` is what `birdmml.media.corrupt` parses,
-    with its seed: "audio:gaussian:10:0"; empty: clean. `pairing` is what `birdmml.media.corruption` parses: "swap:audio:3"
+    with its seed: "audio:gaussian:10:0"; empty: clean. `pairing` is what
+    `birdmml.media.corruption` parses: "swap:audio:3"
     gives every item the sound of another class's.
     """
 

@@ -29,7 +29,7 @@ MAX_CONDITIONS = 100
 
 @dataclass(frozen=True)
 class Options:
-    """`audio` and `image` name the kinds of damage (`birdmml.media.corrupt.KINDS`): the paper's are Gaussian.
+    """`audio` and `image` name the kinds of damage (`birdmml.corrupt.KINDS`): the paper's are Gaussian.
 
     Noise comes at each of `snr_db`; blur, JPEG and occlusion at levels of their own (sigma in px of a picture of
     224 px, quality, share of the area); "missing" takes the modality away. `seed` is the noise's. `templates` and

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -14,25 +13,16 @@ import torch
 from numpy.typing import NDArray
 
 from birdmml.bench.xor.fit import XorAnswers, answers, exact, fit
-from birdmml.bench.xor.plan import XorPlan, XorRun, XorSettings
+from birdmml.bench.xor.plan import XorDone, XorPlan, XorRun, XorSettings
 from birdmml.core import discover, files, settings
 from birdmml.core.pool import Pool
 from birdmml.evalsets import xor
 from birdmml.results import outcomes
 from birdmml.results.metrics import summarise
 from birdmml.results.result import FILE, Run, write_result
-from birdmml.schema import Figure, Result
+from birdmml.schema import Figure
 
 METRIC = "accuracy"
-
-
-@dataclass(frozen=True)
-class XorDone:
-    """One run: its result, and the exact accuracies [seeds, P] over all that can happen."""
-
-    run: XorRun
-    result: Result
-    exact: NDArray[np.float64]
 
 
 def run(

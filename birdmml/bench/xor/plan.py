@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from birdmml.core import discover, settings
@@ -18,6 +19,17 @@ from birdmml.errors import UnknownName, UsageError
 from birdmml.evalsets import xor
 from birdmml.models.heads import ALL, Head
 from birdmml.models.scores import fused_name
+from birdmml.schema import Result
+
+
+@dataclass(frozen=True)
+class XorDone:
+    """One run: its result, and the exact accuracies [seeds, P] over all that can happen."""
+
+    run: XorRun
+    result: Result
+    exact: NDArray[np.float64]
+
 
 # ---- One linear encoder a variable below a method's own model.
 

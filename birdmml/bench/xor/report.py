@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from birdmml.bench.xor import XorDone
 from birdmml.bench.xor.fit import authors
-from birdmml.bench.xor.plan import XorPlan
+from birdmml.bench.xor.plan import XorDone, XorPlan
 from birdmml.evalsets import xor
 from birdmml.results.pictures import INK, blank, legend, save, spread
 from birdmml.results.tables import interval, markdown_table

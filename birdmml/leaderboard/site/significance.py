@@ -1,7 +1,7 @@
 """Which differences of a column are real: paired bootstrap over items, Holm over all pairs of the column, letters.
 
-The draws and the p-values are those of `birdmml.results.compare.compare_all`; here one set of draws serves every column over
-the same items, as a product of matrices, so that a table of hundreds of rows is compared in seconds.
+The draws and the p-values are those of `birdmml.results.compare.compare_all`; here one set of draws serves every column
+over the same items, as a product of matrices, so that a table of hundreds of rows is compared in seconds.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ def letters(families: Sequence[Family], units: Ints | None) -> list[list[str] | 
 
 
 def p_values(sums: Doubles, drawn: Doubles) -> list[float]:
-    """Two-sided p of every pair of rows, in the order of `itertools.combinations`, as `birdmml.results.compare` has them."""
+    """Two-sided p of every pair of rows, in the order of `itertools.combinations`, as `compare` has them."""
     p: list[float] = []
     for i in range(len(sums) - 1):
         gaps = drawn[i] - drawn[i + 1 :]
@@ -162,7 +162,7 @@ def _resample(sums: Doubles, sizes: Doubles, samples: int) -> Doubles:
 
 
 def _times(n: int, samples: int) -> Iterator[Doubles]:
-    """How often each of n units was drawn [b, n], in blocks; the generator's order is that of `birdmml.results.compare`."""
+    """How often each of n units was drawn [b, n], in blocks; the generator's order is that of `compare`."""
     generator = np.random.default_rng(0)
     step = max(1, BLOCK_ELEMENTS // 4 // n)
     for start in range(0, samples, step):

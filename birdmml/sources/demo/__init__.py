@@ -18,7 +18,7 @@ from birdmml.schema import RATE_HZ, Caption, Card, Credit, Photo, Recording, Rej
 from birdmml.sources.demo import draw, scene, sing, tell, world
 from birdmml.sources.demo.sing import FPS, shoot
 from birdmml.sources.demo.world import DemoItem
-from birdmml.sources.demo.world import Settings as Settings
+from birdmml.sources.demo.world import DemoSettings as Settings
 
 CARD = Card(
     summary="Drawn birds and synthesised songs under real species names: a demonstration, not data about birds.",

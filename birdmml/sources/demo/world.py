@@ -33,7 +33,7 @@ _STREAMS = ("xor", "observation", "sight", "photo", "recording", "hearing", "cli
 
 
 @dataclass(frozen=True)
-class Settings:
+class DemoSettings:
     """The demo's size and information. `image_size` in px, `clip_seconds` in s, `eval_videos` per species."""
 
     species: int = 24
@@ -74,17 +74,17 @@ class DemoItem:
         return self.index // 2
 
 
-def photo_and_clip(settings: Settings, species: int, index: int) -> DemoItem:
+def photo_and_clip(settings: DemoSettings, species: int, index: int) -> DemoItem:
     """Item `index` (0 .. per_species - 1) of a species (0 .. species - 1)."""
     return _item(settings, "item", species, index, settings.per_species)
 
 
-def film(settings: Settings, species: int, index: int) -> DemoItem:
+def film(settings: DemoSettings, species: int, index: int) -> DemoItem:
     """Film `index` (0 .. eval_videos - 1) of a species: another bird than any item, under the same rules."""
     return _item(settings, "film", species, index, settings.eval_videos)
 
 
-def rules(settings: Settings) -> tuple[tuple[Rule, Fraction], tuple[Rule, Fraction]]:
+def rules(settings: DemoSettings) -> tuple[tuple[Rule, Fraction], tuple[Rule, Fraction]]:
     """The two rules in use and their shares of the items, which add up to 1."""
     twice = 2 * Fraction(settings.synergy).limit_denominator(10_000)
     if twice <= 1:
@@ -92,7 +92,7 @@ def rules(settings: Settings) -> tuple[tuple[Rule, Fraction], tuple[Rule, Fracti
     return ("shared", 2 - twice), ("xor", twice - 1)
 
 
-def pools(settings: Settings) -> tuple[int, int]:
+def pools(settings: DemoSettings) -> tuple[int, int]:
     """How many different looks and songs the demo shows, over all rules in use."""
     n = settings.species
     used = [rule for rule, share in rules(settings) if share]
@@ -100,7 +100,7 @@ def pools(settings: Settings) -> tuple[int, int]:
     return looks, sum(math.ceil(n / 3) if rule == "shared" else n for rule in used)
 
 
-def ceilings(settings: Settings) -> dict[str, float]:
+def ceilings(settings: DemoSettings) -> dict[str, float]:
     """The best possible accuracy from each input, for equally frequent species.
 
     Whoever knows the whole design names, for a look, any one of the k species that have it and is right
@@ -117,12 +117,12 @@ def ceilings(settings: Settings) -> dict[str, float]:
     }
 
 
-def rng(settings: Settings, stream: str, *key: int) -> np.random.Generator:
+def rng(settings: DemoSettings, stream: str, *key: int) -> np.random.Generator:
     """The random numbers of one purpose: the same for the same settings.seed, stream and key."""
     return np.random.default_rng([settings.seed, _STREAMS.index(stream), *key])
 
 
-def _item(settings: Settings, kind: Kind, species: int, index: int, per_species: int) -> DemoItem:
+def _item(settings: DemoSettings, kind: Kind, species: int, index: int, per_species: int) -> DemoItem:
     (first, _), (second, share) = rules(settings)
     at = species * per_species + index
     # A line of slope `share` climbs a step at evenly spread items: exact overall, within one per species.
@@ -133,7 +133,7 @@ def _item(settings: Settings, kind: Kind, species: int, index: int, per_species:
     return DemoItem(kind, species, index, rule, look, song)
 
 
-def _look_and_song(settings: Settings, kind: Kind, rule: Rule, species: int, nth: int) -> tuple[int, int]:
+def _look_and_song(settings: DemoSettings, kind: Kind, rule: Rule, species: int, nth: int) -> tuple[int, int]:
     n = settings.species
     looks, songs = math.ceil(n / 2), math.ceil(n / 3)
     if rule == "shared":
@@ -176,12 +176,12 @@ def _turn(seed: int, n: int, is_film: bool, turn: int) -> tuple[int, ...]:
     return tuple(int(i) for i in order)
 
 
-def names(settings: Settings) -> tuple[species.Species, ...]:
+def names(settings: DemoSettings) -> tuple[species.Species, ...]:
     """The real species whose names the demo borrows: the first N of the taxonomy."""
     return species.all_species()[: settings.species]
 
 
-def in_words(settings: Settings) -> str:
+def in_words(settings: DemoSettings) -> str:
     """The design and its ceilings, for cards and manifests."""
     words = {
         "redundant": "have a look and a song that belong to one species",

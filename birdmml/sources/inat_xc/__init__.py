@@ -19,7 +19,7 @@ from birdmml.schema import Card
 from birdmml.sources.inat_xc.inaturalist import TABLES, open_folder
 from birdmml.sources.inat_xc.index import merged
 from birdmml.sources.inat_xc.session import RawSession, SessionProgress, Share, check
-from birdmml.sources.inat_xc.settings import Settings as Settings
+from birdmml.sources.inat_xc.settings import RawSettings as Settings
 
 # ---- What a build from raw sources would ask of whom, and how long it takes at what the services allow.
 

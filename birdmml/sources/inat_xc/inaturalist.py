@@ -20,7 +20,7 @@ from birdmml.errors import SourceError, UsageError
 from birdmml.fetch.download import Fetcher
 from birdmml.fetch.ledger import Ledger, WantedFile
 from birdmml.fetch.pace import Politeness
-from birdmml.sources.inat_xc.settings import Settings
+from birdmml.sources.inat_xc.settings import RawSettings
 
 # ---- The four monthly tables of iNaturalist Open Data: found or downloaded, and checked by the names in their headers.
 # Tab-separated with a header and without quoting: a quote is a letter like any other. Columns are found by name, so an
@@ -451,7 +451,9 @@ def _duckdb() -> ModuleType:
 ShelfProgress = Callable[[str, int, int], None]
 
 
-def tables_of(settings: Settings, folder: Path, agent: str, progress: ShelfProgress) -> dict[str, InatTable]:
+def tables_of(
+    settings: RawSettings, folder: Path, agent: str, progress: ShelfProgress
+) -> dict[str, InatTable]:
     """The four tables, checked by their headers. Raises SourceError for one that cannot be had."""
     if not settings.is_url:
         return open_folder(Path(settings.inat).expanduser())

@@ -17,7 +17,7 @@ from birdmml.core.sqlite import WorkFile
 from birdmml.errors import SourceError
 from birdmml.schema import Article, Reject
 from birdmml.sources.inat_xc.inaturalist import Candidate
-from birdmml.sources.inat_xc.settings import Settings
+from birdmml.sources.inat_xc.settings import RawSettings
 
 _TABLES = (
     WorkFile.FACTS,
@@ -200,7 +200,7 @@ _WHY = {
 
 
 def absent(
-    index: RawIndex, species: Sequence[Species], rows: int, settings: Settings, lines: bool
+    index: RawIndex, species: Sequence[Species], rows: int, settings: RawSettings, lines: bool
 ) -> Iterator[Reject]:
     """Everything that did not come, in a stable order; with `lines`, those of the tables that are no rows, too."""
     names = {s.label: s.scientific_name for s in species}

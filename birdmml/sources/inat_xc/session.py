@@ -27,7 +27,7 @@ from birdmml.schema import Article, Credit, Delivery, Photo, Recording, Reject
 from birdmml.sources.inat_xc import inaturalist
 from birdmml.sources.inat_xc.inaturalist import tables_of
 from birdmml.sources.inat_xc.index import RawIndex, absent, by_species
-from birdmml.sources.inat_xc.settings import Settings
+from birdmml.sources.inat_xc.settings import RawSettings
 from birdmml.sources.inat_xc.streams import Arrival, Articles, Need, Photos, Recordings, together
 from birdmml.sources.inat_xc.wikipedia import MOST_BYTES, Wikipedia
 from birdmml.sources.inat_xc.xeno_canto import Wish, XenoCanto, key_from
@@ -60,7 +60,7 @@ class RawSession:
 
     def __init__(
         self,
-        settings: Settings,
+        settings: RawSettings,
         folder: Path,
         limit: int | None,
         retry_failed: bool,
@@ -300,7 +300,7 @@ def _tidy(folder: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def check(settings: Settings) -> None:
+def check(settings: RawSettings) -> None:
     """Raise UsageError for settings that make no sense."""
     if not settings.inat:
         raise UsageError(
@@ -318,7 +318,7 @@ def check(settings: Settings) -> None:
 SIZES: Mapping[str, int] = {"original": 2048, "large": 1024, "medium": 500, "small": 240}
 
 
-def fetcher_for(settings: Settings, ledger: Ledger, agent: str, sharing: int) -> Fetcher:
+def fetcher_for(settings: RawSettings, ledger: Ledger, agent: str, sharing: int) -> Fetcher:
     """The fetcher of all three services, each at its pace."""
     paces = {
         settings.photos: Pace(settings.photos_per_second, 8),

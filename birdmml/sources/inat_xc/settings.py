@@ -14,7 +14,7 @@ BUCKET = "https://inaturalist-open-data.s3.amazonaws.com"
 
 
 @dataclass(frozen=True)
-class Settings:
+class RawSettings:
     """`inat` is a folder or an address with the four tables; `photos`, `xeno_canto` and `wikipedia` are services.
 
     `per_species` rows are wanted of each species of `species_list`; `photo_size` is one of the bucket's,

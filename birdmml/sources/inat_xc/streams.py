@@ -15,7 +15,7 @@ from pathlib import Path
 
 from birdmml.core.species import Species
 from birdmml.errors import SourceError
-from birdmml.fetch.download import Fetcher, Outcome
+from birdmml.fetch.download import Fetcher, FetchOutcome
 from birdmml.fetch.ledger import WantedFile
 from birdmml.schema import Reject
 from birdmml.sources.inat_xc.index import RawIndex, Row
@@ -141,7 +141,7 @@ def _rounds(
     kind: str,
     labels: Sequence[int],
     wanted: Callable[[int], list[Row]],
-    fetch: Callable[[Iterator[tuple[WantedFile, Path]]], Iterator[Outcome]],
+    fetch: Callable[[Iterator[tuple[WantedFile, Path]]], Iterator[FetchOutcome]],
     job: Callable[[Row], tuple[WantedFile, Path]],
 ) -> Iterator[Arrival]:
     """Fetch what is wanted until nothing is; yields what came, and tells the index of what did not."""
@@ -173,7 +173,7 @@ def _rounds(
         labels = sorted(lost)
 
 
-def fate(outcome: Outcome) -> str:
+def fate(outcome: FetchOutcome) -> str:
     """What an outcome means for the choice: fetched, gone (there will be no such file), or failed (for now).
 
     A server that forbids a file, or sends us where we do not go, will do so again.

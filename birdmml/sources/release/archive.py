@@ -33,8 +33,8 @@ from birdmml.sources.release.zenodo import (
 )
 
 # ---- Where the release's files come from: a folder of the user's, or the record, downloaded part by part.
-# Both say which files there should be, hand one over when it is asked for, checked against its MD5, and say of each that
-# cannot be had why: missing (it is nowhere), corrupt (its MD5 is another one), failed (it could not be downloaded).
+# Both say which files there should be, hand one over when it is asked for, checked against its MD5, and say of each
+# that cannot be had why: missing (it is nowhere), corrupt (its MD5 is another one), failed (not to be downloaded).
 
 
 AGENT = f"birdmml/{__version__} (dataset builder; https://arxiv.org/abs/2511.21331)"

@@ -27,7 +27,7 @@ class Seen:
 
 @pytest.fixture(scope="session")
 def seen() -> Seen:
-    settings = world.Settings(per_species=20)
+    settings = world.DemoSettings(per_species=20)
     items = [world.photo_and_clip(settings, s, i) for s in range(24) for i in range(20)]
 
     def media(kind: str) -> list[bytes]:

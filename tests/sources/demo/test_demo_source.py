@@ -15,7 +15,7 @@ from birdmml.schema import RATE_HZ, Photo, Recording
 from birdmml.sources import demo as sources_demo
 from birdmml.sources.demo import world
 
-SMALL = world.Settings(species=4, per_species=6, image_size=48, clip_seconds=2.0, eval_videos=2)
+SMALL = world.DemoSettings(species=4, per_species=6, image_size=48, clip_seconds=2.0, eval_videos=2)
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root / "evalsets" / "demo"
 
 
-def hashes(settings: world.Settings) -> list[str]:
+def hashes(settings: world.DemoSettings) -> list[str]:
     return [
         hashlib.sha256(sources_demo.open_media(settings, r.locator)).hexdigest()
         for r in sources_demo.records(settings)
@@ -37,7 +37,7 @@ def hashes(settings: world.Settings) -> list[str]:
 
 
 def test_records_are_balanced_and_bound_in_pairs() -> None:
-    settings = world.Settings()
+    settings = world.DemoSettings()
     records = list(sources_demo.records(settings))
     photos = [r for r in records if isinstance(r, Photo)]
     clips = [r for r in records if isinstance(r, Recording)]
@@ -50,7 +50,7 @@ def test_records_are_balanced_and_bound_in_pairs() -> None:
 
 def test_observations_and_recordings_pair_one_to_one() -> None:
     # Otherwise a split that keeps groups and pairs together would chain a whole species.
-    records = list(sources_demo.records(world.Settings(per_species=7)))
+    records = list(sources_demo.records(world.DemoSettings(per_species=7)))
     by_pair: dict[str | None, list[str]] = defaultdict(list)
     for r in records:
         by_pair[r.pair].append(r.observation if isinstance(r, Photo) else r.recording)
@@ -76,13 +76,13 @@ def test_media_have_the_asked_sizes() -> None:
 
 def test_same_settings_same_bytes_other_seed_all_other_bytes() -> None:
     first, second = hashes(SMALL), hashes(SMALL)
-    other = hashes(world.Settings(species=4, per_species=6, image_size=48, clip_seconds=2.0, seed=1))
+    other = hashes(world.DemoSettings(species=4, per_species=6, image_size=48, clip_seconds=2.0, seed=1))
     assert first == second
     assert len(set(first + other)) == len(first) + len(other)
 
 
 def test_one_item_does_not_depend_on_how_many_others_there_are() -> None:
-    larger = world.Settings(species=4, per_species=30, image_size=48, clip_seconds=2.0)
+    larger = world.DemoSettings(species=4, per_species=30, image_size=48, clip_seconds=2.0)
     assert sources_demo.open_media(SMALL, "photo:2:5") == sources_demo.open_media(larger, "photo:2:5")
     assert sources_demo.open_media(SMALL, "clip:2:5") == sources_demo.open_media(larger, "clip:2:5")
 
@@ -106,7 +106,7 @@ def test_a_locator_of_other_settings_is_refused(locator: str) -> None:
 
 
 def test_facts_say_demo_and_state_the_ceilings() -> None:
-    facts = sources_demo.facts(world.Settings())
+    facts = sources_demo.facts(world.DemoSettings())
     assert facts["demo"] is True
     assert facts["ceilings"] == pytest.approx({"image": 0.5, "audio": 1 / 3, "image+audio": 1.0})
     assert facts["videos"] == 144
@@ -141,7 +141,7 @@ def test_videos_show_the_look_of_their_label(written: Path) -> None:
 
 def test_a_video_is_the_same_whenever_and_wherever_it_is_written(tmp_path: Path) -> None:
     # Full size and several times over: x264's macroblock tree read stray memory, so that only some bytes changed.
-    settings = world.Settings(species=4, per_species=6)
+    settings = world.DemoSettings(species=4, per_species=6)
     found = set()
     for turn in range(8):
         sources_demo.write_extra(settings, str(tmp_path / str(turn)), 5)

@@ -14,7 +14,7 @@ def captions() -> list[tuple[str, str]]:
     """(common name, caption) of every item of the default demo."""
     from birdmml.core import species
 
-    photos = [r for r in demo.records(world.Settings()) if isinstance(r, Photo)]
+    photos = [r for r in demo.records(world.DemoSettings()) if isinstance(r, Photo)]
     return [(species.resolve(p.species).common_name, p.caption.text) for p in photos if p.caption]
 
 

@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 
 from birdmml.errors import UsageError
 from birdmml.sources.demo import world
-from birdmml.sources.demo.world import DemoItem, Settings
+from birdmml.sources.demo.world import DemoItem, DemoSettings
 
 SPECIES = st.integers(4, 40)
 SYNERGY = st.fractions(0, 1, max_denominator=64)
 
 
-def all_items(settings: Settings) -> list[DemoItem]:
+def all_items(settings: DemoSettings) -> list[DemoItem]:
     return [
         world.photo_and_clip(settings, s, i)
         for s in range(settings.species)
@@ -32,20 +32,22 @@ def bayes(items: list[DemoItem], key) -> Fraction:
 
 
 def test_default_ceilings_are_a_half_a_third_and_one() -> None:
-    assert world.ceilings(Settings()) == pytest.approx({"image": 1 / 2, "audio": 1 / 3, "image+audio": 1.0})
-    items = all_items(Settings())
+    assert world.ceilings(DemoSettings()) == pytest.approx(
+        {"image": 1 / 2, "audio": 1 / 3, "image+audio": 1.0}
+    )
+    items = all_items(DemoSettings())
     assert bayes(items, lambda i: i.look) == Fraction(1, 2)
     assert bayes(items, lambda i: i.song) == Fraction(1, 3)
     assert len({i.look for i in items}) == 12
     assert len({i.song for i in items}) == 8
-    assert world.pools(Settings()) == (12, 8)
+    assert world.pools(DemoSettings()) == (12, 8)
 
 
 @given(n=st.integers(4, 24), eighths=st.integers(0, 8))
 @hypothesis_settings(deadline=None, max_examples=60)
 def test_ceilings_equal_brute_force_bayes(n: int, eighths: int) -> None:
     # 4 N items: every rule gets whole turns of N, so the finite enumeration equals the design exactly.
-    settings = Settings(species=n, per_species=4 * n, synergy=eighths / 8)
+    settings = DemoSettings(species=n, per_species=4 * n, synergy=eighths / 8)
     items, best = all_items(settings), world.ceilings(settings)
     assert best["image"] == pytest.approx(float(bayes(items, lambda i: i.look)))
     assert best["audio"] == pytest.approx(float(bayes(items, lambda i: i.song)))
@@ -55,7 +57,7 @@ def test_ceilings_equal_brute_force_bayes(n: int, eighths: int) -> None:
 @given(n=SPECIES, per=st.integers(5, 30), synergy=SYNERGY, seed=st.integers(0, 2**63 - 1))
 @hypothesis_settings(deadline=None, max_examples=60)
 def test_no_two_species_share_both_look_and_song(n: int, per: int, synergy: Fraction, seed: int) -> None:
-    settings = Settings(species=n, per_species=per, synergy=float(synergy), seed=seed)
+    settings = DemoSettings(species=n, per_species=per, synergy=float(synergy), seed=seed)
     owner: dict[tuple[int, int], int] = {}
     films = [world.film(settings, s, v) for s in range(n) for v in range(settings.eval_videos)]
     for item in all_items(settings) + films:
@@ -65,7 +67,7 @@ def test_no_two_species_share_both_look_and_song(n: int, per: int, synergy: Frac
 @given(n=SPECIES, per=st.integers(5, 50), synergy=SYNERGY)
 @hypothesis_settings(deadline=None, max_examples=60)
 def test_shares_of_the_rules_are_exact(n: int, per: int, synergy: Fraction) -> None:
-    settings = Settings(species=n, per_species=per, synergy=float(synergy))
+    settings = DemoSettings(species=n, per_species=per, synergy=float(synergy))
     twice = 2 * synergy
     names = ("redundant", "shared") if twice <= 1 else ("shared", "xor")
     share = twice if twice <= 1 else twice - 1
@@ -79,7 +81,7 @@ def test_shares_of_the_rules_are_exact(n: int, per: int, synergy: Fraction) -> N
 @given(n=SPECIES, per=st.integers(5, 60), seed=st.integers(0, 1000))
 @hypothesis_settings(deadline=None, max_examples=40)
 def test_in_xor_every_look_is_equally_frequent_in_all_species(n: int, per: int, seed: int) -> None:
-    settings = Settings(species=n, per_species=per, synergy=1.0, seed=seed)
+    settings = DemoSettings(species=n, per_species=per, synergy=1.0, seed=seed)
     looks: dict[int, Counter[int]] = defaultdict(Counter)
     songs: dict[int, Counter[int]] = defaultdict(Counter)
     for item in all_items(settings):
@@ -93,7 +95,7 @@ def test_in_xor_every_look_is_equally_frequent_in_all_species(n: int, per: int, 
 
 def test_rules_use_different_looks_and_songs() -> None:
     for synergy in (0.25, 0.75):
-        items = all_items(Settings(species=7, per_species=28, synergy=synergy))
+        items = all_items(DemoSettings(species=7, per_species=28, synergy=synergy))
         by_rule: dict[str, tuple[set[int], set[int]]] = defaultdict(lambda: (set(), set()))
         for item in items:
             by_rule[item.rule][0].add(item.look)
@@ -101,12 +103,12 @@ def test_rules_use_different_looks_and_songs() -> None:
         (looks_a, songs_a), (looks_b, songs_b) = by_rule.values()
         assert not looks_a & looks_b
         assert not songs_a & songs_b
-        assert world.pools(Settings(species=7, synergy=synergy)) == (4 + 7, 3 + 7)
+        assert world.pools(DemoSettings(species=7, synergy=synergy)) == (4 + 7, 3 + 7)
 
 
 @pytest.mark.parametrize("synergy", [0.0, 0.3, 0.5, 0.8, 1.0])
 def test_the_largest_demo_has_enough_looks_and_songs(synergy: float) -> None:
-    settings = Settings(species=150, per_species=160, synergy=synergy)
+    settings = DemoSettings(species=150, per_species=160, synergy=synergy)
     for species in (0, 149):
         for index in range(160):
             item = world.photo_and_clip(settings, species, index)
@@ -126,7 +128,7 @@ def test_traits_are_all_different_and_first_ones_most() -> None:
 
 
 def test_films_have_a_different_order_of_xor_looks_than_items() -> None:
-    settings = Settings(synergy=1.0, per_species=24, eval_videos=24)
+    settings = DemoSettings(synergy=1.0, per_species=24, eval_videos=24)
     photos = [world.photo_and_clip(settings, 3, i).look for i in range(24)]
     films = [world.film(settings, 3, i).look for i in range(24)]
     assert photos != films
@@ -149,14 +151,14 @@ def test_films_have_a_different_order_of_xor_looks_than_items() -> None:
 )
 def test_senseless_settings_are_refused_by_the_option_name(option: str, value: float) -> None:
     with pytest.raises(UsageError, match=f"--{option.replace('_', '-')} .*give a value in this range"):
-        Settings(**{option: value})
+        DemoSettings(**{option: value})
 
 
 def test_words_state_the_ceilings() -> None:
-    words = world.in_words(Settings())
+    words = world.in_words(DemoSettings())
     assert "50.0 % from images alone, 33.3 % from audio alone" in words
     assert "share a look by twos" in words
-    assert "25 % of the items have" in world.in_words(Settings(synergy=0.375))
+    assert "25 % of the items have" in world.in_words(DemoSettings(synergy=0.375))
 
 
 @pytest.mark.parametrize("n", range(4, 151))
