@@ -20,6 +20,7 @@ from birdmml.dataset.account import of
 from birdmml.dataset.format import COLUMNS, Column
 from birdmml.schema import SPLITS
 
+TEMPLATES = Path(__file__).with_name("templates")
 PARTS = ("image", "audio", "caption")
 
 # The Creative Commons licences and versions that the Hub's `license:` field knows; all others are `other` there.
@@ -144,7 +145,7 @@ def _settings(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
 
 @cache
 def _card_template() -> jinja2.Template:
-    environment = templates(markdown)
+    environment = templates(markdown, TEMPLATES)
     environment.filters["settings"] = lambda m: list(_settings(m))
     return environment.get_template("dataset_card.md.j2")
 
@@ -170,7 +171,7 @@ def render(manifest: Mapping[str, Any], validation: Mapping[str, Any]) -> str:
 
 @cache
 def _datasheet_template() -> jinja2.Template:
-    return templates(markdown).get_template("datasheet.md.j2")
+    return templates(markdown, TEMPLATES).get_template("datasheet.md.j2")
 
 
 # ---- The texts that a dataset carries, all from one manifest: card, Croissant and datasheet.

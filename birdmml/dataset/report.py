@@ -28,7 +28,7 @@ from birdmml.core import files
 from birdmml.core.pool import Pool
 from birdmml.core.species import Species, Taxonomy
 from birdmml.core.species_list import dataset_taxonomy
-from birdmml.core.text import RELATIONS, TEMPLATES, csv_cell, printable, templates, web_address
+from birdmml.core.text import RELATIONS, csv_cell, printable, templates, web_address
 from birdmml.dataset.catalog import Catalog
 from birdmml.errors import DatasetError, MediaError
 from birdmml.media import audio, image
@@ -243,6 +243,7 @@ def _open(path: Path) -> pq.ParquetFile:
         raise DatasetError(f"{path} cannot be read ({e}): build the dataset again") from e
 
 
+TEMPLATES = Path(__file__).with_name("templates")
 PER_SPECIES = 3
 MAX_SPECIES = 150
 MAX_LISTED = 200
@@ -418,7 +419,7 @@ def _policy() -> str:
 
 @cache
 def _template() -> jinja2.Template:
-    environment = templates(printable)
+    environment = templates(printable, TEMPLATES)
     environment.filters["fixed"] = lambda x, digits: f"{x:,.{digits}f}".replace("-", "−")
     environment.filters["human_bytes"] = files.human_bytes
     environment.filters["web_address"] = web_address

@@ -1,14 +1,13 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from helpers.films import film
 from helpers.small import SMALLEST
-from numpy.typing import NDArray
 
 from birdmml.bench.embed import Embedder
 from birdmml.core import discover
@@ -16,12 +15,6 @@ from birdmml.load import Built
 from birdmml.models.checkpoint import Checkpoint
 from birdmml.models.network import Network
 from birdmml.models.text import train_tokenizer
-
-
-@dataclass(frozen=True)
-class Film:
-    frames: NDArray[np.uint8]
-    audio: NDArray[np.float32] | None
 
 
 @pytest.fixture(scope="module", params=discover.names("method"))
@@ -32,12 +25,6 @@ def embedder(request: pytest.FixtureRequest) -> Embedder:
     tokenizer = train_tokenizer(["a small bird", "a large bird"], 100)
     network = Network(SMALLEST, module, config, tokenizer.get_vocab_size())
     return Embedder(Checkpoint(request.param, config, SMALLEST, 0, network, tokenizer), torch.device("cpu"))
-
-
-def film(seed: int, sound: bool = True) -> Film:
-    generator = np.random.default_rng(seed)
-    audio = generator.normal(0, 0.1, 9000 + 100 * seed).astype(np.float32) if sound else None
-    return Film(generator.integers(0, 256, (8, 30, 40, 3), dtype=np.uint8), audio)
 
 
 def test_rows_give_unit_vectors_in_row_order_whatever_the_batch(

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers.films import Film, film
 from helpers.small import SMALLEST
 from hypothesis import given
 from hypothesis import strategies as st
-from test_embed import Film, film
 
 from birdmml.bench import embed
 from birdmml.bench.embed import Embedder, EmbeddingCache, Embeddings

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from evalset_fakes import fake
+from fakes import evalset
 from helpers import Ran
 
 Cli = Callable[..., Ran]
@@ -35,7 +35,7 @@ def test_the_handler_is_back_after_a_build(cli: Cli, handler: Handler, tmp_path:
 
 
 def test_the_handler_is_back_after_a_preparation(cli: Cli, handler: Handler, tmp_path: Path) -> None:
-    photos = fake("cub200", tmp_path / "mine")
+    photos = evalset("cub200", tmp_path / "mine")
     ran = cli("prepare", "cub200", "--from", photos, "--out", tmp_path / "out", "--workers", "1")
     assert ran.code == 0
     assert signal.getsignal(signal.SIGTERM) is handler

@@ -46,7 +46,11 @@ ROOMS = (
         ("jinja2",),
     ),
     Room("media", "One picture, one sound, one video: decoded, encoded, hashed, compared, made worse", MEDIA),
-    Room("fetch", "Bytes from elsewhere: HTTP with patience, archives with holes (`salvage/`)", ("httpx", "numpy")),
+    Room(
+        "fetch",
+        "Bytes from elsewhere: HTTP with patience, archives with holes (`salvage/`)",
+        ("httpx", "numpy"),
+    ),
     Room("sources", "A file or folder a source: records and their bytes", (*MEDIA, *ARRAYS)),
     Room(
         "dataset",
@@ -81,7 +85,14 @@ ROOMS = (
 )
 # Beside the rooms. `load` is the public face of reading a dataset, and stands where `dataset` does.
 # `__init__` and `_hook` import lazily, whoever asks; `schema` knows species and licences, which core has.
-LOOSE: dict[str, float] = {"__init__": 99, "__main__": 99, "_hook": 99, "errors": -1, "schema": 0.5, "load": 4}
+LOOSE: dict[str, float] = {
+    "__init__": 99,
+    "__main__": 99,
+    "_hook": 99,
+    "errors": -1,
+    "schema": 0.5,
+    "load": 4,
+}
 HEAVY = {*MEDIA, *ARRAYS, *TORCH, "datasets", "sklearn", "matplotlib", "jinja2", "pandas", "httpx", "duckdb"}
 SHORTEST, LONGEST, PARAMETERS = 40, 600, 8
 VERBS = ("told", "tell", "found", "made", "known", "said", "whole", "asked", "given")

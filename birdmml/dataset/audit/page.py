@@ -92,7 +92,7 @@ def _strip(probe: ProbeResult) -> dict[str, object]:
 @cache
 def _css() -> Markup:
     """The report's style, and what only this page needs."""
-    own = [(text.TEMPLATES / "report.css"), TEMPLATES / "audit.css"]
+    own = [TEMPLATES.parents[1] / "templates" / "report.css", TEMPLATES / "audit.css"]
     return Markup("".join(p.read_text(encoding="utf-8") for p in own))  # noqa: S704  # our own files
 
 
