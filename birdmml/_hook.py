@@ -92,8 +92,6 @@ class _MovedLoader(importlib.abc.Loader):
 
     def exec_module(self, module: ModuleType) -> None:
         old, new = module.__name__, MOVED[module.__name__]
-        warnings.warn(
-            f"{old} is now {new}; the old name goes with the next release", DeprecationWarning, stacklevel=2
-        )
+        warnings.warn(f"{old} is now {new}; the old name goes with the next release", DeprecationWarning, stacklevel=2)
         # The import statement hands out what stands in sys.modules after this.
         sys.modules[old] = importlib.import_module(new)

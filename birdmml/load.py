@@ -61,9 +61,7 @@ def find() -> Path:
     named = os.environ.get("BIRDMML_DATA")
     if named:
         if not format.is_dataset(Path(named)):
-            raise DatasetError(
-                f"BIRDMML_DATA is {named!r}, which holds no finished dataset: unset it or build there"
-            )
+            raise DatasetError(f"BIRDMML_DATA is {named!r}, which holds no finished dataset: unset it or build there")
         return Path(named)
     for folder in (last_build(), Path("data")):
         if folder is not None and format.is_dataset(folder):

@@ -182,9 +182,7 @@ class Embedder:
                 averaged[name][has_sound] = frame_mean(value, frames, unit)
         return to_numpy(averaged)
 
-    def _seen(
-        self, films: Sequence[DecodedFilm], ids: Sequence[str], damage: Damage | None
-    ) -> dict[str, Tensor]:
+    def _seen(self, films: Sequence[DecodedFilm], ids: Sequence[str], damage: Damage | None) -> dict[str, Tensor]:
         """Encoder outputs [V * F, D] of all frames; none where pictures are missing."""
         if damage is not None and damage.missing == "image":
             return {}
@@ -193,9 +191,7 @@ class Embedder:
             compact = damage.pixels(compact, ids, len(films[0].frames))
         return self.network.features({"image": compact})
 
-    def _heard(
-        self, films: Sequence[DecodedFilm], ids: Sequence[str], damage: Damage | None
-    ) -> dict[str, Tensor]:
+    def _heard(self, films: Sequence[DecodedFilm], ids: Sequence[str], damage: Damage | None) -> dict[str, Tensor]:
         """Encoder outputs of the sound of those films that have some; none where sound is missing."""
         clips = [(i, film.audio) for i, film in zip(ids, films, strict=True) if film.audio is not None]
         if not clips or (damage is not None and damage.missing == "audio"):
@@ -389,10 +385,7 @@ def embed(
     outputs = cache.get({**key, "pairing": OUTPUTS}, lambda: encode(Outputs(embedder)))
     both = np.flatnonzero(outputs.present["image"] & outputs.present["audio"])
     lender = lenders(labels, both, swap.seed)
-    h = {
-        name: value[lender] if name.split(TOWER)[0] == swap.kind else value
-        for name, value in outputs.arrays.items()
-    }
+    h = {name: value[lender] if name.split(TOWER)[0] == swap.kind else value for name, value in outputs.arrays.items()}
     return Embeddings(outputs.ids, fuse(embedder, h), {kind: outputs.present[kind] for kind in PAIRED_KINDS})
 
 

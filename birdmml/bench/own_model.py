@@ -31,12 +31,7 @@ from birdmml.results.result import Run, SeedScores
 from birdmml.schema import MODALITIES, RATE_HZ, Result
 
 GUIDE = "see docs/own-model.md"
-FUNCTIONS = {
-    "image": "embed_images",
-    "audio": "embed_audio",
-    "text": "embed_texts",
-    "image+audio": "embed_image_audio",
-}
+FUNCTIONS = {"image": "embed_images", "audio": "embed_audio", "text": "embed_texts", "image+audio": "embed_image_audio"}
 BATCH, FILMS = 64, 8
 
 Progress = Callable[[int], object] | None
@@ -92,9 +87,7 @@ def plan(
     """Run the user's file and check what it is to be scored on. Raises UsageError, DatasetError or EvalsetError."""
     chosen, rest = bench_score.passes_of(suites, overrides)
     if rest:
-        raise UsageError(
-            f"--set {rest[0]}: --model trains nothing, give a suite's setting, as zero-shot.split=all"
-        )
+        raise UsageError(f"--set {rest[0]}: --model trains nothing, give a suite's setting, as zero-shot.split=all")
     check_limit(limit)
     if not model.is_file():
         raise UsageError(f"no file {model}: give the path of a Python file; {GUIDE}")
@@ -122,9 +115,7 @@ def run(plan: OwnPlan, out: Path, quiet: bool = False) -> tuple[Result, Path]:
 
     def score(seed: int) -> SeedScores:
         del seed
-        return SeedScores(
-            bench_score.score(plan.passes, plan.providers, material, cosine(embedder.functions))
-        )
+        return SeedScores(bench_score.score(plan.passes, plan.providers, material, cosine(embedder.functions)))
 
     def remarks(suite: str, evalset: str, query: str) -> tuple[float | None, str]:
         return subjects.ceiling(plan.built, suite, evalset, query), summed(query, embedder.functions)
@@ -138,9 +129,7 @@ class OwnEmbedder:
     def __init__(self, module: ModuleType, path: Path) -> None:
         self._path, self._width = path, 0
         self.functions: Mapping[str, Callable[..., Any]] = {
-            name: getattr(module, function)
-            for name, function in FUNCTIONS.items()
-            if hasattr(module, function)
+            name: getattr(module, function) for name, function in FUNCTIONS.items() if hasattr(module, function)
         }
         self.method: Mapping[str, Any] = {}
         self.device = torch.device("cpu")  # Where its functions work is their own affair.
@@ -228,9 +217,7 @@ class OwnEmbedder:
         try:
             values = np.asarray(self.functions[name](items, *more), dtype=np.float64)
         except (Exception, SystemExit) as e:  # a user's function may raise anything; it becomes one line
-            raise UsageError(
-                f"{self._path}: {function} failed ({discover.error_line(e, self._path)}); {GUIDE}"
-            ) from e
+            raise UsageError(f"{self._path}: {function} failed ({discover.error_line(e, self._path)}); {GUIDE}") from e
         if values.ndim != 2 or len(values) != len(items) or values.shape[1] == 0:
             raise UsageError(
                 f"{self._path}: {function} gave {values.shape} for {len(items)} items: give [N, D]; {GUIDE}"

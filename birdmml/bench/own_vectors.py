@@ -64,9 +64,7 @@ def read(path: Path, key: str = "id") -> Vectors:
     table = _table(path, key)
     ids = tuple(map(str, table[key].to_pylist()))
     if table[key].null_count:
-        raise EvalsetError(
-            f"{path}: {table[key].null_count} of {len(ids)} rows have no {key}: give every row one"
-        )
+        raise EvalsetError(f"{path}: {table[key].null_count} of {len(ids)} rows have no {key}: give every row one")
     names = [name for name in NAMES if name in table.column_names]
     columns = {name: _vectors(path, name, table[name].combine_chunks(), ids) for name in names}
     widths = {name: array.shape[1] for name, (array, _) in columns.items()}
@@ -91,9 +89,7 @@ def unique(path: Path, ids: Sequence[str]) -> None:
     """Raise EvalsetError where an id comes twice, with counts and examples."""
     twice = [name for name, n in Counter(ids).items() if n > 1]
     if twice:
-        raise EvalsetError(
-            f"{path}: {len(twice)} ids come more than once ({examples(twice)}): keep one row of each"
-        )
+        raise EvalsetError(f"{path}: {len(twice)} ids come more than once ({examples(twice)}): keep one row of each")
 
 
 def examples(names: Sequence[str]) -> str:
@@ -107,14 +103,10 @@ def _table(path: Path, key: str) -> pa.Table:
         there, rows = file.schema_arrow.names, file.metadata.num_rows
         size = sum(file.metadata.row_group(i).total_byte_size for i in range(file.metadata.num_row_groups))
         if rows > MAX_ROWS or size > MAX_BYTES:
-            raise EvalsetError(
-                f"{path} has {rows:,} rows of {size / 2**30:.1f} GiB: that is too much to score"
-            )
+            raise EvalsetError(f"{path} has {rows:,} rows of {size / 2**30:.1f} GiB: that is too much to score")
         if key not in there or not set(NAMES) & set(there):
             shown = ", ".join(there[:8])
-            raise EvalsetError(
-                f"{path} has the columns {shown}: it needs {key}, and vectors named {', '.join(NAMES)}"
-            )
+            raise EvalsetError(f"{path} has the columns {shown}: it needs {key}, and vectors named {', '.join(NAMES)}")
         table = file.read(columns=[n for n in there if n in (key, *NAMES, *CLASS_COLUMNS)])
     except FileNotFoundError as e:
         raise EvalsetError(f"{path} not found: give a Parquet file, as `birdmml embed` writes it") from e
@@ -126,14 +118,12 @@ def _table(path: Path, key: str) -> pa.Table:
     return table
 
 
-def _vectors(
-    path: Path, name: str, column: Any, ids: Sequence[str]
-) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+def _vectors(path: Path, name: str, column: Any, ids: Sequence[str]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """[N, D] of unit vectors, and which of them are there."""
     kind = column.type
-    if not (
-        pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
-    ) or not (pa.types.is_floating(kind.value_type)):
+    if not (pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)) or not (
+        pa.types.is_floating(kind.value_type)
+    ):
         raise EvalsetError(f"{path}: column {name} is {kind}: it must be a list of floats a row")
     there = ~np.asarray(column.is_null())
     kept = column.drop_null()
@@ -211,17 +201,13 @@ class OwnVectors:
     def material(self, request: Request) -> Material:
         """What a suite asks for. Raises UsageError for a split that was not given, or for corrupted items."""
         if request.corruption:
-            raise UsageError(
-                f"given embeddings cannot be corrupted ({request.corruption}): leave the suite out"
-            )
+            raise UsageError(f"given embeddings cannot be corrupted ({request.corruption}): leave the suite out")
         if request.split not in self.splits:
             raise UsageError(
                 f"embeddings of the split {request.split} are needed: add --embeddings {request.split}=FILE"
             )
         if request.templates and not self.prompts:
-            raise UsageError(
-                "zero-shot needs the class prompts' embeddings: add --prompts FILE (class_name, text)"
-            )
+            raise UsageError("zero-shot needs the class prompts' embeddings: add --prompts FILE (class_name, text)")
         items = self.splits[request.split]
         label = self.subject.label_of(request)
         labels = self.labels.get(request.split)
@@ -246,20 +232,12 @@ def read_vectors(
     if texts is not None and seen < 2:
         raise EvalsetError(f"{prompts}: the items are of {seen} class: naming classes needs two at least")
     subject = Subject(
-        "dataset",
-        "{split}-split",
-        "rows",
-        tuple(splits),
-        modalities,
-        len(names),
-        captions="text" in modalities,
+        "dataset", "{split}-split", "rows", tuple(splits), modalities, len(names), captions="text" in modalities
     )
     hashes = {s: files.sha256_file(p) for s, p in paths.items()}
     hashes |= {} if prompts is None else {"prompts": files.sha256_file(prompts)}
     demo = (built is not None and built.demo) or any(bool(v.facts.get("demo")) for v in splits.values())
-    return OwnVectors(
-        label, splits, labels, names, class_vectors, subject, hashes, _dataset(built, splits), demo
-    )
+    return OwnVectors(label, splits, labels, names, class_vectors, subject, hashes, _dataset(built, splits), demo)
 
 
 def run(vectors: OwnVectors, chosen: Sequence[Pass], out: Path) -> tuple[Result, Path]:
@@ -316,9 +294,7 @@ def _of_dataset(path: Path, items: Vectors, split: str, built: Built) -> Vectors
     if extra := [i for i in items.ids if i not in place]:
         differences.append(f"{len(extra)} ids are not of the split ({examples(extra)})")
     if differences:
-        raise EvalsetError(
-            f"{path}: {'; '.join(differences)}: embed every {split} row of {built.root}, and no other"
-        )
+        raise EvalsetError(f"{path}: {'; '.join(differences)}: embed every {split} row of {built.root}, and no other")
     columns = {column: rows.column(column) for column in ("species", "common_name")}
     classes = {c: tuple(str(values[place[i]]) for i in items.ids) for c, values in columns.items()}
     return Vectors(items.ids, items.arrays, items.present, classes, items.facts)

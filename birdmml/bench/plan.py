@@ -201,9 +201,7 @@ class BenchPlan:
     def name(self) -> str:
         """The result's folder: readable, and different for different settings or data."""
         # "preset" decides the values; the digest keeps runs with other values apart.
-        key = settings.digest(
-            [self.values(), discover.label(self.method), list(self.seeds), self.built.digest]
-        )[:8]
+        key = settings.digest([self.values(), discover.label(self.method), list(self.seeds), self.built.digest])[:8]
         of = [] if self.protocol is None else [str(self.protocol["name"])]
         return "-".join([*recipe.name_parts(self.recipe), *of, key])
 
@@ -229,15 +227,11 @@ def plan(data: Path, method: str, choice: Choice | None = None) -> BenchPlan:
         config, sizes = configured(discover.load("method", name), sizes, rest)
     else:
         if rest or count != 1:
-            raise UsageError(
-                "--checkpoint is one trained model: leave out --seeds, --set, --epochs, --batch-size"
-            )
+            raise UsageError("--checkpoint is one trained model: leave out --seeds, --set, --epochs, --batch-size")
         ready = checkpoint.load(choice.checkpoint, name)
         config, sizes, seeds = ready.config, ready.preset, (ready.seed,)
     check_sizes(sizes, built)
-    recipe = Recipe(
-        built, name, config, choice.preset.strip().casefold(), sizes, choice.limit, own_file(name)
-    )
+    recipe = Recipe(built, name, config, choice.preset.strip().casefold(), sizes, choice.limit, own_file(name))
     subjects = providers(built, choice.evalsets, options, choice.only)
     return BenchPlan(recipe, options, seeds, choice.device, ready, subjects)
 
@@ -369,9 +363,7 @@ def _departures(protocol: Protocol, built: Built | ArrayData, choice: Choice) ->
     lines = []
     if choice.seeds is not None and choice.seeds != len(protocol.seeds):
         if not 1 <= choice.seeds <= len(protocol.seeds):
-            raise UsageError(
-                f"--seeds {choice.seeds}: protocol {protocol.name} has {len(protocol.seeds)}, give fewer"
-            )
+            raise UsageError(f"--seeds {choice.seeds}: protocol {protocol.name} has {len(protocol.seeds)}, give fewer")
         lines.append(f"{choice.seeds} of {len(protocol.seeds)} seeds")
     if choice.limit is not None:
         lines.append(f"at most {choice.limit} rows a split")
@@ -394,11 +386,7 @@ def _other_samples(data: ArrayData) -> list[str]:
     # What the provider's loading rules leave out is no departure; a split cut to a size is.
     rows = {split: n["rows"] for split, n in data.manifest["splits"].items()}
     if prepared.get("limit") or prepared.get("sizes"):
-        fewer = [
-            f"{rows.get(s, 0):,} of {n:,} {s} rows"
-            for s, n in published["samples"].items()
-            if rows.get(s) != n
-        ]
+        fewer = [f"{rows.get(s, 0):,} of {n:,} {s} rows" for s, n in published["samples"].items() if rows.get(s) != n]
         lines += [", ".join(fewer)] if fewer else []
     return lines
 

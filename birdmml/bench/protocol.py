@@ -163,9 +163,7 @@ class Evaluate:
     def __post_init__(self) -> None:
         _named(self.suite)
         _named(self.evalset)
-        options = {
-            f.name for f in dataclasses.fields(self.options) if getattr(self.options, f.name) is not None
-        }
+        options = {f.name for f in dataclasses.fields(self.options) if getattr(self.options, f.name) is not None}
         if wrong := options - TAKES.get(self.suite.replace("_", "-"), options):
             raise UsageError(f"options.{min(wrong)} means nothing to the suite {self.suite}: leave it out")
 
@@ -202,9 +200,7 @@ class Protocol:
     def __post_init__(self) -> None:
         _named(self.name)
         if (self.train is None) != (self.data.source == "computed"):
-            raise UsageError(
-                'train must be there, but for data.source = "computed", where options.xor say it'
-            )
+            raise UsageError('train must be there, but for data.source = "computed", where options.xor say it')
         _filled("methods", self.methods)
         _filled("evaluate", self.evaluate)
         _filled("seeds", self.seeds)
@@ -292,9 +288,7 @@ def load(name: str) -> Protocol:
     if name.strip().endswith(".toml"):
         protocol = _read(Path(name.strip()))
         if protocol.name in names() and protocol.digest != load(protocol.name).digest:
-            raise UsageError(
-                f"{name}: {protocol.name} is another, frozen protocol: give yours a name of its own"
-            )
+            raise UsageError(f"{name}: {protocol.name} is another, frozen protocol: give yours a name of its own")
         return protocol
     key = name.strip().casefold().replace("_", "-")
     if key not in names():

@@ -31,9 +31,7 @@ from birdmml.results.result import FILE, Run, SeedScores, read_result
 from birdmml.schema import Result
 
 
-def run(
-    plan: BenchPlan, out: Path, quiet: bool = False, cache: EmbeddingCache | None = None
-) -> tuple[Result, Path]:
+def run(plan: BenchPlan, out: Path, quiet: bool = False, cache: EmbeddingCache | None = None) -> tuple[Result, Path]:
     """Train what is not there yet (unless a checkpoint was given), embed, score, and write all below `out`/<name>.
 
     Models are kept in `out`/models, embeddings in `cache` (None: the user's own).

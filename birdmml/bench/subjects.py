@@ -98,19 +98,12 @@ class Provider(Protocol):
     def embed(self, request: Request, embedder: Embeds, limit: int | None, quiet: bool) -> Embeddings:
         """Every item of the split asked for."""
 
-    def classes(
-        self, request: Request, limit: int | None
-    ) -> tuple[NDArray[np.int64] | None, tuple[str, ...]]:
+    def classes(self, request: Request, limit: int | None) -> tuple[NDArray[np.int64] | None, tuple[str, ...]]:
         """The labels [N] of the same items, and the classes' names."""
 
 
 def material(
-    provider: Provider,
-    request: Request,
-    embedder: Embeds,
-    cache: EmbeddingCache,
-    limit: int | None,
-    quiet: bool,
+    provider: Provider, request: Request, embedder: Embeds, cache: EmbeddingCache, limit: int | None, quiet: bool
 ) -> Material:
     """Embed what a suite asks for, or take it from the cache.
 
@@ -177,13 +170,7 @@ class OwnRows:
         self._classes = _classes(built)
         splits = tuple(name for name, s in built.manifest["splits"].items() if s["rows"])
         self.subject = Subject(
-            "dataset",
-            subject_label("dataset", "rows"),
-            "rows",
-            splits,
-            MODALITIES,
-            len(self._classes),
-            captions=True,
+            "dataset", subject_label("dataset", "rows"), "rows", splits, MODALITIES, len(self._classes), captions=True
         )
 
     def embed(self, request: Request, embedder: Embeds, limit: int | None, quiet: bool) -> Embeddings:
@@ -233,12 +220,7 @@ class Films:
         self._module = discover.load("evaluation set", name)
         self._names = tuple(self._module.class_names(self.root))
         self.subject = Subject(
-            name,
-            subject_label(name, "videos"),
-            "videos",
-            self._module.SPLITS,
-            ("image", "audio"),
-            len(self._names),
+            name, subject_label(name, "videos"), "videos", self._module.SPLITS, ("image", "audio"), len(self._names)
         )
 
     def embed(self, request: Request, embedder: Embeds, limit: int | None, quiet: bool) -> Embeddings:
@@ -374,9 +356,7 @@ class PreparedSet:
         classes = len(prepared.class_names)
         label = subject_label(prepared.name, self._kind, collection)
         sweep = _times(prepared.rows(collection, "all")) if self._kind == "videos" else ()
-        self.subject = Subject(
-            prepared.name, label, self._kind, splits, HEARD[self._kind], classes, sweep=sweep
-        )
+        self.subject = Subject(prepared.name, label, self._kind, splits, HEARD[self._kind], classes, sweep=sweep)
 
     @classmethod
     def of(cls, root: Path, name: str) -> tuple[PreparedSet, ...]:
@@ -386,9 +366,7 @@ class PreparedSet:
         """
         prepared = Prepared.open(root)
         if prepared.name != name:
-            raise EvalsetError(
-                f"{root} holds the set {prepared.name}: rename the folder, or prepare {name} there"
-            )
+            raise EvalsetError(f"{root} holds the set {prepared.name}: rename the folder, or prepare {name} there")
         kinds = {c: prepared.kind(c) for c in prepared.collections()}
         for kind in HEARD:
             if chosen := tuple(c for c, k in kinds.items() if k == kind):
@@ -492,9 +470,7 @@ class ArraySubject:
     def embed(self, request: Request, embedder: Embeds, limit: int | None, quiet: bool) -> Embeddings:
         """Image, audio, text and what is fused of them. Raises EvalsetError for a split without rows."""
         if corruption_of(request) is not None:
-            raise UsageError(
-                f"{self._data.name} holds arrays: noise is for sounds and pictures, leave it out"
-            )
+            raise UsageError(f"{self._data.name} holds arrays: noise is for sounds and pictures, leave it out")
         rows = rows_of(self._data, request.split, limit)
         if len(rows) == 0:
             raise EvalsetError(f"{self._data.root} has no {request.split} rows: choose another split")

@@ -8,20 +8,7 @@ from typing import Annotated
 import typer
 
 from birdmml import __version__
-from birdmml.cli import (
-    audit,
-    bench,
-    build,
-    data,
-    leaderboard,
-    prepare,
-    push,
-    salvage,
-    score,
-    species,
-    submit,
-    train,
-)
+from birdmml.cli import audit, bench, build, data, leaderboard, prepare, push, salvage, score, species, submit, train
 from birdmml.cli.xor import OrXor
 from birdmml.errors import BirdmmlError
 

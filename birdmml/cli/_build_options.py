@@ -36,20 +36,14 @@ class CaptionerOptions:
     """Fields are those of the captioners' Settings; None: not given."""
 
     image_model: str | None = option(
-        None,
-        "hf: image captioner, name or folder (Salesforce/blip-image-captioning-base).",
-        "--caption-image-model",
+        None, "hf: image captioner, name or folder (Salesforce/blip-image-captioning-base).", "--caption-image-model"
     )
     text_model: str | None = option(
         None, "hf: causal language model, name or folder (google/gemma-2-2b-it).", "--caption-text-model"
     )
     batch: int | None = option(None, "hf: captions at once (16).", "--caption-batch", min=1)
     article_tokens: int | None = option(
-        None,
-        "hf: of an article at most so many tokens (512).",
-        "--caption-article-tokens",
-        min=1,
-        max=100_000,
+        None, "hf: of an article at most so many tokens (512).", "--caption-article-tokens", min=1, max=100_000
     )
     license: str | None = option(
         None, "hf: your licence for captions that no article went into (unknown).", "--caption-license"
@@ -71,9 +65,7 @@ class SourceOptions:
     clip_seconds: float | None = option(None, "Length of a clip in s (demo 3, folder 10).")
     encoding: str | None = option(None, "folder, release: the table's encoding (utf-8).")
     inat: str | None = option(None, "inat-xc: folder or address of the iNaturalist Open Data tables.")
-    contact: str | None = option(
-        None, f"inat-xc: your e-mail or home page, told to the services (or {CONTACT})."
-    )
+    contact: str | None = option(None, f"inat-xc: your e-mail or home page, told to the services (or {CONTACT}).")
     licenses: str | None = option(
         None, "inat-xc: SPDX ids or families, CC0,CC-BY,...; default: all but ND and unknown."
     )
@@ -95,18 +87,10 @@ class Division:
     """How the work is divided over machines."""
 
     runner: str = option("local", "local, or ray: parts as tasks of a Ray cluster.")
-    address: str | None = option(
-        None, "ray: address of the cluster (else one is started here).", "--ray-address"
-    )
-    count: int | None = option(
-        None, "Into how many parts to divide the work, by species.", "--num-shards", min=1
-    )
-    index: int | None = option(
-        None, "Make this part alone (0 is the first), for --finish.", "--shard-index", min=0
-    )
-    at_once: int | None = option(
-        None, "How many parts run at a time: they share a service's rate (all).", min=1
-    )
+    address: str | None = option(None, "ray: address of the cluster (else one is started here).", "--ray-address")
+    count: int | None = option(None, "Into how many parts to divide the work, by species.", "--num-shards", min=1)
+    index: int | None = option(None, "Make this part alone (0 is the first), for --finish.", "--shard-index", min=0)
+    at_once: int | None = option(None, "How many parts run at a time: they share a service's rate (all).", min=1)
     finish: bool = option(False, "Put all parts together.", "--finish")
 
     def check(self, resume: bool) -> None:
@@ -117,9 +101,7 @@ class Division:
             raise UsageError("--ray-address is for --runner ray: give that, too, or leave it out")
         if self.index is not None and (self.finish or self.runner == "ray"):
             other = "--finish" if self.finish else "--runner ray"
-            raise UsageError(
-                f"--shard-index makes one part and {other} all of them: leave one of the two out"
-            )
+            raise UsageError(f"--shard-index makes one part and {other} all of them: leave one of the two out")
         if self.index is not None and self.count is None:
             raise UsageError("--shard-index says which part, not of how many: add --num-shards")
         if self.at_once is not None and self.index is None and self.runner != "ray":
@@ -152,9 +134,7 @@ def source_settings(module: Any, source: str, place: PlaceOptions, options: Sour
         values["contact"] = os.environ.get(CONTACT, "")
     if strange := sorted(set(values) - fields):
         names = ", ".join(spelled(place if hasattr(place, name) else options, name) for name in strange)
-        raise UsageError(
-            f"{names} is not an option of the {source} source: leave it out, or see `birdmml list`"
-        )
+        raise UsageError(f"{names} is not an option of the {source} source: leave it out, or see `birdmml list`")
     if "seed" in fields:
         values["seed"] = seed
     if not 0.1 <= values.get("clip_seconds", 1) <= 600:

@@ -89,9 +89,7 @@ def _parameters(cls: type) -> Iterator[inspect.Parameter]:
             hint, default = hint | None, None
         parameter = field.metadata[KEY]
         annotation = typer.Context if parameter is None else Annotated[hint, parameter]
-        yield inspect.Parameter(
-            field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation
-        )
+        yield inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 
 def _filled(cls: type, values: dict[str, Any]) -> Any:

@@ -73,9 +73,7 @@ def table(result: Result, every_metric: bool) -> str:
     columns, figures = _columns(result), _chosen(result, every_metric)
     head = [name for name, _ in columns]
     groups = sorted({(f.suite, f.evalset) for f in result.figures}, reverse=True)
-    rows = {
-        g: [[words(f) for _, words in columns] for f in figures if (f.suite, f.evalset) == g] for g in groups
-    }
+    rows = {g: [[words(f) for _, words in columns] for f in figures if (f.suite, f.evalset) == g] for g in groups}
     widths = column_widths([head, *(row for group in rows.values() for row in group)])
     lines: list[str] = []
     for (suite, evalset), group in rows.items():

@@ -20,9 +20,7 @@ if TYPE_CHECKING:
     from birdmml.leaderboard.submission.expected import Expected
 
 
-DEMO_BANNER = (
-    "DEMO DATA, procedurally generated: this is not Bird-MML, and its figures say nothing about real birds."
-)
+DEMO_BANNER = "DEMO DATA, procedurally generated: this is not Bird-MML, and its figures say nothing about real birds."
 
 LISTED = 10
 
@@ -196,8 +194,7 @@ def dataset_lines(root: Path, manifest: Mapping[str, Any], validation: Mapping[s
     if manifest["demo"]:
         ceilings = manifest["source"]["facts"]["ceilings"]
         lines.append(
-            "  best possible accuracy, by design: "
-            + ", ".join(f"{k} {100 * v:.1f} %" for k, v in ceilings.items())
+            "  best possible accuracy, by design: " + ", ".join(f"{k} {100 * v:.1f} %" for k, v in ceilings.items())
         )
     return lines
 
@@ -214,9 +211,7 @@ def _leaks(manifest: Mapping[str, Any], validation: Mapping[str, Any]) -> list[s
             if here["test_share"] is not None and there["test_share"] is not None
         ]
         if shares:
-            lines.append(
-                f"  split       {splits['built']}; test rows with a relative in training: {', '.join(shares)}"
-            )
+            lines.append(f"  split       {splits['built']}; test rows with a relative in training: {', '.join(shares)}")
     if captions := leakage.get("captions"):
         named = [f"{column} {100 * value['any']:.1f} %" for column, value in captions.items()]
         lines.append(f"  names       captions that name their species: {', '.join(named)}")
@@ -239,9 +234,7 @@ def _unused(validation: Mapping[str, Any]) -> list[str]:
             f"  tails       {tails['clips']} ends of recordings ({tails['seconds']:.1f} s) are too short for a clip"
         )
     if validation["duplicates"]:
-        lines.append(
-            f"  duplicates  {len(validation['duplicates'])} media are there more than once (one split each)"
-        )
+        lines.append(f"  duplicates  {len(validation['duplicates'])} media are there more than once (one split each)")
     unknown = {k: n for k, n in validation["unknown_licenses"].items() if n}
     if unknown:
         lines.append("  licences    unknown for " + ", ".join(f"{n:,} {k}s" for k, n in unknown.items()))
@@ -278,10 +271,7 @@ def evalset_counts(counts: Mapping[str, Any]) -> Iterator[str]:
 def evalset_rows(manifest: Mapping[str, Any]) -> dict[str, dict[str, int]]:
     """{collection: {split: its rows}}."""
     collections = manifest["collections"].items()
-    return {
-        name: {s: part["rows"] for s, part in collection["splits"].items()}
-        for name, collection in collections
-    }
+    return {name: {s: part["rows"] for s, part in collection["splits"].items()} for name, collection in collections}
 
 
 def differs(differences: list[str]) -> Iterator[str]:
@@ -334,9 +324,7 @@ def staging(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as e:
-        raise HubError(
-            f"{folder} cannot be written ({e.strerror or e}): free space, or choose another --out"
-        ) from e
+        raise HubError(f"{folder} cannot be written ({e.strerror or e}): free space, or choose another --out") from e
 
 
 def parcel_lines(parcel: Parcel) -> list[str]:

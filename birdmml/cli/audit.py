@@ -74,9 +74,7 @@ def _writable(folder: Path, out: Path | None) -> Path:
         with tempfile.TemporaryFile(dir=place):
             pass
     except OSError as e:
-        raise UsageError(
-            f"{place} cannot be written ({e.strerror or e}): choose another folder with --out"
-        ) from e
+        raise UsageError(f"{place} cannot be written ({e.strerror or e}): choose another folder with --out") from e
     return place
 
 

@@ -44,9 +44,7 @@ TABLES = ("table.md", "table.csv")
 class BenchOptions:
     """The options of `birdmml bench`, in the order of its help."""
 
-    method: list[str] = option(
-        [], "What to train and score; again for more; see `birdmml list`. [default: confu]"
-    )
+    method: list[str] = option([], "What to train and score; again for more; see `birdmml list`. [default: confu]")
     data: Path = option(Path("data"), "A dataset that `birdmml build` made.")
     suite: str = option("retrieval,zero-shot", "What to measure, separated by commas.")
     preset: str = option("tiny", "Sizes: tiny, small or paper.")
@@ -54,9 +52,7 @@ class BenchOptions:
     seed: int = option(0, "The first model's seed.")
     device: str = option("auto", "auto, cpu, cuda or mps.")
     out: Path = option(Path("results"), "Where results go, a folder each.")
-    protocol: str | None = option(
-        None, "Run as this protocol says: a name of `birdmml list`, or a .toml file."
-    )
+    protocol: str | None = option(None, "Run as this protocol says: a name of `birdmml list`, or a .toml file.")
     all_methods: bool = flag("--all-methods", "Every method, or the protocol's.")
     again: bool = flag("--again", "Of several methods, repeat those that are done, too.")
     evalsets: Path | None = option(
@@ -164,9 +160,7 @@ def _of_protocol(options: BenchOptions, name: str) -> tuple[BenchPlan, ...]:
             f"protocol {protocol.name} has {len(protocol.methods)} methods: give --method ({names}), or --all-methods"
         )
     seeds = options.seeds if "seeds" in options.typed else None
-    choice = Choice(
-        seeds=seeds, device=options.device, limit=options.limit, evalsets=options.folder_of_evalsets
-    )
+    choice = Choice(seeds=seeds, device=options.device, limit=options.limit, evalsets=options.folder_of_evalsets)
     return plans(name, options.method, options.data, choice)
 
 
@@ -228,9 +222,7 @@ def _several(plans: Sequence[BenchPlan], options: BenchOptions) -> None:
     if not as_json:
         typer.echo("\n".join(dict.fromkeys(line for plan in plans for line in _result.banner(plan))))
     with writing(out):
-        ended = run_all(
-            plans, out, options.again, as_json, lambda e: None if as_json else typer.echo(_line(e)), verify
-        )
+        ended = run_all(plans, out, options.again, as_json, lambda e: None if as_json else typer.echo(_line(e)), verify)
         done = [(e.result, e.folder) for e in ended if e.result is not None]
         if done:
             table = tables.standings(done)

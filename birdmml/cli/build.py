@@ -38,17 +38,14 @@ class BuildOptions:
     wanted: SourceOptions
     seed: int = option(0, "Same seed, settings and input: the same bytes.", min=0)
     split: str = option(
-        "grouped",
-        "grouped (nothing related on two sides), released (the source's row order), or shares.",
+        "grouped", "grouped (nothing related on two sides), released (the source's row order), or shares."
     )
     shares: str | None = option(None, "Shares of train/validation/test (80/10/10).")
     by_author: bool = flag("--by-author", "Keep a photographer's and a recordist's works on one side, too.")
     near_duplicates: int | None = option(
         None, "Photos this close (bits of 64) stay on one side: 6; -1: off (demo).", min=-1, max=10
     )
-    evalset: list[str] = option(
-        [], "Folder of an evaluation set: photos like its own go to test. May be repeated."
-    )
+    evalset: list[str] = option([], "Folder of an evaluation set: photos like its own go to test. May be repeated.")
     passes: int | None = option(None, "Rows as passes over the photos; 0: use every clip (inat-xc 1).", min=0)
     limit: int | None = option(None, "At most N photos and N recordings a species.", min=1)
     max_image_side: int = option(1024, "Larger photos are scaled down to this, px.", min=16)
@@ -140,9 +137,7 @@ def _run(settings: BuildSettings, options: BuildOptions, max_rejects: float) -> 
             return build_part(settings, out, division.part(), workers, progress, again)
         if division.runner == "ray":
             cluster = Cluster(division.address, workers)
-            return build_on_ray(
-                settings, out, cluster, division.count, division.at_once, max_rejects, progress, again
-            )
+            return build_on_ray(settings, out, cluster, division.count, division.at_once, max_rejects, progress, again)
         if division.finish:
             return finish(settings, out, workers, max_rejects, progress, division.count)
         return build_build(settings, out, workers, max_rejects, progress, options.resume, again)
@@ -156,9 +151,7 @@ def _part_lines(out: Path, built: PartMade) -> list[str]:
         f"{built.rejects:,} rejects"
     ]
     if built.resumed:
-        lines.append(
-            f"  resumed     {built.resumed:,} records of an earlier run of this part were taken over"
-        )
+        lines.append(f"  resumed     {built.resumed:,} records of an earlier run of this part were taken over")
     return [*lines, "  when all parts are: the same command with --finish in place of --shard-index"]
 
 

@@ -17,8 +17,7 @@ Folder = Annotated[
 
 
 def info(
-    folder: Folder = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the manifest as JSON.")] = False,
+    folder: Folder = None, as_json: Annotated[bool, typer.Option("--json", help="Print the manifest as JSON.")] = False
 ) -> None:
     """Summarise a built dataset or a prepared evaluation set."""
     from birdmml import load
@@ -102,9 +101,7 @@ def embed(
     typer.echo(f"{out}: {rows:,} rows, {width}-d unit vectors of {', '.join(names)}")
 
 
-def list_all(
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
-) -> None:
+def list_all(as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False) -> None:
     """List sources, methods, suites, evaluation sets and protocols, a line each."""
     from birdmml.bench import protocol
     from birdmml.core import discover

@@ -22,9 +22,7 @@ if TYPE_CHECKING:
 
 MAX_SHOWN, MAX_LENGTH = 50, 500  # Lines of each kind, and letters of each: a comment has room for 65,536.
 
-group = typer.Typer(
-    help="Check results and set them side by side.", no_args_is_help=True, rich_markup_mode=None
-)
+group = typer.Typer(help="Check results and set them side by side.", no_args_is_help=True, rich_markup_mode=None)
 
 
 @group.callback()
@@ -158,9 +156,7 @@ def push(options: BoardOptions) -> None:
     board, problems = checked(submissions)
     if problems:
         typer.echo("\n".join(problem.line for problem in problems), err=as_json)
-        raise ResultError(
-            f"{submissions} is not sound: {len(problems)} things are wrong, so nothing was uploaded"
-        )
+        raise ResultError(f"{submissions} is not sound: {len(problems)} things are wrong, so nothing was uploaded")
     with parcel_folder(options.out) as folder:
         with staging(folder):
             parcels = [

@@ -48,9 +48,7 @@ class PrepareOptions:
     frame_px: int | None = option(None, "videos: short side of stored frames, px (256; 0 keeps it).", min=0)
     limit: int | None = option(None, "At most N rows a split, for a try; marked in the manifest.", min=1)
     settings: list[str] = option([], "Sets of arrays: KEY=VALUE. May be repeated.", "--set")
-    max_rejects: str = option(
-        "1%", "Exit 1 if more of the rows than this cannot be used: a share or a percentage."
-    )
+    max_rejects: str = option("1%", "Exit 1 if more of the rows than this cannot be used: a share or a percentage.")
     workers: int = option(2, "Processes to use.", min=1)
     resume: bool = flag("--resume", "Insist on going on from an interrupted run.")
     dry_run: bool = flag("--dry-run", "Look through the source and report; write nothing.")
@@ -106,20 +104,12 @@ def _media(options: PrepareOptions) -> MediaOptions:
     from birdmml.evalsets.prepare import FRAME_PX, MediaOptions
 
     if options.settings:
-        raise UsageError(
-            f"--set {options.settings[0]}: only sets of arrays have settings of their own; leave it out"
-        )
+        raise UsageError(f"--set {options.settings[0]}: only sets of arrays have settings of their own; leave it out")
     return MediaOptions(FRAME_PX if options.frame_px is None else options.frame_px, options.limit)
 
 
 def _run(
-    module: ModuleType,
-    key: str,
-    source: Path,
-    out: Path,
-    options: PrepareOptions,
-    share: float,
-    progress: Any,
+    module: ModuleType, key: str, source: Path, out: Path, options: PrepareOptions, share: float, progress: Any
 ) -> PrepareOutcome:
     from birdmml.evalsets.prepare import prepare as run
 
@@ -191,15 +181,11 @@ def _pairs(settings: list[str], limit: int | None) -> dict[str, str]:
     return pairs
 
 
-def _arrays(
-    module: ModuleType, source: Path, out: Path, pairs: Mapping[str, str], progress: Any
-) -> PrepareOutcome:
+def _arrays(module: ModuleType, source: Path, out: Path, pairs: Mapping[str, str], progress: Any) -> PrepareOutcome:
     import importlib
 
     run = importlib.import_module("birdmml.evalsets.prepare").prepare
     manifest = run(module, source, out, pairs, progress).manifest
     lines = [f"{out}: {manifest['name']}"]
     lines += evalset_counts({"classes": len(manifest["classes"]), **evalset_rows(manifest)})
-    return PrepareOutcome(
-        [*lines, *(list(differs(manifest["differences"])) or ["  as published"])], manifest, True
-    )
+    return PrepareOutcome([*lines, *(list(differs(manifest["differences"])) or ["  as published"])], manifest, True)

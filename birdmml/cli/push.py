@@ -31,9 +31,7 @@ class PushOptions:
     folder: Path = argument(..., "A dataset that `birdmml build` wrote.", metavar="DIR")
     repo: str = option(..., "Where on the Hub: user/name.")
     push: bool = option(False, "Upload; without it nothing leaves.", "--push/--dry-run")
-    licenses: str = option(
-        "default", "Licences to publish: families or SPDX ids; default: all but ND and unknown."
-    )
+    licenses: str = option("default", "Licences to publish: families or SPDX ids; default: all but ND and unknown.")
     filter_licenses: bool = flag("--filter-licenses", "Publish a copy without the rows of other licences.")
     out: Path | None = option(None, "--filter-licenses: where the copy goes (DIR-filtered).")
     private: bool = flag("--private", "A repository that only you see.")
@@ -79,9 +77,7 @@ def push(options: PushOptions) -> None:
     o = options
     check_names(o.repo, o.date)
     if o.out is not None and not o.filter_licenses:
-        raise UsageError(
-            "--out is where --filter-licenses puts the copy: add --filter-licenses, or leave it out"
-        )
+        raise UsageError("--out is where --filter-licenses puts the copy: add --filter-licenses, or leave it out")
     if o.push:
         client()  # Without a token nothing need be read.
     checked = _ready(o, dataset_checks.parse(o.licenses))
@@ -94,11 +90,7 @@ def push(options: PushOptions) -> None:
         plan = look(parcel)
         if not o.as_json:
             typer.echo("\n".join(_lines(parcel, plan)))
-        url = (
-            dataset_upload_upload(parcel, o.private, lambda line: typer.echo(line, err=True))
-            if o.push
-            else None
-        )
+        url = dataset_upload_upload(parcel, o.private, lambda line: typer.echo(line, err=True)) if o.push else None
     print_either(o.as_json, _as_json(parcel, plan, url), [_closing(url)])
 
 
@@ -161,8 +153,7 @@ def _filtered(checked: Checked, policy: Policy, out: Path, as_json: bool) -> Che
     _refuse(copy.root, copy.findings)
     removed = copy.manifest["filtered"]["rows_removed"]
     typer.echo(
-        f"{out}: a copy without {removed:,} of {checked.manifest['counts']['rows']:,} rows; each in {LIST}",
-        err=as_json,
+        f"{out}: a copy without {removed:,} of {checked.manifest['counts']['rows']:,} rows; each in {LIST}", err=as_json
     )
     for line in checked.licences.lines():
         typer.echo(f"  left out  {line}", err=as_json)
@@ -178,9 +169,7 @@ def _refuse(root: Path, findings: tuple[PublishFinding, ...]) -> None:
         typer.echo(finding.line, err=True)
     if len(stops) > MAX_FINDINGS:
         typer.echo(f"... and {len(stops) - MAX_FINDINGS} more", err=True)
-    raise DatasetError(
-        f"{root} is not fit to be published: {len(stops)} things are wrong; nothing was uploaded"
-    )
+    raise DatasetError(f"{root} is not fit to be published: {len(stops)} things are wrong; nothing was uploaded")
 
 
 def _lines(parcel: DatasetParcel, plan: UploadPlan | None) -> list[str]:
@@ -188,16 +177,12 @@ def _lines(parcel: DatasetParcel, plan: UploadPlan | None) -> list[str]:
     from birdmml.core.files import human_bytes
 
     lines = [DEMO_BANNER] if parcel.demo else []
-    lines.append(
-        f"dataset {parcel.repo}: {len(parcel.files)} files, {human_bytes(sum(f.size for f in parcel.files))}"
-    )
+    lines.append(f"dataset {parcel.repo}: {len(parcel.files)} files, {human_bytes(sum(f.size for f in parcel.files))}")
     width = max(len(f.path) for f in parcel.files)
     for f in parcel.files:
         lines.append(f"  {f.path.ljust(width)}  {human_bytes(f.size):>10}  {_state(f.path, plan)}")
     if plan is None:
-        lines.append(
-            "note      the hub was not asked, or did not answer: what would be replaced is not known"
-        )
+        lines.append("note      the hub was not asked, or did not answer: what would be replaced is not known")
     else:
         lines += [f"  {path.ljust(width)}              removed from the hub" for path in plan.removed]
         size = human_bytes(sum(f.size for f in plan.new))

@@ -53,9 +53,7 @@ def _lines(out: Path, report: SalvageReport, dry: bool) -> list[str]:
     lines += _few("  lost        ", [f"{name}: {why}" for name, why in report.lost.items()])
     lines += _few("  refused     ", [f"{r['member']}: {r['reason']}" for r in report.refused], n["refused"])
     if report.checksum == "differs":
-        lines.append(
-            "  checksum    differs: some bytes are wrong, and no one can tell which; get the parts again"
-        )
+        lines.append("  checksum    differs: some bytes are wrong, and no one can tell which; get the parts again")
     if not report.reached_end:
         lines.append("  end         not reached: the last part is missing, cut short or broken")
     if not dry:

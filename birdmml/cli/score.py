@@ -52,9 +52,7 @@ def score(options: ScoreOptions) -> None:
 
     suites, rest = passes_of(options.suite.split(","), options.assign)
     if rest:
-        raise UsageError(
-            f"--set {rest[0]}: nothing is trained here, give a suite's setting, as zero-shot.split=test"
-        )
+        raise UsageError(f"--set {rest[0]}: nothing is trained here, give a suite's setting, as zero-shot.split=test")
     vectors = own_vectors.read_vectors(paths, options.prompts, options.data, options.name)
     writable(options.out)
     with writing(options.out):
@@ -74,9 +72,7 @@ def _paths(words: list[str]) -> dict[str, Path]:
         if not sign or split not in SPLITS:
             split, path = "test", word
         if split in paths:
-            raise UsageError(
-                f"--embeddings {word}: {split} has {paths[split]} already: give SPLIT=FILE for more"
-            )
+            raise UsageError(f"--embeddings {word}: {split} has {paths[split]} already: give SPLIT=FILE for more")
         paths[split] = Path(path)
     if not paths:
         raise UsageError("--embeddings is empty: give a Parquet file")

@@ -21,9 +21,7 @@ def species(
     ] = None,
     species_list: Annotated[
         Path | None,
-        typer.Option(
-            help="Check and show a list of your own: CSV, TSV, JSONL, or one scientific name a line."
-        ),
+        typer.Option(help="Check and show a list of your own: CSV, TSV, JSONL, or one scientific name a line."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
@@ -68,14 +66,10 @@ def _summary(path: Path, sha256: str, loaded: Loaded) -> list[str]:
 
 def _table(species: list[Species]) -> str:
     head = ("label", "scientific name", "common name", "eBird", "order", "family")
-    rows = [
-        (str(s.label), s.scientific_name, s.common_name, s.ebird_code, s.order, s.family) for s in species
-    ]
+    rows = [(str(s.label), s.scientific_name, s.common_name, s.ebird_code, s.order, s.family) for s in species]
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     lines = [head, *rows]
-    return "\n".join(
-        "  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines
-    )
+    return "\n".join("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines)
 
 
 def _details(s: Species) -> str:

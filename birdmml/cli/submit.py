@@ -152,7 +152,5 @@ def _as_json(folder: Path, report: CheckReport, again: Rerun | None) -> dict[str
         "files": report.files,
         "labels": None if submission is None else submission.about["labels"],
         "digest": None if submission is None else submission.about["digest"],
-        "rerun": None
-        if again is None
-        else {"items": again.items, "moved": again.moved, "by_file": again.lines},
+        "rerun": None if again is None else {"items": again.items, "moved": again.moved, "by_file": again.lines},
     }

@@ -109,9 +109,7 @@ def _resumable(out: Path) -> Iterator[None]:
             raise TrainingError(
                 "out of memory on cpu: lower training.batch_size or training.workers, or set --chunk-size"
             ) from e
-        raise TrainingError(
-            f"{out} cannot be written ({e.strerror or e}): free space, then go on with --resume"
-        ) from e
+        raise TrainingError(f"{out} cannot be written ({e.strerror or e}): free space, then go on with --resume") from e
 
 
 def _encoders(options: EncoderOptions) -> list[str]:

@@ -40,9 +40,7 @@ def names_xor(args: Sequence[str]) -> bool:
     values += [value for word, value in zip(args, args[1:], strict=False) if word == "--suite"]
     suites = [name.strip().casefold() for text in values for name in text.split(",") if name.strip()]
     if NAME in suites and set(suites) != {NAME}:
-        raise UsageError(
-            f"--suite {','.join(suites)}: xor needs no dataset and runs alone, give it by itself"
-        )
+        raise UsageError(f"--suite {','.join(suites)}: xor needs no dataset and runs alone, give it by itself")
     return NAME in suites
 
 
@@ -54,9 +52,7 @@ class XorOptions:
     method: list[str] = option([], "What to train and score; again for more. [default: every method]")
     seeds: int = option(5, "How many models a p.")
     seed: int = option(0, "The first seed.")
-    p: str = option(
-        "0,0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9,1", "Shares of samples with i = 1, separated by commas."
-    )
+    p: str = option("0,0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9,1", "Shares of samples with i = 1, separated by commas.")
     modalities: int = option(3, "3, or 4: c then depends on three.")
     dim: int = option(16, "Width of the embeddings.")
     steps: int = option(1000, "Optimiser steps, the same for every method.")

@@ -41,12 +41,8 @@ _MODEL_PARTS = ("loss", "embed", "pairs", "score")
 def _plugins(kind: str) -> dict[str, Path]:
     """name -> the file of each plug-in of a kind: one of its folder, or a folder's __init__, with a CARD at its top."""
     folder = PACKAGE / FOLDERS[kind]
-    files = {path.stem: path for path in folder.glob("*.py")} | {
-        p.parent.name: p for p in folder.glob("*/__init__.py")
-    }
-    return {
-        name: path for name, path in sorted(files.items()) if CARD.search(path.read_text(encoding="utf-8"))
-    }
+    files = {path.stem: path for path in folder.glob("*.py")} | {p.parent.name: p for p in folder.glob("*/__init__.py")}
+    return {name: path for name, path in sorted(files.items()) if CARD.search(path.read_text(encoding="utf-8"))}
 
 
 def names(kind: str) -> tuple[str, ...]:
@@ -159,9 +155,7 @@ def _run(content: bytes, module: ModuleType, path: Path, guide: str) -> None:
 def _check(module: ModuleType, path: Path) -> None:
     missing = [part for part in ("CARD", "Config", "Model") if not hasattr(module, part)]
     if missing:
-        raise UsageError(
-            f"{path} has no {', no '.join(missing)}: a method needs CARD, Config and Model; {GUIDE}"
-        )
+        raise UsageError(f"{path} has no {', no '.join(missing)}: a method needs CARD, Config and Model; {GUIDE}")
     if not (isinstance(module.Config, type) and dataclasses.is_dataclass(module.Config)):
         raise UsageError(f"{path}: Config is no dataclass: put @dataclass(frozen=True) above it; {GUIDE}")
     try:

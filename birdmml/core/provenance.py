@@ -16,27 +16,12 @@ from typing import Any
 PACKAGE = Path(__file__).parents[1]
 # Files and folders of the package: how pictures, sounds and rows are read, networks, training and embedding.
 VECTORS = (
-    *(
-        "media",
-        "models",
-        "bench/embed.py",
-        "core/settings.py",
-        "load.py",
-        "dataset/shards.py",
-        "dataset/format.py",
-    ),
+    *("media", "models", "bench/embed.py", "core/settings.py", "load.py", "dataset/shards.py", "dataset/format.py"),
     *("evalsets/read.py", "evalsets/arrays.py"),
 )
 # What makes figures of vectors.
 FIGURES = (
-    *(
-        "bench/suites",
-        "bench/xor",
-        "bench/score.py",
-        "bench/subjects.py",
-        "results/outcomes.py",
-        "results/tasks.py",
-    ),
+    *("bench/suites", "bench/xor", "bench/score.py", "bench/subjects.py", "results/outcomes.py", "results/tasks.py"),
     *("results/metrics.py", "results/gallery.py", "results/compare.py", "results/result.py"),
 )
 PACKAGES = ("accelerate", "av", "numpy", "pyarrow", "safetensors", "tokenizers", "torch", "transformers")

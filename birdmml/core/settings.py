@@ -35,9 +35,7 @@ def from_dict(cls: type[T], values: Mapping[str, Any], where: str = "") -> T:
     converted = {k: _convert(hints[k], v, f"{where}{k}") for k, v in values.items()}
     nothing = dataclasses.MISSING
     missing = [
-        n
-        for n, f in fields.items()
-        if n not in converted and f.default is nothing and f.default_factory is nothing
+        n for n, f in fields.items() if n not in converted and f.default is nothing and f.default_factory is nothing
     ]
     if missing:
         raise UsageError(f"setting {where}{missing[0]} has no value: add it")

@@ -93,9 +93,7 @@ class Taxonomy:
         """The species with this label (0..N - 1); raises UnknownName."""
         if not 0 <= label < len(self.species):
             labels = (str(s.label) for s in self.species[:_COMPARED])
-            raise UnknownName(
-                "species label", str(label), labels, hint=f"labels run from 0 to {len(self.species) - 1}"
-            )
+            raise UnknownName("species label", str(label), labels, hint=f"labels run from 0 to {len(self.species) - 1}")
         return self.species[label]
 
     def resolve(self, name: str) -> Species:

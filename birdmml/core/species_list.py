@@ -22,17 +22,7 @@ from typing import Any, NoReturn
 
 from birdmml import errors
 from birdmml.core import files
-from birdmml.core.species import (
-    COLUMNS,
-    Species,
-    Taxonomy,
-    all_species,
-    keys,
-    name_keys,
-    normalise,
-    shipped,
-    to_csv,
-)
+from birdmml.core.species import COLUMNS, Species, Taxonomy, all_species, keys, name_keys, normalise, shipped, to_csv
 from birdmml.errors import DatasetError, SourceError
 
 # ---- The rows of a species list by strangers: CSV, TSV, JSONL or plain text, read strictly, each fault with its line.
@@ -141,9 +131,7 @@ def _table(text: str, delimiter: str, faults: Faults) -> Iterator[tuple[int, Cel
             if not _header_fits(names, line, faults):
                 return
         elif len(values) != len(names):
-            faults.add(
-                line, f"{len(values)} values under {len(names)} columns: quote those that hold the delimiter"
-            )
+            faults.add(line, f"{len(values)} values under {len(names)} columns: quote those that hold the delimiter")
         else:
             yield line, dict(zip(names, values, strict=True))
 
@@ -230,9 +218,7 @@ def _species(cells: Cells, label: int, fault: Callable[[str], None]) -> Species:
         fault(problem)
     place = number("label", one("label"), 0)
     if place is not None and place != label:
-        fault(
-            f"label {place}, but this is row {label}: labels are row numbers; leave the column out, or sort by it"
-        )
+        fault(f"label {place}, but this is row {label}: labels are row numbers; leave the column out, or sort by it")
     ids = (number("former_inat_ids", text, 1) for text in many("former_inat_ids"))
     synonyms = [name("synonyms", text) for text in many("synonyms")]
     others = [name("other_names", text) for text in many("other_names")]
@@ -391,19 +377,13 @@ def _load(wanted: SpeciesList) -> Loaded:
         raise SourceError(f"{path} is missing")
     data = _bytes(path)
     if files.sha256_bytes(data) != wanted.sha256:
-        when = (
-            "after the build"
-            if wanted.exact
-            else "since the work began: start again with the list as it is now"
-        )
+        when = "after the build" if wanted.exact else "since the work began: start again with the list as it is now"
         raise SourceError(f"{path} was changed {when}")
     species, lines = read_rows(path, data)
     faults = Faults(path)
     owners = _owners(species, lines, faults)
     completed_species, completed, notes = (
-        (species, frozenset[int](), list[str]())
-        if wanted.exact
-        else _completed(species, lines, owners, faults)
+        (species, frozenset[int](), list[str]()) if wanted.exact else _completed(species, lines, owners, faults)
     )
     if faults.found:
         faults.stop()
@@ -482,10 +462,7 @@ def _shipped_species(species: list[Species], lines: list[int], faults: Faults) -
             continue
         latin = {normalise(n) for n in (other.scientific_name, *other.synonyms)}
         if normalise(one.scientific_name) not in latin:
-            faults.add(
-                lines[one.label],
-                f"{one.scientific_name!r} is an English name: write {other.scientific_name!r}",
-            )
+            faults.add(lines[one.label], f"{one.scientific_name!r} is an English name: write {other.scientific_name!r}")
         elif other.label not in taken:
             matches[one.label] = other
             taken.add(other.label)

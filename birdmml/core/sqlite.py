@@ -65,9 +65,7 @@ class Database:
             return
         with self._translated():
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(
-                path, timeout=self.wait_s, isolation_level=None, check_same_thread=False
-            )
+            self._db = sqlite3.connect(path, timeout=self.wait_s, isolation_level=None, check_same_thread=False)
             try:
                 self._lay_out()
             except BaseException:  # It is not ours to hold open; raised again.

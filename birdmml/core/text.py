@@ -18,9 +18,7 @@ from birdmml import __version__
 
 LONGEST = 160  # Characters of a text that a page can hold.
 # Controls, marks that reorder the text around them, lone surrogates and non-characters.
-UNSEEN = re.compile(
-    "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff\ufffe\uffff]"
-)
+UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff\ufffe\uffff]")
 _NUMBER = re.compile(r"-?\d+(\.\d+)?([eE][+-]?\d+)?")
 # What spreadsheets take for the start of a formula, full-width forms and what blanks or no width precede included.
 _FORMULA = re.compile("[\\s\u00ad\u200b-\u200d\u2060-\u2064]*[=+\\-@＝＋－＠]")

@@ -75,9 +75,7 @@ def names_in_captions(shards: Sequence[WrittenShard]) -> dict[str, dict[str, flo
     """Shares of all rows whose caption, as it is and name-free, has a name of the species, by kind of name."""
     total, rows = _total(shards), sum(s.rows for s in shards)
     return {
-        column: {
-            kind: total[f"{column} names", kind] / rows for kind in ("common", "scientific", "part", "any")
-        }
+        column: {kind: total[f"{column} names", kind] / rows for kind in ("common", "scientific", "part", "any")}
         for column in ("caption", "caption_name_free")
     }
 
@@ -354,9 +352,7 @@ def _personal(manifest: Mapping[str, Any]) -> Iterator[str]:
 
 def _licenses(manifest: Mapping[str, Any]) -> Iterator[str]:
     for part, counts in manifest["licenses"].items():
-        told = ", ".join(
-            f"{name} {n:,}" for name, n in sorted(counts.items(), key=lambda kv: (-kv[1], kv[0]))
-        )
+        told = ", ".join(f"{name} {n:,}" for name, n in sorted(counts.items(), key=lambda kv: (-kv[1], kv[0])))
         yield f"{part}: {told}"
 
 

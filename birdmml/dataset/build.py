@@ -218,9 +218,7 @@ class _Build:
                 self.source, self.settings.source_settings, self.settings.limit, catalog, species.taxonomy
             )
             facts = statement.facts() | ({"balance": pair.summary(balanced)} if balanced else {})
-            manifest = account.manifest(
-                self.settings, self.source, facts, catalog, shards, extras, written.facts
-            )
+            manifest = account.manifest(self.settings, self.source, facts, catalog, shards, extras, written.facts)
             validation |= account.of_rows(catalog, shards, species.taxonomy)
             validation["captioner"] = dict(written.counts)
             pair.add_to_validation(validation, balanced)

@@ -58,9 +58,7 @@ def caption_leakage(
     """
     labels = np.asarray(labels, dtype=np.int64)
     if not len(captions) == len(labels) == len(groups):
-        raise BuildError(
-            f"{len(captions)} captions, {len(labels)} labels and {len(groups)} groups: give one a row"
-        )
+        raise BuildError(f"{len(captions)} captions, {len(labels)} labels and {len(groups)} groups: give one a row")
     if missing := sorted(set(labels.tolist()) - set(species_of_label)):
         raise BuildError(f"label {missing[0]} has no species: name the species of every label")
     n = len(captions)
@@ -184,16 +182,9 @@ def _features(captions: list[str]) -> sparse.csr_array:
 
     Whatever only one caption has says nothing about another. Texts are cut at MAX_WORDS.
     """
-    cut = (
-        " ".join(c[: 20 * MAX_WORDS].split()[:MAX_WORDS]).encode(errors="replace").decode() for c in captions
-    )
+    cut = (" ".join(c[: 20 * MAX_WORDS].split()[:MAX_WORDS]).encode(errors="replace").decode() for c in captions)
     hashing = HashingVectorizer(
-        n_features=_BUCKETS,
-        ngram_range=(1, 2),
-        norm=None,
-        alternate_sign=False,
-        binary=True,
-        dtype=np.float32,
+        n_features=_BUCKETS, ngram_range=(1, 2), norm=None, alternate_sign=False, binary=True, dtype=np.float32
     )
     found = hashing.transform(cut).tocsc()
     having = np.diff(found.indptr)
@@ -284,6 +275,4 @@ def _groups(groups: Sequence[Any] | NDArray[Any]) -> Ints:
     """Group numbers [N]; an unknown one is nobody else's."""
     values = groups.tolist() if isinstance(groups, np.ndarray) else list(groups)
     alone = [v is None or v == "" or (isinstance(v, int) and v < 0) for v in values]
-    return _numbers(
-        [("row", i) if a else ("group", v) for i, (v, a) in enumerate(zip(values, alone, strict=True))]
-    )
+    return _numbers([("row", i) if a else ("group", v) for i, (v, a) in enumerate(zip(values, alone, strict=True))])

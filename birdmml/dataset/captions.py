@@ -79,9 +79,7 @@ def write_captions(
     return CaptionAccount({**name, **writer.facts()}, counts.told())
 
 
-def _photos(
-    catalog: Catalog, folder: Path, articles: Mapping[str, Article], known: Taxonomy
-) -> Iterator[Uncaptioned]:
+def _photos(catalog: Catalog, folder: Path, articles: Mapping[str, Article], known: Taxonomy) -> Iterator[Uncaptioned]:
     for place, medium in catalog.uncaptioned():
         yield Uncaptioned(
             place,

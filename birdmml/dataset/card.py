@@ -32,9 +32,7 @@ _HUB_VERSIONS = {
     "by-nc-nd": ("3.0", "4.0"),
     "by-nc-sa": ("2.0", "3.0", "4.0"),
 }
-HUB_LICENSES = frozenset(
-    {"cc0-1.0"} | {f"cc-{t}-{v}" for t, versions in _HUB_VERSIONS.items() for v in versions}
-)
+HUB_LICENSES = frozenset({"cc0-1.0"} | {f"cc-{t}-{v}" for t, versions in _HUB_VERSIONS.items() for v in versions})
 
 _SIZES = (
     (1_000, "n<1K"),

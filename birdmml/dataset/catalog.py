@@ -142,9 +142,7 @@ class Catalog(Database):
         self._db.execute("CREATE INDEX place_n ON place (n)")
         self._db.execute("CREATE TEMP TABLE first (record TEXT PRIMARY KEY, m INTEGER) WITHOUT ROWID")
         if self.count("SELECT EXISTS (SELECT 1 FROM ordered WHERE partner IS NOT NULL)"):
-            self._db.execute(
-                "INSERT INTO first SELECT record, min(m) - 1 FROM ordered WHERE kind = 1 GROUP BY record"
-            )
+            self._db.execute("INSERT INTO first SELECT record, min(m) - 1 FROM ordered WHERE kind = 1 GROUP BY record")
         return _media(
             self._db,
             "SELECT label, kind, length, grp, sha, pair, author, phash, source_row, wish, "
@@ -241,8 +239,7 @@ class Catalog(Database):
     def rejects(self, absent: bool) -> Iterator[Reject]:
         """Rejects of media, or what is absent; in an order of their own."""
         query = (
-            "SELECT path, reason, detail, absent, species FROM rejects WHERE absent = ? "
-            "ORDER BY path, reason, detail"
+            "SELECT path, reason, detail, absent, species FROM rejects WHERE absent = ? ORDER BY path, reason, detail"
         )
         for path, reason, detail, gone, species in self._db.execute(query, (int(absent),)):
             yield Reject(path, reason, detail, bool(gone), species)

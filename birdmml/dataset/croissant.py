@@ -54,9 +54,7 @@ _TYPES = {
 }
 
 
-def render(
-    manifest: Mapping[str, Any], validation: Mapping[str, Any], repo: str = "", published: str = ""
-) -> str:
+def render(manifest: Mapping[str, Any], validation: Mapping[str, Any], repo: str = "", published: str = "") -> str:
     """The text of croissant.json; equal arguments give equal bytes.
 
     Without `repo` paths are relative to the dataset's folder, where the file lies; with `repo` (user/name) they are
@@ -76,22 +74,13 @@ def render(
         "datePublished": published or None,
         "version": f"{manifest['schema_version']}.0.0+{manifest['digest'][:16]}",
         "inLanguage": "en",
-        "keywords": [
-            "birds",
-            "bioacoustics",
-            "image",
-            "audio",
-            "text",
-            *(["demo", "synthetic"] * manifest["demo"]),
-        ],
+        "keywords": ["birds", "bioacoustics", "image", "audio", "text", *(["demo", "synthetic"] * manifest["demo"])],
         "isLiveDataset": False,
         **_rai(says),
         "distribution": list(_distribution(manifest, repo)),
         "recordSet": [_splits(manifest), _rows()],
     }
-    text = json.dumps(
-        _clean({k: v for k, v in fields.items() if v is not None}), indent=2, ensure_ascii=False
-    )
+    text = json.dumps(_clean({k: v for k, v in fields.items() if v is not None}), indent=2, ensure_ascii=False)
     return text + "\n"
 
 
@@ -110,9 +99,7 @@ def _address(repo: str) -> str:
 
 def _publisher(repo: str) -> dict[str, str] | None:
     user = repo.partition("/")[0]
-    return (
-        {"@type": "sc:Organization", "name": user, "url": f"https://huggingface.co/{user}"} if user else None
-    )
+    return {"@type": "sc:Organization", "name": user, "url": f"https://huggingface.co/{user}"} if user else None
 
 
 def _rai(says: Statements) -> dict[str, Any]:

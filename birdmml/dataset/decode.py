@@ -248,14 +248,10 @@ def _photo(record: Photo, data: bytes | Path, task: ChunkTask, out: BinaryIO) ->
     )
 
 
-def _clips(
-    record: Recording, data: bytes | Path, task: ChunkTask, out: BinaryIO
-) -> Iterator[Medium | Reject | float]:
+def _clips(record: Recording, data: bytes | Path, task: ChunkTask, out: BinaryIO) -> Iterator[Medium | Reject | float]:
     """The clips of one recording; a clip without sound is a reject, a tail too short for a clip its seconds."""
     limits = task.limits
-    for number, clip in enumerate(
-        audio.cut(data, limits.clip_s, limits.rate_hz, record.start_s, limits.max_seconds)
-    ):
+    for number, clip in enumerate(audio.cut(data, limits.clip_s, limits.rate_hz, record.start_s, limits.max_seconds)):
         if number and clip.valid_seconds < limits.min_tail_s:
             yield clip.valid_seconds
             continue
@@ -320,6 +316,4 @@ def _check_size(data: bytes | Path, limits: Limits) -> None:
         return
     with contextlib.suppress(OSError):  # Unreadable files are reported by the reader, with its own words.
         if (size := data.stat().st_size) > limits.max_file_bytes:
-            raise MediaError(
-                "file_too_large", f"{size:,} bytes is over the limit of {limits.max_file_bytes:,}"
-            )
+            raise MediaError("file_too_large", f"{size:,} bytes is over the limit of {limits.max_file_bytes:,}")

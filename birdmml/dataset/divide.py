@@ -231,12 +231,7 @@ def build_part(
 
 
 def _part_record(
-    source: ModuleType,
-    settings: BuildSettings,
-    part: BuildPart,
-    session: SourceSession,
-    catalog: Catalog,
-    folder: Path,
+    source: ModuleType, settings: BuildSettings, part: BuildPart, session: SourceSession, catalog: Catalog, folder: Path
 ) -> dict[str, Any]:
     """What part.json says."""
     mine = "key IN (SELECT key FROM done WHERE wanted)"
@@ -440,9 +435,7 @@ def _refuse_busy(every: Sequence[BuildPart], folder: Path) -> None:
             )
 
 
-def _refuse_unlike(
-    every: Sequence[BuildPart], made: Sequence[Mapping[str, Any]], mine: Mapping[str, Any]
-) -> None:
+def _refuse_unlike(every: Sequence[BuildPart], made: Sequence[Mapping[str, Any]], mine: Mapping[str, Any]) -> None:
     """Parts and their end must have the same settings."""
     for part, one in zip(every, made, strict=True):
         theirs = one["settings"]

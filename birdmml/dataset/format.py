@@ -120,9 +120,7 @@ def read(folder: Path) -> dict[str, Any]:
     """The manifest of a built dataset. Raises DatasetError with the next step if there is none."""
     manifest = read_json(folder, DATASET, f"build one with `birdmml build --out {folder}`")
     if not isinstance(manifest, dict) or "birdmml_version" not in manifest or "splits" not in manifest:
-        raise DatasetError(
-            f"{folder / MANIFEST} is not a birdmml manifest: name a folder that birdmml has built"
-        )
+        raise DatasetError(f"{folder / MANIFEST} is not a birdmml manifest: name a folder that birdmml has built")
     check_version(folder, manifest, DATASET)
     return manifest
 

@@ -203,9 +203,7 @@ class ListingSession:
     digest of everything the source lists, whichever part takes it.
     """
 
-    def __init__(
-        self, source: ModuleType, settings: Any, limit: int | None, part: BuildPart = ONLY_PART
-    ) -> None:
+    def __init__(self, source: ModuleType, settings: Any, limit: int | None, part: BuildPart = ONLY_PART) -> None:
         self._source, self._settings, self._limit, self._part = source, settings, limit, part
         self.resumes = False
         self.turn: Callable[[], None] = lambda: None
@@ -407,12 +405,7 @@ class Own:
     """What a session of this run delivers; records whose receipts lie in `folder` already are taken as they are."""
 
     def __init__(
-        self,
-        source: ModuleType,
-        settings: BuildSettings,
-        session: SourceSession,
-        folder: Path,
-        tell: Progress,
+        self, source: ModuleType, settings: BuildSettings, session: SourceSession, folder: Path, tell: Progress
     ) -> None:
         self.told = self._session = session
         self._settings, self._folder, self._tell = settings, folder, tell
@@ -426,12 +419,7 @@ class Own:
             catalog.add(done, wanted=session.resumes)
             known += len(done)
         template = decode.ChunkTask(
-            decode.next_chunk(folder),
-            str(folder),
-            settings.source,
-            settings.source_settings,
-            settings.limits,
-            (),
+            decode.next_chunk(folder), str(folder), settings.source, settings.source_settings, settings.limits, ()
         )
         chunks = Chunks(session, template, self._keys, catalog.want)
         total = session.total or 0

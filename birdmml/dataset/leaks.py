@@ -158,9 +158,7 @@ def _column(file: Path) -> str:
     try:
         schema = pq.read_schema(file)
     except (pa.ArrowException, OSError) as e:
-        raise EvalsetError(
-            f"{file} cannot be read ({e}): fetch it again, or move it out of the folder"
-        ) from e
+        raise EvalsetError(f"{file} cannot be read ({e}): fetch it again, or move it out of the folder") from e
     names = set(schema.names)
     if "image_phash" in names:
         return "image_phash"

@@ -83,9 +83,7 @@ _EVERYDAY_HEADS = frozenset(
     "swallow swift flicker rail teal hermit stilt skimmer duck dove kite crane roller creeper diver loon runner knot "
     "snipe turkey tit crow darter trumpeter parson".split()
 )
-_GIVEAWAYS = frozenset(
-    "pileated semipalmated fulvous tricolored calliope hudsonian kentish cordilleran".split()
-)
+_GIVEAWAYS = frozenset("pileated semipalmated fulvous tricolored calliope hudsonian kentish cordilleran".split())
 _PLACES = ("Baltimore", "Cape May", "Carolina", "Nashville", "Philadelphia", "Pacific-slope")
 # English words and regions among the scientific ones: never alone, or only as Latin is written.
 _EVERYDAY_EPITHETS = frozenset("minor major media minima maxima".split())
@@ -108,9 +106,7 @@ def pattern(names: BirdNames) -> tuple[re.Pattern[str] | None, frozenset[str]]:
         "p": [*_phrases(english, heads), *_modifiers(english), *_codes(names), *_latin(names.scientific)],
         "o": [_noun(h) for h in sorted(heads & _EVERYDAY_HEADS)],
     }
-    plurals = frozenset(
-        letters(p) for noun in {*heads, *(w[-1].casefold() for w in english)} for p in _plural(noun)
-    )
+    plurals = frozenset(letters(p) for noun in {*heads, *(w[-1].casefold() for w in english)} for p in _plural(noun))
     options = [f"(?P<{kind}>{'|'.join(some)})" for kind, some in groups.items() if some]
     if not options:
         return None, plurals
@@ -266,13 +262,11 @@ _FOLLOWS = re.compile(
 )
 _LOOKS = rf"(?:(?:{'|'.join(_ADJECTIVES)})\s{{1,3}}){{0,3}}"
 _LICENSED = re.compile(
-    rf"(?:^|[.!?:\n]\s{{0,3}}|\b(?:{'|'.join([*_ONES, *_MANIES, *_BEFORE_NOUNS])})\s{{1,3}}{_LOOKS})$",
-    re.IGNORECASE,
+    rf"(?:^|[.!?:\n]\s{{0,3}}|\b(?:{'|'.join([*_ONES, *_MANIES, *_BEFORE_NOUNS])})\s{{1,3}}{_LOOKS})$", re.IGNORECASE
 )
 # Where a bird sits is seldom a bird: "on a rail".
 _PERCH = re.compile(
-    rf"\b(?:on|onto|over|along|behind|against|top of)\s{{1,3}}(?:an?|the|its|their)\s{{1,3}}{_LOOKS}$",
-    re.IGNORECASE,
+    rf"\b(?:on|onto|over|along|behind|against|top of)\s{{1,3}}(?:an?|the|its|their)\s{{1,3}}{_LOOKS}$", re.IGNORECASE
 )
 _SENTENCE = re.compile(r"(?:[.!?][\"')\]]{0,2}\s{1,5}|\n\s{0,5})$")
 # A capital article may begin here; a capital name says nothing, names have capitals everywhere.

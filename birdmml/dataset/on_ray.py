@@ -200,19 +200,12 @@ def _connected(ray: Any, cluster: Cluster) -> Iterator[None]:
     if cluster.address is None:
         folder = tempfile.mkdtemp(prefix="birdmml-")
         here = {"_temp_dir": folder} if len(folder) <= _MAX_FOLDER else {}
-        own = {
-            "include_dashboard": False,
-            "num_cpus": cluster.workers,
-            "object_store_memory": STORE_BYTES,
-            **here,
-        }
+        own = {"include_dashboard": False, "num_cpus": cluster.workers, "object_store_memory": STORE_BYTES, **here}
     try:
         with _handlers_kept(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
-                ray.init(
-                    address=cluster.address or "local", log_to_driver=False, logging_level="error", **own
-                )
+                ray.init(address=cluster.address or "local", log_to_driver=False, logging_level="error", **own)
             except (ConnectionError, RuntimeError, ValueError, TimeoutError) as e:
                 where = f"of {cluster.address}" if cluster.address else "here"
                 raise BuildError(f"no Ray cluster {where} can be used: {str(e).splitlines()[0]}") from e
@@ -282,9 +275,7 @@ def _check_node(ray: Any, place: BuildPlace, folder: Path, node: dict[str, Any],
             f"{name} cannot run birdmml ({why}): install birdmml {__version__} on every node of the cluster"
         ) from e
     if version != __version__:
-        raise BuildError(
-            f"{name} has birdmml {version}, and {__version__} runs here: install the same on both"
-        )
+        raise BuildError(f"{name} has birdmml {version}, and {__version__} runs here: install the same on both")
     if said != folder.name or not (folder / node["NodeID"]).exists():
         why = "writes a folder of its own under that name" if said == folder.name else said
         raise BuildError(

@@ -197,13 +197,7 @@ class Assembler:
         return kept + pairs
 
     def _left_over(
-        self,
-        species: str,
-        split: int,
-        photos: Index,
-        clips: Index,
-        pairs: Sequence[tuple[int, int]],
-        whole: set[int],
+        self, species: str, split: int, photos: Index, clips: Index, pairs: Sequence[tuple[int, int]], whole: set[int]
     ) -> None:
         used = {m for pair in pairs for m in pair}
         spare_photos = sum(p not in used for p in photos.tolist())

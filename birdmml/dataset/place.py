@@ -54,9 +54,7 @@ class BuildPart:
 
     def __post_init__(self) -> None:
         if not 0 <= self.index < self.count:
-            raise UsageError(
-                f"part {self.index} of {self.count}: give an index from 0 to {max(self.count - 1, 0)}"
-            )
+            raise UsageError(f"part {self.index} of {self.count}: give an index from 0 to {max(self.count - 1, 0)}")
         if not 0 <= self.at_once <= self.count:
             raise UsageError(f"{self.at_once} parts at a time of {self.count}: give 0 (all) to {self.count}")
         if self.count > MAX_PARTS:
@@ -185,9 +183,7 @@ class BuildPlace:
         """Make the work folder; raises BuildError if it cannot be made or is somebody else's."""
         try:
             if self.work.is_dir() and any(self.work.iterdir()) and not (self.work / _MARK).exists():
-                raise BuildError(
-                    f"{self.work} is in the way and not birdmml's: move it, or choose another --out"
-                )
+                raise BuildError(f"{self.work} is in the way and not birdmml's: move it, or choose another --out")
             self.work.mkdir(parents=True, exist_ok=True)
             # A folder that takes nothing is better found now than after the decoding.
             (self.work / _MARK).touch()
@@ -200,9 +196,7 @@ class BuildPlace:
         try:
             self._lock.acquire()
         except Timeout as e:
-            raise BuildError(
-                f"another build is writing {self.out}: wait for it, or choose another --out"
-            ) from e
+            raise BuildError(f"another build is writing {self.out}: wait for it, or choose another --out") from e
 
 
 class _Works(Protocol):

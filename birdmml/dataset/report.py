@@ -122,9 +122,7 @@ _WORDS = (
     "id caption caption_origin image_id audio_id image_license image_author image_url audio_license audio_author "
     "audio_url caption_license caption_author caption_url"
 )
-_NUMBERS = (
-    "label image_width image_height audio_start_s audio_valid_seconds audio_rms_dbfs audio_clipped_share"
-)
+_NUMBERS = "label image_width image_height audio_start_s audio_valid_seconds audio_rms_dbfs audio_clipped_share"
 COLUMNS = [*_WORDS.split(), *_NUMBERS.split()]
 
 # Rows read at a time: their texts, not their media, are in memory.
@@ -190,9 +188,7 @@ def media(root: Path, examples: list[Example]) -> Iterator[tuple[Example, bytes,
                 if here:
                     table = file.read_row_group(group, columns=["image.bytes", "audio.bytes"])
                     for e in here:
-                        image, audio = (
-                            table[c][e.index - first].as_py()["bytes"] for c in ("image", "audio")
-                        )
+                        image, audio = (table[c][e.index - first].as_py()["bytes"] for c in ("image", "audio"))
                         yield e, image, audio
                 first += rows
 
@@ -282,9 +278,7 @@ def write_report(
     labels = sorted(sampled.examples)[:MAX_SPECIES]
     shown = [example for label in labels for example in sampled.examples[label]]
     names = {
-        e: f"{species.by_label(label).slug}-{n}"
-        for label in labels
-        for n, e in enumerate(sampled.examples[label], 1)
+        e: f"{species.by_label(label).slug}-{n}" for label in labels for n, e in enumerate(sampled.examples[label], 1)
     }
     rate_hz = int(manifest["settings"]["rate_hz"])
     _write_media(root, [(names[e], e) for e in shown], rate_hz, pool or Pool(1), progress)
@@ -314,20 +308,14 @@ def write_report(
 
 
 def _write_media(
-    root: Path,
-    named: list[tuple[str, Example]],
-    rate_hz: int,
-    pool: Pool,
-    progress: Progress | None,
+    root: Path, named: list[tuple[str, Example]], rate_hz: int, pool: Pool, progress: Progress | None
 ) -> None:
     folder = root / "report" / "media"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     # Neighbours lie in one row group, which is read once for each task.
     named = sorted(named, key=lambda entry: (entry[1].shard, entry[1].index))
-    tasks = [
-        _MediaTask(root, tuple(named[i : i + _AT_ONCE]), rate_hz) for i in range(0, len(named), _AT_ONCE)
-    ]
+    tasks = [_MediaTask(root, tuple(named[i : i + _AT_ONCE]), rate_hz) for i in range(0, len(named), _AT_ONCE)]
     drawn = 0
 
     def done(index: int, count: int) -> None:
@@ -393,11 +381,7 @@ def _rows_chart(sampled: DatasetSurvey, species: Taxonomy) -> list[dict[str, Any
     """Rows of each species by split, most first."""
     order = sorted(sampled.rows_by_label.items(), key=lambda item: (-sum(item[1].values()), item[0]))
     return [
-        {
-            "name": species.by_label(label).called,
-            "rows": sum(rows.values()),
-            "splits": [(s, rows[s]) for s in SPLITS],
-        }
+        {"name": species.by_label(label).called, "rows": sum(rows.values()), "splits": [(s, rows[s]) for s in SPLITS]}
         for label, rows in order
     ]
 
@@ -438,7 +422,5 @@ def write_listings(folder: Path, catalog: Catalog) -> None:
             writer = csv.writer(text, lineterminator="\n")
             writer.writerow(("path", "species", "reason", "detail"))
             for reject in catalog.rejects(absent):
-                writer.writerow(
-                    csv_cell(v) for v in (reject.path, reject.species, reject.reason, reject.detail)
-                )
+                writer.writerow(csv_cell(v) for v in (reject.path, reject.species, reject.reason, reject.detail))
             text.detach()

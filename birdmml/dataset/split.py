@@ -128,9 +128,7 @@ class _Dealer:
         uses = np.bincount(partners[partners >= 0], minlength=int(mine[-1]) + 1)
         audio = self.media.kind[mine] == AUDIO
         weights = np.where(audio, np.maximum(uses[mine], 1), 1)
-        for c, kind, weight in zip(
-            self.component[mine].tolist(), audio.tolist(), weights.tolist(), strict=True
-        ):
+        for c, kind, weight in zip(self.component[mine].tolist(), audio.tolist(), weights.tolist(), strict=True):
             kinds[c].add(int(kind))
             sizes[c] += weight
         return kinds, sizes
@@ -174,9 +172,7 @@ def usable_splits(sides: int, fractions: Fractions) -> dict[Split, float]:
     return {s: wanted[s] for s in SPLITS if s in kept}
 
 
-def deal(
-    sizes: Mapping[int, int], shares: Mapping[Split, float], rng: np.random.Generator
-) -> dict[int, Split]:
+def deal(sizes: Mapping[int, int], shares: Mapping[Split, float], rng: np.random.Generator) -> dict[int, Split]:
     """Deal components (number -> media) to splits in proportion to `shares`."""
     order = sorted(sizes)
     rng.shuffle(order)

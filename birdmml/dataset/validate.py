@@ -60,9 +60,7 @@ class _RowGroup:
     problems: list[DatasetProblem]
 
 
-def validate(
-    root: Path, workers: int = 1, progress: Callable[[str, int, int], None] | None = None
-) -> Findings:
+def validate(root: Path, workers: int = 1, progress: Callable[[str, int, int], None] | None = None) -> Findings:
     """Check hashes, schema, counts, every image and clip, and that no group or file spans two splits.
 
     Raises DatasetError if `root` has no manifest to compare with, or not its table of species.
@@ -104,14 +102,10 @@ def _shards(told: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
 def _digest_problems(told: Mapping[str, Any]) -> Iterator[DatasetProblem]:
     rest = {k: v for k, v in told.items() if k != "digest"}
     if files.digest(rest) != told.get("digest"):
-        yield DatasetProblem(
-            "digest", format.MANIFEST, "the manifest was changed after the build: its digest differs"
-        )
+        yield DatasetProblem("digest", format.MANIFEST, "the manifest was changed after the build: its digest differs")
     total = sum(v["rows"] for v in told["splits"].values())
     if total != told["counts"]["rows"]:
-        yield DatasetProblem(
-            "counts", format.MANIFEST, f"{told['counts']['rows']} rows in all, {total} in the splits"
-        )
+        yield DatasetProblem("counts", format.MANIFEST, f"{told['counts']['rows']} rows in all, {total} in the splits")
 
 
 def _file_problems(root: Path, told: Mapping[str, Any]) -> Iterator[DatasetProblem]:
@@ -151,15 +145,11 @@ def _open(
             return problems, []
     if file.metadata.num_rows != shard["rows"]:
         problems.append(
-            DatasetProblem(
-                "counts", name, f"{file.metadata.num_rows} rows, the manifest says {shard['rows']}"
-            )
+            DatasetProblem("counts", name, f"{file.metadata.num_rows} rows, the manifest says {shard['rows']}")
         )
     samples = round(float(told["settings"]["clip_s"]) * rate_hz)
     species = of_dataset(root, told)
-    groups = [
-        _GroupTask(str(path), name, g, samples, rate_hz, species) for g in range(file.metadata.num_row_groups)
-    ]
+    groups = [_GroupTask(str(path), name, g, samples, rate_hz, species) for g in range(file.metadata.num_row_groups)]
     return problems, groups
 
 
@@ -178,9 +168,7 @@ def _check_group(task: _GroupTask) -> _RowGroup:
         where = f"{task.name} row {values['id']}"
         problems += [DatasetProblem(check, where, detail) for check, detail in _row_problems(values, known)]
         problems += _medium_problems(table.column("image")[row].as_py(), values, where, _check_image)
-        problems += _medium_problems(
-            table.column("audio")[row].as_py(), {**values, "_task": task}, where, _check_audio
-        )
+        problems += _medium_problems(table.column("audio")[row].as_py(), {**values, "_task": task}, where, _check_audio)
     return _RowGroup(light, problems)
 
 
@@ -247,6 +235,4 @@ def _across(
                 sides[value].add(split)
         for value, where in sides.items():
             if len(where) > 1:
-                yield DatasetProblem(
-                    "split_leak", f"{column} {value}", f"lies in {' and '.join(sorted(where))}"
-                )
+                yield DatasetProblem("split_leak", f"{column} {value}", f"lies in {' and '.join(sorted(where))}")

@@ -58,9 +58,7 @@ def plan(
         for number, (first, last) in enumerate(ends):
             shard = root / "data" / shard_name(SPLITS[split], number, len(ends))
             tasks.append(
-                DatasetShardTask(
-                    str(shard), str(path), str(staging_folder), first, last, seed, rate_hz, species
-                )
+                DatasetShardTask(str(shard), str(path), str(staging_folder), first, last, seed, rate_hz, species)
             )
     return tasks
 
@@ -79,9 +77,7 @@ def build_shard(task: DatasetShardTask) -> WrittenShard:
             yield pa.Table.from_pylist([_row(t, folder, taxonomy) for t in triplets], schema=schema)
 
     with Catalog(Path(task.catalog), readonly=True) as catalog:
-        written = write_shard(
-            path.parents[1], f"data/{path.name}", schema, groups(catalog), repeating(schema)
-        )
+        written = write_shard(path.parents[1], f"data/{path.name}", schema, groups(catalog), repeating(schema))
     return replace(written, tally=tally)
 
 
@@ -97,9 +93,7 @@ def _media_bytes(triplet: Triplet) -> int:
 def _triplets(catalog: Catalog, task: DatasetShardTask, taxonomy: Taxonomy) -> Iterator[Triplet]:
     for row_id, split, image, image_recovered, audio, audio_recovered in catalog.rows(task.first, task.last):
         caption = caption_of(image, audio, task.seed, taxonomy.resolve(image.species))
-        yield Triplet(
-            row_id, SPLITS[split], image.species, image, audio, caption, image_recovered, audio_recovered
-        )
+        yield Triplet(row_id, SPLITS[split], image.species, image, audio, caption, image_recovered, audio_recovered)
 
 
 def _count(triplet: Triplet, taxonomy: Taxonomy) -> Iterator[tuple[str, str]]:

@@ -70,15 +70,11 @@ class Annotations:
 def text(name: str, tables: Mapping[str, bytes]) -> str:
     """A table as text; raises EvalsetError if it is missing or not UTF-8."""
     if name not in tables:
-        raise EvalsetError(
-            f"{name} is missing: give --from the whole archive, or the folder unpacked from it"
-        )
+        raise EvalsetError(f"{name} is missing: give --from the whole archive, or the folder unpacked from it")
     try:
         return tables[name].decode("utf-8-sig")
     except UnicodeDecodeError as e:
-        raise EvalsetError(
-            f"{name}: byte {e.start:,} is not UTF-8, so the table is damaged: get it again"
-        ) from e
+        raise EvalsetError(f"{name}: byte {e.start:,} is not UTF-8, so the table is damaged: get it again") from e
 
 
 def rows(
@@ -103,9 +99,7 @@ def rows(
     if not records:
         raise EvalsetError(f"{name} has no rows: get the table again")
     lacks = [c for c in documented if c not in names]
-    return records, [
-        f"{name} has no column {c}, which the published table has (it is not used)" for c in lacks
-    ]
+    return records, [f"{name} has no column {c}, which the published table has (it is not used)" for c in lacks]
 
 
 def lines(name: str, tables: Mapping[str, bytes]) -> Iterator[tuple[str, str, str]]:
@@ -149,9 +143,7 @@ def settle(
     entries, rejects = list[AnnotatedItem](), list[Reject]()
     for claim in claims:
         seen[claim.id] += 1
-        reason, detail = _fault(
-            claim, len(statements[claim.id]) > 1, seen[claim.id] > 1, classes, splits, files
-        )
+        reason, detail = _fault(claim, len(statements[claim.id]) > 1, seen[claim.id] > 1, classes, splits, files)
         if reason or claim.label is None:
             rejects.append(Reject(claim.file or claim.id, reason, f"{claim.where}: {detail}"))
         else:
@@ -163,13 +155,7 @@ def _fault(
     claim: TableRow, differ: bool, again: bool, classes: int, splits: Many[str], files: Many[str]
 ) -> tuple[str, str]:
     """Reason and detail of what is wrong with one row; empty if nothing is."""
-    if (
-        not claim.id
-        or not claim.file
-        or "\0" in claim.id
-        or ".." in claim.id.split("/")
-        or claim.id.startswith("/")
-    ):
+    if not claim.id or not claim.file or "\0" in claim.id or ".." in claim.id.split("/") or claim.id.startswith("/"):
         return "bad_id", f"{claim.id!r} is not a plain name"
     if differ or again:
         how = "rows that differ" if differ else "the same row, which counts once"

@@ -96,9 +96,7 @@ def gather_npy(
     return Gathered(
         class_names=names,
         fields=fields,
-        splits={
-            s: _npy_part(s, arrays[side], labels[side], chosen[s], fields) for s, (side, _) in pools.items()
-        },
+        splits={s: _npy_part(s, arrays[side], labels[side], chosen[s], fields) for s, (side, _) in pools.items()},
         settings={"origin": "multibench", "sizes": dict(sizes), "limit": limit, "seed": seed},
         found={"samples": {split: len(rows) for split, rows in chosen.items()}},
         notes=tuple(notes),
@@ -130,14 +128,8 @@ def _open(path: Path, shape: tuple[int, ...]) -> Array:
         reason = (str(e).strip().splitlines() or [type(e).__name__])[0][:200]
         raise EvalsetError(f"{path} is no .npy file of numbers ({reason}): get it again") from e
     size = int(np.prod(shape))
-    if (
-        array.dtype.kind not in "fiu"
-        or array.ndim < 1
-        or array.shape[1:] not in (shape, (size,), (1, *shape))
-    ):
-        raise EvalsetError(
-            f"{path} is {array.dtype} {array.shape}, expected numbers [N, {size}]: get it again"
-        )
+    if array.dtype.kind not in "fiu" or array.ndim < 1 or array.shape[1:] not in (shape, (size,), (1, *shape)):
+        raise EvalsetError(f"{path} is {array.dtype} {array.shape}, expected numbers [N, {size}]: get it again")
     return array
 
 
@@ -381,13 +373,7 @@ def _sides(n: int) -> list[str]:
 
 
 def _pair(
-    split: str,
-    labels: Mapping[str, Ints],
-    heard: list[Utterance],
-    side: Ints,
-    size: int,
-    limit: int,
-    seed: int,
+    split: str, labels: Mapping[str, Ints], heard: list[Utterance], side: Ints, size: int, limit: int, seed: int
 ) -> Pairs:
     own, at = labels[_PREFIX[split]], SPLITS.index(split)
     images = choose(own, _pool(split, len(own)), size, limit, [seed, at], split)
@@ -408,14 +394,10 @@ def _pool(split: str, rows: int) -> Ints:
     return np.arange(cut) if split == "train" else np.arange(cut, rows)
 
 
-def _raw_part(
-    split: str, images: NDArray[np.uint8], labels: Ints, heard: list[Utterance], pairs: Pairs
-) -> SplitSource:
+def _raw_part(split: str, images: NDArray[np.uint8], labels: Ints, heard: list[Utterance], pairs: Pairs) -> SplitSource:
     def read(start: int, stop: int) -> Samples:
         rows, utterances = pairs.images[start:stop], pairs.utterances[start:stop]
-        ids = tuple(
-            f"{split}-{_PREFIX[split]}{i:05d}-{heard[u].name}" for i, u in zip(rows, utterances, strict=True)
-        )
+        ids = tuple(f"{split}-{_PREFIX[split]}{i:05d}-{heard[u].name}" for i, u in zip(rows, utterances, strict=True))
         audio = np.stack([heard[u].spectrogram for u in utterances])
         return Samples(ids, labels[rows], {"image": images[rows], "audio": audio})
 
@@ -424,11 +406,7 @@ def _raw_part(
 
 def _uses(pairs: Pairs, there: int) -> dict[str, int]:
     _, counts = np.unique(pairs.utterances, return_counts=True)
-    return {
-        "used": len(counts),
-        "least": int(counts.min()) if len(counts) == there else 0,
-        "most": int(counts.max()),
-    }
+    return {"used": len(counts), "least": int(counts.min()) if len(counts) == there else 0, "most": int(counts.max())}
 
 
 def _reused(uses: Mapping[str, Mapping[str, int]]) -> Iterator[str]:
@@ -451,9 +429,7 @@ def _mnist(source: Path) -> tuple[dict[str, NDArray[np.uint8]], dict[str, Ints]]
                 labels[side] = array.astype(np.int64)
         rows, shape = len(labels[side]), images[side].shape
         if shape != (rows, 28, 28) or rows < 2 or labels[side].max() >= CLASSES:
-            raise EvalsetError(
-                f"{source}: MNIST's {side} has images {shape} and {rows} labels: get them again"
-            )
+            raise EvalsetError(f"{source}: MNIST's {side} has images {shape} and {rows} labels: get them again")
     return images, labels
 
 
@@ -474,9 +450,7 @@ def _utterances(
 ) -> tuple[list[Utterance], list[SampleChange], list[SampleChange], dict[str, Any]]:
     """(utterances in the order of their names, files left out, utterances cut, counts)."""
     if (folder := _sounds(source)) is None:
-        raise EvalsetError(
-            f"{source} holds no WAVs named DIGIT_SPEAKER_NUMBER.wav: get a set of spoken digits"
-        )
+        raise EvalsetError(f"{source} holds no WAVs named DIGIT_SPEAKER_NUMBER.wav: get a set of spoken digits")
     paths = sorted(folder.glob("*.wav"))
     if len(paths) > MOST_UTTERANCES:
         raise EvalsetError(f"{folder} holds {len(paths):,} WAVs, more than {MOST_UTTERANCES:,}: give fewer")
@@ -487,9 +461,7 @@ def _utterances(
             utterance, over_s = _utterance(path, seen)
             heard.append(utterance)
             if over_s > 0:
-                changes.append(
-                    SampleChange("", utterance.name, "cut", f"{over_s:.3f} s beyond {SECONDS:g} s")
-                )
+                changes.append(SampleChange("", utterance.name, "cut", f"{over_s:.3f} s beyond {SECONDS:g} s"))
         except MediaError as e:
             rejects.append(SampleChange("", path.stem, e.reason, e.detail))
         progress("spectrograms", done, len(paths))

@@ -179,9 +179,7 @@ def _changes(arrays: Mapping[str, Array], sample: Sample) -> Iterator[tuple[str,
 def _part(split: _Split, kept: list[Sample]) -> SplitSource:
     def read(start: int, stop: int) -> Samples:
         chosen = kept[start:stop]
-        block = {
-            m: np.stack([steps(split.arrays[m][s.index], m, s.start) for s in chosen]) for m in MODALITIES
-        }
+        block = {m: np.stack([steps(split.arrays[m][s.index], m, s.start) for s in chosen]) for m in MODALITIES}
         lengths = {m: np.array([real_steps(x) for x in array], np.int32) for m, array in block.items()}
         labels = np.array([s.label for s in chosen], dtype=np.int64)
         return Samples(tuple(s.id for s in chosen), labels, block, lengths)
@@ -194,18 +192,14 @@ def _splits(content: Any, layout: PickleLayout, path: Path) -> tuple[list[_Split
     if not isinstance(content, dict) or (missing := set(SPLITS) - set(content)):
         have = sorted(map(str, content)) if isinstance(content, dict) else type(content).__name__
         lacks = f"lacks {', '.join(sorted(missing))}" if isinstance(content, dict) else "is no dictionary"
-        raise EvalsetError(
-            f"{path} {lacks} (found: {have}): expected train, valid and test; get {layout.file}"
-        )
+        raise EvalsetError(f"{path} {lacks} (found: {have}): expected train, valid and test; get {layout.file}")
     notes = [f"the key {key!r} is not used" for key in content if key not in SPLITS]
     for split_key in SPLITS:
         keys = content[split_key].keys() if isinstance(content[split_key], dict) else ()
         if lacking := [k for k in KEYS if k not in keys]:
             raise EvalsetError(f"{path}: {split_key} lacks {', '.join(lacking)}: get {layout.file} again")
         notes += [f"the key {key!r} of {split_key} is not used" for key in keys if key not in KEYS]
-    return [
-        _split(split_key, name, content[split_key], layout, path) for split_key, name in SPLITS.items()
-    ], notes
+    return [_split(split_key, name, content[split_key], layout, path) for split_key, name in SPLITS.items()], notes
 
 
 def _split(key: str, name: str, content: Mapping[str, Any], layout: PickleLayout, path: Path) -> _Split:
@@ -220,9 +214,7 @@ def _split(key: str, name: str, content: Mapping[str, Any], layout: PickleLayout
         raise EvalsetError(f"{where} has unequal samples or steps ({listed}), {len(shapes)} kinds: "
                            f"get the aligned {layout.file}")  # fmt: skip
     n = len(arrays["text"])
-    return _Split(
-        name, arrays, _labels(content["labels"], n, layout, where), _ids(content["id"], n, name, where)
-    )
+    return _Split(name, arrays, _labels(content["labels"], n, layout, where), _ids(content["id"], n, name, where))
 
 
 def _labels(raw: Any, n: int, layout: PickleLayout, where: str) -> NDArray[np.int64]:
@@ -231,9 +223,7 @@ def _labels(raw: Any, n: int, layout: PickleLayout, where: str) -> NDArray[np.in
     except (TypeError, ValueError, OverflowError) as e:
         raise EvalsetError(f"{where}.labels are no numbers ({e}): get {layout.file} again") from e
     if values.size != n or values.shape[:1] != (n,):
-        raise EvalsetError(
-            f"{where}.labels have the shape {values.shape} for {n} samples: get {layout.file} again"
-        )
+        raise EvalsetError(f"{where}.labels have the shape {values.shape} for {n} samples: get {layout.file} again")
     out = [layout.label(float(v)) for v in values.reshape(-1)]
     if None in out:
         bad = out.index(None)
@@ -250,9 +240,7 @@ def _ids(values: Any, n: int, split: str, where: str) -> tuple[str, ...]:
 
 
 def _word(value: Any) -> str:
-    parts = (
-        value if isinstance(value, list | tuple) else np.atleast_1d(np.asarray(value, dtype=object)).ravel()
-    )
+    parts = value if isinstance(value, list | tuple) else np.atleast_1d(np.asarray(value, dtype=object)).ravel()
     words = [p.decode("latin1") if isinstance(p, bytes) else str(p) for p in parts]
     clean = "_".join(words)[:_LONGEST_ID]
     return "".join(c if c.isprintable() else "?" for c in clean)

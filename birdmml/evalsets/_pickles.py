@@ -64,9 +64,7 @@ def scan(view: mmap.mmap, most: int) -> None:
             if n >= most:
                 raise UnsafePickle(f"has more than {most:,} opcodes")
             if name in _LOOKUPS and argument not in NAMES:
-                raise UnsafePickle(
-                    f"asks for {plain('.'.join(argument))} (byte {at:,}), which is no part of an array"
-                )
+                raise UnsafePickle(f"asks for {plain('.'.join(argument))} (byte {at:,}), which is no part of an array")
             if name not in OPCODES:
                 raise UnsafePickle(f"uses the opcode {name} (byte {at:,}), which arrays do not need")
     except (ValueError, OverflowError, MemoryError, UnicodeError, IndexError) as e:
@@ -111,9 +109,7 @@ def _globals(ops: Iterator[Any]) -> Iterator[tuple[str, Any, int]]:
         elif name in _PUTS:
             # The loader's memo is as long as its largest index.
             if not 0 <= int(argument) <= n + 1:
-                raise UnsafePickle(
-                    f"puts memo entry {argument} after {n:,} opcodes, which only wastes memory"
-                )
+                raise UnsafePickle(f"puts memo entry {argument} after {n:,} opcodes, which only wastes memory")
             memo[int(argument)] = pushed[-1]
         elif name == "STACK_GLOBAL":
             if pushed[-2] is None or pushed[-1] is None:
@@ -251,9 +247,7 @@ def _array(budget: ArrayBudget, shape: Any, dtype: Any, order: str, data: Any) -
     raw = data.encode("latin1") if isinstance(data, str) else data
     if not isinstance(raw, bytes | bytearray) or len(raw) != count * wanted.itemsize:
         have = len(raw) if isinstance(raw, bytes | bytearray) else 0
-        raise UnsafePickle(
-            f"holds an array of the shape {shape} and type {wanted} with {have:,} bytes of data"
-        )
+        raise UnsafePickle(f"holds an array of the shape {shape} and type {wanted} with {have:,} bytes of data")
     budget.take(len(raw))
     flat: NDArray[Any] = np.frombuffer(raw, dtype=wanted) if raw else np.zeros(count, wanted)
     flat.flags.writeable = False
@@ -356,9 +350,7 @@ def load(path: Path, limits: PickleLimits = LIMITS) -> Any:
                 view.seek(0)
                 return _load(view, limits)
     except OSError as e:
-        raise EvalsetError(
-            f"{path} cannot be read ({e.strerror or e}): name the pickle that was downloaded"
-        ) from e
+        raise EvalsetError(f"{path} cannot be read ({e.strerror or e}): name the pickle that was downloaded") from e
     except UnsafePickle as e:
         raise EvalsetError(f"{path} {e}: it was not loaded; get the file from its publisher again") from e
 

@@ -113,9 +113,7 @@ def strays(listing: EvalsetListing, annotations: Annotations) -> list[Reject]:
     """Files that enter no row: refused by the reader, or named by no table."""
     folders = {name.rpartition("/")[0] for name in annotations.named}
     unnamed = [
-        _stray(file, file.rpartition("/")[0] in folders)
-        for file in listing.files
-        if file not in annotations.named
+        _stray(file, file.rpartition("/")[0] in folders) for file in listing.files if file not in annotations.named
     ]
     return sorted([*listing.strays, *unnamed], key=lambda r: (r.path, r.reason))
 
@@ -128,11 +126,7 @@ def _stray(file: str, is_named: bool) -> Reject:
 
 
 def report(
-    manifest: Mapping[str, Any],
-    survey: EvalsetSurvey,
-    rows: RowsBySplit,
-    rejects: Sequence[Reject],
-    max_rejects: float,
+    manifest: Mapping[str, Any], survey: EvalsetSurvey, rows: RowsBySplit, rejects: Sequence[Reject], max_rejects: float
 ) -> dict[str, Any]:
     """What report/report.json holds."""
     unused, considered = strays(survey.listing, survey.annotations), survey.considered
@@ -187,17 +181,12 @@ MAX_LISTED = 200
 THUMB_PX = 64
 
 
-def write_report(
-    root: Path, report: Mapping[str, Any], classes: list[str], rows: RowsBySplit, folder: Path
-) -> None:
+def write_report(root: Path, report: Mapping[str, Any], classes: list[str], rows: RowsBySplit, folder: Path) -> None:
     """Write all of report/ below `root`; thumbnails come from the media staged in `folder`. Same set, same bytes."""
     files.write_json(root / "report" / "report.json", report)
     files.write_text(root / "report" / "rejects.csv", _rejects_csv(report))
     page = _template().render(
-        report=report,
-        counts=list(_counts(report)),
-        thumbs=list(_thumbs(classes, rows, folder)),
-        shown=MAX_LISTED,
+        report=report, counts=list(_counts(report)), thumbs=list(_thumbs(classes, rows, folder)), shown=MAX_LISTED
     )
     files.write_text(root / "report" / "index.html", page)
 
@@ -266,9 +255,7 @@ def write(folder: Path, manifest: Mapping[str, Any], gathered: Gathered) -> None
 
 
 def _rows(manifest: Mapping[str, Any]) -> dict[str, int]:
-    return {
-        split: about["rows"] for c in manifest["collections"].values() for split, about in c["splits"].items()
-    }
+    return {split: about["rows"] for c in manifest["collections"].values() for split, about in c["splits"].items()}
 
 
 def _changes_csv(changes: Iterable[SampleChange]) -> str:

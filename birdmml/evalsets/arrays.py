@@ -103,11 +103,7 @@ class Gathered:
 
 def schema(fields: Sequence[Field]) -> pa.Schema:
     """The columns of a set with these modalities."""
-    columns = [
-        pa.field("id", pa.string()),
-        pa.field("label", pa.int64()),
-        pa.field("class_name", pa.string()),
-    ]
+    columns = [pa.field("id", pa.string()), pa.field("label", pa.int64()), pa.field("class_name", pa.string())]
     for f in fields:
         kind = pa.list_(pa.from_numpy_dtype(np.dtype(f.dtype)), f.size)
         about = {"shape": json.dumps(list(f.shape)), "divisor": str(f.divisor)}
@@ -145,9 +141,7 @@ def fields_of(columns: pa.Schema, where: str) -> tuple[Field, ...]:
         try:
             shape = tuple(json.loads(about["shape"]))
             dtype = np.dtype(column.type.value_type.to_pandas_dtype()).name
-            f = Field(
-                column.name, shape, dtype, int(about["divisor"]), f"{column.name}_length" in columns.names
-            )
+            f = Field(column.name, shape, dtype, int(about["divisor"]), f"{column.name}_length" in columns.names)
             if f.size != column.type.list_size or dtype not in DTYPES or f.divisor < 1:
                 raise ValueError("they do not fit the column's type")
         except (KeyError, TypeError, ValueError, NotImplementedError, OverflowError) as e:
@@ -226,9 +220,7 @@ class ArraySet(SetOnDisk):
         except IndexError as e:
             raise EvalsetError(f"{root} holds no arrays: name a set such as mosi or av_mnist") from e
         except (KeyError, TypeError, ValueError, AttributeError) as e:
-            raise EvalsetError(
-                f"{root / MANIFEST} lacks or garbles {e}: {_again(root, manifest['name'])}"
-            ) from e
+            raise EvalsetError(f"{root / MANIFEST} lacks or garbles {e}: {_again(root, manifest['name'])}") from e
         return opened
 
     @property

@@ -22,9 +22,7 @@ CARD = Card(
 )
 KIND = "arrays"
 PROMPT = "an image of a {common_name}"
-DOWNLOAD = Download(
-    "avmnist.tar.gz", "size not published", "", CARD.url, "for research, see the dataset's own terms"
-)
+DOWNLOAD = Download("avmnist.tar.gz", "size not published", "", CARD.url, "for research, see the dataset's own terms")
 PUBLISHED = {"samples": {"train": 55000, "validation": 5000, "test": 10000}}
 NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
@@ -53,9 +51,7 @@ def gather(source: Path, options: Options, progress: Progress) -> Gathered:
     sizes = {split: getattr(options, split) for split in PUBLISHED["samples"]}
     if _avmnist.has_npy(source):
         if options.group != "utterance":
-            raise UsageError(
-                "group=speaker needs raw recordings: MultiBench's files do not name the speakers"
-            )
+            raise UsageError("group=speaker needs raw recordings: MultiBench's files do not name the speakers")
         return _avmnist.gather_npy(source, NAMES, sizes, options.limit, options.seed, progress)
     if _avmnist.has_raw(source):
         return _avmnist.gather_raw(source, NAMES, sizes, options.limit, options.seed, options.group, progress)

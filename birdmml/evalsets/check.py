@@ -79,9 +79,7 @@ def _halves(line: str) -> tuple[str, str]:
     return where, detail
 
 
-def _open(
-    prepared_set: Prepared, collection: str, path: Path
-) -> tuple[list[DatasetProblem], list[_GroupToCheck]]:
+def _open(prepared_set: Prepared, collection: str, path: Path) -> tuple[list[DatasetProblem], list[_GroupToCheck]]:
     """The row groups of one shard, if it can be read; one that is not there is told by its manifest."""
     name, kind = path.relative_to(prepared_set.root).as_posix(), prepared_set.kind(collection)
     if not path.is_file():
@@ -116,9 +114,7 @@ def _check_group(task: _GroupToCheck) -> _CheckedGroup:
         for batch in batches:
             rows = batch.select(["id", "label", "class_name"]).to_pylist()
             faults = _numbers(task, batch) if task.kind == arrays.KIND else _media(task, batch)
-            problems += [
-                DatasetProblem(check, f"{task.name} row {rows[i]['id']}", why) for i, check, why in faults
-            ]
+            problems += [DatasetProblem(check, f"{task.name} row {rows[i]['id']}", why) for i, check, why in faults]
             for row in rows:
                 ids.append(str(row["id"]))
                 problems += _named(task, row)
@@ -135,9 +131,7 @@ def _named(task: _GroupToCheck, row: Mapping[str, Any]) -> Iterator[DatasetProbl
     if not isinstance(label, int) or not 0 <= label < len(task.classes):
         yield DatasetProblem("label", where, f"label {label} has no class")
     elif task.classes[label] != row["class_name"]:
-        yield DatasetProblem(
-            "label", where, f"label {label} is {task.classes[label]}, not {row['class_name']}"
-        )
+        yield DatasetProblem("label", where, f"label {label} is {task.classes[label]}, not {row['class_name']}")
 
 
 def _numbers(task: _GroupToCheck, batch: pa.RecordBatch) -> Iterator[tuple[int, str, str]]:

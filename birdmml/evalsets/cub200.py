@@ -30,9 +30,7 @@ CARD = Card(
 KIND = "media"
 PROMPT = "{common_name}"
 SPLITS = ("train", "test")
-DOWNLOAD = Download(
-    "CUB_200_2011.tgz", "1.1 GB", "97eceeb196236b17998738112f37df78", CARD.url, "for research only"
-)
+DOWNLOAD = Download("CUB_200_2011.tgz", "1.1 GB", "97eceeb196236b17998738112f37df78", CARD.url, "for research only")
 ARCHIVES = ("cub_200_2011", "cub200", "cub-200")
 PUBLISHED = {"classes": 200, "images": {"train": 5994, "test": 5794}}
 COLLECTIONS = (Collection("images", "images", "images"),)
@@ -68,9 +66,7 @@ def _classes(tables: Mapping[str, bytes]) -> list[str]:
     names = []
     for i, (where, number, name) in enumerate(_pairs("classes.txt", tables), 1):
         if number != str(i) or not _CLASS.match(name):
-            raise EvalsetError(
-                f"{where}: `{i} {i:03d}.Name` is expected, found `{number} {name}`: get the table again"
-            )
+            raise EvalsetError(f"{where}: `{i} {i:03d}.Name` is expected, found `{number} {name}`: get the table again")
         names.append(name[4:].replace("_", " "))
     return names
 
@@ -81,9 +77,7 @@ def _pairs(table: str, tables: Mapping[str, bytes]) -> list[tuple[str, str, str]
     pairs = [(where, first.strip(), second) for where, first, second in lines(table, tables)]
     for where, number, _ in pairs:
         if whole_number(number) is None:
-            raise EvalsetError(
-                f"{where}: a number is expected first, found {number[:40]!r}: get the table again"
-            )
+            raise EvalsetError(f"{where}: a number is expected first, found {number[:40]!r}: get the table again")
     return pairs
 
 

@@ -119,17 +119,11 @@ def _one(item: MediaFile, chunk: DecodeTask, out: BinaryIO) -> tuple[dict[str, l
 
 
 def _video(source: Path | bytes, px: int, out: BinaryIO) -> tuple[dict[str, list[Span]], dict[str, Any]]:
-    film = video.decode_film(
-        source, lambda picture: image.encode_jpeg(shrink(picture, px), QUALITY), FRAMES, SWEEP_S
-    )
+    film = video.decode_film(source, lambda picture: image.encode_jpeg(shrink(picture, px), QUALITY), FRAMES, SWEEP_S)
     spans = {name: [_put(out, data) for data in getattr(film, name)] for name in ("frames", "sweep")}
     # No track is no sound: a missing modality, never silence.
     spans["audio"] = [] if film.audio is None else [_put(out, audio.encode_flac(film.audio))]
-    values = {
-        "sweep_s": list(film.sweep_s),
-        "fps": _seconds(film.fps),
-        "duration_s": _seconds(film.duration_s),
-    }
+    values = {"sweep_s": list(film.sweep_s), "fps": _seconds(film.fps), "duration_s": _seconds(film.duration_s)}
     return spans, values
 
 
@@ -266,12 +260,7 @@ def prepare_shard(task: EvalsetShardTask) -> WrittenShard:
 
 def _values(row: EvalsetRow, folder: Path) -> dict[str, Any]:
     """All columns of one row; a medium that the file does not have is null."""
-    values: dict[str, Any] = {
-        "id": row.id,
-        "label": row.label,
-        "class_name": row.class_name,
-        **row.decoded.values,
-    }
+    values: dict[str, Any] = {"id": row.id, "label": row.label, "class_name": row.class_name, **row.decoded.values}
     for column in row.decoded.spans:
         many = pa.types.is_list(_TYPES[column])
         cells = [

@@ -45,9 +45,7 @@ def items(root: Path, split: str = "test") -> tuple[VideoItem, ...]:
         raise UsageError(f"the demo evaluation set has no split {split!r}: choose one of {', '.join(SPLITS)}")
     path = root / "video_ml.csv"
     classes = len(class_names(root))
-    films = [
-        _item(root, path, row, classes) for row in _rows(path, _VIDEOS) if split in ("all", row["split"])
-    ]
+    films = [_item(root, path, row, classes) for row in _rows(path, _VIDEOS) if split in ("all", row["split"])]
     if not films:
         raise EvalsetError(f"{path} lists no video of split {split!r}: {_again(root)}")
     return tuple(films)
@@ -59,9 +57,7 @@ def _item(root: Path, table: Path, row: dict[str, str], classes: int) -> VideoIt
     if not name or Path(name).name != name:
         raise EvalsetError(f"{table}: asset_id {name!r} is not a plain name: {_again(root)}")
     if not label.isdecimal() or int(label) >= classes:
-        raise EvalsetError(
-            f"{table}: {name} has label {label!r}, taxa.csv has {classes} classes: {_again(root)}"
-        )
+        raise EvalsetError(f"{table}: {name} has label {label!r}, taxa.csv has {classes} classes: {_again(root)}")
     path = root / "video_ml" / f"{name}.mp4"
     if not path.is_file():
         raise EvalsetError(f"{path} is missing though video_ml.csv lists it: {_again(root)}")

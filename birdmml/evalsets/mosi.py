@@ -19,10 +19,7 @@ CARD = Card(
 KIND = "arrays"
 PROMPT = "{common_name}"
 LAYOUT = _multibench.PickleLayout(
-    "mosi_data.pkl",
-    {"vision": 20, "audio": 5, "text": 300},
-    ("negative", "not negative"),
-    _multibench.sentiment,
+    "mosi_data.pkl", {"vision": 20, "audio": 5, "text": 300}, ("negative", "not negative"), _multibench.sentiment
 )
 DOWNLOAD = LAYOUT.download()
 PUBLISHED = {"samples": {"train": 1284, "validation": 229, "test": 686}, "features": dict(LAYOUT.features)}

@@ -19,10 +19,7 @@ CARD = Card(
 KIND = "arrays"
 PROMPT = "{common_name}"
 LAYOUT = _multibench.PickleLayout(
-    "sarcasm.pkl",
-    {"vision": 371, "audio": 81, "text": 300},
-    ("not sarcastic", "sarcastic"),
-    _multibench.two_classes,
+    "sarcasm.pkl", {"vision": 371, "audio": 81, "text": 300}, ("not sarcastic", "sarcastic"), _multibench.two_classes
 )
 DOWNLOAD = LAYOUT.download()
 # MultiBench's paper gives the total, not the splits.

@@ -74,14 +74,10 @@ def look(module: ModuleType, source: Path, options: MediaOptions, progress: Prep
     try:
         return survey(module, EvalsetFiles(source, layout(module), module.ARCHIVES), options, progress)
     except OSError as e:
-        raise EvalsetError(
-            f"{e.filename or source} cannot be read ({e.strerror or e}): check its permissions"
-        ) from e
+        raise EvalsetError(f"{e.filename or source} cannot be read ({e.strerror or e}): check its permissions") from e
 
 
-def survey(
-    module: ModuleType, shelf: EvalsetFiles, options: MediaOptions, progress: PrepareProgress
-) -> EvalsetSurvey:
+def survey(module: ModuleType, shelf: EvalsetFiles, options: MediaOptions, progress: PrepareProgress) -> EvalsetSurvey:
     """Look through the source. Raises EvalsetError if it is not this set, or holds none of its media."""
     total = shelf.total
     listing = shelf.scan(lambda done: progress("look through", done, total))
@@ -133,12 +129,7 @@ class _Stages:
     """The stages of one preparation, in order."""
 
     def __init__(
-        self,
-        module: ModuleType,
-        source: Path,
-        place: BuildPlace,
-        options: MediaOptions,
-        progress: PrepareProgress,
+        self, module: ModuleType, source: Path, place: BuildPlace, options: MediaOptions, progress: PrepareProgress
     ) -> None:
         self.module, self.place, self.options, self.progress = module, place, options, progress
         self.name = module.__name__.rpartition(".")[2]
@@ -169,9 +160,7 @@ class _Stages:
         # Decoded files are found again by their content, so neither the source's form nor --limit matters here.
         key = files.digest([__version__, self.name, account.settings(self.options.frame_px, None)])
         if not self.place.prepare(key) and resume:
-            raise UsageError(
-                f"--resume: the work in {work} was made with other settings, and is gone now: begin anew"
-            )
+            raise UsageError(f"--resume: the work in {work} was made with other settings, and is gone now: begin anew")
         shutil.rmtree(self.place.spool, ignore_errors=True)
 
     def _checksums(self) -> list[str]:
@@ -227,13 +216,9 @@ class _Stages:
             if not items:
                 return
             spools[index] = spool
-            yield DecodeTask(
-                first + index, str(self.place.staging), tuple(items), self.options.frame_px, str(spool)
-            )
+            yield DecodeTask(first + index, str(self.place.staging), tuple(items), self.options.frame_px, str(spool))
 
-    def _rows(
-        self, seen: EvalsetSurvey, done: Mapping[str, DecodedFile]
-    ) -> tuple[account.RowsBySplit, list[Reject]]:
+    def _rows(self, seen: EvalsetSurvey, done: Mapping[str, DecodedFile]) -> tuple[account.RowsBySplit, list[Reject]]:
         """Rows by collection and split in the tables' order, and everything that did not become one."""
         rejects, rows = list(seen.annotations.rejects), dict[str, dict[str, list[EvalsetRow]]]()
         for name, listed in seen.entries.items():
@@ -308,11 +293,7 @@ GROUP_BYTES = 16 << 20
 
 
 def prepare_arrays(
-    module: ModuleType,
-    source: Path,
-    out: Path,
-    options: Mapping[str, str],
-    progress: Progress | None = None,
+    module: ModuleType, source: Path, out: Path, options: Mapping[str, str], progress: Progress | None = None
 ) -> Prepared:
     """Write the set that `module` finds in `source` to the folder `out`.
 
@@ -358,9 +339,7 @@ def _check_complete(gathered: Gathered, name: str) -> None:
             raise EvalsetError(f"{name}: no sample of {split} is left: see the publisher's files")
 
 
-def _write(
-    part: SplitSource, gathered: Gathered, root: Path, split: str, progress: Progress
-) -> dict[str, Any]:
+def _write(part: SplitSource, gathered: Gathered, root: Path, split: str, progress: Progress) -> dict[str, Any]:
     """The shards of one split, each whole or absent."""
     step = max(1, SHARD_BYTES // sum(f.bytes for f in gathered.fields))
     starts = range(0, part.rows, step)

@@ -251,13 +251,9 @@ def _check_shards(path: Path, manifest: Mapping[str, Any]) -> None:
         shards = [s for c in collections for p in c["splits"].values() for s in p["shards"]]
         outside = [s["path"] for s in shards if not _is_inside(s["path"])]
         counted = all(isinstance(s[k], int) for s in shards for k in ("rows", "bytes"))
-        described = all(isinstance(n, str) for n in manifest["classes"]) and isinstance(
-            manifest["settings"], dict
-        )
+        described = all(isinstance(n, str) for n in manifest["classes"]) and isinstance(manifest["settings"], dict)
     except (KeyError, TypeError, AttributeError) as e:
-        raise EvalsetError(
-            f"{path} garbles its shards ({type(e).__name__}: {e}): prepare the set again"
-        ) from e
+        raise EvalsetError(f"{path} garbles its shards ({type(e).__name__}: {e}): prepare the set again") from e
     if not described:
         raise EvalsetError(f"{path} garbles its classes or settings: prepare the set again")
     if not counted:

@@ -203,9 +203,7 @@ def _table(place: str, where: Path | bytes) -> bytes:
         else:
             size, data = len(where), where
     except OSError as e:
-        raise EvalsetError(
-            f"{place} cannot be read ({e.strerror}): check the file and its permissions"
-        ) from e
+        raise EvalsetError(f"{place} cannot be read ({e.strerror}): check the file and its permissions") from e
     if size > MAX_TABLE:
         raise EvalsetError(f"{place} has {size:,} bytes, which no table of this set has: get the table again")
     return data
@@ -224,9 +222,7 @@ def _kind(path: Path) -> str:
             head = f.read(512)
     except OSError as e:
         raise EvalsetError(f"{path} cannot be read ({e.strerror}): check the path and its permissions") from e
-    if head[:4] in (b"PK\x03\x04", b"PK\x05\x06") or (
-        zipfile.is_zipfile(path) and head[:3] != b"\x1f\x8b\x08"
-    ):
+    if head[:4] in (b"PK\x03\x04", b"PK\x05\x06") or (zipfile.is_zipfile(path) and head[:3] != b"\x1f\x8b\x08"):
         return "zip"
     if head[:3] == b"\x1f\x8b\x08" or head[257:262] == b"ustar":
         return "tar"

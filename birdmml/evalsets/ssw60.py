@@ -7,16 +7,7 @@ from collections.abc import Mapping
 
 from birdmml.core.species import all_species
 from birdmml.errors import EvalsetError
-from birdmml.evalsets._annotations import (
-    Annotations,
-    Collection,
-    Download,
-    TableRow,
-    count,
-    rows,
-    settle,
-    whole_number,
-)
+from birdmml.evalsets._annotations import Annotations, Collection, Download, TableRow, count, rows, settle, whole_number
 from birdmml.schema import Card, Reject
 
 CARD = Card(
@@ -29,9 +20,7 @@ CARD = Card(
 KIND = "media"
 PROMPT = "{common_name}"
 SPLITS = ("train", "test")
-DOWNLOAD = Download(
-    "ssw60.tar.gz", "31.1 GB", "af0a54ea1a897d130d91be8ffe0de81c", CARD.url, "for research only"
-)
+DOWNLOAD = Download("ssw60.tar.gz", "31.1 GB", "af0a54ea1a897d130d91be8ffe0de81c", CARD.url, "for research only")
 ARCHIVES = ("ssw60",)  # What its archives' names hold.
 PUBLISHED = {
     "classes": 60,

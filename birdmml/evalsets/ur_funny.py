@@ -19,10 +19,7 @@ CARD = Card(
 KIND = "arrays"
 PROMPT = "{common_name}"
 LAYOUT = _multibench.PickleLayout(
-    "humor.pkl",
-    {"vision": 371, "audio": 81, "text": 300},
-    ("not humorous", "humorous"),
-    _multibench.two_classes,
+    "humor.pkl", {"vision": 371, "audio": 81, "text": 300}, ("not humorous", "humorous"), _multibench.two_classes
 )
 DOWNLOAD = LAYOUT.download()
 # MultiBench's paper gives the total, not the splits.

@@ -31,9 +31,7 @@ CARD = Card(
 KIND = "media"
 PROMPT = "{common_name}"
 SPLITS = ("train", "test")
-DOWNLOAD = Download(
-    "vb100_all_videos and vb100_annotations_v1", "about 1,416 clips", "", CARD.url, "for research only"
-)
+DOWNLOAD = Download("vb100_all_videos and vb100_annotations_v1", "about 1,416 clips", "", CARD.url, "for research only")
 ARCHIVES = ("vb100", "ve100")
 PUBLISHED = {"classes": 100, "videos": {"all": 1416}}
 COLLECTIONS = (Collection("videos", "videos", "vb100_all_videos"),)
@@ -58,12 +56,7 @@ def annotate(tables: Mapping[str, bytes], files: Many[str]) -> Annotations:
     for where, end, raw, number, split in read:
         file = by_end.get(end, f"{COLLECTIONS[0].folder}/{end}")
         claim = TableRow(
-            where,
-            end.rpartition(".")[0] or end,
-            None if number is None else label_of.get(number),
-            raw,
-            split,
-            file,
+            where, end.rpartition(".")[0] or end, None if number is None else label_of.get(number), raw, split, file
         )
         claims.append(claim)
         if number is not None and folder_of.get(number) != end.rpartition("/")[0]:
@@ -112,13 +105,7 @@ def _names(folders: list[str]) -> tuple[tuple[str, ...], tuple[Mapping[str, obje
             why = "is unknown to" if species is None else "shares its species with another class in"
             notes.append(f"class {label}, folder {folder}, {why} the taxonomy: it is called {name!r}")
         names.append(name)
-        taxa.append(
-            {
-                "label": label,
-                "class_folder": folder,
-                "scientific_name": named.scientific_name if named else "",
-            }
-        )
+        taxa.append({"label": label, "class_folder": folder, "scientific_name": named.scientific_name if named else ""})
     return tuple(names), tuple(taxa), tuple(notes)
 
 

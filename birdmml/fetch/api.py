@@ -185,9 +185,7 @@ class Api:
             return unchanged if unchanged is not None else self._ask(url, None)
         if reply.code in refused:
             text = self.hidden(error_message(reply.body))
-            return Answer(
-                "failed", None, reply.code, f"HTTP {reply.code}: {text}" if text else f"HTTP {reply.code}"
-            )
+            return Answer("failed", None, reply.code, f"HTTP {reply.code}: {text}" if text else f"HTTP {reply.code}")
         self._answers.put(url, Kept("done", reply.code, reply.etag, body=reply.body))
         return Answer("done", value, reply.code, "")
 

@@ -73,9 +73,7 @@ def _attempted(attempt: Callable[[], T], wrong: bool) -> T:
         raise
 
 
-def ask(
-    web: Web, url: str, most_bytes: int, headers: Mapping[str, str] = {}, errors: Collection[int] = ()
-) -> Reply:
+def ask(web: Web, url: str, most_bytes: int, headers: Mapping[str, str] = {}, errors: Collection[int] = ()) -> Reply:
     """The answer to one GET: 200, 304 where `headers` ask for it, or one of `errors`. Raises Again, Final, Stopped."""
     with web.open(url, headers) as answer:
         code = answer.status_code

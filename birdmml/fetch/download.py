@@ -175,11 +175,7 @@ class Fetcher:
         try:
             return patiently(self.web, url, lambda: ask(self.web, url, most_bytes)).body
         except Final as e:
-            hint = (
-                "check the connection, or try again later"
-                if e.passing
-                else "check the address and what it asks for"
-            )
+            hint = "check the connection, or try again later" if e.passing else "check the address and what it asks for"
             raise BuildError(f"{redact(url)}: {e.reason}; {hint}") from e
 
     @contextmanager

@@ -213,9 +213,7 @@ class Ledger(Database):
 
     def _check_unsynced(self) -> None:
         """Files that the last run did not sync must have the bytes it noted; others are wanted again."""
-        rows = self.fetch_all(
-            "SELECT key, path, sha256 FROM unsynced JOIN files USING (key) WHERE state = 'done'"
-        )
+        rows = self.fetch_all("SELECT key, path, sha256 FROM unsynced JOIN files USING (key) WHERE state = 'done'")
         for key, where, sha256 in rows:
             path = self.path.parent / where
             # One that was used and deleted since is done all the same.

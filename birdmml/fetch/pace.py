@@ -144,11 +144,7 @@ class Budget:
     """
 
     def __init__(
-        self,
-        retries: int = RETRIES,
-        in_a_row: int = IN_A_ROW,
-        silent_s: float = SILENT_S,
-        refusals: int = REFUSALS,
+        self, retries: int = RETRIES, in_a_row: int = IN_A_ROW, silent_s: float = SILENT_S, refusals: int = REFUSALS
     ) -> None:
         self.retries, self.in_a_row, self.silent_s, self.refusals = retries, in_a_row, silent_s, refusals
         self.left = retries

@@ -128,9 +128,7 @@ class PartFile:
         self._sha256.update(block)
 
     def _full(self, needed: int | None, free: int) -> str:
-        more = (
-            f"{needed:,} bytes ({human_bytes(needed)}) more are needed" if needed else "more bytes are needed"
-        )
+        more = f"{needed:,} bytes ({human_bytes(needed)}) more are needed" if needed else "more bytes are needed"
         return (
             f"the disk of {self.to.parent} is full: {more} for {self.to.name}, {free:,} ({human_bytes(free)}) are "
             "free: make room, then run it again; it goes on from what is there"
@@ -144,9 +142,7 @@ class PartFile:
             if e.errno in FULL:
                 needed = self.promised - self.size if self.promised is not None else None
                 raise BuildError(self._full(needed, free_bytes(self.to.parent))) from e
-            raise BuildError(
-                f"{self.path} cannot be written ({e}): check the folder, then run it again"
-            ) from e
+            raise BuildError(f"{self.path} cannot be written ({e}): check the folder, then run it again") from e
 
 
 class _Attempts:
@@ -209,13 +205,7 @@ class Transfer(_Attempts):
     """The attempts for one file. `run` ends with Final, with a done file, or with an error of the disk."""
 
     def __init__(
-        self,
-        web: Web,
-        ledger: Ledger,
-        file: WantedFile,
-        part: PartFile,
-        entry: LedgerRow,
-        progress: Progress | None,
+        self, web: Web, ledger: Ledger, file: WantedFile, part: PartFile, entry: LedgerRow, progress: Progress | None
     ) -> None:
         super().__init__(web, file, entry)
         self.ledger, self.part, self.progress = ledger, part, progress
@@ -315,9 +305,7 @@ class Transfer(_Attempts):
     def _promise(self, total: int | None) -> None:
         """Take the server's size for an unknown one; raises Wrong, before a byte is lost, where it contradicts."""
         if total is not None and self.file.size not in (None, total):
-            raise Wrong(
-                f"the server has {total:,} bytes, {self.file.size:,} were promised", self.code, taken=False
-            )
+            raise Wrong(f"the server has {total:,} bytes, {self.file.size:,} were promised", self.code, taken=False)
         self.total = self.file.size if total is None else total
         if self.total is not None and self.total > self.web.politeness.most_bytes:
             self._too_many()
@@ -364,11 +352,7 @@ class Transfer(_Attempts):
         if self._most() == self.total:
             raise Wrong(f"more than the promised {self.total:,} bytes came", self.code)
         self.part.restart()
-        raise Final(
-            "failed",
-            f"more than the {self.web.politeness.most_bytes:,} bytes that a file may have",
-            self.code,
-        )
+        raise Final("failed", f"more than the {self.web.politeness.most_bytes:,} bytes that a file may have", self.code)
 
     def _verify(self) -> None:
         """Raises Wrong unless size and MD5 are the promised ones, Again for a page."""

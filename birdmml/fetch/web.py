@@ -104,9 +104,7 @@ class Web:
         agent = {"User-Agent": politeness.agent}
         for name, value in (pair for own in (agent, *self._own.values()) for pair in own.items()):
             if not (name.isascii() and value.isascii() and (name + value).isprintable()):
-                raise UsageError(
-                    f"the header {name!r} must be plain ASCII on one line: check how its value is set"
-                )
+                raise UsageError(f"the header {name!r} must be plain ASCII on one line: check how its value is set")
         self._client = httpx.Client(
             headers={**agent, **IDENTITY},
             timeout=httpx.Timeout(politeness.timeout_s, pool=None),
@@ -371,9 +369,7 @@ def words(body: bytes) -> str:
 def user_agent(contact: str | None) -> str:
     """`birdmml/1.0 (mailto:me@here.org)` from the user's address or home page; raises UsageError without one."""
     contact = (contact or "").strip().removeprefix("mailto:")
-    why = (
-        "iNaturalist, Xeno-canto and Wikipedia want to know whom to write to: give your address or home page"
-    )
+    why = "iNaturalist, Xeno-canto and Wikipedia want to know whom to write to: give your address or home page"
     if not contact:
         raise UsageError(f"no contact was given; {why} with --contact")
     if len(contact) > 200 or not (_MAIL.fullmatch(contact) or _HOME_PAGE.fullmatch(contact)):

@@ -78,9 +78,7 @@ def clear(folder: Path, wanted: Iterable[str], what: str) -> None:
 
 def listed(folder: Path, paths: Iterable[str]) -> tuple[UploadFile, ...]:
     """The staged files with their sizes and hashes, sorted by path."""
-    return tuple(
-        UploadFile(path, (folder / path).stat().st_size, sha256_file(folder / path)) for path in sorted(paths)
-    )
+    return tuple(UploadFile(path, (folder / path).stat().st_size, sha256_file(folder / path)) for path in sorted(paths))
 
 
 # ---- The upload: a repository is made if there is none, and the staged files go into it.
@@ -162,8 +160,6 @@ def _error_line(repo: str, error: BaseException, token: str) -> str:
     """One line, without the token."""
     lines = [line.strip() for line in str(error).replace(token, "***").splitlines() if line.strip()]
     status = getattr(getattr(error, "response", None), "status_code", None)
-    step = (
-        LOGIN if status in (401, 403) else "check the connection and the repository's name, then push again"
-    )
+    step = LOGIN if status in (401, 403) else "check the connection and the repository's name, then push again"
     what = " ".join(lines)[:MAX_SHOWN] or type(error).__name__
     return f"{repo}: the upload failed ({what}); {step}"

@@ -70,12 +70,7 @@ def check(root: Path, policy: Policy) -> Checked:
         guard = dataset_checks.Private(root)
         taken, changed = dataset_checks.hashed(root, paths, shas)
         licences, more = dataset_checks.survey(root, manifest, policy, guard)
-        wrong += [
-            *changed,
-            *more,
-            *dataset_checks.in_files(root, paths, guard),
-            *dataset_checks.shards(root, manifest),
-        ]
+        wrong += [*changed, *more, *dataset_checks.in_files(root, paths, guard), *dataset_checks.shards(root, manifest)]
     return Checked(root, manifest, validation, taken, licences, tuple(wrong))
 
 
@@ -116,16 +111,6 @@ def _validation(root: Path, manifest: Mapping[str, Any]) -> Mapping[str, Any]:
         validation: Mapping[str, Any] = json.loads(path.read_bytes())
         for render in (render_card, croissant.render, card.render):
             render(manifest, validation)
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        RecursionError,
-        jinja2.TemplateError,
-    ) as e:
-        raise DatasetError(
-            f"{path} or {format.MANIFEST} lacks or garbles {e}: build the dataset again"
-        ) from e
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, jinja2.TemplateError) as e:
+        raise DatasetError(f"{path} or {format.MANIFEST} lacks or garbles {e}: build the dataset again") from e
     return validation

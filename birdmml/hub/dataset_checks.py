@@ -72,9 +72,7 @@ CANDIDATE = (
     rf"/(?:{_ROOTS})/|[A-Za-z]:\\|file:/|hf_[A-Za-z0-9]{{20}}|gh[pousr]_[A-Za-z0-9]{{30}}|AKIA[0-9A-Z]{{16}}"
     r"|PRIVATE KEY|[?&](?:key|token|api_key|access_token)="
 )
-_PATH = re.compile(
-    rf"(?<![\w/.:%-])/(?:{_ROOTS})/[^\s\"'<>|,;)]+|(?<!\w)[A-Za-z]:\\+\w[^\s\"'<>|]*|file:/+[^\s\"'<>]+"
-)
+_PATH = re.compile(rf"(?<![\w/.:%-])/(?:{_ROOTS})/[^\s\"'<>|,;)]+|(?<!\w)[A-Za-z]:\\+\w[^\s\"'<>|]*|file:/+[^\s\"'<>]+")
 _SECRET = re.compile(
     r"hf_[A-Za-z0-9]{20,}|gh[pousr]_[A-Za-z0-9]{30,}|AKIA[0-9A-Z]{16}|-----BEGIN [A-Z ]*PRIVATE KEY-----"
     r"|[?&](?:key|token|api_key|access_token)=[A-Za-z0-9_.-]{8,}"
@@ -91,9 +89,7 @@ class Private:
         here = {str(p) for p in (root.resolve(), Path.cwd(), Path.home()) if len(p.parts) > 2}
         self.paths = sorted(here, key=len, reverse=True)
         # As a path of its own, not as a part of an address or of a longer name.
-        self._here = re.compile(
-            "|".join(rf"(?<![\w/.:%-]){re.escape(p)}(?![\w-])" for p in self.paths) or "(?!)"
-        )
+        self._here = re.compile("|".join(rf"(?<![\w/.:%-]){re.escape(p)}(?![\w-])" for p in self.paths) or "(?!)")
         values = {v for k, v in os.environ.items() if _ENVIRONMENT.search(k.upper()) and len(v) >= 12}
         self.secrets = sorted(v for v in values if not v.isalpha() and "/" not in v)
 
@@ -166,9 +162,7 @@ def _lint_shard(root: Path, path: str, features: Any) -> Iterator[PublishFinding
             "row_group", path, f"a row group of {large:,} bytes, over {MAX_GROUP_BYTES:,}", _WRITE, False
         )
     if (most := max((g.num_rows for g in groups), default=0)) > MAX_GROUP_ROWS:
-        yield PublishFinding(
-            "row_group", path, f"a row group of {most:,} rows, over {MAX_GROUP_ROWS:,}", _WRITE, False
-        )
+        yield PublishFinding("row_group", path, f"a row group of {most:,} rows, over {MAX_GROUP_ROWS:,}", _WRITE, False)
     chunks = [g.column(c) for g in groups for c in range(g.num_columns)]
     if not all(c.has_offset_index for c in chunks):
         yield PublishFinding(
@@ -200,9 +194,7 @@ def card(text: str, manifest: Mapping[str, Any], paths: Sequence[str]) -> Iterat
         data = {k: v for k, v in vars(DatasetCard(text).data).items() if v is not None}
     except (ValueError, TypeError, AttributeError, YAMLError, RecursionError) as e:
         told = " ".join(str(e).split())[:200]
-        yield PublishFinding(
-            "card_yaml", "README.md", f"its YAML cannot be read ({told})", "mend it, or build again"
-        )
+        yield PublishFinding("card_yaml", "README.md", f"its YAML cannot be read ({told})", "mend it, or build again")
         return
     if not data:
         yield none
@@ -225,16 +217,12 @@ def _fields(data: Mapping[str, Any], manifest: Mapping[str, Any]) -> Iterator[Pu
         values = data.get(name)
         listed = values if isinstance(values, list) else [values] if values else []
         if odd := [v for v in listed if not (isinstance(v, str) and allowed(v))]:
-            yield PublishFinding(
-                "card_field", f"README.md {name}", f"{odd[0]!r:.80}", f"give {wanted}", False
-            )
+            yield PublishFinding("card_field", f"README.md {name}", f"{odd[0]!r:.80}", f"give {wanted}", False)
         elif not listed:
             yield PublishFinding("card_field", f"README.md {name}", "nothing", f"give {wanted}", False)
     demo = manifest["demo"] and "demo" not in str(data.get("pretty_name", "")).casefold()
     if demo:
-        yield PublishFinding(
-            "demo", "README.md pretty_name", "does not say that this is the demo", "build again"
-        )
+        yield PublishFinding("demo", "README.md pretty_name", "does not say that this is the demo", "build again")
 
 
 def _configs(configs: Any, manifest: Mapping[str, Any], paths: Sequence[str]) -> Iterator[PublishFinding]:
@@ -257,9 +245,7 @@ def _configs(configs: Any, manifest: Mapping[str, Any], paths: Sequence[str]) ->
         wanted = {s["path"] for s in manifest["splits"].get(split, {}).get("shards", ()) if s["rows"]}
         if wanted != found.get(split, set()):
             odd = min(wanted ^ found.get(split, set()))
-            yield PublishFinding(
-                "card_configs", f"{where} {split}", f"not the shards of this split ({odd})", step
-            )
+            yield PublishFinding("card_configs", f"{where} {split}", f"not the shards of this split ({odd})", step)
 
 
 def datasheet(text: str) -> Iterator[PublishFinding]:
@@ -289,9 +275,7 @@ class Licences:
 
     def lines(self) -> Iterator[str]:
         """What may not be published, by part and licence, most rows first."""
-        for (part, spdx), why in sorted(
-            self.refused.items(), key=lambda kv: -self.counts[kv[0][0]][kv[0][1]]
-        ):
+        for (part, spdx), why in sorted(self.refused.items(), key=lambda kv: -self.counts[kv[0][0]][kv[0][1]]):
             shown = ", ".join(self.examples[part, spdx])
             yield f"{part} {spdx!r}: {self.counts[part][spdx]:,} rows ({why}); first {shown}"
 
@@ -306,9 +290,7 @@ def survey(
         for shard in value["shards"]:
             wrong += _shard_rows(root, shard, policy, private, licences, bool(manifest["demo"]))
         if value["rows"] != sum(s["rows"] for s in value["shards"]):
-            wrong.append(
-                PublishFinding("counts", split, "its rows are not those of its shards", "build again")
-            )
+            wrong.append(PublishFinding("counts", split, "its rows are not those of its shards", "build again"))
     # The table of species, if the dataset has its own, is names and numbers: `lint` reads it as no more than that.
     loose = set(manifest["files"]) - ({TABLE} if manifest["taxonomy"].get("file") == TABLE else set())
     if loose and not manifest["demo"]:
@@ -318,9 +300,7 @@ def survey(
         told = {k: n for k, n in manifest["licenses"].get(part, {}).items() if n}
         if told != dict(licences.counts[part]):
             wrong.append(
-                PublishFinding(
-                    "licences", f"manifest.json {part}", "counts are not those of the rows", "build again"
-                )
+                PublishFinding("licences", f"manifest.json {part}", "counts are not those of the rows", "build again")
             )
     return licences, wrong
 
@@ -339,13 +319,9 @@ def _shard_rows(
                 yield found
     if generated and not demo:
         what = f"{generated} rows of the generated demo, in a dataset that does not call itself a demo"
-        yield PublishFinding(
-            "demo", shard["path"], what, "build the demo again, and publish it as what it is"
-        )
+        yield PublishFinding("demo", shard["path"], what, "build the demo again, and publish it as what it is")
     if rows != shard["rows"]:
-        yield PublishFinding(
-            "counts", shard["path"], f"{rows} rows, the manifest says {shard['rows']}", "build again"
-        )
+        yield PublishFinding("counts", shard["path"], f"{rows} rows, the manifest says {shard['rows']}", "build again")
 
 
 def batches(path: Path) -> Iterator[pa.RecordBatch]:
@@ -356,9 +332,7 @@ def batches(path: Path) -> Iterator[pa.RecordBatch]:
                 raise DatasetError(f"{path} lacks the column {min(lacking)}: build the dataset again")
             yield from file.iter_batches(BATCH_ROWS, columns=[*_TEXTS, *_NESTED])
     except (OSError, pa.ArrowException) as e:
-        raise DatasetError(
-            f"{path} cannot be read ({str(e).splitlines()[0]}): build the dataset again"
-        ) from e
+        raise DatasetError(f"{path} cannot be read ({str(e).splitlines()[0]}): build the dataset again") from e
 
 
 def _count(batch: pa.RecordBatch, policy: Policy, licences: Licences) -> None:

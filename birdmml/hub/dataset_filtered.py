@@ -184,9 +184,7 @@ def _groups(source: Path, keep: bytearray) -> Iterator[pa.Table]:
     except (OSError, pa.ArrowException) as e:
         if isinstance(e, OSError) and e.errno is not None:
             raise
-        raise DatasetError(
-            f"{source} cannot be read ({str(e).splitlines()[0]}): build the dataset again"
-        ) from e
+        raise DatasetError(f"{source} cannot be read ({str(e).splitlines()[0]}): build the dataset again") from e
 
 
 def _lengths(table: pa.Table, column: str) -> list[int]:
@@ -243,9 +241,7 @@ def _manifest(
         "from_digest": checked.manifest["digest"],
         "licenses": policy.text,
         "rows_removed": plan.removed,
-        "by_part": {
-            part: {spdx: n for (p, spdx), n in sorted(plan.by_part.items()) if p == part} for part in PARTS
-        },
+        "by_part": {part: {spdx: n for (p, spdx), n in sorted(plan.by_part.items()) if p == part} for part in PARTS},
     }
     return {**value, "digest": files.digest(value)}
 
@@ -258,11 +254,7 @@ def _validation(checked: Checked, shards: list[WrittenShard]) -> dict[str, Any]:
         total.update(shard.tally)
     origins = {name: n for (what, name), n in sorted(total.items()) if what == "origin"}
     rows = [
-        {
-            **row,
-            "complete": total["complete", row["species"]],
-            "recovered": total["recovered", row["species"]],
-        }
+        {**row, "complete": total["complete", row["species"]], "recovered": total["recovered", row["species"]]}
         for row in value["by_species"]
     ]
     return {

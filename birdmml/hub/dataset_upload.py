@@ -93,9 +93,7 @@ def plan(parcel: DatasetParcel, known: Mapping[str, There]) -> UploadPlan:
     return UploadPlan(new, replaced, same, removed)
 
 
-def upload(
-    parcel: DatasetParcel, private: bool = False, tell: Callable[[str], None] = lambda line: None
-) -> str:
+def upload(parcel: DatasetParcel, private: bool = False, tell: Callable[[str], None] = lambda line: None) -> str:
     """Send what is not there; returns the address of the commit, or of the dataset where nothing was left to do.
 
     What is transient (429, 5xx, a broken connection) is tried again, after looking what has arrived. `tell` gets a
@@ -130,10 +128,7 @@ def _once(api: HfApi, parcel: DatasetParcel) -> str:
         if operations:
             part = "" if len(runs) == 1 else f" (part {number} of {len(runs)})"
             done = api.create_commit(
-                parcel.repo,
-                operations,
-                commit_message=f"Upload a birdmml dataset{part}",
-                repo_type="dataset",
+                parcel.repo, operations, commit_message=f"Upload a birdmml dataset{part}", repo_type="dataset"
             )
             address = str(getattr(done, "commit_url", "") or address)
     return address
@@ -179,9 +174,7 @@ def _operation(parcel: DatasetParcel, f: UploadFile) -> CommitOperationAdd:
 
 
 def _changed(f: UploadFile) -> HubError:
-    return HubError(
-        f"{f.path} was changed while it was uploaded: nothing of this upload is shown; push again"
-    )
+    return HubError(f"{f.path} was changed while it was uploaded: nothing of this upload is shown; push again")
 
 
 def _same(parcel: DatasetParcel, f: UploadFile, known: There) -> bool:

@@ -47,9 +47,7 @@ def render(repo: str, benchmark: str, shelves: Sequence[ResultFolder]) -> str:
         result = shelf.scored.result
         if result.demo or result.settings.get("limit"):
             why = "of the demo" if result.demo else "limited to some rows"
-            raise ResultError(
-                f"{shelf.scored.folder} is {why}, which no benchmark takes: leave out --benchmark"
-            )
+            raise ResultError(f"{shelf.scored.folder} is {why}, which no benchmark takes: leave out --benchmark")
         for entry in _entries(repo, benchmark, shelf):
             task = entry["dataset"]["task_id"]
             if task in entries:
@@ -69,10 +67,7 @@ def task_id(figure: Figure) -> str:
 def _entries(repo: str, benchmark: str, shelf: ResultFolder) -> Iterator[dict[str, Any]]:
     result, place = shelf.scored.result, shelf.scored.at
     date = str(at(result.provenance, "created_utc", other=""))[:10]
-    source = {
-        "url": f"https://huggingface.co/{repo}/tree/main/{shelf.folder}",
-        "name": "Outcomes, item by item",
-    }
+    source = {"url": f"https://huggingface.co/{repo}/tree/main/{shelf.folder}", "name": "Outcomes, item by item"}
     for f in result.figures:
         yield {
             "dataset": {"id": benchmark, "task_id": task_id(f)},

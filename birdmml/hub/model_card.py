@@ -84,9 +84,7 @@ def _pairs(folder: Path, result: Result, ready: Checkpoint) -> Iterator[tuple[st
         yield "limit", str(held.get("limit")), str(ready.dataset["limit"])
 
 
-def _differing(
-    folder: Path, prefix: str, kind: type[Any], held: Any, ours: Any
-) -> Iterator[tuple[str, Any, Any]]:
+def _differing(folder: Path, prefix: str, kind: type[Any], held: Any, ours: Any) -> Iterator[tuple[str, Any, Any]]:
     """The settings whose values differ, by name; what an older result lacks is at its default."""
     if not isinstance(held, Mapping):
         yield f"{prefix or 'preset '}settings", None, None
@@ -202,9 +200,7 @@ def _facts(ready: Checkpoint) -> Iterator[tuple[str, Any]]:
     yield "seed", ready.seed
     pretrained = ready.preset.encoders.weights == "pretrained"
     yield "initial weights", "those of the named models" if pretrained else "random: nothing was downloaded"
-    yield from (
-        (name, done[key]) for key, name in (("seconds", "seconds"), ("steps", "steps")) if key in done
-    )
+    yield from ((name, done[key]) for key, name in (("seconds", "seconds"), ("steps", "steps")) if key in done)
     history = done.get("history")
     if isinstance(history, list) and history:
         yield "epochs done", len(history)
@@ -287,14 +283,7 @@ def _eval_results(scored: VerifiedResult, about: ModelAbout) -> Iterator[EvalRes
 
 def _judging(f: Figure, seeds: Sequence[int]) -> dict[str, Any]:
     """What is needed to judge a value: items, chance, and the mean over seeds with its interval."""
-    values: dict[str, Any] = {
-        "n": f.n,
-        "chance": f.chance,
-        "mean": f.value,
-        "low": f.low,
-        "high": f.high,
-        "sd": f.sd,
-    }
+    values: dict[str, Any] = {"n": f.n, "chance": f.chance, "mean": f.value, "low": f.low, "high": f.high, "sd": f.sd}
     values |= {"best_possible": f.ceiling, "seeds": list(seeds)}
     return {name: value for name, value in values.items() if value is not None}
 

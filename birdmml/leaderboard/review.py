@@ -125,29 +125,21 @@ def read_changes(root: Path) -> tuple[Change, ...] | None:
     for change in found:
         if not checking.is_date(change.date):
             raise ResultError(f"{CHANGES}: {change.date!r} is no date: give YYYY-MM-DD")
-    if path.read_bytes() != spelled(
-        value
-    ):  # One spelling, so that what a pull request shows is what changed.
+    if path.read_bytes() != spelled(value):  # One spelling, so that what a pull request shows is what changed.
         raise ResultError(f"{CHANGES} says what it should in another spelling: {SPELL}")
     return found
 
 
-def added(
-    before: Sequence[Change] | None, after: Sequence[Change] | None
-) -> tuple[tuple[Change, ...], list[Problem]]:
+def added(before: Sequence[Change] | None, after: Sequence[Change] | None) -> tuple[tuple[Change, ...], list[Problem]]:
     """(entries that are new, what is wrong): earlier ones stay as they were, and first."""
     old, new = tuple(before or ()), tuple(after or ())
     if new[: len(old)] != old or (before is not None and after is None):
-        gone = Problem(
-            CHANGES, "earlier entries are changed or gone", "put them back, and add yours at the end"
-        )
+        gone = Problem(CHANGES, "earlier entries are changed or gone", "put them back, and add yours at the end")
         return (), [gone]
     return new[len(old) :], []
 
 
-def problems(
-    new: Sequence[Change], removed: Mapping[str, str], present: Mapping[str, str]
-) -> Iterator[Problem]:
+def problems(new: Sequence[Change], removed: Mapping[str, str], present: Mapping[str, str]) -> Iterator[Problem]:
     """What is wrong between new entries and the folders: `removed` and `present` are slug -> digest.
 
     Each removed submission has one entry that names its digest; each entry is of a removed one, and what replaces it
@@ -158,9 +150,7 @@ def problems(
         if change.slug in seen:
             yield Problem(CHANGES, f"{change.slug} has two new entries", "leave one")
         elif removed.get(change.slug) != change.before:
-            told = (
-                f"{change.slug} of digest {change.before[:12]} is no accepted submission that this takes away"
-            )
+            told = f"{change.slug} of digest {change.before[:12]} is no accepted submission that this takes away"
             yield Problem(CHANGES, told, "remove the entry, or mend its slug and `before`")
         if change.after is not None and change.after not in present.values():
             told = f"{change.slug} is to be replaced by {change.after[:12]}, which is not there"
@@ -186,10 +176,7 @@ def copies(made: Submission, others: Sequence[Submission]) -> Iterator[tuple[str
             if _measured(entry.result) <= theirs:
                 yield name_of(entry), f"every figure of it is, digit by digit, one of {other.slug}"
             elif any(_same_models(entry, known) for known in other.entries):
-                yield (
-                    name_of(entry),
-                    f"a model of {other.slug}, measured by the same protocol for the same figures",
-                )
+                yield (name_of(entry), f"a model of {other.slug}, measured by the same protocol for the same figures")
 
 
 def _measured(result: Result) -> set[tuple[Any, ...]]:

@@ -79,9 +79,7 @@ def _values(figure: Figure, found: Summary) -> list[tuple[str, float | None, flo
         for field in ("value", "low", "high", "n", "chance", "sd")
     ]
     pairs.append(("number of seeds", len(figure.per_seed), len(found.per_seed)))
-    pairs += [
-        (f"seed {i + 1}", a, b) for i, (a, b) in enumerate(zip(figure.per_seed, found.per_seed, strict=False))
-    ]
+    pairs += [(f"seed {i + 1}", a, b) for i, (a, b) in enumerate(zip(figure.per_seed, found.per_seed, strict=False))]
     return pairs
 
 

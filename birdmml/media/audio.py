@@ -122,9 +122,7 @@ def check_sound(clip: Clip, rate_hz: int = RATE_HZ) -> Level:
         raise MediaError("audio_not_finite", f"NaN or infinite samples in the clip at {clip.start_s:.1f} s")
     # One 16-bit step: anything flatter is stored as a constant.
     if float(valid.max()) - float(valid.min()) < 1 / 32768:
-        raise MediaError(
-            "audio_constant", f"the clip at {clip.start_s:.1f} s has no sound (all samples equal)"
-        )
+        raise MediaError("audio_constant", f"the clip at {clip.start_s:.1f} s has no sound (all samples equal)")
     power = float(np.mean(np.square(valid, dtype=np.float64)))
     return Level(10.0 * math.log10(power), float(np.mean(np.abs(valid) >= FULL_SCALE)))
 
@@ -175,9 +173,7 @@ def _seek(file: soundfile.SoundFile, frame: int) -> None:
     try:
         file.seek(frame)
     except (soundfile.LibsndfileError, OSError) as e:
-        raise MediaError(
-            "audio_damaged", f"cannot move to {frame / file.samplerate:.1f} s ({_plain(e)})"
-        ) from e
+        raise MediaError("audio_damaged", f"cannot move to {frame / file.samplerate:.1f} s ({_plain(e)})") from e
 
 
 def resample(samples: Sound, rate: int, rate_hz: int) -> Sound:
@@ -200,9 +196,7 @@ def _check_length(total_s: float, start_s: float | None, max_seconds: float) -> 
     if total_s < MIN_SECONDS:
         raise MediaError("audio_too_short", f"{total_s:.3f} s of sound; at least {MIN_SECONDS} s are needed")
     if start_s is not None and not 0 <= start_s <= total_s - MIN_SECONDS:
-        raise MediaError(
-            "audio_too_short", f"start_s = {start_s:g} is outside the {total_s:.1f} s of the recording"
-        )
+        raise MediaError("audio_too_short", f"start_s = {start_s:g} is outside the {total_s:.1f} s of the recording")
 
 
 def _check_complete(position: int, promised: int | None, rate: int) -> None:
@@ -210,8 +204,7 @@ def _check_complete(position: int, promised: int | None, rate: int) -> None:
         raise MediaError("audio_empty", "the file holds no samples that decode")
     if promised and position < promised * _TRUNCATED:
         raise MediaError(
-            "audio_truncated",
-            f"the header promises {promised / rate:.1f} s, sound ends at {position / rate:.1f} s",
+            "audio_truncated", f"the header promises {promised / rate:.1f} s, sound ends at {position / rate:.1f} s"
         )
 
 

@@ -58,9 +58,7 @@ def apply_audio(
     return out
 
 
-def _noise(
-    corruption: Corruption, rng: np.random.Generator, length: int, rate_hz: int, others: Sound | None
-) -> Floats:
+def _noise(corruption: Corruption, rng: np.random.Generator, length: int, rate_hz: int, others: Sound | None) -> Floats:
     """[length], at any scale."""
     if corruption.kind == "song":
         if others is None:
@@ -98,9 +96,7 @@ def _low_pass(hz: Floats, edge_hz: float) -> Floats:
 
 def _checked(wave: Sound, what: str) -> Floats:
     if not (np.abs(wave) <= LOUDEST).all():  # NaN lands here too
-        raise MediaError(
-            "audio_range", f"{what} holds samples that are no numbers within ±{LOUDEST:g}: decode it anew"
-        )
+        raise MediaError("audio_range", f"{what} holds samples that are no numbers within ±{LOUDEST:g}: decode it anew")
     return wave.astype(np.float64)
 
 
@@ -194,9 +190,7 @@ def _covered(pixels: Pixels, share: float, rng: np.random.Generator) -> Pixels:
     """
     height, width, _ = pixels.shape
     tall, broad = (max(1, round(side * math.sqrt(share))) for side in (height, width))
-    top, left = (
-        int(u * (room + 1)) for u, room in zip(rng.random(2), (height - tall, width - broad), strict=True)
-    )
+    top, left = (int(u * (room + 1)) for u, room in zip(rng.random(2), (height - tall, width - broad), strict=True))
     out = pixels.copy()
     out[top : top + tall, left : left + broad] = GREY
     return out

@@ -44,21 +44,11 @@ KINDS: Mapping[str, Mapping[str, Kind]] = {
     "image": {
         "gaussian": _snr("pixels in [0, 1], neither clipped nor rounded: white Gaussian noise"),
         "blur": Kind(
-            "sigma in px of a picture of 224 px",
-            0.1,
-            112.0,
-            "px",
-            "pixels in [0, 1]: Gaussian blur, edges mirrored",
+            "sigma in px of a picture of 224 px", 0.1, 112.0, "px", "pixels in [0, 1]: Gaussian blur, edges mirrored"
         ),
-        "jpeg": Kind(
-            "JPEG quality", 1.0, 94.0, "", "8-bit pixels: stored as JPEG with 4:2:0 chroma", whole=True
-        ),
+        "jpeg": Kind("JPEG quality", 1.0, 94.0, "", "8-bit pixels: stored as JPEG with 4:2:0 chroma", whole=True),
         "occlusion": Kind(
-            "share of the area",
-            0.001,
-            1.0,
-            "",
-            "pixels in [0, 1]: one rectangle of mid-grey (128/255), seeded place",
+            "share of the area", 0.001, 1.0, "", "pixels in [0, 1]: one rectangle of mid-grey (128/255), seeded place"
         ),
         "missing": _ABSENT,
     },
@@ -136,9 +126,7 @@ def _seed(text: str, seed: str) -> int:
     try:
         return int(seed)
     except ValueError as e:
-        raise UsageError(
-            f"{text!r} ends in no seed: write a whole number, or leave out the last colon"
-        ) from e
+        raise UsageError(f"{text!r} ends in no seed: write a whole number, or leave out the last colon") from e
 
 
 def _kind(modality: str, kind: str) -> Kind:
@@ -194,9 +182,7 @@ def snr_db(clean: NDArray[np.generic], noisy: NDArray[np.generic]) -> float:
 def check_target(corruption: Corruption, modality: str) -> None:
     """Raise UsageError for a corruption of the other modality, and for one that takes the modality away."""
     if corruption.modality != modality:
-        raise UsageError(
-            f"{corruption.name} is nothing that can be done to {modality}: choose {modality}:..."
-        )
+        raise UsageError(f"{corruption.name} is nothing that can be done to {modality}: choose {modality}:...")
     if corruption.kind == "missing":
         raise UsageError(f"{corruption.name} leaves no {modality} to change: embed the item without it")
 
@@ -266,9 +252,7 @@ class Swap:
         """The swap that a `Request.pairing` names; raises UsageError."""
         match = _TEXT.fullmatch(text)
         if match is None:
-            raise UsageError(
-                f"pairing {text!r} is none: write swap:KIND:SEED, KIND one of {', '.join(PAIRED_KINDS)}"
-            )
+            raise UsageError(f"pairing {text!r} is none: write swap:KIND:SEED, KIND one of {', '.join(PAIRED_KINDS)}")
         return cls(match[1], int(match[2]))
 
 

@@ -23,17 +23,7 @@ JPEG_QUALITY = 90
 FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 
 # Everything Pillow is known to raise on hostile bytes; anything else is a bug to hear about.
-_BROKEN = (
-    OSError,
-    ValueError,
-    SyntaxError,
-    EOFError,
-    KeyError,
-    IndexError,
-    TypeError,
-    OverflowError,
-    MemoryError,
-)
+_BROKEN = (OSError, ValueError, SyntaxError, EOFError, KeyError, IndexError, TypeError, OverflowError, MemoryError)
 
 # Below this spread (in grey levels) an image carries no picture: a lens cap, a placeholder, an empty scan.
 _FLAT = 1
@@ -73,9 +63,7 @@ def encode_jpeg(image: NDArray[np.uint8] | Image.Image, quality: int = JPEG_QUAL
     return out.getvalue()
 
 
-def ready_image(
-    data: bytes, max_side: int, max_pixels: int = MAX_PIXELS, quality: int = JPEG_QUALITY
-) -> ReadyImage:
+def ready_image(data: bytes, max_side: int, max_pixels: int = MAX_PIXELS, quality: int = JPEG_QUALITY) -> ReadyImage:
     """Check a photo and bring it into the form that rows hold.
 
     An RGB JPEG whose longer side is at most `max_side` px is passed through untouched; anything else
@@ -85,9 +73,7 @@ def ready_image(
     source = _open(data, max_pixels)
     plain_jpeg = source.format == "JPEG" and source.mode == "RGB"
     if plain_jpeg:
-        source.draft(
-            "RGB", (max_side, max_side)
-        )  # Decodes large JPEGs at 1/2, 1/4, 1/8: same picture, less work.
+        source.draft("RGB", (max_side, max_side))  # Decodes large JPEGs at 1/2, 1/4, 1/8: same picture, less work.
     drafted = source.size
     picture = _upright_rgb(source)
     _refuse_empty(picture)
@@ -144,8 +130,7 @@ def _open(data: bytes, max_pixels: int) -> Image.Image:
     width, height = picture.size
     if width * height > max_pixels:
         raise MediaError(
-            "image_too_large",
-            f"{width:,} x {height:,} px is over the limit of {max_pixels:,} px (--max-pixels)",
+            "image_too_large", f"{width:,} x {height:,} px is over the limit of {max_pixels:,} px (--max-pixels)"
         )
     return picture
 
@@ -197,9 +182,7 @@ def _grey_to_rgb(picture: Image.Image) -> Image.Image:
 def _refuse_empty(picture: Image.Image) -> None:
     width, height = picture.size
     if min(width, height) < MIN_SIDE:
-        raise MediaError(
-            "image_too_small", f"{width} x {height} px; at least {MIN_SIDE} px a side are needed"
-        )
+        raise MediaError("image_too_small", f"{width} x {height} px; at least {MIN_SIDE} px a side are needed")
     # Means of blocks lie between the extrema: where they differ, the pixels do, and that is nearly always.
     if _spread(picture.reduce(8) if min(width, height) >= 64 else picture) > _FLAT:
         return

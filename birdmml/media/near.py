@@ -192,6 +192,4 @@ def _sorted_rows(pairs: Ints) -> Ints:
 
 def _refuse_many(pairs: int, limit: int) -> None:
     if pairs > limit:
-        raise BuildError(
-            f"over {limit:,} pairs of near-duplicate photos: group them (near_groups) or lower the radius"
-        )
+        raise BuildError(f"over {limit:,} pairs of near-duplicate photos: group them (near_groups) or lower the radius")

@@ -178,9 +178,7 @@ def _count(box: av.container.InputContainer, stream: av.VideoStream) -> int:
     """How many frames the packets hold; raises MediaError if there are none, or clearly fewer than the header says."""
     packets = [packet.is_discard for packet in box.demux(stream) if packet.size]
     if len(packets) < (stream.frames or 0) * _TRUNCATED:
-        raise MediaError(
-            "video_truncated", f"the header promises {stream.frames} frames, {len(packets)} are there"
-        )
+        raise MediaError("video_truncated", f"the header promises {stream.frames} frames, {len(packets)} are there")
     if (total := packets.count(False)) == 0:
         raise MediaError("video_damaged", "no frame in the video stream")
     return total
@@ -193,9 +191,7 @@ def _rate(stream: av.VideoStream) -> Fraction:
     return Fraction(rate)
 
 
-def _timed(
-    box: av.container.InputContainer, stream: av.VideoStream
-) -> Iterator[tuple[Fraction, av.VideoFrame]]:
+def _timed(box: av.container.InputContainer, stream: av.VideoStream) -> Iterator[tuple[Fraction, av.VideoFrame]]:
     """Frames in order of showing, with their exact time in seconds from the first."""
     first = None
     for index, frame in enumerate(box.decode(stream)):

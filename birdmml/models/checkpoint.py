@@ -92,9 +92,7 @@ def load(folder: Path, method: str | None = None, device: str | torch.device = "
     network = Network(preset, module, config, tokenizer.get_vocab_size())
     state = load_file(folder / WEIGHTS)
     if broken := [k for k, v in state.items() if v.is_floating_point() and not v.isfinite().all()]:
-        raise CheckpointError(
-            f"{folder}: weights {broken[0]} are not finite: the training diverged, train again"
-        )
+        raise CheckpointError(f"{folder}: weights {broken[0]} are not finite: the training diverged, train again")
     network.load_state_dict(state)
     network.to(device).eval()
     return Checkpoint(
@@ -178,9 +176,7 @@ def _read_meta(folder: Path) -> dict[str, Any]:
     if not isinstance(meta, dict) or meta.get("kind") != "birdmml checkpoint":
         raise CheckpointError(f"{path} is not a birdmml checkpoint")
     if meta.get("schema_version") != SCHEMA_VERSION:
-        raise CheckpointError(
-            f"{path} has schema version {meta.get('schema_version')}, expected {SCHEMA_VERSION}"
-        )
+        raise CheckpointError(f"{path} has schema version {meta.get('schema_version')}, expected {SCHEMA_VERSION}")
     wanted: dict[str, type] = {"method": str, "seed": int, "weights_sha256": str}
     wanted |= dict.fromkeys(("config", "preset", "dataset", "training", "provenance"), dict)
     for key, kind in wanted.items():

@@ -118,12 +118,7 @@ class FeatureEncoder(nn.Module):
         self.enter = nn.Linear(width, settings.hidden)
         self.places = nn.Parameter(0.02 * torch.randn(settings.steps, settings.hidden))
         layer = nn.TransformerEncoderLayer(
-            settings.hidden,
-            settings.heads,
-            4 * settings.hidden,
-            settings.dropout,
-            batch_first=True,
-            norm_first=True,
+            settings.hidden, settings.heads, 4 * settings.hidden, settings.dropout, batch_first=True, norm_first=True
         )
         many = settings.steps > 1
         self.net = nn.TransformerEncoder(layer, settings.layers, enable_nested_tensor=False) if many else None

@@ -62,9 +62,7 @@ class ForeignEncoder(nn.Module):
             if size is not None and tuple(x.shape[-2:]) != tuple(size):
                 x = F.interpolate(x, size=tuple(size), mode="bilinear", antialias=True, align_corners=False)
             return x
-        frames = getattr(self.config, "max_length", None) or 2 * getattr(
-            self.config, "max_source_positions", 0
-        )
+        frames = getattr(self.config, "max_length", None) or 2 * getattr(self.config, "max_source_positions", 0)
         mel = x[:, 0]
         mel = F.pad(mel, (0, frames - mel.shape[-1])) if frames else mel  # a negative pad cuts
         return mel.transpose(1, 2) if self.takes == "input_values" else mel
@@ -72,9 +70,7 @@ class ForeignEncoder(nn.Module):
     def _pooled(self, out: Any, real: Tensor | None) -> Tensor:
         pooled: Tensor | None = getattr(out, "pooler_output", None)
         hidden: Tensor = out.last_hidden_state
-        if self.pooling == "pooler" or (
-            self.pooling == "auto" and pooled is not None and self.kind != "text"
-        ):
+        if self.pooling == "pooler" or (self.pooling == "auto" and pooled is not None and self.kind != "text"):
             if pooled is None:
                 raise UsageError(f"{self.config.model_type} has no pooler: use pooling mean or cls")
             return pooled.flatten(1)

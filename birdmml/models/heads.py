@@ -44,9 +44,7 @@ class Head(Protocol):
     def pairs(self) -> Pairs:
         """The (query, target) pairs that `score` defines."""
 
-    def score(
-        self, query: str, target: str, queries: Mapping[str, Tensor], candidates: Mapping[str, Tensor]
-    ) -> Tensor:
+    def score(self, query: str, target: str, queries: Mapping[str, Tensor], candidates: Mapping[str, Tensor]) -> Tensor:
         """Scores [Q, C] from embeddings [Q, dim] and [C, dim]; raises UsageError for an undefined pair."""
 
 
@@ -97,18 +95,14 @@ class CosineHead(nn.Module):
     def embed_all(self, features: Features) -> dict[str, Tensor]:
         """`embed` for a loss: raises UsageError where a modality is missing."""
         if missing := [name for name in self.modalities if name not in features]:
-            raise UsageError(
-                f"{method_name(self)} needs {', '.join(missing)} too: a loss takes all modalities"
-            )
+            raise UsageError(f"{method_name(self)} needs {', '.join(missing)} too: a loss takes all modalities")
         return self.embed(features)
 
     def pairs(self) -> Pairs:
         """All 1->1 pairs, and as an extension all pairs with several modalities asking."""
         return scores.single_pairs(self.modalities) + scores.joint_pairs(self.modalities)
 
-    def score(
-        self, query: str, target: str, queries: Mapping[str, Tensor], candidates: Mapping[str, Tensor]
-    ) -> Tensor:
+    def score(self, query: str, target: str, queries: Mapping[str, Tensor], candidates: Mapping[str, Tensor]) -> Tensor:
         """Cosine, or the sum of several cosines; [Q, C]."""
         scores.check_pair(query, target, self.pairs(), method_name(self))
         return scores.summed_cosine(query, target, queries, candidates)
@@ -124,9 +118,7 @@ def scalar_groups(module: nn.Module, **options: float) -> list[dict[str, Any]]:
     return [{"params": scalars, "weight_decay": 0.0, **options}] if scalars else []
 
 
-def check_modalities(
-    widths: Mapping[str, int], exactly: int | None = None, method: str = ""
-) -> tuple[str, ...]:
+def check_modalities(widths: Mapping[str, int], exactly: int | None = None, method: str = "") -> tuple[str, ...]:
     """The modalities, in the project's order where they are its three; extra towers ("text@audio") do not count.
 
     Raises UsageError for fewer than two, for a name with "+", or for another number than `exactly`.
@@ -140,9 +132,7 @@ def check_modalities(
     if len(names) < 2:
         raise UsageError(f"a contrastive method needs two modalities or more, the model has {list(names)}")
     if bad := [name for name in names if not name or scores.JOINT in name or "." in name]:
-        raise UsageError(
-            f"modality name {bad[0]!r}: it must have letters, and neither {scores.JOINT!r} nor '.'"
-        )
+        raise UsageError(f"modality name {bad[0]!r}: it must have letters, and neither {scores.JOINT!r} nor '.'")
     return MODALITIES if set(names) == set(MODALITIES) else names
 
 
@@ -213,9 +203,7 @@ class ShapeHead(CosineHead):
         self.config, self.renormalise_frames = config, config.variant == "paper"
         self.anchors = _anchors(config, self.modalities)
         learned = config.learned_temperature
-        self.temperature = Temperature(
-            config.temperature, config.variant == "paper" if learned is None else learned
-        )
+        self.temperature = Temperature(config.temperature, config.variant == "paper" if learned is None else learned)
 
     def size(self, rows: Sequence[Tensor], columns: Sequence[Tensor]) -> Tensor:
         """[Q, C]: the size of the shape of the vectors rows_1[q], ..., columns_1[c], ..."""
@@ -243,9 +231,7 @@ class ShapeHead(CosineHead):
                 )
         return terms | {"loss": torch.stack(list(terms.values())).mean()}
 
-    def score(
-        self, query: str, target: str, queries: Mapping[str, Tensor], candidates: Mapping[str, Tensor]
-    ) -> Tensor:
+    def score(self, query: str, target: str, queries: Mapping[str, Tensor], candidates: Mapping[str, Tensor]) -> Tensor:
         """Minus the size [Q, C] of the shape of the query's vectors and the target's, in blocks of queries."""
         scores.check_pair(query, target, self.pairs(), method_name(self))
         rows, columns = [queries[name] for name in scores.parts(query)], [candidates[target]]

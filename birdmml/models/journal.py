@@ -55,9 +55,7 @@ class Journal:
         self._bar.set_postfix(epoch=position.epoch + 1, loss=f"{values['loss']:.3f}", refresh=False)
         self._write("step", position.step, {"epoch": position.epoch + 1, "rate": rate} | dict(values))
 
-    def epoch(
-        self, position: Position, means: Mapping[str, float], recalls: Mapping[str, float], speed: float
-    ) -> None:
+    def epoch(self, position: Position, means: Mapping[str, float], recalls: Mapping[str, float], speed: float) -> None:
         """One epoch: mean terms, validation, rows a second, memory; and how long the rest takes."""
         spent = time.perf_counter() - self._started
         left = spent / max(1, position.step - self._first) * (self._steps - position.step)
@@ -66,9 +64,7 @@ class Journal:
         more = {"epoch": position.epoch, "rows_per_second": speed, "memory_bytes": peak, "eta_s": left}
         self._write("epoch", position.step, values | more)
         if self._path is not None and not self._quiet:
-            terms = "  ".join(
-                f"{k} {v:.3f}" for k, v in sorted(values.items(), key=lambda kv: kv[0] != "loss")
-            )
+            terms = "  ".join(f"{k} {v:.3f}" for k, v in sorted(values.items(), key=lambda kv: kv[0] != "loss"))
             self._bar.write(
                 f"epoch {position.epoch}  {terms}  {speed:.0f} rows/s  {human_bytes(peak)}  {left:.0f} s left",
                 file=sys.stderr,
@@ -105,12 +101,8 @@ def trackers(wanted: Sequence[str]) -> list[str]:
     for name in wanted:
         if name not in there:
             shown = ", ".join(there) or "none"
-            raise UsageError(
-                f"tracker {name!r} is not installed (there are: {shown}): install it, or leave it out"
-            )
-    return list(
-        dict.fromkeys([*wanted, *(["tensorboard"] if importlib.util.find_spec("tensorboard") else [])])
-    )
+            raise UsageError(f"tracker {name!r} is not installed (there are: {shown}): install it, or leave it out")
+    return list(dict.fromkeys([*wanted, *(["tensorboard"] if importlib.util.find_spec("tensorboard") else [])]))
 
 
 def memory_bytes(device: torch.device) -> int:

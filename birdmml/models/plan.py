@@ -128,12 +128,8 @@ def run(
     done = {}
     for seed in plan.seeds:
         folder = plan.folder(out, seed)
-        saving = Saving(
-            folder, every, resume, tuple(wanted_trackers), plan.validation(), about(plan), _source(plan)
-        )
-        done[seed] = train(
-            plan.rows("train"), plan.method, plan.config, plan.preset, seed, plan.device, quiet, saving
-        )
+        saving = Saving(folder, every, resume, tuple(wanted_trackers), plan.validation(), about(plan), _source(plan))
+        done[seed] = train(plan.rows("train"), plan.method, plan.config, plan.preset, seed, plan.device, quiet, saving)
         if is_main():
             journal.draw(folder)
     return done

@@ -112,10 +112,7 @@ class Preprocessor(nn.Module):
         """[B, frames, bins] -> [B, frames, bands]. A few triangles at a time: most of the filterbank is zero."""
         parts = torch.split(self.filterbank, BANDS_TOGETHER)
         return torch.cat(
-            [
-                power[..., low:high] @ part[:, low:high].T
-                for part, (low, high) in zip(parts, self.spans, strict=True)
-            ],
+            [power[..., low:high] @ part[:, low:high].T for part, (low, high) in zip(parts, self.spans, strict=True)],
             dim=-1,
         )
 
@@ -155,9 +152,7 @@ def resize(batch: Tensor, size: int) -> Tensor:
     """
     if batch.device.type == "cpu" and batch.shape[-1] * batch.shape[-2] > LARGE_PIXELS:
         return F.interpolate(batch, size=(size, size), mode="bilinear", antialias=True, align_corners=False)
-    wide = F.interpolate(
-        batch.float(), size=(size, size), mode="bilinear", antialias=True, align_corners=False
-    )
+    wide = F.interpolate(batch.float(), size=(size, size), mode="bilinear", antialias=True, align_corners=False)
     return wide.round().clamp(0, 255).to(torch.uint8)
 
 
@@ -220,10 +215,7 @@ def _sounds(audio: Tensor, settings: Augment) -> Tensor:
     if settings.roll_frames:
         audio = rolled(audio, _draw(len(audio), settings.roll_frames))
     if settings.gain_db:
-        audio = (
-            audio
-            + ((torch.rand(len(audio)) * 2 - 1) * settings.gain_db).to(audio.device)[:, None, None, None]
-        )
+        audio = audio + ((torch.rand(len(audio)) * 2 - 1) * settings.gain_db).to(audio.device)[:, None, None, None]
     return audio
 
 
@@ -265,9 +257,7 @@ class Damage:
     unchanged, so that batches keep their shapes and all else its last bit; what comes of them must be dropped.
     """
 
-    def __init__(
-        self, corruption: Corruption, preprocessor: Preprocessor, others: Others | None = None
-    ) -> None:
+    def __init__(self, corruption: Corruption, preprocessor: Preprocessor, others: Others | None = None) -> None:
         if corruption.kind == "song" and others is None:
             raise UsageError(f"{corruption.name} needs recordings of other species: there are none here")
         self.corruption, self.others = corruption, others
@@ -279,9 +269,7 @@ class Damage:
         """The modality that the model is not given; empty if it gets all."""
         return self.corruption.modality if self.corruption.kind == "missing" else ""
 
-    def waves(
-        self, clips: Sequence[Sound], ids: Sequence[str], seconds: Sequence[float] | None = None
-    ) -> list[Sound]:
+    def waves(self, clips: Sequence[Sound], ids: Sequence[str], seconds: Sequence[float] | None = None) -> list[Sound]:
         """Each clip [T], any T, made worse where it is heard: the SNR is that of what the front end reads of it.
 
         `seconds` of each are the recording, the rest is padding and stays. Raises MediaError for samples out of range.

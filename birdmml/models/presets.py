@@ -272,11 +272,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
             ),
             # One thread: networks this small gain little from a second, and lose much where cores are shared.
             Training(
-                22,
-                32,
-                1e-3,
-                augment=Augment(mirror=True, shift_px=4, roll_frames=20, gain_db=6.0),
-                cpu_threads=1,
+                22, 32, 1e-3, augment=Augment(mirror=True, shift_px=4, roll_frames=20, gain_db=6.0), cpu_threads=1
             ),
             dim=128,
         ),

@@ -162,18 +162,12 @@ def captions(rows: RowSource) -> list[str]:
     texts = rows.column("caption")
     bad = [i for i, caption in enumerate(texts) if not isinstance(caption, str)]
     if bad:
-        raise DatasetError(
-            f"row {bad[0]} has no caption ({len(bad)} rows): run `birdmml validate` on the dataset"
-        )
+        raise DatasetError(f"row {bad[0]} has no caption ({len(bad)} rows): run `birdmml validate` on the dataset")
     return texts
 
 
 def stream(
-    rows: RowSource,
-    parts: Sequence[NDArray[np.int64]],
-    workers: int,
-    at_least: int,
-    ready: Callable[[Row], Row] = dict,
+    rows: RowSource, parts: Sequence[NDArray[np.int64]], workers: int, at_least: int, ready: Callable[[Row], Row] = dict
 ) -> Iterator[list[Row]]:
     """Decoded media of each part in turn. The order does not depend on the number of workers (0: no threads).
 
@@ -195,9 +189,7 @@ def stream(
         return
     # As many threads an operation as here: then `ready` rounds as it does without workers.
     threads = torch.get_num_threads()
-    with ThreadPoolExecutor(
-        workers, "decode", initializer=torch.set_num_threads, initargs=(threads,)
-    ) as pool:
+    with ThreadPoolExecutor(workers, "decode", initializer=torch.set_num_threads, initargs=(threads,)) as pool:
         waiting: deque[list[Future[Row]]] = deque()
         try:
             for part, stored in zip(parts, cells, strict=True):
@@ -290,9 +282,7 @@ class ArrayData(SetOnDisk):
         rows = {s: {"rows": stored.rows(s)} for s in SPLITS if s in stored.splits}
         data = cls(stored.root, {**stored.manifest, "splits": rows}, stored)
         if data.name not in discover.names(KIND):
-            raise EvalsetError(
-                f"{root} is the set {data.name!r}, which this birdmml has not: see `birdmml list`"
-            )
+            raise EvalsetError(f"{root} is the set {data.name!r}, which this birdmml has not: see `birdmml list`")
         if lacking := [s for s in (TRAIN, TEST) if s not in data.arrays.splits or not data.arrays.rows(s)]:
             raise EvalsetError(
                 f"{root} has no {lacking[0]} rows to train and score with: prepare {data.name} again, with some"
@@ -300,9 +290,7 @@ class ArrayData(SetOnDisk):
         modalities = (IMAGE, AUDIO) if data.prompt else MODALITIES
         if set(data.fields) != set(modalities) or not all(map(_is_usable, data.fields, data.fields.values())):
             shapes = ", ".join(f"{m} {f.shape}" for m, f in data.fields.items())
-            raise EvalsetError(
-                f"{root} holds {shapes}, not {', '.join(modalities)}: prepare {data.name} again"
-            )
+            raise EvalsetError(f"{root} holds {shapes}, not {', '.join(modalities)}: prepare {data.name} again")
         return data
 
     @property

@@ -108,6 +108,4 @@ def _trained(recipe: Recipe, seed: int, device: str, quiet: bool) -> Checkpoint:
         "history": [{k: round(v, 6) for k, v in epoch.items()} for epoch in done.history],
     }
     data = about(recipe.built) | {"limit": recipe.limit}
-    return Checkpoint(
-        recipe.method, recipe.config, recipe.preset, seed, done.network, done.tokenizer, data, training
-    )
+    return Checkpoint(recipe.method, recipe.config, recipe.preset, seed, done.network, done.tokenizer, data, training)

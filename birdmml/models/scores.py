@@ -37,23 +37,16 @@ def single_pairs(modalities: Sequence[str]) -> tuple[tuple[str, str], ...]:
 def joint_pairs(modalities: Sequence[str], order: int | None = None) -> tuple[tuple[str, str], ...]:
     """Every pair (query, target) in which several modalities, `order` at most, ask for another one."""
     return tuple(
-        (fused_name(*query), one)
-        for query in subsets(modalities, order)
-        for one in modalities
-        if one not in query
+        (fused_name(*query), one) for query in subsets(modalities, order) for one in modalities if one not in query
     )
 
 
-def cosine(
-    query: str, target: str, queries: Mapping[str, Tensor], candidates: Mapping[str, Tensor]
-) -> Tensor:
+def cosine(query: str, target: str, queries: Mapping[str, Tensor], candidates: Mapping[str, Tensor]) -> Tensor:
     """Dot products [Q, C] of the unit vectors named `query` and `target`."""
     return queries[query] @ candidates[target].T
 
 
-def summed_cosine(
-    query: str, target: str, queries: Mapping[str, Tensor], candidates: Mapping[str, Tensor]
-) -> Tensor:
+def summed_cosine(query: str, target: str, queries: Mapping[str, Tensor], candidates: Mapping[str, Tensor]) -> Tensor:
     """The sum over the query's modalities of their cosine with the target, [Q, C].
 
     Symile's CLIP baseline (arXiv 2411.01053). The sum of the parts first: one matrix product.
@@ -75,9 +68,7 @@ def inner_products(rows: Sequence[Tensor], columns: Sequence[Tensor]) -> list[li
     a, b = [_exact(r) for r in rows], [_exact(c) for c in columns]
     cross = [[x @ y.T for y in b] for x in a]
     upper = [[(x * y).sum(-1)[:, None] for y in a] + cross[i] for i, x in enumerate(a)]
-    lower = [
-        [cross[i][j] for i in range(len(a))] + [(x * y).sum(-1)[None, :] for y in b] for j, x in enumerate(b)
-    ]
+    lower = [[cross[i][j] for i in range(len(a))] + [(x * y).sum(-1)[None, :] for y in b] for j, x in enumerate(b)]
     return upper + lower
 
 

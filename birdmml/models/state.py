@@ -139,9 +139,7 @@ def load(folder: Path, wanted: Checkpoint, learner: Learner) -> Position:
     path = folder / TENSORS
     try:
         if sha256_file(path) != meta["tensors_sha256"]:
-            raise CheckpointError(
-                f"{path} differs from its recorded SHA-256: delete {folder} to resume earlier"
-            )
+            raise CheckpointError(f"{path} differs from its recorded SHA-256: delete {folder} to resume earlier")
         tensors = load_file(path)
         position = settings.from_dict(Position, meta["position"])
     except (OSError, SafetensorError, KeyError, UsageError) as e:
@@ -160,9 +158,7 @@ def _tensors(learner: Learner) -> dict[str, Tensor]:
 
 
 def _meta(learner: Learner, position: Position, sha256: str) -> dict[str, Any]:
-    groups = [
-        {k: v for k, v in g.items() if k != "params"} for g in learner.optimiser.state_dict()["param_groups"]
-    ]
+    groups = [{k: v for k, v in g.items() if k != "params"} for g in learner.optimiser.state_dict()["param_groups"]]
     return {
         "kind": "birdmml training state",
         "position": asdict(position),

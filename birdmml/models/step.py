@@ -46,11 +46,7 @@ def numerics(precision: str, device: torch.device) -> Numerics:
 
 
 def step(
-    network: Network,
-    inputs: Mapping[str, Tensor],
-    loss_of: LossOf,
-    how: Numerics,
-    parts: Sequence[int] = (),
+    network: Network, inputs: Mapping[str, Tensor], loss_of: LossOf, how: Numerics, parts: Sequence[int] = ()
 ) -> Terms:
     """Loss terms of one batch, detached; gradients are left in the parameters (of the scaled loss in float16).
 
@@ -90,9 +86,7 @@ def _in_chunks(
     how.scaler.scale(terms["loss"]).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
     after = _random_state(device)
     gradients = {
-        name: torch.split(value.grad, list(parts))
-        for name, value in features.items()
-        if value.grad is not None
+        name: torch.split(value.grad, list(parts)) for name, value in features.items() if value.grad is not None
     }
     for number, (chunk, state) in enumerate(zip(chunks, states, strict=True)):
         _set_random_state(device, state)
@@ -197,10 +191,7 @@ def optimiser(network: Network, settings: Training) -> torch.optim.AdamW:
         raise TrainingError("nothing is left to train: unfreeze an encoder, or choose a method with weights")
     device = next(network.parameters()).device.type
     adamw = torch.optim.AdamW(
-        groups,
-        lr=settings.learning_rate,
-        weight_decay=settings.weight_decay,
-        fused=device in ("cpu", "cuda", "mps"),
+        groups, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=device in ("cpu", "cuda", "mps")
     )
     for group in adamw.param_groups:
         group[SHARE] = group["lr"] / settings.learning_rate

@@ -18,9 +18,7 @@ PAD_ID = 0
 def train_tokenizer(texts: Sequence[str], vocabulary: int) -> Tokenizer:
     """A lower-casing WordPiece tokenizer of at most `vocabulary` tokens; same texts, same tokenizer."""
     learner = _plain(models.WordPiece(unk_token=UNKNOWN))
-    letters = sorted(
-        {c for text in set(texts) for c in learner.normalizer.normalize_str(text) if not c.isspace()}
-    )
+    letters = sorted({c for text in set(texts) for c in learner.normalizer.normalize_str(text) if not c.isspace()})
     # The trainer numbers inner letters in the order of a randomly seeded hash map, and breaks ties by number;
     # naming them first makes it repeatable. The tokenizer proper is then made from the vocabulary alone.
     fixed = [PAD, UNKNOWN, START, END, *(f"##{letter}" for letter in letters)]
@@ -34,9 +32,7 @@ def load_tokenizer(text: str) -> Tokenizer:
     try:
         tokenizer = Tokenizer.from_str(text)
     except Exception as e:  # the library raises bare Exception for bad JSON
-        raise CheckpointError(
-            f"the tokenizer is damaged ({e}): train again, or take another checkpoint"
-        ) from e
+        raise CheckpointError(f"the tokenizer is damaged ({e}): train again, or take another checkpoint") from e
     # One of birdmml's gets its frame again; a foreign one carries its own.
     return _framed(tokenizer) if tokenizer.token_to_id(PAD) == PAD_ID else tokenizer
 

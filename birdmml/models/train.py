@@ -171,9 +171,7 @@ def train(
         with Journal(folder, accelerator, position, steps, silent) as journal:
             _loop(run, position, journal)
     seconds = before + time.perf_counter() - started
-    return Trained(
-        network.eval(), tokenizer, seconds, len(rows) * settings.epochs / seconds, tuple(position.history)
-    )
+    return Trained(network.eval(), tokenizer, seconds, len(rows) * settings.epochs / seconds, tuple(position.history))
 
 
 def tokenizer_for(rows: RowSource, preset: Preset) -> Tokenizer:
@@ -290,9 +288,7 @@ def _clipped(learned: Sequence[Tensor], most: float) -> Tensor:
     return norm
 
 
-def _check(
-    run: _Run, position: Position, values: dict[str, float], norm: float, batch: NDArray[np.int64]
-) -> None:
+def _check(run: _Run, position: Position, values: dict[str, float], norm: float, batch: NDArray[np.int64]) -> None:
     """Raise TrainingError where the loss or the gradient is not finite, or the loss has run away."""
     position.first_loss = values["loss"] if position.first_loss is None else position.first_loss
     bad = [name for name, value in values.items() if not math.isfinite(value)]

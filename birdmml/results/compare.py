@@ -196,9 +196,7 @@ def _units(values: Doubles, clusters: Ints | None) -> tuple[Doubles, Doubles]:
     if clusters is None:
         return values, np.ones(values.shape[1])
     if clusters.shape != values.shape[1:]:
-        raise ResultError(
-            f"clusters need one entry for each of {values.shape[1]} items, got {clusters.shape}"
-        )
+        raise ResultError(f"clusters need one entry for each of {values.shape[1]} items, got {clusters.shape}")
     names, place, sizes = np.unique(clusters, return_inverse=True, return_counts=True)
     sums = [np.bincount(place, weights=row, minlength=len(names)) for row in values]
     return np.stack(sums).astype(np.float64), sizes.astype(np.float64)
@@ -243,9 +241,7 @@ def _mismatch(a: Outcomes, b: Outcomes) -> str:
     return f"{a.name} and {b.name} were not scored on the same items: {'; '.join(reasons)}; score both on one set"
 
 
-def _cliques(
-    alike: dict[int, set[int]], taken: list[int], open_: set[int], done: set[int]
-) -> list[list[int]]:
+def _cliques(alike: dict[int, set[int]], taken: list[int], open_: set[int], done: set[int]) -> list[list[int]]:
     """Maximal cliques that hold `taken` (Bron and Kerbosch, 1973, with a pivot)."""
     if not open_:
         return [] if done else [taken]

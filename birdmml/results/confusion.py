@@ -107,8 +107,7 @@ def pairs(table: ConfusionMatrix, most: int = MOST_PAIRS) -> tuple[Pair, ...]:
     off = np.nan_to_num(table.shares)
     np.fill_diagonal(off, 0.0)
     confused = [
-        Pair(table.classes[i], table.classes[j], float(off[i, j]), int(table.items[i]))
-        for i, j in np.argwhere(off > 0)
+        Pair(table.classes[i], table.classes[j], float(off[i, j]), int(table.items[i])) for i, j in np.argwhere(off > 0)
     ]
     return tuple(sorted(confused, key=lambda p: (-p.share, -p.items, p.true, p.named))[:most])
 
@@ -140,9 +139,7 @@ def _title(figure: Figure) -> str:
 
 
 def _words(table: ConfusionMatrix) -> list[tuple[str, str]]:
-    return [
-        (f"{100 * p.share:.0f} % of {p.items:,}", f"{short(p.true)} → {short(p.named)}") for p in pairs(table)
-    ]
+    return [(f"{100 * p.share:.0f} % of {p.items:,}", f"{short(p.true)} → {short(p.named)}") for p in pairs(table)]
 
 
 def _notes(candidates: int, tables: Sequence[ConfusionMatrix]) -> list[str]:
@@ -194,9 +191,7 @@ class _Layout:
         bottom = self.height - self.top - self.side
         return left / self.width, bottom / self.height, width / self.width, self.side / self.height
 
-    def write(
-        self, canvas: Any, left: float, top: float, words: str, size: float = SMALL, **more: Any
-    ) -> None:
+    def write(self, canvas: Any, left: float, top: float, words: str, size: float = SMALL, **more: Any) -> None:
         """One line whose upper edge is `top` inches below that of the picture."""
         at = left / self.width, 1 - top / self.height
         more = {"va": "top", "fontsize": size, "color": INK, "parse_math": False} | more
@@ -204,12 +199,7 @@ class _Layout:
 
 
 def draw_matrices(
-    result: Result,
-    path: Path,
-    title: str,
-    classes: Sequence[str],
-    panels: Sequence[MatrixPanel],
-    notes: Sequence[str],
+    result: Result, path: Path, title: str, classes: Sequence[str], panels: Sequence[MatrixPanel], notes: Sequence[str]
 ) -> None:
     """Write a PNG: panels from left to right, whose rows are named once; the colour is that of a share's root."""
     head, notes = [*caption(result).splitlines(), title], [note for note in notes if note]
@@ -264,9 +254,7 @@ def _laid_out(
     left = EDGE + 0.3 + longest
     last = max(pitch, side + EDGE + BAR + 0.85)
     width = max(
-        left + pitch * (len(panels) - 1) + last,
-        _inches(head, HEAD) + 2 * EDGE,
-        _inches(notes, SMALL) + 2 * EDGE,
+        left + pitch * (len(panels) - 1) + last, _inches(head, HEAD) + 2 * EDGE, _inches(notes, SMALL) + 2 * EDGE
     )
     top = EDGE + HEAD_LINE * len(head) + 0.45
     words = top + side + longest + 0.4
@@ -286,9 +274,7 @@ def _table(axis: Any, panel: MatrixPanel) -> Any:
         for (row, column), share in np.ndenumerate(panel.shares):
             if share >= 0.005:  # Less would read 0, which its colour says.
                 colour = "white" if share > 0.4 else INK
-                axis.text(
-                    column, row, f"{100 * share:.0f}", ha="center", va="center", fontsize=SMALL, color=colour
-                )
+                axis.text(column, row, f"{100 * share:.0f}", ha="center", va="center", fontsize=SMALL, color=colour)
     axis.set_title(panel.title, loc="left", fontsize=HEAD, color=INK, parse_math=False)
     axis.spines[:].set_color(FRAME)
     return image

@@ -42,11 +42,7 @@ class SpeciesRanks:
 
 
 def rank_both(
-    block: Callable[[slice, slice], Floats],
-    n: int,
-    tolerance: float = 0.0,
-    rows: int = ROWS,
-    columns: int = COLUMNS,
+    block: Callable[[slice, slice], Floats], n: int, tolerance: float = 0.0, rows: int = ROWS, columns: int = COLUMNS
 ) -> tuple[Ranks, Ranks]:
     """Place N matched pairs in both directions: query i among the targets, and target i among the queries.
 

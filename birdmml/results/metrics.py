@@ -56,11 +56,7 @@ class Summary:
 
 
 def rank(
-    block: Callable[[slice], Floats],
-    targets: Ints,
-    candidates: int,
-    tolerance: float = 0.0,
-    rows: int | None = None,
+    block: Callable[[slice], Floats], targets: Ints, candidates: int, tolerance: float = 0.0, rows: int | None = None
 ) -> Ranks:
     """Place every query's match among the candidates.
 
@@ -147,9 +143,7 @@ def summarise_weighted(
     `n` counts clusters. Raises ResultError where a seed's weights are all zero.
     """
     if values.shape != weights.shape or values.ndim != 2 or values.size == 0:
-        raise ResultError(
-            f"values {values.shape} and weights {weights.shape} must be [seeds, items], not empty"
-        )
+        raise ResultError(f"values {values.shape} and weights {weights.shape} must be [seeds, items], not empty")
     if not (weights.sum(axis=1) > 0).all():
         raise ResultError("all weights of a seed are zero: there is nothing to average")
     groups = int(clusters.max()) + 1
@@ -159,9 +153,7 @@ def summarise_weighted(
     return _summary(per_seed, low, high, groups, luck)
 
 
-def _class_mean(
-    hits: NDArray[np.float64], classes: Ints | None, clusters: Ints | None, candidates: int
-) -> Summary:
+def _class_mean(hits: NDArray[np.float64], classes: Ints | None, clusters: Ints | None, candidates: int) -> Summary:
     """The mean over classes of their accuracy; items are resampled within their class."""
     if classes is None:
         raise ResultError(f"{CLASS_MEAN} needs the class of every item")
@@ -304,6 +296,4 @@ def check_scores(scores: Floats, rows: int, candidates: int) -> None:
     bad = ~np.isfinite(scores)
     if bad.any():
         count = int(bad.sum())
-        raise ResultError(
-            f"{count} of {scores.size} scores are not finite: the embeddings or the model are broken"
-        )
+        raise ResultError(f"{count} of {scores.size} scores are not finite: the embeddings or the model are broken")

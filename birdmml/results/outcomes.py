@@ -142,16 +142,10 @@ def read_measures(rows: pa.Table, metadata: Mapping[str, str], path: Path) -> Me
         chance = float(metadata.get("chance", ""))
     except ValueError as e:
         raise ResultError(f"{path} does not say what chance is: score again") from e
-    if (
-        metadata.get("statistic") not in (MEAN, EXP_MEAN)
-        or not math.isfinite(chance)
-        or "metric" not in metadata
-    ):
+    if metadata.get("statistic") not in (MEAN, EXP_MEAN) or not math.isfinite(chance) or "metric" not in metadata:
         raise ResultError(f"{path} does not say how its figure is computed: score again")
     demo = metadata.get("demo") == "true"
-    return Measures(
-        seeds, metadata["metric"], tuple(ids), values, weights, chance, metadata["statistic"], demo
-    )
+    return Measures(seeds, metadata["metric"], tuple(ids), values, weights, chance, metadata["statistic"], demo)
 
 
 # ---- Where the one right answer of each item landed.

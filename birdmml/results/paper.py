@@ -70,9 +70,7 @@ def tables() -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in files.folder("paper").glob("*.csv")))
 
 
-def reported(
-    suite: str | None = None, evalset: str | None = None, method: str | None = None
-) -> tuple[Reported, ...]:
+def reported(suite: str | None = None, evalset: str | None = None, method: str | None = None) -> tuple[Reported, ...]:
     """The values of a suite, an evaluation set and a method; None is any. What is not reported is an empty tuple.
 
     Case, dashes and underscores do not matter ("Tri-CLIP", "ur-funny"), and VE100 is VB100.
@@ -122,9 +120,7 @@ def _heard_noise(rows: Sequence[Reported]) -> Iterator[Slip]:
         expected = clean.get((row.evalset, row.method, row.task))
         if expected is not None and row.value != expected:
             noisy = row.conditions["degraded"]
-            yield Slip(
-                row, expected, f"{row.task} does not use the degraded {noisy}: without noise {expected}"
-            )
+            yield Slip(row, expected, f"{row.task} does not use the degraded {noisy}: without noise {expected}")
 
 
 def _over_the_ceiling(rows: Sequence[Reported]) -> Iterator[Slip]:
@@ -161,9 +157,7 @@ def _read_paper(path: Path) -> Iterator[Reported]:
     for row in table:
         unit = row["unit"]
         if unit not in ("%", "share") or None in row or None in row.values():
-            raise ValueError(
-                f"{path.name}, row {table.line_num}: a cell too many or too few, or unit {unit!r}"
-            )
+            raise ValueError(f"{path.name}, row {table.line_num}: a cell too many or too few, or unit {unit!r}")
         yield Reported(**{**row, "value": float(row["value"])}, table=path.stem)  # type: ignore[arg-type]  # checked
 
 

@@ -189,9 +189,7 @@ def noise(result: Result, path: Path) -> bool:
     panels = noises(result)
     if not panels:
         return False
-    evalsets, kinds = (
-        [*dict.fromkeys(names)] for names in zip(*((p.evalset, p.kind) for p in panels), strict=True)
-    )
+    evalsets, kinds = ([*dict.fromkeys(names)] for names in zip(*((p.evalset, p.kind) for p in panels), strict=True))
     canvas = blank(1.2 + 3.4 * len(kinds), 1.0 + 2.8 * len(evalsets))
     grid = canvas.subplots(len(evalsets), len(kinds), squeeze=False, sharey=True)
     for axis in grid.flat:

@@ -47,9 +47,7 @@ def read_result(path: Path) -> Result:
         raise ResultError(f"{path} cannot be read as JSON ({e}): score again") from e
     if not isinstance(values, dict) or values.get("schema_version") != RESULT_SCHEMA_VERSION:
         version = values.get("schema_version") if isinstance(values, dict) else None
-        raise ResultError(
-            f"{path} has schema version {version}, expected {RESULT_SCHEMA_VERSION}: score again"
-        )
+        raise ResultError(f"{path} has schema version {version}, expected {RESULT_SCHEMA_VERSION}: score again")
     try:
         return settings.from_dict(Result, values)
     except (UsageError, TypeError) as e:
@@ -186,9 +184,7 @@ class Run:
     provenance: Mapping[str, Any] = field(default_factory=provenance.collect)
 
     def carry_out(
-        self,
-        score: Callable[[int], SeedScores],
-        remarks: Remarks = lambda suite, evalset, query: (None, ""),
+        self, score: Callable[[int], SeedScores], remarks: Remarks = lambda suite, evalset, query: (None, "")
     ) -> Result:
         """Score the model of each seed and write everything below `folder`, where result.json comes last.
 
@@ -209,10 +205,7 @@ class Run:
         return record(self.folder, head, [one.outcomes for one in scores], remarks)
 
     def result(
-        self,
-        figures: Sequence[Figure],
-        seconds: Mapping[str, float],
-        models: Sequence[Mapping[str, Any]] = (),
+        self, figures: Sequence[Figure], seconds: Mapping[str, float], models: Sequence[Mapping[str, Any]] = ()
     ) -> Result:
         """The result with these figures."""
         return Result(

@@ -22,10 +22,7 @@ from birdmml.results.metrics import BOOTSTRAP_SAMPLES, outcome
 from birdmml.results.outcomes import Predictions
 from birdmml.schema import Figure, Result, headline, shown
 
-_DETAILS = {
-    "single frames": re.compile(r" at [0-9.]+ s$"),
-    "retrieval by species": re.compile(r" by species$"),
-}
+_DETAILS = {"single frames": re.compile(r" at [0-9.]+ s$"), "retrieval by species": re.compile(r" by species$")}
 COLUMNS = (
     "suite", "evalset", "task", "metric", "method", "value", "low", "high", "sd", "n", "seeds", "chance", "best",
     "paper", "paper_mark", "demo",
@@ -34,9 +31,7 @@ LEGEND = (
     "Percent; bootstrap 95 % interval over items. `*`: differs from every other method of the column (paired"
     " bootstrap, Holm over the table at 0.05)."
 )
-PAPER_LEGEND = (
-    "In brackets: what the ConFu paper reports; `!` marks a value that its other values contradict."
-)
+PAPER_LEGEND = "In brackets: what the ConFu paper reports; `!` marks a value that its other values contradict."
 
 DEMO_NOTE = (
     "Rows marked **demo** were measured on procedurally generated data: they show that the software works, and"
@@ -81,8 +76,7 @@ def aligned(rows: Sequence[Sequence[str]], left: int, widths: Sequence[int] | No
     sides = [str.ljust if i < left else str.rjust for i in range(len(rows[0]))]
     widths = column_widths(rows) if widths is None else widths
     return [
-        "  " + "  ".join(put(cell, n) for put, cell, n in zip(sides, row, widths, strict=True)).rstrip()
-        for row in rows
+        "  " + "  ".join(put(cell, n) for put, cell, n in zip(sides, row, widths, strict=True)).rstrip() for row in rows
     ]
 
 
@@ -166,9 +160,7 @@ def text(table: Standings) -> str:
 
 def standings_markdown(table: Standings) -> str:
     """One table a suite and evaluation set."""
-    lines = (
-        ["**DEMO DATA, procedurally generated: says nothing about real birds.**", ""] if table.demo else []
-    )
+    lines = ["**DEMO DATA, procedurally generated: says nothing about real birds.**", ""] if table.demo else []
     for title, rows in _grids(table):
         # A star would open bold text.
         lines += [f"## {title}", "", *markdown_table(rows, lambda c: one_line(c).replace("*", "\\*")), ""]
@@ -316,8 +308,7 @@ def _dataset(result: Result) -> str:
 
 def _board_rows(results: Sequence[Result], suite: str, evalset: str) -> list[Sequence[str]]:
     figures = [
-        {(f.task, f.metric): f for f in in_table(r) if (f.suite, f.evalset) == (suite, evalset)}
-        for r in results
+        {(f.task, f.metric): f for f in in_table(r) if (f.suite, f.evalset) == (suite, evalset)} for r in results
     ]
     columns = {key: f.chance for row in figures for key, f in row.items()}
     rows = [

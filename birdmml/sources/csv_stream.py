@@ -38,9 +38,7 @@ def codec(start: bytes, encoding: str, path: Path) -> str:
         b"x".decode(encoding)
         return codecs.lookup(encoding).name
     except (LookupError, ValueError) as e:  # ValueError: a NUL in the name, codecs that always fail.
-        raise UsageError(
-            f"--encoding {encoding!r} is no encoding: try utf-8 or latin-1 for {path.name}"
-        ) from e
+        raise UsageError(f"--encoding {encoding!r} is no encoding: try utf-8 or latin-1 for {path.name}") from e
 
 
 def not_encoded(path: Path, line: int, byte: int, encoding: str) -> SourceError:
@@ -103,9 +101,7 @@ def _header(lines: _CsvLines) -> tuple[tuple[str, ...], str]:
         raise SourceError(f"{lines.path}, line 1: {problem or 'a NUL byte'}: this is no CSV table")
     names = tuple(v.strip().casefold() or f"unnamed_{i}" for i, v in enumerate(values))
     if twice := sorted({n for n in names if names.count(n) > 1}):
-        raise SourceError(
-            f"{lines.path}, line 1: a column stands twice in the header ({', '.join(twice)}): rename one"
-        )
+        raise SourceError(f"{lines.path}, line 1: a column stands twice in the header ({', '.join(twice)}): rename one")
     return names, delimiter
 
 
@@ -195,9 +191,7 @@ class _CsvLines:
         return line
 
     def _unreadable(self, error: OSError) -> SourceError:
-        return SourceError(
-            f"{self.path} cannot be read ({error.strerror}): check the file and its permissions"
-        )
+        return SourceError(f"{self.path} cannot be read ({error.strerror}): check the file and its permissions")
 
     def _undecodable(self) -> SourceError:
         """Read again to name the line: the text layer decodes ahead and does not tell."""

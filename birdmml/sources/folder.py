@@ -55,9 +55,7 @@ def _checked(path: Path, rows: Iterator[tuple[int, dict[str, str]]]) -> Iterator
             )
         yield line, row
     if empty:
-        raise SourceError(
-            f"{path} lists nothing: it needs a header with {', '.join(REQUIRED)} and one row a file"
-        )
+        raise SourceError(f"{path} lists nothing: it needs a header with {', '.join(REQUIRED)} and one row a file")
 
 
 def _text(path: Path, encoding: str) -> str:
@@ -103,16 +101,9 @@ def _name(name: str) -> str:
     return _ALIASES.get(key, key)
 
 
-CARD = Card(
-    summary="A user's own photos and recordings",
-    license="as each file's row says",
-    citation="",
-    url="",
-)
+CARD = Card(summary="A user's own photos and recordings", license="as each file's row says", citation="", url="")
 
-IMAGE_SUFFIXES = frozenset(
-    (".jpg", ".jpeg", ".jpe", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
-)
+IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".jpe", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif"))
 AUDIO_SUFFIXES = frozenset(
     (".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aif", ".aiff", ".aifc", ".au", ".caf", ".w64")
 )
@@ -183,11 +174,7 @@ def facts(settings: Settings) -> dict[str, Any]:
 
 def public_settings(settings: Settings) -> dict[str, Any]:
     """The settings without the user's path, which is nobody's business and would change the digest."""
-    return {
-        "root": _root(settings).name,
-        "clip_seconds": settings.clip_seconds,
-        "encoding": settings.encoding,
-    }
+    return {"root": _root(settings).name, "clip_seconds": settings.clip_seconds, "encoding": settings.encoding}
 
 
 @functools.lru_cache(maxsize=8)
@@ -196,9 +183,7 @@ def _root(settings: Settings) -> Path:
         raise UsageError("the folder source needs a folder: add --from DIR")
     root = Path(settings.root).expanduser()
     if not root.exists():
-        raise SourceError(
-            f"{root} does not exist: name the folder with your photos and recordings with --from"
-        )
+        raise SourceError(f"{root} does not exist: name the folder with your photos and recordings with --from")
     return (root.parent if root.is_file() else root).resolve()
 
 
@@ -211,13 +196,9 @@ def _walk(
             parts = locator.split("/")
             suffix = PurePosixPath(locator).suffix.casefold()
             if linked and not (root / locator).is_file():
-                yield Reject(
-                    locator, "linked_folder", "a link to a folder (or to nothing) is not followed: copy it"
-                )
+                yield Reject(locator, "linked_folder", "a link to a folder (or to nothing) is not followed: copy it")
             elif len(parts) < 3:
-                yield Reject(
-                    locator, "no_species", f"put it into a folder named after its species: {top}/<species>/"
-                )
+                yield Reject(locator, "no_species", f"put it into a folder named after its species: {top}/<species>/")
             elif suffix not in suffixes:
                 yield Reject(locator, "unknown_type", f"{suffix or 'no suffix'} is no type for {top}/")
             else:
@@ -248,9 +229,7 @@ def _listed(
         if not locator:
             yield Reject(where, "no_path", f"line {line} names no file")
         elif _leaves(locator):
-            yield Reject(
-                where, "path_outside", f"line {line}: the path is absolute or climbs out of the folder"
-            )
+            yield Reject(where, "path_outside", f"line {line}: the path is absolute or climbs out of the folder")
         elif (key := (str(PurePosixPath(locator)), row.get("start_s", ""))) in seen:
             yield Reject(where, "listed_twice", f"line {line}: the file was listed before")
         else:
@@ -277,15 +256,11 @@ def _record(
     if linked and not (root / locator).resolve().is_relative_to(top.resolve()):
         return Reject(locator, "path_outside", f"{at}the file is a link that leaves the folder")
     if suffix not in IMAGE_SUFFIXES and suffix not in AUDIO_SUFFIXES:
-        return Reject(
-            locator, "unknown_type", f"{at}{suffix or 'no suffix'} is neither an image nor a sound format"
-        )
+        return Reject(locator, "unknown_type", f"{at}{suffix or 'no suffix'} is neither an image nor a sound format")
     name, problem = _species(species_list, species)
     if problem:
         return Reject(locator, "unknown_species", f"{at}{problem}")
-    credit = Credit(
-        normalise(row.get("license")), row.get("license", ""), row.get("author", ""), row.get("url", "")
-    )
+    credit = Credit(normalise(row.get("license")), row.get("license", ""), row.get("author", ""), row.get("url", ""))
     text = row.get("caption", "").strip()
     caption = Caption(text, "provided", credit) if text else None
     if suffix in IMAGE_SUFFIXES:
@@ -297,9 +272,7 @@ def _record(
         return Reject(locator, "bad_start_s", f"{at}start_s is {row['start_s']!r}, not a number of seconds")
     identity = locator if start_s is None else f"{locator}@{start_s:g}s"
     group = row.get("recording") or _recording_of(locator)
-    return Recording(
-        identity, name, locator, group, credit, caption, start_s=start_s, sha256=row.get("sha256", "")
-    )
+    return Recording(identity, name, locator, group, credit, caption, start_s=start_s, sha256=row.get("sha256", ""))
 
 
 @functools.lru_cache(maxsize=4096)

@@ -119,9 +119,7 @@ def test_the_same_command_gives_the_same_figures_and_a_checkpoint_gives_its_seed
     assert scored["models"][0]["loss_by_epoch"] == first["models"][1]["loss_by_epoch"]
 
 
-@pytest.mark.parametrize(
-    "history", [[1], {"loss": 1}, [{"loss": "x"}], [{"loss": math.nan}], [{"loss": 2.0}, {}]]
-)
+@pytest.mark.parametrize("history", [[1], {"loss": 1}, [{"loss": "x"}], [{"loss": math.nan}], [{"loss": 2.0}, {}]])
 def test_a_history_that_is_none_is_left_out_of_the_result(history: object) -> None:
     from types import SimpleNamespace
 
@@ -138,16 +136,7 @@ def test_the_table_shows_measured_beside_chance_and_the_best_possible(
     assert ran.code == 0
     assert "DEMO DATA" in ran.out
     assert "LIMITED to 12 rows" in ran.out
-    for word in (
-        "best possible",
-        "chance",
-        "95 %",
-        "A+V",
-        "image+audio->text",
-        "16.7 %",
-        "33.3 %",
-        "result.json",
-    ):
+    for word in ("best possible", "chance", "95 %", "A+V", "image+audio->text", "16.7 %", "33.3 %", "result.json"):
         assert word in ran.out
     (folder,) = (p.parent for p in tmp_path.glob("*/result.json"))
     assert "limited" in folder.name
@@ -214,9 +203,7 @@ def test_no_dataset_says_how_to_build_one(cli: Cli, tmp_path: Path, monkeypatch:
     assert "birdmml build --out ./data" in ran.err
 
 
-def test_a_checkpoint_goes_with_no_training_options(
-    done: Path, small_demo: Path, cli: Cli, tmp_path: Path
-) -> None:
+def test_a_checkpoint_goes_with_no_training_options(done: Path, small_demo: Path, cli: Cli, tmp_path: Path) -> None:
     model = models_of(done) / "seed-3"
     ran = cli("bench", "--data", small_demo, "--checkpoint", model, "--epochs", 3, "--out", tmp_path)
     assert (ran.code, "leave out" in ran.err) == (2, True)
@@ -242,24 +229,9 @@ def test_a_full_disk_gives_one_line_and_no_result(small_demo: Path, tmp_path: Pa
     # A limit on file size fails like a full disk: in the middle of a real write.
     code = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({room}, {room}))"
     code += "; from birdmml.cli import main; main()"
-    words = [
-        "bench",
-        "--data",
-        small_demo,
-        "--out",
-        tmp_path,
-        "--device",
-        "cpu",
-        "--suite",
-        "zero-shot",
-        *QUICK,
-    ]
+    words = ["bench", "--data", small_demo, "--out", tmp_path, "--device", "cpu", "--suite", "zero-shot", *QUICK]
     ran = subprocess.run(
-        [sys.executable, "-c", code, *map(str, words)],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
+        [sys.executable, "-c", code, *map(str, words)], capture_output=True, text=True, timeout=300, check=False
     )
     assert ran.returncode == 1
     last = ran.stderr.strip().splitlines()[-1]
@@ -270,9 +242,7 @@ def test_a_full_disk_gives_one_line_and_no_result(small_demo: Path, tmp_path: Pa
     assert not list(tmp_path.rglob("*.part"))
 
 
-def test_an_interrupted_run_has_no_result(
-    small_demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupted_run_has_no_result(small_demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from birdmml.bench.plan import Choice, plan
     from birdmml.bench.run import run
 
@@ -355,9 +325,7 @@ def test_a_model_is_trained_once_and_anew_where_anything_that_decided_it_differs
     assert (known, there, trained) == (False, True, [0])
     assert again.weights_sha256 == first.weights_sha256 != ""
     obtain(recipe, 1, tmp_path, {}, "cpu", quiet=True)
-    other = plan(
-        small_demo, "tri_clip", Choice(overrides=[*OPTIONS, "method.temperature=0.2"], device="cpu")
-    ).recipe
+    other = plan(small_demo, "tri_clip", Choice(overrides=[*OPTIONS, "method.temperature=0.2"], device="cpu")).recipe
     obtain(other, 0, tmp_path, {}, "cpu", quiet=True)
     assert trained == [0, 1, 0]
     weights = folder_of(recipe, tmp_path, 0) / "model.safetensors"

@@ -58,9 +58,7 @@ def test_a_video_is_the_renormalised_mean_of_its_frames_with_the_same_sound(embe
 
 
 @pytest.mark.parametrize("at_once", [1, 2, 16])
-def test_a_silent_track_is_absent_not_zero(
-    embedder: Embedder, at_once: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_silent_track_is_absent_not_zero(embedder: Embedder, at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("birdmml.bench.embed.VIDEOS_AT_ONCE", at_once)
     films = {Path(f"{i}"): film(i, sound=i not in (0, 2)) for i in range(4)}
     found = embedder.videos([str(p) for p in films], list(films), films.__getitem__)

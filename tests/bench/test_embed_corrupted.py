@@ -124,17 +124,13 @@ def test_padding_is_not_counted_and_stays_silent(
     wave = np.zeros(44_100, dtype=np.float32)
     wave[:5513] = np.random.default_rng(0).normal(0, 0.1, 5513)
     rows = Some(small_demo, audio={2: wave})
-    monkeypatch.setattr(
-        rows, "column", lambda n: [0.25] * 5 if n == "audio_valid_seconds" else Some.column(rows, n)
-    )
+    monkeypatch.setattr(rows, "column", lambda n: [0.25] * 5 if n == "audio_valid_seconds" else Some.column(rows, n))
     embedder.rows(rows, None, parse("audio:gaussian:10"))
     assert snr_db(wave[:5512], seen["audio"][2][:5512]) == pytest.approx(10, abs=1e-3)
     assert not seen["audio"][2][5513:].any()
 
 
-def test_seeds_differ_and_batches_do_not(
-    embedder: Embedder, small_demo: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_seeds_differ_and_batches_do_not(embedder: Embedder, small_demo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = Some(small_demo)
     whole = embedder.rows(rows, None, parse("audio:gaussian:5:1"))
     other = embedder.rows(rows, None, parse("audio:gaussian:5:2"))
@@ -151,8 +147,7 @@ def reads(name: str, modality: str) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("modality", "item"),
-    [("audio", np.zeros(44_100, np.float32)), ("image", np.zeros((48, 48, 3), np.uint8))],
+    ("modality", "item"), [("audio", np.zeros(44_100, np.float32)), ("image", np.zeros((48, 48, 3), np.uint8))]
 )
 def test_a_silent_or_black_row_is_absent_and_no_other_vector_changes(
     embedder: Embedder, small_demo: Path, modality: str, item: NDArray[Any]

@@ -63,9 +63,7 @@ def test_a_folder_that_cannot_be_written_costs_time_alone(tmp_path: Path) -> Non
     assert same(EmbeddingCache(None).get(KEY, made), made())
 
 
-def test_the_variable_names_the_folder_or_turns_it_off(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_the_variable_names_the_folder_or_turns_it_off(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert default_folder() is None  # the tests' own setting
     monkeypatch.setenv("BIRDMML_CACHE", str(tmp_path))
     assert default_folder() == tmp_path / "embeddings"

@@ -107,10 +107,7 @@ def watched(task: Any) -> dict[str, dict[str, float]]:
 
 @pytest.mark.parametrize("method", ["confu", "clip", "gram", "symile"])
 def test_mteb_and_the_retrieval_suite_agree(
-    mteb: Any,
-    small_demo: Path,
-    folder_of: Callable[[str], Path],
-    method: str,
+    mteb: Any, small_demo: Path, folder_of: Callable[[str], Path], method: str
 ) -> None:
     folder = folder_of(method)
     embedder = Embedder(checkpoint.load(folder), torch.device("cpu"))
@@ -198,20 +195,13 @@ def ssw60_arrays(root: Path, embedder: Embedder) -> dict[str, tuple[np.ndarray, 
     sounds, photos = held.rows("audio"), [held.rows("images_inat"), held.rows("images_nabirds")]
     with torch.inference_mode():
         heard = embedder.network.embed({"audio": front.audio(list(sounds))})["audio"].numpy()
-        seen = embedder.network.embed({"image": front.images([i for r in photos for i in r])})[
-            "image"
-        ].numpy()
+        seen = embedder.network.embed({"image": front.images([i for r in photos for i in r])})["image"].numpy()
     return {"audio": (heard, sounds.labels), "image": (seen, np.concatenate([r.labels for r in photos]))}
 
 
 @pytest.mark.parametrize(("query", "target"), [("audio", "image"), ("image", "audio")])
 def test_ssw60_is_scored_as_by_hand_and_as_by_mtebs_own_task(
-    mteb: Any,
-    ssw60: Path,
-    folder_of: Callable[[str], Path],
-    monkeypatch: pytest.MonkeyPatch,
-    query: str,
-    target: str,
+    mteb: Any, ssw60: Path, folder_of: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, query: str, target: str
 ) -> None:
     folder = folder_of("confu")
     arrays = ssw60_arrays(ssw60, Embedder(checkpoint.load(folder), torch.device("cpu")))
@@ -228,9 +218,7 @@ def test_ssw60_is_scored_as_by_hand_and_as_by_mtebs_own_task(
     by_hand = np.mean([ndcg(theirs[row] == label) for row, label in zip(order, ours, strict=True)])
     assert scores["main_score"] == scores["ndcg_at_10"] == pytest.approx(by_hand, abs=6e-6)  # MTEB rounds.
     published = run(
-        mteb,
-        model,
-        mtebs_own(mteb, ssw60, monkeypatch, f"SSW60{query[0].upper()}2{target[0].upper()}Retrieval"),
+        mteb, model, mtebs_own(mteb, ssw60, monkeypatch, f"SSW60{query[0].upper()}2{target[0].upper()}Retrieval")
     )
     same = {k for k in published if "_at_" in k and not k.startswith("nauc")} & set(scores)
     assert len(same) > 20
@@ -245,9 +233,7 @@ def mtebs_own(mteb: Any, root: Path, monkeypatch: pytest.MonkeyPatch, name: str)
 
     def local(path: str, name: str, split: str) -> Any:
         medium = "audio" if name == "audio" else "image"
-        return _columns(
-            Prepared.open(root).paths(name, split), {"asset_id": "id", "label": "label", medium: medium}
-        )
+        return _columns(Prepared.open(root).paths(name, split), {"asset_id": "id", "label": "label", medium: medium})
 
     monkeypatch.setattr(module, "load_dataset", local)
     return mteb.get_task(name)
@@ -286,10 +272,7 @@ def test_another_model_of_mtebs_is_scored_on_our_tasks(mteb: Any, small_demo: Pa
                     found += [[len(t) / 100, 0.1] for t in batch["text"]]
             return np.asarray(found, dtype=np.float32)
 
-    for task in (
-        ssw60_tasks(ssw60)["audio->image"],
-        dataset_tasks(small_demo)["image->text"],
-    ):
+    for task in (ssw60_tasks(ssw60)["audio->image"], dataset_tasks(small_demo)["image->text"]):
         assert 0 <= run(mteb, Loud(), task)["recall@10"] <= 1
     random = mteb.get_model("mteb/baseline-random-encoder")
     assert 0 <= run(mteb, random, dataset_tasks(small_demo)["text->image by species"])["mAP"] <= 1
@@ -341,11 +324,7 @@ def test_the_guide_runs_as_it_is_written(
     code = "".join(re.findall(r"```python\n(.*?)```", guide, re.DOTALL))
     mtebs_own(mteb, ssw60, monkeypatch, "SSW60A2IRetrieval")
     (tmp_path / "results" / "confu").mkdir(parents=True)
-    for name, folder in (
-        ("results/confu/seed-0", folder_of("confu")),
-        ("data", small_demo),
-        ("ssw60", ssw60),
-    ):
+    for name, folder in (("results/confu/seed-0", folder_of("confu")), ("data", small_demo), ("ssw60", ssw60)):
         (tmp_path / name).symlink_to(folder)
     monkeypatch.chdir(tmp_path)
     told: dict[str, Any] = {}

@@ -46,9 +46,7 @@ def file(tmp_path: Path, *parts: str) -> Path:
 
 
 def ran(cli: Cli, tmp_path: Path, small_demo: Path, *words: object) -> Ran:
-    return cli(
-        "bench", "--model", tmp_path / "mine.py", "--data", small_demo, "--out", tmp_path / "out", *words
-    )
+    return cli("bench", "--model", tmp_path / "mine.py", "--data", small_demo, "--out", tmp_path / "out", *words)
 
 
 def test_functions_are_scored_as_a_naive_loop_scores_them(cli: Cli, tmp_path: Path, small_demo: Path) -> None:
@@ -66,11 +64,7 @@ def test_functions_are_scored_as_a_naive_loop_scores_them(cli: Cli, tmp_path: Pa
     names = rows.column("caption")
     texts = np.array([[len(t), 1.0 + t.count("a"), 1.0] for t in names])
     images = np.array(
-        [
-            [i.mean(), i[..., 0].mean(), i.std()]
-            for m in rows.media(range(len(rows)), ("image",))
-            for i in [m["image"]]
-        ]
+        [[i.mean(), i[..., 0].mean(), i.std()] for m in rows.media(range(len(rows)), ("image",)) for i in [m["image"]]]
     )
     texts, images = (v / np.linalg.norm(v, axis=1, keepdims=True) for v in (texts, images))
     items = read(folder, "predictions/retrieval.test-split.image-to-text.parquet")
@@ -84,9 +78,7 @@ def test_functions_are_scored_as_a_naive_loop_scores_them(cli: Cli, tmp_path: Pa
     assert {f["note"] for f in result["figures"] if f["task"] in ("A+V", "image+audio->text")} == {""}
 
 
-def test_a_function_that_is_not_there_leaves_its_pairs_undefined(
-    cli: Cli, tmp_path: Path, small_demo: Path
-) -> None:
+def test_a_function_that_is_not_there_leaves_its_pairs_undefined(cli: Cli, tmp_path: Path, small_demo: Path) -> None:
     file(tmp_path, IMAGES, TEXTS)
     result = json.loads(ran(cli, tmp_path, small_demo, "--json", "--limit", 8).out)
     tasks = {f["task"].removesuffix(" by species") for f in result["figures"]}
@@ -109,10 +101,7 @@ def test_a_function_that_is_not_there_leaves_its_pairs_undefined(
             ["line 7", "ValueError: two lines"],
         ),
         ([IMAGES, "def embed_texts(texts):\n    return [1.0]\n"], ["embed_texts gave (1,)"]),
-        (
-            [IMAGES, "def embed_texts(texts):\n    return [[1.0, 2.0]] * len(texts)\n"],
-            ["2-d", "3-d", "one width"],
-        ),
+        ([IMAGES, "def embed_texts(texts):\n    return [[1.0, 2.0]] * len(texts)\n"], ["2-d", "3-d", "one width"]),
         ([IMAGES, "def embed_texts(texts):\n    return [[0.0] * 3] * len(texts)\n"], ["only zeros"]),
         ([IMAGES, "def embed_texts(texts):\n    return [[float('nan')] * 3] * len(texts)\n"], ["NaN"]),
         ([IMAGES, "def embed_texts(texts):\n    return 'no'\n"], ["embed_texts"]),
@@ -132,13 +121,7 @@ def test_what_is_wrong_with_a_file_is_told_in_one_line(
 
 def test_a_model_takes_no_training_options(cli: Cli, tmp_path: Path, small_demo: Path) -> None:
     file(tmp_path, IMAGES, TEXTS)
-    for words in (
-        ("--method", "confu"),
-        ("--epochs", 3),
-        ("--checkpoint", "x"),
-        ("--set", "dim=3"),
-        ("--seeds", 2),
-    ):
+    for words in (("--method", "confu"), ("--epochs", 3), ("--checkpoint", "x"), ("--set", "dim=3"), ("--seeds", 2)):
         told = ran(cli, tmp_path, small_demo, *words)
         assert (told.code, str(words[0]) in told.err) == (2, True), told.err
     told = cli("bench", "--model", tmp_path / "none.py", "--data", small_demo)
@@ -181,9 +164,7 @@ def test_a_video_is_the_mean_of_its_frames_and_lacks_what_it_has_not() -> None:
         np.testing.assert_allclose(found.arrays["image"][i], mean / np.linalg.norm(mean), rtol=1e-6)
 
 
-def test_a_file_is_run_once_and_leaves_nothing_when_it_fails(
-    cli: Cli, tmp_path: Path, small_demo: Path
-) -> None:
+def test_a_file_is_run_once_and_leaves_nothing_when_it_fails(cli: Cli, tmp_path: Path, small_demo: Path) -> None:
     file(tmp_path, "raise ValueError\n")
     before = {n for n in sys.modules if n.startswith("birdmml_own_")}
     assert ran(cli, tmp_path, small_demo).code == 2

@@ -155,10 +155,7 @@ def test_what_contradicts_a_protocol_is_refused_by_both_names(
     ("change", "words"),
     [
         (('evalset = "demo"', 'evalset = "nonesuch"'), "needs evaluation set nonesuch"),
-        (
-            ('suite = "zero-shot"\nevalset = "demo"', 'suite = "nonesuch"\nevalset = "demo"'),
-            "needs suite nonesuch",
-        ),
+        (('suite = "zero-shot"\nevalset = "demo"', 'suite = "nonesuch"\nevalset = "demo"'), "needs suite nonesuch"),
         (('"paper"\noverrides = ["fused_weight=0.3"]', '"paper"\noverrides = ["fused=0.3"]'), "method.fused"),
     ],
     ids=str,
@@ -176,10 +173,7 @@ def test_protocols_that_train_on_no_built_dataset_say_what_to_do(cli: Cli, tmp_p
     command = ran.err.split("`")[1].split()
     assert command[:4] == ["birdmml", "bench", "--suite", "xor"]
     assert cli(*command[1:], "--dry-run").code == 0
-    assert (
-        "birdmml prepare"
-        in cli("bench", "--protocol", "paper-affect", "--all-methods", "--data", tmp_path).err
-    )
+    assert "birdmml prepare" in cli("bench", "--protocol", "paper-affect", "--all-methods", "--data", tmp_path).err
 
 
 class Prepared:
@@ -240,9 +234,7 @@ def test_prepared_sets_are_opened_where_a_suite_wants_them(small_demo: Path, pre
     retrieval, _ = passes_of(["retrieval"])
     assert [p.subject.name for p in providers(built, prepared, retrieval)] == ["dataset"]
     only = providers(built, prepared, zero_shot, ["SSW-60"])
-    assert [(p.subject.name, p.demo, p.subject.splits) for p in only] == [
-        ("ssw60", True, ("train", "test", "all"))
-    ]
+    assert [(p.subject.name, p.demo, p.subject.splits) for p in only] == [("ssw60", True, ("train", "test", "all"))]
     assert [p.subject.name for p in providers(built, None, zero_shot)] == ["dataset", "demo"]
     named = (Pass("zero-shot", zero_shot[0].options, "ssw60"),)
     assert [p.subject.name for p in providers(built, prepared, named)] == ["ssw60"]
@@ -258,9 +250,7 @@ def test_names_of_evaluation_sets_are_forgiving_and_helpful(prepared: Path) -> N
 def test_a_set_that_is_asked_for_and_not_there_says_how_to_get_it(
     small_demo: Path, prepared: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    download = SimpleNamespace(
-        argument="vb100.zip", words=lambda: "download vb100.zip (7 GB; for research) from URL"
-    )
+    download = SimpleNamespace(argument="vb100.zip", words=lambda: "download vb100.zip (7 GB; for research) from URL")
     card = SimpleNamespace(url="URL", license="for research")
     module = SimpleNamespace(DOWNLOAD=download, CARD=card, KIND="media")
     load = discover.load
@@ -269,13 +259,7 @@ def test_a_set_that_is_asked_for_and_not_there_says_how_to_get_it(
     with pytest.raises(EvalsetError) as caught:
         providers(Built.open(small_demo), prepared, asked, ["ve100"])
     words = str(caught.value)
-    for part in (
-        "vb100",
-        "7 GB",
-        "for research",
-        "birdmml prepare vb100 --from vb100.zip --out",
-        str(prepared),
-    ):
+    for part in ("vb100", "7 GB", "for research", "birdmml prepare vb100 --from vb100.zip --out", str(prepared)):
         assert part in words
     assert "\n" not in words
 
@@ -297,9 +281,7 @@ def test_a_prepared_film_too_short_for_a_frame_is_left_out(
     assert found.present["image"].tolist() == list(map(bool, there))
     expected = np.array([[40.0 * i, 1.0] for i in (1, 2, 3)])
     expected /= np.linalg.norm(expected, axis=1, keepdims=True)
-    np.testing.assert_allclose(
-        found.arrays["image"][found.present["image"]], expected[np.array(there) == 1], rtol=1e-6
-    )
+    np.testing.assert_allclose(found.arrays["image"][found.present["image"]], expected[np.array(there) == 1], rtol=1e-6)
     assert np.isnan(found.arrays["image"][~found.present["image"]]).all()
     labels, names = films.classes(Request("ssw60", "test"), None)
     assert (labels.tolist() if labels is not None else [], names) == ([0, 1, 0], ("One", "Two"))
@@ -325,9 +307,7 @@ def test_a_real_prepared_set_is_read(small_demo: Path, tmp_path: Path) -> None:
     assert len(names) == 4
     of_demo = Built.open(small_demo)
     assert subjects.ceiling(of_demo, "zero-shot", "demo-videos", "audio") == pytest.approx(1 / 3)
-    assert (
-        subjects.ceiling(of_demo, "zero-shot", films.subject.label, "audio") is None
-    )  # Its birds are others.
+    assert subjects.ceiling(of_demo, "zero-shot", films.subject.label, "audio") is None  # Its birds are others.
     # The fake's videos are short: no frame is asked for that none of them has.
     assert films.subject.sweep == ("0.5", "1", "1.5")
     for at in films.subject.sweep:
@@ -353,8 +333,7 @@ def test_many_methods_give_one_table_and_are_not_done_twice(
         (figure,) = (
             f
             for f in results[row["method"]].figures
-            if (f.suite, f.evalset, f.task, f.metric)
-            == (row["suite"], row["evalset"], row["task"], row["metric"])
+            if (f.suite, f.evalset, f.task, f.metric) == (row["suite"], row["evalset"], row["task"], row["metric"])
         )
         assert float(row["value"]) == figure.value
         assert float(row["chance"]) == pytest.approx(1 / 6)

@@ -136,9 +136,7 @@ def test_the_recommended_protocol_leaks_nothing() -> None:
 def test_ones_own_file_is_read(own: Own) -> None:
     found = load(own())
     assert found.methods[0].assignments == ("method.variant=paper", "method.fused_weight=0.3")
-    assert found.evaluate == (
-        Evaluate("few-shot", "dataset", "test", SuiteOptions(few_shot=FewShot((1, 5), 10))),
-    )
+    assert found.evaluate == (Evaluate("few-shot", "dataset", "test", SuiteOptions(few_shot=FewShot((1, 5), 10))),)
     assert not found.frozen
     assert "suite no-such" in load(own(("few-shot", "no-such"))).missing()
     assert load("paper-xor").missing() == ()

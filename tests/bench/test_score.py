@@ -49,8 +49,7 @@ def unit(rows: Any) -> NDArray[np.float64]:
 def ranks(query: NDArray[np.float64], candidates: NDArray[np.float64], targets: list[int]) -> list[int]:
     """How many candidates beat the target, one pair at a time."""
     return [
-        sum(float(q @ c) > float(q @ candidates[t]) for c in candidates)
-        for q, t in zip(query, targets, strict=True)
+        sum(float(q @ c) > float(q @ candidates[t]) for c in candidates) for q, t in zip(query, targets, strict=True)
     ]
 
 
@@ -67,9 +66,7 @@ def test_retrieval_and_zero_shot_are_those_of_a_naive_loop(cli: Cli, tmp_path: P
     test = write(tmp_path / "mine.parquet", **made)
     texts = np.random.default_rng(5).normal(size=(3, D))
     prompts = write(tmp_path / "p.parquet", class_name=["S2", "S0", "S1"], text=list(texts))
-    told, folder = scored(
-        cli, tmp_path, "--embeddings", test, "--prompts", prompts, "--suite", "retrieval,zero-shot"
-    )
+    told, folder = scored(cli, tmp_path, "--embeddings", test, "--prompts", prompts, "--suite", "retrieval,zero-shot")
     assert (told["method"], told["preset"], told["demo"]) == ("mine", "embeddings", False)
     assert "cosine" in told["settings"]["score"]
     vectors_of = {m: unit(made[m]) for m in ("image", "audio", "text")}
@@ -134,12 +131,8 @@ def embedded(small_demo: Path, path: Path, drop: int = 0, **more: Any) -> Path:
 
 def test_a_dataset_gives_the_classes_and_its_digest(small_demo: Path, cli: Cli, tmp_path: Path) -> None:
     built = Built.open(small_demo)
-    names = sorted(
-        set(built.split("test").column("common_name")) | set(built.split("train").column("common_name"))
-    )
-    prompts = write(
-        tmp_path / "p.parquet", class_name=names, text=list(np.eye(D)[[i % D for i in range(len(names))]])
-    )
+    names = sorted(set(built.split("test").column("common_name")) | set(built.split("train").column("common_name")))
+    prompts = write(tmp_path / "p.parquet", class_name=names, text=list(np.eye(D)[[i % D for i in range(len(names))]]))
     file = embedded(small_demo, tmp_path / "e.parquet")
     told, folder = scored(
         cli, tmp_path, "--embeddings", f"test={file}", "--data", small_demo, "--prompts", prompts,
@@ -148,15 +141,11 @@ def test_a_dataset_gives_the_classes_and_its_digest(small_demo: Path, cli: Cli, 
     assert (told["method"], told["demo"], told["dataset"]["digest"]) == ("nets", True, built.digest)
     items = read(folder, "predictions/zero-shot.test-split.V.parquet")
     assert isinstance(items, Predictions)
-    truth = dict(
-        zip(built.split("test").column("id"), built.split("test").column("common_name"), strict=True)
-    )
+    truth = dict(zip(built.split("test").column("id"), built.split("test").column("common_name"), strict=True))
     assert dict(zip(items.ids, items.targets, strict=True)) == truth
 
 
-def test_ids_other_than_the_datasets_are_counted_with_examples(
-    small_demo: Path, cli: Cli, tmp_path: Path
-) -> None:
+def test_ids_other_than_the_datasets_are_counted_with_examples(small_demo: Path, cli: Cli, tmp_path: Path) -> None:
     file = embedded(small_demo, tmp_path / "e.parquet", drop=2)
     table = pq.read_table(file)
     ids = ["stranger", *table["id"].to_pylist()[1:]]
@@ -219,9 +208,7 @@ def broken(name: str) -> dict[str, Any]:
         ("all null", ["column image is empty"]),
     ],
 )
-def test_a_file_that_cannot_be_scored_gives_one_line(
-    cli: Cli, tmp_path: Path, name: str, words: list[str]
-) -> None:
+def test_a_file_that_cannot_be_scored_gives_one_line(cli: Cli, tmp_path: Path, name: str, words: list[str]) -> None:
     file = write(tmp_path / "bad.parquet", **broken(name))
     ran = cli("score", "--embeddings", file, "--out", tmp_path / "out")
     assert ran.code == 1
@@ -236,10 +223,7 @@ def test_a_file_that_cannot_be_scored_gives_one_line(
         (None, ["--prompts"]),
         ({"class_name": ["S0", "S1"], "text": [[1.0] * D] * 2}, ["4 items are of 1 classes without", "'S2'"]),
         ({"class_name": ["S0", "S1", "S2"], "text": [[1.0] * 4] * 3}, ["one width"]),
-        (
-            {"class_name": ["S0", "S0", "S1", "S2"], "text": [[1.0] * D, [-1.0] * D, *[[1.0] * D] * 2]},
-            ["cancel", "S0"],
-        ),
+        ({"class_name": ["S0", "S0", "S1", "S2"], "text": [[1.0] * D, [-1.0] * D, *[[1.0] * D] * 2]}, ["cancel", "S0"]),
         ({"class_name": ["S0"], "image": [[1.0] * D]}, ["column text"]),
         ({"name": ["S0"], "text": [[1.0] * D]}, ["class_name"]),
     ],
@@ -267,10 +251,7 @@ def test_one_class_and_senseless_options_give_one_line(cli: Cli, tmp_path: Path)
     assert "retrieval" in cli("score", "--embeddings", test, "--suite", "retreival", *out).err
     (tmp_path / "text.parquet").write_text("no parquet")
     assert "not a readable Parquet" in cli("score", "--embeddings", tmp_path / "text.parquet", *out).err
-    assert (
-        "validation=FILE"
-        in cli("score", "--embeddings", test, "--set", "retrieval.split=validation", *out).err
-    )
+    assert "validation=FILE" in cli("score", "--embeddings", test, "--set", "retrieval.split=validation", *out).err
 
 
 def test_vectors_of_any_float_and_list_kind_are_read_alike(tmp_path: Path) -> None:

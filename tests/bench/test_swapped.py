@@ -148,9 +148,5 @@ def test_a_swap_is_read_back_from_its_name_and_anything_else_refused() -> None:
 def test_items_without_classes_cannot_be_swapped(embedder: Embedder) -> None:
     with pytest.raises(EvalsetError, match="no classes"):
         embed.embed(
-            lambda e: e.rows(Rows([])),
-            embedder,
-            EmbeddingCache(None),
-            {**KEY, "pairing": "swap:audio:0"},
-            None,
+            lambda e: e.rows(Rows([])), embedder, EmbeddingCache(None), {**KEY, "pairing": "swap:audio:0"}, None
         )

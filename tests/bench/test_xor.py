@@ -99,9 +99,7 @@ def test_the_batched_trainer_trains_what_single_models_would(method: str) -> Non
         mine = {id(w) for group in own for w in group["params"]}
         rest = [w for w in model.parameters() if id(w) not in mine]
         optimiser = torch.optim.AdamW([*own, {"params": rest}], lr=SHORT.learning_rate, weight_decay=1e-4)
-        decay = torch.optim.lr_scheduler.LambdaLR(
-            optimiser, lambda step: min(1.0, (1 - step / SHORT.steps) / 0.25)
-        )
+        decay = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: min(1.0, (1 - step / SHORT.steps) / 0.25))
         torch.manual_seed(0)
         for x in batches(SHORT):
             optimiser.zero_grad()
@@ -178,11 +176,7 @@ def test_items_are_the_same_for_every_seed_and_say_what_was_asked() -> None:
 
 def test_every_anchor_that_can_name_b_is_tried() -> None:
     runs = {(r.method, r.anchor) for r in plan(joint_anchor=True).runs}
-    assert (
-        {a for m, a in runs if m == "gram"}
-        == {a for m, a in runs if m == "triangle"}
-        == {"a", "b", "c", "all"}
-    )
+    assert {a for m, a in runs if m == "gram"} == {a for m, a in runs if m == "triangle"} == {"a", "b", "c", "all"}
     assert {a for m, a in runs if m == "clip"} == {"b"}
     assert {a for m, a in runs if m == "confu"} == {None}
     assert {(r.method, r.anchor) for r in plan().runs} == {(m, a) for m, a in runs if a != "all"}
@@ -202,9 +196,7 @@ def test_four_variables_take_fusions_of_three_and_leave_triangle_out() -> None:
 def test_a_loss_that_is_not_finite_names_step_share_and_seed(monkeypatch: pytest.MonkeyPatch) -> None:
     method = discover.load("method", "symile")
     whole = method.Model.loss
-    monkeypatch.setattr(
-        method.Model, "loss", lambda *a, **k: {n: v * float("nan") for n, v in whole(*a, **k).items()}
-    )
+    monkeypatch.setattr(method.Model, "loss", lambda *a, **k: {n: v * float("nan") for n, v in whole(*a, **k).items()})
     with pytest.raises(TrainingError, match="symile: the loss at step 0 is nan with p = 0, seed 0"):
         fit(run_of("symile", SHORT), SHORT)
 
@@ -239,9 +231,7 @@ def test_an_unknown_method_names_the_nearest() -> None:
         (["--suite", "retrieval"], "alone"),
     ],
 )
-def test_the_command_refuses_bad_input_in_one_line(
-    cli: Callable[..., Ran], options: list[str], said: str
-) -> None:
+def test_the_command_refuses_bad_input_in_one_line(cli: Callable[..., Ran], options: list[str], said: str) -> None:
     ran = cli("bench", "--suite", "xor", *options)
     assert ran.code == 2
     assert said in ran.err
@@ -249,9 +239,7 @@ def test_the_command_refuses_bad_input_in_one_line(
 
 
 def test_the_command_writes_results_a_table_and_a_picture(cli: Callable[..., Ran], tmp_path: Path) -> None:
-    words = (
-        "bench --suite=xor --method symile --method tri-clip --p 0,1 --seeds 2 --steps 40 --workers 1".split()
-    )
+    words = "bench --suite=xor --method symile --method tri-clip --p 0,1 --seeds 2 --steps 40 --workers 1".split()
     ran = cli(*words, "--out", tmp_path, "--json")
     assert ran.code == 0, ran.err
     found = json.loads(ran.out)

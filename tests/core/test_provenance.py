@@ -73,17 +73,7 @@ def test_a_copy_of_the_code_has_the_same_digests(package: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "place",
-    [
-        "cli",
-        "hub",
-        "leaderboard",
-        "dataset/templates",
-        "dataset/report.py",
-        "core/text.py",
-        "fetch",
-        "sources",
-    ],
+    "place", ["cli", "hub", "leaderboard", "dataset/templates", "dataset/report.py", "core/text.py", "fetch", "sources"]
 )
 def test_words_that_decide_no_number_leave_both_digests(package: Path, place: str) -> None:
     before = digests(package)

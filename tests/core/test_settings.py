@@ -62,9 +62,7 @@ def test_an_integer_is_a_float_where_one_is_wanted() -> None:
 
 
 def test_overrides_reach_into_nested_settings_and_keep_the_rest() -> None:
-    found = settings.override(
-        Outer("a"), ["inner.rate=1e-3", "steps = 7", "name=plain words", "inner.sizes=[4]"]
-    )
+    found = settings.override(Outer("a"), ["inner.rate=1e-3", "steps = 7", "name=plain words", "inner.sizes=[4]"])
     assert found == Outer("plain words", 7, inner=Inner(0.001, (4,)))
 
 

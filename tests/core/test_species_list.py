@@ -27,9 +27,7 @@ from birdmml.core.species_list import SHIPPED, SpeciesList
 from birdmml.errors import SourceError, UnknownName
 from birdmml.sources import folder
 
-ANY_TABLE = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+ANY_TABLE = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 _LATIN = st.text("abcdefghilmnoprstuv", min_size=3, max_size=9)
 _WORD = st.text("abcdeghilmnorstuéöйあ", min_size=2, max_size=8).map(str.capitalize)
 _ENGLISH = st.lists(_WORD, min_size=1, max_size=3).map(" ".join)
@@ -128,9 +126,7 @@ def test_every_name_finds_its_species_and_what_a_search_by_hand_finds(
 
 @ANY_TABLE
 @given(st.lists(st.sampled_from(species.all_species()), min_size=1, max_size=12, unique=True))
-def test_the_shipped_species_are_completed_from_their_names_alone(
-    tmp_path: Path, chosen: list[Species]
-) -> None:
+def test_the_shipped_species_are_completed_from_their_names_alone(tmp_path: Path, chosen: list[Species]) -> None:
     path = written(tmp_path / "l.txt", "".join(f"{s.scientific_name}\n" for s in chosen))
     found = species_list.read_list(path).load()
     assert found.taxonomy.species == tuple(dataclasses.replace(s, label=i) for i, s in enumerate(chosen))
@@ -164,9 +160,7 @@ def test_what_the_list_says_counts_before_what_the_shipped_table_says(tmp_path: 
 
 
 def test_a_split_that_the_list_knows_is_not_undone_by_the_shipped_names(tmp_path: Path) -> None:
-    found = species_list.read_list(
-        written(tmp_path / "l.txt", "Setophaga aestiva\nSetophaga petechia\n")
-    ).load()
+    found = species_list.read_list(written(tmp_path / "l.txt", "Setophaga aestiva\nSetophaga petechia\n")).load()
     first, second = found.taxonomy.species
     assert first.common_name == ""
     assert second.common_name == "Yellow Warbler"
@@ -244,9 +238,7 @@ HOSTILE: dict[str, tuple[str, str | bytes, str]] = {
 
 
 @pytest.mark.parametrize("case", HOSTILE)
-def test_each_fault_is_told_in_a_line_with_its_place(
-    case: str, tmp_path: Path, cli: Callable[..., Ran]
-) -> None:
+def test_each_fault_is_told_in_a_line_with_its_place(case: str, tmp_path: Path, cli: Callable[..., Ran]) -> None:
     name, data, words = HOSTILE[case]
     path = written(tmp_path / name, data)
     with pytest.raises(SourceError, match=words) as caught:
@@ -289,9 +281,7 @@ def many(count: int) -> str:
     def word(n: int) -> str:
         return "".join(letters[n // 25**k % 25] for k in range(4))
 
-    rows = (
-        f"G{word(i)} e{word(7 * i)},The {word(3 * i + 1)} Bird,Familia,{i + 5_000_000}" for i in range(count)
-    )
+    rows = (f"G{word(i)} e{word(7 * i)},The {word(3 * i + 1)} Bird,Familia,{i + 5_000_000}" for i in range(count))
     return "scientific_name,common_name,family,inat_taxon_id\n" + "\n".join(rows) + "\n"
 
 
@@ -336,9 +326,7 @@ def test_a_list_that_changes_under_a_build_is_noticed(tmp_path: Path) -> None:
 
 
 def test_settings_carry_a_list_through_json_and_to_workers(tmp_path: Path) -> None:
-    own = folder.Settings(
-        "birds", species_list=species_list.read_list(written(tmp_path / "l.txt", "Turdus merula\n"))
-    )
+    own = folder.Settings("birds", species_list=species_list.read_list(written(tmp_path / "l.txt", "Turdus merula\n")))
     assert from_dict(folder.Settings, to_dict(own)) == own
     assert pickle.loads(pickle.dumps(own)) == own
     assert species_list.of_settings(own).taxonomy.scientific_names == ["Turdus merula"]
@@ -346,9 +334,7 @@ def test_settings_carry_a_list_through_json_and_to_workers(tmp_path: Path) -> No
     assert species_list.of_settings(object()).taxonomy is species.shipped()
 
 
-def test_the_command_shows_a_list_and_what_is_not_known_of_it(
-    tmp_path: Path, cli: Callable[..., Ran]
-) -> None:
+def test_the_command_shows_a_list_and_what_is_not_known_of_it(tmp_path: Path, cli: Callable[..., Ran]) -> None:
     path = written(tmp_path / "l.txt", "Turdus merula\nSetophaga petechia\n")
     ran = cli("species", "--species-list", path)
     assert ran.code == 0

@@ -100,8 +100,7 @@ def test_the_first_and_the_last_label_are_labels():
 
 
 @pytest.mark.parametrize(
-    "name",
-    ["", "  ", "\u2603", "Black-necked Stilt", "Passer domesticus", "1188213", "-1", "7089.5", "70 89"],
+    "name", ["", "  ", "\u2603", "Black-necked Stilt", "Passer domesticus", "1188213", "-1", "7089.5", "70 89"]
 )
 def test_what_is_merely_similar_is_unknown(name):
     with pytest.raises(UnknownName):

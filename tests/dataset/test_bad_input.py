@@ -42,9 +42,7 @@ def refused(cli: Cli, birds: Path, tmp_path: Path) -> Iterator[Callable[..., str
 
 def listed(cli: Cli, root: Path, out: Path, *options: object) -> dict[str, tuple[str, str]]:
     """Build with rejects allowed; path -> (reason, detail) from report/validation.json."""
-    ran = cli(
-        "build", "--source", "folder", "--from", root, "--out", out, "--max-rejects", "0.9", *KEEP, *options
-    )
+    ran = cli("build", "--source", "folder", "--from", root, "--out", out, "--max-rejects", "0.9", *KEEP, *options)
     assert ran.code == 0, ran.err
     told = json.loads((out / "report" / "validation.json").read_bytes())
     assert f"{len(told['rejects'])} rejected" in ran.out
@@ -53,9 +51,7 @@ def listed(cli: Cli, root: Path, out: Path, *options: object) -> dict[str, tuple
 
 def test_an_empty_folder(refused: Callable[..., str], tmp_path: Path) -> None:
     (tmp_path / "nothing").mkdir()
-    assert "has neither images/<species>/ and audio/<species>/ folders nor a manifest" in refused(
-        tmp_path / "nothing"
-    )
+    assert "has neither images/<species>/ and audio/<species>/ folders nor a manifest" in refused(tmp_path / "nothing")
     (tmp_path / "hollow" / "images").mkdir(parents=True)
     assert "has no photo and no recording to offer" in refused(tmp_path / "hollow")
 
@@ -69,9 +65,7 @@ def test_no_folder_named(cli: Cli, tmp_path: Path) -> None:
     assert (ran.code, "add --from DIR" in ran.err) == (2, True)
 
 
-def test_a_species_that_nobody_knows(
-    cli: Cli, birds: Path, tmp_path: Path, refused: Callable[..., str]
-) -> None:
+def test_a_species_that_nobody_knows(cli: Cli, birds: Path, tmp_path: Path, refused: Callable[..., str]) -> None:
     photo(birds / "images" / "Setophaga petechiaa" / "x.jpg")
     assert "unknown species 'Setophaga petechiaa': nearest are Setophaga petechia" in refused(birds)
     reason, _ = listed(cli, birds, tmp_path / "o2")["images/Setophaga petechiaa/x.jpg"]
@@ -109,16 +103,12 @@ def night(path: Path) -> None:
     frames, rate = 8 * 3600 * 8000, 8000
     with path.open("wb") as f:
         f.write(b"RIFF" + struct.pack("<I", 36 + 2 * frames) + b"WAVEfmt ")
-        f.write(
-            struct.pack("<IHHIIHH", 16, 1, 1, rate, 2 * rate, 2, 16) + b"data" + struct.pack("<I", 2 * frames)
-        )
+        f.write(struct.pack("<IHHIIHH", 16, 1, 1, rate, 2 * rate, 2, 16) + b"data" + struct.pack("<I", 2 * frames))
         f.truncate(44 + 2 * frames)
 
 
 @pytest.mark.parametrize("name", ["cut.jpg", "text.jpg"])
-def test_one_bad_file_in_a_small_folder_is_over_the_limit(
-    refused: Callable[..., str], birds: Path, name: str
-) -> None:
+def test_one_bad_file_in_a_small_folder_is_over_the_limit(refused: Callable[..., str], birds: Path, name: str) -> None:
     (birds / "images" / "Turdus migratorius" / name).write_bytes(b"\xff\xd8\xff\xe0 no more")
     message = refused(birds)
     assert "1 of 31 media were rejected (3.2 %), over --max-rejects 0.01" in message
@@ -141,25 +131,13 @@ GOOD = "species,path\n" + "".join(
 
 def with_column(name: str, images: str = "") -> str:
     """GOOD with one more column: `images` for every photo, empty for every recording."""
-    return (
-        GOOD.replace("path\n", f"path,{name}\n")
-        .replace(".jpg\n", f".jpg,{images}\n")
-        .replace(".wav\n", ".wav,\n")
-    )
+    return GOOD.replace("path\n", f"path,{name}\n").replace(".jpg\n", f".jpg,{images}\n").replace(".wav\n", ".wav,\n")
 
 
-def test_paths_that_leave_the_folder(
-    cli: Cli, refused: Callable[..., str], birds: Path, tmp_path: Path
-) -> None:
+def test_paths_that_leave_the_folder(cli: Cli, refused: Callable[..., str], birds: Path, tmp_path: Path) -> None:
     photo(tmp_path / "secret.jpg")
     (birds / "link.jpg").symlink_to(tmp_path / "secret.jpg")
-    bad = (
-        "../secret.jpg",
-        str(tmp_path / "secret.jpg"),
-        "images/../../secret.jpg",
-        r"C:\secret.jpg",
-        "link.jpg",
-    )
+    bad = ("../secret.jpg", str(tmp_path / "secret.jpg"), "images/../../secret.jpg", r"C:\secret.jpg", "link.jpg")
     manifest(birds, GOOD + "".join(f"Turdus migratorius,{p}\n" for p in bad))
     assert "path_outside" in refused(birds)
     seen = listed(cli, birds, tmp_path / "o2")
@@ -180,9 +158,7 @@ def test_a_manifest_without_rows(refused: Callable[..., str], birds: Path) -> No
 
 
 @pytest.mark.parametrize("mark", [b"\xef\xbb\xbf", b""])
-def test_a_byte_order_mark_is_no_part_of_the_first_column(
-    cli: Cli, birds: Path, tmp_path: Path, mark: bytes
-) -> None:
+def test_a_byte_order_mark_is_no_part_of_the_first_column(cli: Cli, birds: Path, tmp_path: Path, mark: bytes) -> None:
     manifest(birds, mark + GOOD.encode())
     assert listed(cli, birds, tmp_path / "out") == {}
 
@@ -192,9 +168,7 @@ def test_utf_16_with_its_mark_is_read(cli: Cli, birds: Path, tmp_path: Path) -> 
     assert listed(cli, birds, tmp_path / "out") == {}
 
 
-def test_latin_1_is_named_not_guessed(
-    cli: Cli, refused: Callable[..., str], birds: Path, tmp_path: Path
-) -> None:
+def test_latin_1_is_named_not_guessed(cli: Cli, refused: Callable[..., str], birds: Path, tmp_path: Path) -> None:
     text = (
         GOOD.replace("species,path", "species,path,author")
         .replace(".jpg\n", ".jpg,José\n")
@@ -203,9 +177,7 @@ def test_latin_1_is_named_not_guessed(
     manifest(birds, text.encode("latin-1"))
     assert "line 2: byte 0xe9 is not utf-8" in refused(birds)
     assert listed(cli, birds, tmp_path / "o2", "--encoding", "latin-1") == {}
-    assert "José" in (tmp_path / "o2/data/train-00000-of-00001.parquet").read_bytes().decode(
-        "utf-8", "ignore"
-    )
+    assert "José" in (tmp_path / "o2/data/train-00000-of-00001.parquet").read_bytes().decode("utf-8", "ignore")
 
 
 @pytest.mark.parametrize(
@@ -222,9 +194,7 @@ def test_tables_that_are_none(refused: Callable[..., str], birds: Path, text: st
     assert words in refused(birds)
 
 
-@pytest.mark.parametrize(
-    ("text", "words"), [("{]\n", "line 1: not JSON"), ("[1]\n", "line 1: not an object")]
-)
+@pytest.mark.parametrize(("text", "words"), [("{]\n", "line 1: not JSON"), ("[1]\n", "line 1: not an object")])
 def test_json_lines_that_are_none(refused: Callable[..., str], birds: Path, text: str, words: str) -> None:
     manifest(birds, text, "manifest.jsonl")
     assert words in refused(birds)
@@ -232,9 +202,7 @@ def test_json_lines_that_are_none(refused: Callable[..., str], birds: Path, text
 
 def test_rows_that_cannot_be_taken_are_listed(cli: Cli, birds: Path, tmp_path: Path) -> None:
     rows = (
-        GOOD.replace("species,path", "species,path,start_s")
-        .replace(".jpg\n", ".jpg,\n")
-        .replace(".wav\n", ".wav,\n")
+        GOOD.replace("species,path", "species,path,start_s").replace(".jpg\n", ".jpg,\n").replace(".wav\n", ".wav,\n")
     )
     rows += "Turdus migratorius,images/gone.jpg,\n"
     rows += "Turdus migratorius,audio/Turdus migratorius/r0.wav,soon\n"
@@ -275,18 +243,14 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 512 KiB, where the tests may mount one."""
     disk = tmp_path / "disk"
     disk.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(disk)], capture_output=True
-    )
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(disk)], capture_output=True)
     if mounted.returncode:
         pytest.skip("a small disk cannot be mounted here")
     yield disk
     subprocess.run(["umount", str(disk)], check=True)
 
 
-def test_a_full_disk_leaves_the_old_dataset_and_a_resumable_build(
-    cli: Cli, small_disk: Path, tmp_path: Path
-) -> None:
+def test_a_full_disk_leaves_the_old_dataset_and_a_resumable_build(cli: Cli, small_disk: Path, tmp_path: Path) -> None:
     command = ("build", "--source", "folder", "--out", small_disk / "out", *KEEP, "--workers", "1")
     few = bird_folder(tmp_path / "few", photos=1, recordings=1)
     assert cli(*command, "--from", few).code == 0
@@ -317,9 +281,7 @@ def test_ctrl_c_in_the_middle(cli: Cli, tmp_path: Path, kind: signal.Signals) ->
     before = tree(out)
     photo(birds / "images" / "Turdus migratorius" / "new.jpg")
     command = [sys.executable, "-m", "birdmml", "build", "--source", "folder", "--from", str(birds), *KEEP]
-    running = subprocess.Popen(
-        [*command, "--out", str(out)], stderr=subprocess.PIPE, text=True, env=os.environ
-    )
+    running = subprocess.Popen([*command, "--out", str(out)], stderr=subprocess.PIPE, text=True, env=os.environ)
     deadline = time.monotonic() + 60
     while not list((tmp_path / "out.partial").glob("staging/*.json")) and time.monotonic() < deadline:
         time.sleep(0.005)
@@ -343,9 +305,7 @@ def test_ctrl_c_in_the_middle(cli: Cli, tmp_path: Path, kind: signal.Signals) ->
         (("--encoding", "klingon"), "is no encoding"),
     ],
 )
-def test_wrong_usage_exits_2(
-    cli: Cli, birds: Path, tmp_path: Path, options: tuple[str, ...], words: str
-) -> None:
+def test_wrong_usage_exits_2(cli: Cli, birds: Path, tmp_path: Path, options: tuple[str, ...], words: str) -> None:
     manifest(birds, GOOD)
     ran = cli("build", "--source", "folder", "--from", birds, "--out", tmp_path / "out", *options)
     assert (ran.code, words in ran.err) == (2, True), ran.err
@@ -358,13 +318,9 @@ def test_an_unknown_source_names_the_nearest(cli: Cli, tmp_path: Path) -> None:
     assert "unknown source 'foldr': nearest are folder" in ran.err
 
 
-def test_a_dry_run_counts_what_the_build_would_take_and_writes_nothing(
-    cli: Cli, birds: Path, tmp_path: Path
-) -> None:
+def test_a_dry_run_counts_what_the_build_would_take_and_writes_nothing(cli: Cli, birds: Path, tmp_path: Path) -> None:
     (birds / "images" / "Turdus migratorius" / "notes.txt").write_text("seen at dawn")
-    ran = cli(
-        "build", "--source", "folder", "--from", birds, "--out", tmp_path / "out", "--limit", "2", "--dry-run"
-    )
+    ran = cli("build", "--source", "folder", "--from", birds, "--out", tmp_path / "out", "--limit", "2", "--dry-run")
     assert ran.code == 0
     assert "6 photos and 6 recordings; 3 species have both; 1 entries are refused already" in ran.out
     assert "notes.txt: unknown_type" in ran.out

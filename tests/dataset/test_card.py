@@ -35,9 +35,7 @@ def test_the_front_matter_says_what_the_hub_reads():
         {
             "config_name": "default",
             "description": "build " + "a" * 16,
-            "data_files": [
-                {"split": s, "path": f"data/{s}-*.parquet"} for s in ("train", "validation", "test")
-            ],
+            "data_files": [{"split": s, "path": f"data/{s}-*.parquet"} for s in ("train", "validation", "test")],
         }
     ]
 

@@ -16,9 +16,7 @@ from birdmml.errors import BuildError
 
 def foreign(path: Path) -> None:
     """A claim of another machine."""
-    path.write_text(
-        json.dumps({"machine": "elsewhere", "node": "node7", "pid": 1, "since": 0.0, "token": "x"})
-    )
+    path.write_text(json.dumps({"machine": "elsewhere", "node": "node7", "pid": 1, "since": 0.0, "token": "x"}))
 
 
 def test_a_claim_of_another_machine_holds_while_it_is_touched(tmp_path: Path) -> None:
@@ -31,10 +29,7 @@ def test_a_claim_of_another_machine_holds_while_it_is_touched(tmp_path: Path) ->
 
     toucher = threading.Thread(target=touch)
     toucher.start()
-    with (
-        pytest.raises(BuildError, match="x is being worked on by process 1 on node7"),
-        BuildLock(path, "x", 0.1, 5.0),
-    ):
+    with pytest.raises(BuildError, match="x is being worked on by process 1 on node7"), BuildLock(path, "x", 0.1, 5.0):
         pass
     ended.set()
     toucher.join()

@@ -107,8 +107,7 @@ def test_licences_are_addresses(licensed: Path) -> None:
     expected = {v for row in rows for k, v in row.items() if k != "split"} - {"unknown"}
     found = {a.split("creativecommons.org/")[1].strip("/") for a in map(str, metadata.license)}
     assert found == {
-        "publicdomain/zero/1.0" if e == "CC0-1.0" else f"licenses/{e[3:-4].lower()}/{e[-3:]}"
-        for e in expected
+        "publicdomain/zero/1.0" if e == "CC0-1.0" else f"licenses/{e[3:-4].lower()}/{e[-3:]}" for e in expected
     }
 
 

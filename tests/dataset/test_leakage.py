@@ -41,14 +41,7 @@ def leak(captions: list[str], labels: Any, groups: Any = None, **options: Any) -
 
 
 def test_shares_of_names_worked_by_hand() -> None:
-    captions = [
-        "A Canada Goose.",
-        "Branta canadensis",
-        "some geese",
-        "a bird",
-        "The wood duck (Aix sponsa)",
-        "",
-    ]
+    captions = ["A Canada Goose.", "Branta canadensis", "some geese", "a bird", "The wood duck (Aix sponsa)", ""]
     found = leak(captions, [0, 0, 0, 0, 1, 1])
     assert (found["n"], found["common"], found["scientific"]) == (6, 2 / 6, 2 / 6)
     assert (found["part"], found["any"], found["repeated"]) == (1 / 6, 4 / 6, 0.0)
@@ -86,8 +79,7 @@ def test_captions_that_repeat_are_never_trained_and_scored() -> None:
     assert found["probe"] is None
     assert "same captions lie in every group" in found["reason"]
     half = [
-        f"text of {label}" if i % 2 else t
-        for i, (label, t) in enumerate(zip(labels, texts(labels, 3, 0), strict=True))
+        f"text of {label}" if i % 2 else t for i, (label, t) in enumerate(zip(labels, texts(labels, 3, 0), strict=True))
     ]
     assert leak(half, labels)["probe"]["accuracy"] < 0.5
 
@@ -101,9 +93,7 @@ def test_captions_that_repeat_are_never_trained_and_scored() -> None:
         ([str(i) for i in range(60)], [0, 1] * 30, [1] * 60, "too few groups: 1 of at least 5"),
     ],
 )
-def test_too_little_to_probe_says_so(
-    captions: list[str], labels: list[int], groups: Any, reason: str
-) -> None:
+def test_too_little_to_probe_says_so(captions: list[str], labels: list[int], groups: Any, reason: str) -> None:
     found = leak(captions, labels, list(groups))
     assert found["probe"] is None
     assert reason in found["reason"]
@@ -111,11 +101,7 @@ def test_too_little_to_probe_says_so(
 
 
 def test_texts_without_words_and_without_shared_words_do_not_crash() -> None:
-    for captions in (
-        [" " * i for i in range(60)],
-        ["!?" * i for i in range(60)],
-        [f"only{i}" for i in range(60)],
-    ):
+    for captions in ([" " * i for i in range(60)], ["!?" * i for i in range(60)], [f"only{i}" for i in range(60)]):
         found = leak(captions, [0, 1] * 30)
         assert (found["probe"], found["reason"]) == (None, "no two captions share a word")
     hostile = ["\x00", "\ud800" * 100_000, "a" * 1_000_000, "x " * 500_000, "\u202e(.*)+$"] * 12
@@ -155,12 +141,8 @@ def test_labels_without_species_and_wrong_lengths_are_refused() -> None:
 
 
 @settings(max_examples=100, deadline=None)
-@given(
-    st.lists(st.tuples(st.integers(0, 4), st.integers(0, 14)), min_size=20, max_size=120), st.integers(0, 5)
-)
-def test_folds_keep_groups_whole_and_sides_keep_captions_apart(
-    rows: list[tuple[int, int]], seed: int
-) -> None:
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 14)), min_size=20, max_size=120), st.integers(0, 5))
+def test_folds_keep_groups_whole_and_sides_keep_captions_apart(rows: list[tuple[int, int]], seed: int) -> None:
     y = np.unique([label for label, _ in rows], return_inverse=True)[1]
     group = np.array([g for _, g in rows])
     text = np.arange(len(rows)) % 17
@@ -208,9 +190,7 @@ def test_the_probe_is_ridge_regression_on_centred_one_hot_targets() -> None:
 @given(st.integers(6, 40), st.integers(3, 60), st.integers(0, 99))
 def test_both_ways_to_the_regression_lead_to_the_same_scores(rows: int, features: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
-    x = sparse.csr_array(
-        rng.random((rows, features)) * (rng.random((rows, features)) < 0.4), dtype=np.float32
-    )
+    x = sparse.csr_array(rng.random((rows, features)) * (rng.random((rows, features)) < 0.4), dtype=np.float32)
     train = np.arange(rows) % 3 != 0
     wanted = rng.standard_normal((int(train.sum()), 5)).astype(np.float32)
     wanted -= wanted.mean(axis=0)

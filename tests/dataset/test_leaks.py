@@ -70,18 +70,12 @@ def test_a_grouped_split_leaks_nothing() -> None:
 
 
 def test_a_split_without_rows_has_no_share() -> None:
-    assert split_leakage(np.zeros(2, dtype=np.int8), {"k": np.array(["a", "a"])}) == {
-        "k": Leak(0, 0, None, None)
-    }
+    assert split_leakage(np.zeros(2, dtype=np.int8), {"k": np.array(["a", "a"])}) == {"k": Leak(0, 0, None, None)}
 
 
 @pytest.mark.parametrize(
     ("split", "keys", "said"),
-    [
-        ([0, 1], ["a"], "one key a row"),
-        ([0, 1], [0.5, 1.5], "strings or integers"),
-        ([0, 3], ["a", "b"], "3"),
-    ],
+    [([0, 1], ["a"], "one key a row"), ([0, 1], [0.5, 1.5], "strings or integers"), ([0, 3], ["a", "b"], "3")],
 )
 def test_keys_that_cannot_be_used_are_refused(split: list[int], keys: list[object], said: str) -> None:
     with pytest.raises(BuildError, match=said):
@@ -136,9 +130,7 @@ def test_parquet_images_are_hashed_and_missing_bytes_are_told(tmp_path: Path) ->
     pq.write_table(pa.table({"label": [1]}), folder / "labels.parquet")
     hashes, what = evalset_hashes(tmp_path / "set")
     assert hashes.tolist() == [hash_of(tmp_path / "source" / "p.jpg")] * 70
-    assert what.startswith(
-        "70 photos in parquet files; 2 could not be decoded (first: data/test.parquet row 70: "
-    )
+    assert what.startswith("70 photos in parquet files; 2 could not be decoded (first: data/test.parquet row 70: ")
 
 
 def test_a_built_dataset_gives_its_own_hashes(small_demo: Path) -> None:

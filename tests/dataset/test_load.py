@@ -15,9 +15,7 @@ from birdmml.errors import DatasetError, MediaError, UnknownName
 REPO = Path(load.__file__).parents[1]
 
 
-def python(
-    code: str, cwd: Path, data: Path | None = None, isolated: bool = False
-) -> subprocess.CompletedProcess[str]:
+def python(code: str, cwd: Path, data: Path | None = None, isolated: bool = False) -> subprocess.CompletedProcess[str]:
     """Run code in a fresh interpreter with caches of its own."""
     env = {**os.environ, "HF_HOME": str(cwd / "hf"), "HF_HUB_OFFLINE": "1"}
     if data is not None:
@@ -91,18 +89,7 @@ def test_a_rebuilt_dataset_is_not_served_from_the_cache_of_the_old_one(tmp_path:
     code = "import birdmml, datasets; print(datasets.load_dataset('birdmml')['train']['id'][:])"
     seen = []
     for seed in ("0", "1"):
-        command = [
-            sys.executable,
-            "-m",
-            "birdmml",
-            "build",
-            "--source",
-            "folder",
-            "--from",
-            str(birds),
-            "--seed",
-            seed,
-        ]
+        command = [sys.executable, "-m", "birdmml", "build", "--source", "folder", "--from", str(birds), "--seed", seed]
         subprocess.run([*command, "--out", str(tmp_path / "data")], check=True, capture_output=True)
         seen.append(python(code, tmp_path, data=tmp_path / "data").stdout)
     assert seen[0] != seen[1] != ""
@@ -121,9 +108,7 @@ def test_importing_birdmml_imports_nothing_heavy(tmp_path: Path) -> None:
     assert python(code, tmp_path).stdout.strip() == "[]"
 
 
-def test_birdmml_load_dataset_and_decode(
-    small_demo: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_birdmml_load_dataset_and_decode(small_demo: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     import birdmml
 
     monkeypatch.setenv("BIRDMML_DATA", str(small_demo))

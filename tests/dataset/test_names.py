@@ -23,16 +23,8 @@ EXAMPLES = [
     # articles, case, number, possessives
     ("Northern Cardinal", "A Northern Cardinal perched on a branch.", "The bird perched on a branch."),
     ("Northern Cardinal", "a photo of a northern cardinal", "a photo of the bird"),
-    (
-        "Northern Cardinal",
-        "Northern Cardinals sing; we saw two cardinals.",
-        "The birds sing; we saw two birds.",
-    ),
-    (
-        "Northern Cardinal",
-        "The male cardinal's crest, the cardinals' song.",
-        "The male bird's crest, the birds' song.",
-    ),
+    ("Northern Cardinal", "Northern Cardinals sing; we saw two cardinals.", "The birds sing; we saw two birds."),
+    ("Northern Cardinal", "The male cardinal's crest, the cardinals' song.", "The male bird's crest, the birds' song."),
     ("Cooper's Hawk", "This Cooper’s Hawk’s tail; a COOPERS HAWK", "This bird’s tail; the bird"),
     ("Canada Goose", "Canada geese, or a canadian goose, in Canada", "The birds in Canada"),
     ("Tufted Titmouse", "An adult tufted titmouse. Titmice!", "An adult bird. The birds!"),
@@ -60,11 +52,7 @@ EXAMPLES = [
     ("Wilson's Phalarope", "a Wilson's spinning", "the bird spinning"),
     ("Baltimore Oriole", "an orange, oriole-like song of Baltimore", "an orange bird-like song of the bird"),
     # everyday words
-    (
-        "Barn Swallow",
-        "they swallow insects; a small swallow perched",
-        "they swallow insects; a small bird perched",
-    ),
+    ("Barn Swallow", "they swallow insects; a small swallow perched", "they swallow insects; a small bird perched"),
     ("Virginia Rail", "a bird on a rail; the rail is shy", "a bird on a rail; the bird is shy"),
     ("Red-winged Blackbird", "a black bird; the red-winged black bird", "a black bird; the bird"),
     # spelling
@@ -87,13 +75,7 @@ def test_examples_worked_by_hand(name: str, text: str, wanted: str) -> None:
 @pytest.mark.parametrize("species", SPECIES, ids=lambda s: s.ebird_code)
 def test_no_spelling_of_any_name_is_left(species: Species) -> None:
     for name in species.names():
-        spellings = {
-            name,
-            name.upper(),
-            name.replace("'", "’"),
-            name.replace("'s", "s"),
-            name.replace("-", " "),
-        }
+        spellings = {name, name.upper(), name.replace("'", "’"), name.replace("'s", "s"), name.replace("-", " ")}
         spellings |= {name.replace(" ", "-"), name.replace(" ", "\n"), name.replace(" ", "")}
         for spelling in spellings:
             text = f"seen: {spelling}, again."
@@ -108,10 +90,7 @@ def test_sentences_of_every_species_stay_readable(species: Species) -> None:
         (f"{article} {name} perched on a branch.", "The bird perched on a branch."),
         (f"this is {article.lower()} {name.lower()} in the water", "this is the bird in the water"),
         (f"The {name} ({latin}) is a bird of North America.", "The bird is a bird of North America."),
-        (
-            f"{latin[0]}. {latin.split()[1]} sings. Two {name.lower()} here.",
-            "The bird sings. Two birds here.",
-        ),
+        (f"{latin[0]}. {latin.split()[1]} sings. Two {name.lower()} here.", "The bird sings. Two birds here."),
     ):
         assert name_free(before, species) == after
 
@@ -125,21 +104,13 @@ def test_birds_outside_the_taxonomy_need_only_their_two_names() -> None:
     wren = BirdNames(("Carolina Wren",))
     assert name_free("a Carolina wren in North Carolina", wren) == "the bird in North Carolina"
     pied = BirdNames(("Black-and-white Warbler",))
-    assert (
-        name_free("a black-and-white warbler; black and white wings", pied)
-        == "the bird; black and white wings"
-    )
+    assert name_free("a black-and-white warbler; black and white wings", pied) == "the bird; black and white wings"
 
 
 def test_names_of_a_species_tell_codes_from_names() -> None:
     names = names_of(resolve("Redpoll"))
     assert names.english == ("Redpoll", "Common Redpoll", "Hoary Redpoll", "Lesser Redpoll")
-    assert names.scientific == (
-        "Acanthis flammea",
-        "Carduelis flammea",
-        "Acanthis hornemanni",
-        "Acanthis cabaret",
-    )
+    assert names.scientific == ("Acanthis flammea", "Carduelis flammea", "Acanthis hornemanni", "Acanthis cabaret")
     assert names.codes == ("redpol1", "comred")
 
 
@@ -180,9 +151,7 @@ def texts_about(draw: st.DrawFn) -> tuple[Species, str]:
         st.sampled_from(list(species.names())),
         st.sampled_from(vocabulary()),
     )
-    parts = draw(
-        st.lists(st.tuples(word, st.sampled_from([" ", " ", " ", "", "-", ", ", " (", ") "])), max_size=14)
-    )
+    parts = draw(st.lists(st.tuples(word, st.sampled_from([" ", " ", " ", "", "-", ", ", " (", ") "])), max_size=14))
     return species, "".join(w + gap for w, gap in parts)
 
 
@@ -196,9 +165,7 @@ def test_a_freed_text_has_no_name_left_and_is_freed_no_further(case: tuple[Speci
     assert name_free(once, species) == once
     matches = name_matches(text, species)
     assert (once == text) or matches != Matches(False, False, False)
-    assert not re.search(r"\b(?:an?|the)\s+the birds?\b", once) or re.search(
-        r"\b(?:an?|the)\s+the\b", text, re.I
-    )
+    assert not re.search(r"\b(?:an?|the)\s+the birds?\b", once) or re.search(r"\b(?:an?|the)\s+the\b", text, re.I)
 
 
 @settings(max_examples=300, deadline=None)
@@ -218,11 +185,7 @@ def test_any_text_is_safe(text: str, species: Species) -> None:
 
 
 @settings(max_examples=300, deadline=None)
-@given(
-    st.lists(st.text(max_size=20), max_size=3),
-    st.lists(st.text(max_size=20), max_size=2),
-    st.text(max_size=40),
-)
+@given(st.lists(st.text(max_size=20), max_size=3), st.lists(st.text(max_size=20), max_size=2), st.text(max_size=40))
 @example(["(x", "a|b", ".*", "[", "\\"], ["{3} +", "? *"], "(x a|b .* [ \\ {3} +")
 @example(["the bird"], ["Bird bird"], "the bird is a bird")
 def test_any_name_is_safe(english: list[str], scientific: list[str], text: str) -> None:
@@ -233,17 +196,7 @@ def test_any_name_is_safe(english: list[str], scientific: list[str], text: str) 
 
 @pytest.mark.parametrize(
     "unit",
-    [
-        "great blue ",
-        "a small great blue heron's ",
-        "blue",
-        "(",
-        " ",
-        "a, ",
-        "heron ",
-        "the blue\u00adheron ",
-        "\n",
-    ],
+    ["great blue ", "a small great blue heron's ", "blue", "(", " ", "a, ", "heron ", "the blue\u00adheron ", "\n"],
 )
 def test_time_grows_with_the_text_not_with_its_square(unit: str) -> None:
     species = resolve("Great Blue Heron")

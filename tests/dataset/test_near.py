@@ -17,10 +17,7 @@ Hashes = NDArray[np.uint64]
 
 def naive_pairs(a: Hashes, b: Hashes, radius: int) -> list[tuple[int, int]]:
     return [
-        (i, j)
-        for i, x in enumerate(a.tolist())
-        for j, y in enumerate(b.tolist())
-        if bin(x ^ y).count("1") <= radius
+        (i, j) for i, x in enumerate(a.tolist()) for j, y in enumerate(b.tolist()) if bin(x ^ y).count("1") <= radius
     ]
 
 

@@ -50,11 +50,7 @@ def on_killed_nodes(tmp_path: Path, media: int, count: int, kills: int) -> dict[
         ran = subprocess.run(command, capture_output=True, text=True, timeout=600, env=env)
     assert ran.returncode == 0, ran.stderr[-3000:]
     assert tree(tmp_path / "out") == tree(tmp_path / "calm")
-    ids = [
-        row
-        for p in (tmp_path / "out/data").iterdir()
-        for row in pq.read_table(p, columns=["id"])["id"].to_pylist()
-    ]
+    ids = [row for p in (tmp_path / "out/data").iterdir() for row in pq.read_table(p, columns=["id"])["id"].to_pylist()]
     assert len(ids) == len(set(ids)) >= media * len(SPECIES)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["birds", "calm", "out"]
     told: dict[str, Any] = json.loads(ran.stdout)  # Ray's own words go elsewhere.
@@ -86,9 +82,7 @@ def test_a_local_cluster_builds_the_demo_and_says_nothing_but_json(tmp_path: Pat
     assert tree(tmp_path / "out") == tree(tmp_path / "whole")
 
 
-def test_without_ray_one_line_says_what_to_install(
-    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_ray_one_line_says_what_to_install(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     ran = cli("build", "--out", tmp_path / "out", "--runner", "ray")
     assert ran.code == 2
@@ -101,9 +95,7 @@ def test_a_source_of_one_stream_is_refused_before_ray_is_looked_for(
 ) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     own = fakes.source("release", tmp_path / "rel", 0)
-    ran = cli(
-        "build", "--source", "release", "--from", own.root, "--out", tmp_path / "out", "--runner", "ray"
-    )
+    ran = cli("build", "--source", "release", "--from", own.root, "--out", tmp_path / "out", "--runner", "ray")
     assert ran.code == 2
     assert "reads one stream from end to end and cannot be divided" in ran.err
 
@@ -158,14 +150,9 @@ def _shares(folder: Path) -> tuple[str, str]:
     ],
 )  # fmt: skip
 def test_a_node_that_does_not_share_the_folder_is_told(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    answer: Callable[[Path], tuple[str, str]],
-    words: str | None,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: Callable[[Path], tuple[str, str]], words: str | None
 ) -> None:
-    monkeypatch.setattr(
-        on_ray, "_on_node", lambda ray, node: SimpleNamespace(remote=lambda folder, node: folder)
-    )
+    monkeypatch.setattr(on_ray, "_on_node", lambda ray, node: SimpleNamespace(remote=lambda folder, node: folder))
     place = BuildPlace(tmp_path / "out")
     place.make_work()
     node = _Node(answer)
@@ -184,9 +171,7 @@ def test_a_node_that_lacks_birdmml_is_told(tmp_path: Path, monkeypatch: pytest.M
     def fails(folder: Path) -> tuple[str, str]:
         raise RuntimeError("task failed\nModuleNotFoundError: No module named 'birdmml'")
 
-    monkeypatch.setattr(
-        on_ray, "_on_node", lambda ray, node: SimpleNamespace(remote=lambda folder, node: folder)
-    )
+    monkeypatch.setattr(on_ray, "_on_node", lambda ray, node: SimpleNamespace(remote=lambda folder, node: folder))
     place = BuildPlace(tmp_path / "out")
     place.make_work()
     with pytest.raises(BuildError, match=r"cannot run birdmml \(ModuleNotFoundError.*\): install birdmml"):

@@ -16,9 +16,7 @@ sizes = st.integers(1, 40)
 
 
 @given(sizes, sizes, st.integers(0, 3), st.integers(0, 4))
-def test_photos_are_used_once_a_pass_and_clips_evenly(
-    photos: int, clips: int, seed: int, passes: int
-) -> None:
+def test_photos_are_used_once_a_pass_and_clips_evenly(photos: int, clips: int, seed: int, passes: int) -> None:
     pairing = Pairing(photos, clips, seed, "x", passes)
     rows = [pairing[i] for i in range(len(pairing))]
     assert len(rows) == (passes * photos if passes else max(photos, clips))
@@ -46,9 +44,7 @@ def test_the_seed_changes_who_meets_whom() -> None:
     assert [first[i] for i in range(30)] != [second[i] for i in range(30)]
 
 
-def assembled(
-    media: list[One], sides: list[str], **options: object
-) -> tuple[list[tuple[str, str, str]], Tally]:
+def assembled(media: list[One], sides: list[str], **options: object) -> tuple[list[tuple[str, str, str]], Tally]:
     """(photo, clip, split) of each row, by the names of their groups."""
     codes = np.array([SPLITS.index(s) for s in sides], dtype=np.int8)
     names = [f"{m.kind}-{m.group}" for m in media]
@@ -70,9 +66,7 @@ def test_what_finds_no_partner_is_listed() -> None:
     media = [One("image", "o0"), One("image", "o1"), One("audio", "r0")]
     rows, tally = assembled(media, ["train", "test", "train"])
     assert rows == [("o0", "r0", "train")]
-    assert [(u.photos, u.clips, u.detail) for u in tally.unpaired] == [
-        (1, 0, "no recording of this species in test")
-    ]
+    assert [(u.photos, u.clips, u.detail) for u in tally.unpaired] == [(1, 0, "no recording of this species in test")]
 
 
 def test_clips_that_too_few_passes_leave_over_are_listed() -> None:
@@ -123,9 +117,7 @@ def test_halves_that_fell_apart_find_others_of_their_split_and_none_is_lost(
 @given(released)
 def test_a_released_split_keeps_the_rows_as_they_are(drawn: tuple[list[int], int, list[str]]) -> None:
     shown, clips, sides = drawn
-    media = [
-        One("image", f"o{i}", partner=len(shown) + c if c >= 0 else -1, row=i) for i, c in enumerate(shown)
-    ]
+    media = [One("image", f"o{i}", partner=len(shown) + c if c >= 0 else -1, row=i) for i, c in enumerate(shown)]
     media += [One("audio", f"r{i}") for i in range(clips)]
     rows, tally = assembled(media, sides[: len(media)], mode="released")
     assert sorted(rows) == sorted((f"o{i}", f"r{c}", sides[i]) for i, c in enumerate(shown) if c >= 0)

@@ -76,9 +76,7 @@ def test_the_demo_in_three_parts(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("count", [1, 4, 9])
-def test_a_folder_in_parts_with_limits_rejects_and_more_parts_than_species(
-    tmp_path: Path, count: int
-) -> None:
+def test_a_folder_in_parts_with_limits_rejects_and_more_parts_than_species(tmp_path: Path, count: int) -> None:
     birds = bird_folder(tmp_path / "birds", photos=5, recordings=4, species=MORE)
     (birds / "images" / SPECIES[0] / "p1.jpg").write_text("no photo")
     photo(birds / "images" / "Draco magnus" / "p.jpg")
@@ -165,9 +163,7 @@ def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BuildSettings:
         public_settings=lambda own: {"clip_seconds": own.clip_seconds},
     )
     real = discover.load
-    monkeypatch.setattr(
-        discover, "load", lambda kind, name: module if name == "service" else real(kind, name)
-    )
+    monkeypatch.setattr(discover, "load", lambda kind, name: module if name == "service" else real(kind, name))
     birds = bird_folder(tmp_path / "birds", photos=4, recordings=4, species=MORE)
     return BuildSettings("service", _Settings(str(birds)), limits=Limits(clip_s=1.0))
 
@@ -233,9 +229,7 @@ def test_what_lacks_is_named_with_the_command_that_makes_it(birds: Path, tmp_pat
     out, settings = tmp_path / "out", folder_settings(birds)
     for index in (0, 2):
         build_part(settings, out, BuildPart(index, 5))
-    with pytest.raises(
-        BuildError, match=r"parts 1, 3, 4 of 5 .*--num-shards 5 --shard-index 1 .*--array=1,3,4"
-    ):
+    with pytest.raises(BuildError, match=r"parts 1, 3, 4 of 5 .*--num-shards 5 --shard-index 1 .*--array=1,3,4"):
         finish(settings, out)
     assert not out.exists()
     for index in (1, 3, 4):
@@ -257,9 +251,7 @@ def test_a_part_that_was_begun_again_is_not_complete(birds: Path, tmp_path: Path
 def test_other_settings_are_told_by_name(birds: Path, tmp_path: Path) -> None:
     out, settings = tmp_path / "out", folder_settings(birds)
     build_part(settings, out, BuildPart(0, 1))
-    with pytest.raises(
-        BuildError, match=r"other settings: limit None there, 2 here; seed 0 there, 5 here: give"
-    ):
+    with pytest.raises(BuildError, match=r"other settings: limit None there, 2 here; seed 0 there, 5 here: give"):
         finish(replace(settings, seed=5, limit=2), out)
     # Made again with these, what was decoded is taken over; what the limit leaves out is not in the dataset.
     assert build_part(replace(settings, seed=5, limit=2), out, BuildPart(0, 1)).resumed == 12
@@ -304,9 +296,7 @@ def test_parts_of_two_counts_are_not_guessed_between(birds: Path, tmp_path: Path
     finish(settings, out, count=2)
 
 
-def test_parts_and_a_build_that_is_not_divided_keep_out_of_each_others_way(
-    birds: Path, tmp_path: Path
-) -> None:
+def test_parts_and_a_build_that_is_not_divided_keep_out_of_each_others_way(birds: Path, tmp_path: Path) -> None:
     out, settings = tmp_path / "out", folder_settings(birds)
     build_part(settings, out, BuildPart(0, 1))
     before = tree(tmp_path / "out.partial" / "parts")
@@ -327,21 +317,14 @@ def test_nothing_in_any_part_is_an_error_as_ever(tmp_path: Path) -> None:
         divided(folder_settings(tmp_path / "birds"), tmp_path / "out", 2)
 
 
-def test_a_second_run_of_the_same_part_is_refused_and_one_of_another_is_not(
-    birds: Path, tmp_path: Path
-) -> None:
+def test_a_second_run_of_the_same_part_is_refused_and_one_of_another_is_not(birds: Path, tmp_path: Path) -> None:
     out, settings = tmp_path / "out", folder_settings(birds)
     with PartPlace(out, BuildPart(0, 2)):
-        with pytest.raises(
-            BuildError, match=rf"part 0 of 2 of .* is being worked on by process {os.getpid()} on"
-        ):
+        with pytest.raises(BuildError, match=rf"part 0 of 2 of .* is being worked on by process {os.getpid()} on"):
             build_part(settings, out, BuildPart(0, 2))
         build_part(settings, out, BuildPart(1, 2))
     build_part(settings, out, BuildPart(0, 2))
-    with (
-        PartPlace(out, BuildPart(1, 2)),
-        pytest.raises(BuildError, match="part 1 of 2 is being made again by process"),
-    ):
+    with PartPlace(out, BuildPart(1, 2)), pytest.raises(BuildError, match="part 1 of 2 is being made again by process"):
         finish(settings, out)
     work = tmp_path / "out.partial"
     with divide.finishing(work), pytest.raises(BuildError, match="is being finished by process"):
@@ -366,9 +349,7 @@ def test_a_killed_part_goes_on_at_once_and_ends_with_the_same_bytes(tmp_path: Pa
     assert tree(tmp_path / "out") == tree(tmp_path / "calm")
 
 
-def test_a_finish_that_was_stopped_is_done_again(
-    birds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_finish_that_was_stopped_is_done_again(birds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out, settings = tmp_path / "out", folder_settings(birds)
     build_part(settings, out, BuildPart(0, 1))
     with monkeypatch.context() as m:

@@ -28,9 +28,7 @@ def promised(root: Path, count: int = 6) -> Path:
 def rejects(root: Path, out: Path) -> dict[str, str]:
     plan = BuildSettings("folder", folder.Settings(str(root), 1.0), limits=Limits(clip_s=1.0))
     build(plan, out, max_rejects=1.0)
-    return {
-        r["path"]: r["reason"] for r in json.loads((out / "report/validation.json").read_bytes())["rejects"]
-    }
+    return {r["path"]: r["reason"] for r in json.loads((out / "report/validation.json").read_bytes())["rejects"]}
 
 
 def test_files_that_keep_their_promise_are_taken(tmp_path: Path) -> None:

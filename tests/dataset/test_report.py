@@ -246,9 +246,7 @@ def test_examples_are_read_from_the_rows_they_name(tmp_path):
         assert (expected["id"], expected["image"]["bytes"]) == (example.values["id"], photo)
         assert expected["audio"]["bytes"] == clip
     assert found.rows_by_label[33] == {"train": 4, "validation": 1, "test": 1}
-    assert sorted(found.numbers["words"]) == sorted(
-        len(r["caption"].split()) for v in rows.values() for r in v
-    )
+    assert sorted(found.numbers["words"]) == sorted(len(r["caption"].split()) for v in rows.values() for r in v)
 
 
 @needs_browser
@@ -269,13 +267,9 @@ def test_a_browser_that_is_told_to_load_every_sound_may(page, tmp_path):
     assert visit(eager).console == ()
     # The controls: were the policy narrower, the console would say so.
     for part in ("img-src", "media-src", "style-src"):
-        narrow = re.sub(
-            rf"({part}) [^;]*;", r"\1 &#39;none&#39;;", eager.read_text(encoding="utf-8"), count=1
-        )
+        narrow = re.sub(rf"({part}) [^;]*;", r"\1 &#39;none&#39;;", eager.read_text(encoding="utf-8"), count=1)
         (tmp_path / "narrow.html").write_text(narrow, encoding="utf-8")
-        assert any("Content Security Policy" in line for line in visit(tmp_path / "narrow.html").console), (
-            part
-        )
+        assert any("Content Security Policy" in line for line in visit(tmp_path / "narrow.html").console), part
 
 
 @needs_browser
@@ -286,9 +280,7 @@ def test_photos_and_colours_are_really_on_the_screen(tmp_path, dark):
     Image.fromarray(magenta).save(tmp_path / "m.jpg", quality=95)
     photo = {"bytes": (tmp_path / "m.jpg").read_bytes(), "path": "m.jpg"}
     page = _write(tmp_path / "d", {"train": [row(n, 0, image=photo) for n in range(12)]})
-    shot = np.asarray(Image.open(screenshot(page, tmp_path / "shot.png", dark=dark)).convert("RGB")).astype(
-        int
-    )
+    shot = np.asarray(Image.open(screenshot(page, tmp_path / "shot.png", dark=dark)).convert("RGB")).astype(int)
     is_magenta = (shot[..., 0] > 180) & (shot[..., 1] < 80) & (shot[..., 2] > 180)
     assert is_magenta.sum() > 12 * 40 * 60
     paper = shot[700, 5].mean()
@@ -299,9 +291,7 @@ def test_leaks_stand_beside_those_of_a_row_wise_split_and_captions_beside_chance
     page = _write(tmp_path / "d", found=validation(leakage=leaky()))
     text = _tree(page).text
     assert re.search(r"the recording\s+25\.0\s?%\s+3\s+50\.0\s?%\s+7", text)
-    assert re.search(
-        r"caption\s+33\.3\s?%\s+2\.0\s?%\s+0\.0\s?%\s+75\.0\s?% \[70\.0\s?%, 80\.0\s?%\]\s+5\.0\s?%", text
-    )
+    assert re.search(r"caption\s+33\.3\s?%\s+2\.0\s?%\s+0\.0\s?%\s+75\.0\s?% \[70\.0\s?%, 80\.0\s?%\]\s+5\.0\s?%", text)
     assert "cannot tell" in text
     assert "<script" not in page.read_text().lower()
     # A recording on two sides is a fault, a photographer on two sides a matter of choice.
@@ -310,10 +300,7 @@ def test_leaks_stand_beside_those_of_a_row_wise_split_and_captions_beside_chance
 
 
 def test_what_is_not_there_is_listed_and_recovered_rows_are_counted_by_species(tmp_path):
-    gone = [
-        {"path": f"t.csv, line {i}", "reason": "audio_lost", "detail": HOSTILE, "absent": True}
-        for i in range(60)
-    ]
+    gone = [{"path": f"t.csv, line {i}", "reason": "audio_lost", "detail": HOSTILE, "absent": True} for i in range(60)]
     species = [{"species": "Turdus migratorius", "complete": 5, "recovered": 2, "lost": 60}]
     found = validation(absent=gone, absent_by_reason={"audio_lost": 60}, by_species=species, recovered_rows=2)
     tree = _tree(_write(tmp_path / "d", found=found))

@@ -26,9 +26,7 @@ Cli = Callable[..., Ran]
 
 def settings(birds: Path, seed: int = 0) -> BuildSettings:
     source = discover.load("source", "folder")
-    return BuildSettings(
-        "folder", source.Settings(str(birds), clip_seconds=1.0), seed, limits=Limits(clip_s=1.0)
-    )
+    return BuildSettings("folder", source.Settings(str(birds), clip_seconds=1.0), seed, limits=Limits(clip_s=1.0))
 
 
 def rows(root: Path) -> list[dict[str, object]]:
@@ -132,17 +130,13 @@ def test_a_second_build_on_the_same_folder_is_refused(birds: Path, tmp_path: Pat
         build(settings(birds), tmp_path / "out")
 
 
-def test_a_worker_that_is_killed_costs_nothing(
-    birds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_worker_that_is_killed_costs_nothing(birds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decode, "CHUNK_RECORDS", 2)
     build(settings(birds), tmp_path / "calm")
     victims: list[int] = []
 
     def progress(stage: str, done: int, total: int) -> None:
-        children = subprocess.run(
-            ["pgrep", "-P", str(os.getpid()), "-f", "spawn_main"], capture_output=True, text=True
-        )
+        children = subprocess.run(["pgrep", "-P", str(os.getpid()), "-f", "spawn_main"], capture_output=True, text=True)
         pids = [int(p) for p in children.stdout.split()]
         if len(victims) < 2 and pids and done > 4 * len(victims):
             victims.append(pids[0])
@@ -169,9 +163,7 @@ def test_a_killed_build_leaves_no_dataset_and_can_be_resumed(tmp_path: Path) -> 
     assert tree(tmp_path / "out") == tree(tmp_path / "calm")
 
 
-def test_a_recording_that_fails_halfway_leaves_none_of_its_clips(
-    birds: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_recording_that_fails_halfway_leaves_none_of_its_clips(birds: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     victim = birds / "audio" / "Turdus migratorius" / "r1.wav"
     sound(victim, seconds=6.0)
     real = audio.cut

@@ -37,17 +37,7 @@ Parus major,Great Tit,Passeriformes,Paridae
 """
 NAMES = ["Cyanistes caeruleus", "Turdus merula", "Erithacus rubecula", "Setophaga petechia", "Parus major"]
 CALLED = {"Eurasian Blue Tit", "Turdus merula", "European Robin", "Yellow Warbler"}
-LIGHT = [
-    "id",
-    "species",
-    "common_name",
-    "label",
-    "caption",
-    "caption_name_free",
-    "order",
-    "family",
-    "ebird_code",
-]
+LIGHT = ["id", "species", "common_name", "label", "caption", "caption_name_free", "order", "family", "ebird_code"]
 
 
 def settings(root: Path, chosen: Path | None, **more: Any) -> BuildSettings:
@@ -73,9 +63,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def rows(root: Path) -> list[dict[str, Any]]:
-    return [
-        r for p in sorted(root.glob("data/*.parquet")) for r in pq.read_table(p, columns=LIGHT).to_pylist()
-    ]
+    return [r for p in sorted(root.glob("data/*.parquet")) for r in pq.read_table(p, columns=LIGHT).to_pylist()]
 
 
 def test_a_dataset_carries_its_species(made: Path) -> None:
@@ -118,9 +106,7 @@ def test_templates_name_what_is_known_and_free_captions_name_nothing(made: Path)
 
 @pytest.mark.parametrize("known", range(8))
 def test_a_template_is_chosen_among_those_whose_words_are_known(known: int) -> None:
-    common, order, family = (
-        (text if known >> i & 1 else "") for i, text in enumerate(("Tit", "Ordo", "Familia"))
-    )
+    common, order, family = ((text if known >> i & 1 else "") for i, text in enumerate(("Tit", "Ordo", "Familia")))
     species = Species(0, "Parus major", common, order, family, "", None, None, None, (), ())
     seen = set()
     for number in range(60):
@@ -187,9 +173,7 @@ def test_a_model_is_trained_and_scored_on_it_by_its_own_names(
     assert chance == {0.25}
 
 
-def test_the_shipped_table_as_a_list_gives_the_rows_of_a_build_without_one(
-    birds: Path, tmp_path: Path
-) -> None:
+def test_the_shipped_table_as_a_list_gives_the_rows_of_a_build_without_one(birds: Path, tmp_path: Path) -> None:
     build(settings(birds, None), tmp_path / "plain")
     build(settings(birds, species.CSV_PATH), tmp_path / "listed", workers=2)
     plain, listed = tree(tmp_path / "plain"), tree(tmp_path / "listed")
@@ -265,9 +249,7 @@ def test_a_table_that_is_not_the_built_one_is_noticed(made: Path, tmp_path: Path
 
 
 @pytest.mark.parametrize("source", ["demo", "release"])
-def test_sources_that_have_their_own_species_take_no_list(
-    source: str, tmp_path: Path, cli: Callable[..., Ran]
-) -> None:
+def test_sources_that_have_their_own_species_take_no_list(source: str, tmp_path: Path, cli: Callable[..., Ran]) -> None:
     (tmp_path / "l.txt").write_text("Turdus merula\n")
     ran = cli("build", "--source", source, "--species-list", tmp_path / "l.txt", "--out", tmp_path / "out")
     assert ran.code == 2

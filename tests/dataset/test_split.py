@@ -19,17 +19,13 @@ def ordered(media: list[One]) -> list[One]:
     return sorted(media, key=lambda m: (species.resolve(m.species).label, m.kind == "audio"))
 
 
-def sides_of(
-    media: list[One], fractions: tuple[float, float, float] = (0.8, 0.1, 0.1), seed: int = 0
-) -> list[str]:
+def sides_of(media: list[One], fractions: tuple[float, float, float] = (0.8, 0.1, 0.1), seed: int = 0) -> list[str]:
     none = np.full(len(media), -1, dtype=np.int64)
     return [SPLITS[s] for s in split.assign(table(media), Rules("grouped", fractions), seed, none)]
 
 
 media_lists = st.lists(
-    st.tuples(
-        st.sampled_from(("image", "audio")), st.integers(0, 12), st.sampled_from(SPECIES), st.integers(0, 40)
-    ),
+    st.tuples(st.sampled_from(("image", "audio")), st.integers(0, 12), st.sampled_from(SPECIES), st.integers(0, 40)),
     min_size=1,
     max_size=60,
 )
@@ -37,9 +33,7 @@ media_lists = st.lists(
 
 @settings(max_examples=200, deadline=None)
 @given(media_lists, st.integers(0, 5))
-def test_no_group_no_pair_and_no_file_lies_on_two_sides(
-    drawn: list[tuple[str, int, str, int]], seed: int
-) -> None:
+def test_no_group_no_pair_and_no_file_lies_on_two_sides(drawn: list[tuple[str, int, str, int]], seed: int) -> None:
     media = ordered(
         [
             One(kind, f"g{group}", species, pair=f"p{pair}" if pair < 15 else None, sha=f"s{i % 50}")
@@ -57,9 +51,7 @@ def test_no_group_no_pair_and_no_file_lies_on_two_sides(
 
 @settings(max_examples=100, deadline=None)
 @given(media_lists, st.lists(st.tuples(st.integers(0, 59), st.integers(0, 59)), max_size=8))
-def test_components_equal_a_naive_search(
-    drawn: list[tuple[str, int, str, int]], alike: list[tuple[int, int]]
-) -> None:
+def test_components_equal_a_naive_search(drawn: list[tuple[str, int, str, int]], alike: list[tuple[int, int]]) -> None:
     media = ordered([One(k, f"g{g}", s, pair=f"p{p}" if p < 10 else None) for k, g, s, p in drawn])
     near = np.full(len(media), -1, dtype=np.int64)
     for a, _ in alike:
@@ -94,19 +86,12 @@ def test_shares_are_kept_to_one_group(groups: int, seed: int) -> None:
 
 @pytest.mark.parametrize(
     ("photos", "recordings", "expected"),
-    [
-        (1, 10, {"train"}),
-        (2, 10, {"train", "test"}),
-        (3, 10, {"train", "validation", "test"}),
-        (5, 0, {"train"}),
-    ],
+    [(1, 10, {"train"}), (2, 10, {"train", "test"}), (3, 10, {"train", "validation", "test"}), (5, 0, {"train"})],
 )
 def test_a_split_is_used_only_where_both_sides_of_a_pair_can_be(
     photos: int, recordings: int, expected: set[str]
 ) -> None:
-    media = [One("image", f"o{i}") for i in range(photos)] + [
-        One("audio", f"r{i}") for i in range(recordings)
-    ]
+    media = [One("image", f"o{i}") for i in range(photos)] + [One("audio", f"r{i}") for i in range(recordings)]
     sides = sides_of(media)
     for kind in ("image", "audio")[: 2 if recordings else 1]:
         assert {s for m, s in zip(media, sides, strict=True) if m.kind == kind} == expected
@@ -253,9 +238,7 @@ rows_drawn = st.lists(
 
 @settings(max_examples=200, deadline=None)
 @given(rows_drawn, st.integers(0, 3), st.booleans())
-def test_a_row_wise_split_equals_a_naive_loop(
-    rows: list[tuple[int, int, int]], seed: int, turn: bool
-) -> None:
+def test_a_row_wise_split_equals_a_naive_loop(rows: list[tuple[int, int, int]], seed: int, turn: bool) -> None:
     """Rows in order: the source's own side or the next drawn one; a clip is where its first row is."""
     clips, fractions = 6, (0.5, 0.2, 0.3)
     first = 0 if turn else len(rows)

@@ -28,9 +28,7 @@ def kills_and_a_calm_end(tmp_path: Path, kills: int, seed: int) -> tuple[int, di
         )
         time.sleep(rng.uniform(0.2, usual))
         if rng.random() < 0.5:
-            found = subprocess.run(
-                ["pgrep", "-P", str(running.pid)], capture_output=True, text=True
-            ).stdout.split()
+            found = subprocess.run(["pgrep", "-P", str(running.pid)], capture_output=True, text=True).stdout.split()
             if found:
                 subprocess.run(["kill", "-9", rng.choice(found)], capture_output=True)
         running.send_signal(signal.SIGKILL)

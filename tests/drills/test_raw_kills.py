@@ -84,9 +84,7 @@ def fetched(served: Served) -> dict[str, int]:
     return {f"{s.url}{n}": times for s in served.all for n, times in s.whole.items()}
 
 
-def drill(
-    tmp_path: Path, species: int, photos: int, recordings: int, kills: int, lost: int, seed: int
-) -> int:
+def drill(tmp_path: Path, species: int, photos: int, recordings: int, kills: int, lost: int, seed: int) -> int:
     """Undisturbed and killed builds of one world; returns how many rows there are."""
     settings = inaturalist.write(
         tmp_path / "world", seed, species=species, photos=photos, recordings=recordings, seconds=1.0
@@ -104,13 +102,9 @@ def drill(
         for _ in range(kills):
             died += killed(words, served, rng.randrange(needed // (4 * kills), needed // kills))
             assert not (tmp_path / "out").exists()
-            settled |= {
-                k: n for k, n in there(tmp_path / "out", served, tmp_path).items() if k not in settled
-            }
+            settled |= {k: n for k, n in there(tmp_path / "out", served, tmp_path).items() if k not in settled}
         assert died == kills
-        done = subprocess.run(
-            words, capture_output=True, text=True, env={**os.environ, "XENO_CANTO_KEY": KEY}
-        )
+        done = subprocess.run(words, capture_output=True, text=True, env={**os.environ, "XENO_CANTO_KEY": KEY})
         assert done.returncode == 0, done.stderr
         bad, asked = sum(s.misbehaved.total() for s in served.all), sum(served.counts())
         again = sum(n - 1 for n in fetched(served).values() if n > 1)

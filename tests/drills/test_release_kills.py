@@ -68,9 +68,7 @@ def _one(command: list[str], out: Path, rng: random.Random, usual: float) -> boo
             break
     time.sleep(rng.uniform(0, usual / 2))
     if rng.random() < 0.5:
-        found = subprocess.run(
-            ["pgrep", "-P", str(running.pid)], capture_output=True, text=True
-        ).stdout.split()
+        found = subprocess.run(["pgrep", "-P", str(running.pid)], capture_output=True, text=True).stdout.split()
         if found:
             subprocess.run(["kill", "-9", rng.choice(found)], capture_output=True)
             time.sleep(rng.uniform(0, usual / 2))

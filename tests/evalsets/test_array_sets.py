@@ -51,9 +51,7 @@ def test_every_set_of_arrays_keeps_the_contract(name: str, tmp_path: Path) -> No
     told: list[tuple[str, int, int]] = []
     made = prepare.prepare_arrays(module, source, tmp_path / "a", {}, lambda *what: told.append(what))
     assert told and all(0 <= done <= total for _, done, total in told)
-    again = prepare.prepare_arrays(
-        module, fakes.evalset(name, tmp_path / "again", seed=5), tmp_path / "b", {}
-    )
+    again = prepare.prepare_arrays(module, fakes.evalset(name, tmp_path / "again", seed=5), tmp_path / "b", {})
     assert tree(tmp_path / "a") == tree(tmp_path / "b")
     assert made.manifest == again.manifest == json.loads((tmp_path / "a" / "manifest.json").read_text())
     assert set(made.manifest) >= {
@@ -70,9 +68,7 @@ def test_every_set_of_arrays_keeps_the_contract(name: str, tmp_path: Path) -> No
     for split in found.splits:
         assert len(found.ids(split)) == len(found.labels(split)) == found.rows(split) > 0
     # Other seeds are other data.
-    other = prepare.prepare_arrays(
-        module, fakes.evalset(name, tmp_path / "other", seed=6), tmp_path / "c", {}
-    )
+    other = prepare.prepare_arrays(module, fakes.evalset(name, tmp_path / "other", seed=6), tmp_path / "c", {})
     assert other.manifest["digest"] != made.manifest["digest"]
 
 
@@ -164,9 +160,7 @@ def test_what_is_not_ours_is_not_written_over(root: Path, tmp_path: Path) -> Non
     assert tree(root).keys() == before.keys()
 
 
-def test_a_disk_that_does_not_take_it_is_one_line(
-    monkeypatch: pytest.MonkeyPatch, root: Path, tmp_path: Path
-) -> None:
+def test_a_disk_that_does_not_take_it_is_one_line(monkeypatch: pytest.MonkeyPatch, root: Path, tmp_path: Path) -> None:
     mosi = discover.load("evaluation set", "mosi")
     before = tree(root)
 
@@ -227,9 +221,7 @@ TEST = ("collections", "samples", "splits", "test")
         (("collections", "samples", "splits"), {}, "there are none"),
     ],
 )
-def test_manifests_that_lie_do_not_open(
-    path: tuple[str | int, ...], value: Any, word: str, root: Path
-) -> None:
+def test_manifests_that_lie_do_not_open(path: tuple[str | int, ...], value: Any, word: str, root: Path) -> None:
     changed(root, path, value)
     with pytest.raises(EvalsetError, match=word):
         ArraySet.open(root)
@@ -237,9 +229,7 @@ def test_manifests_that_lie_do_not_open(
 
 def test_manifests_that_lie_about_what_is_inside_do_not_validate(root: Path) -> None:
     changed(root, ("settings", "steps"), 51)
-    assert [p.detail for p in check(root).problems] == [
-        "was changed after it was written: its digest differs"
-    ]
+    assert [p.detail for p in check(root).problems] == ["was changed after it was written: its digest differs"]
     changed(root, ("classes",), ["one"])
     with pytest.raises(EvalsetError, match="label without a class"):
         ArraySet.open(root).labels("train")

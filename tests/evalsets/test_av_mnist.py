@@ -45,12 +45,8 @@ def test_multibench_files_are_read_as_the_protocol_says(tmp_path: Path) -> None:
         arrays = found.arrays(split)
         for name, shape in (("image", (28, 28)), ("audio", (112, 112))):
             given_ = np.load(tmp_path / "fake" / name / f"{side}_data.npy")[rows]
-            np.testing.assert_array_equal(
-                arrays[name], given_.reshape(-1, *shape).astype(np.float32) / np.float32(255)
-            )
-        np.testing.assert_array_equal(
-            found.labels(split), np.load(tmp_path / "fake" / f"{side}_labels.npy")[rows]
-        )
+            np.testing.assert_array_equal(arrays[name], given_.reshape(-1, *shape).astype(np.float32) / np.float32(255))
+        np.testing.assert_array_equal(found.labels(split), np.load(tmp_path / "fake" / f"{side}_labels.npy")[rows])
     assert [f.dtype for f in found.fields] == ["uint8", "uint8"]
     assert found.lengths("test") == {}
     assert av_mnist.PROMPT.format(common_name=found.class_names[3]) == "an image of a three"
@@ -59,9 +55,7 @@ def test_multibench_files_are_read_as_the_protocol_says(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("dtype", "change", "stored"), [("float64", 0.0, "uint8"), ("float32", 0.5, "float32"), ("int64", 0, "uint8")]
 )  # fmt: skip
-def test_bytes_are_stored_where_they_are_exact(
-    dtype: str, change: float, stored: str, tmp_path: Path
-) -> None:
+def test_bytes_are_stored_where_they_are_exact(dtype: str, change: float, stored: str, tmp_path: Path) -> None:
     evalsets.av_mnist(tmp_path, 2)
     path = tmp_path / "audio" / "test_data.npy"
     array = np.load(path).astype(dtype)
@@ -143,8 +137,7 @@ def test_raw_files_make_pairs_of_one_digit_and_no_utterance_on_two_sides(tmp_pat
     found = ready(tmp_path / "fake", tmp_path / "out", **SMALL)
     heard: dict[str, set[str]] = {}
     images = {
-        s: _avmnist.read_idx(_avmnist._find(tmp_path / "fake", f"{s}-images-idx3-ubyte"), 3)
-        for s in ("train", "t10k")
+        s: _avmnist.read_idx(_avmnist._find(tmp_path / "fake", f"{s}-images-idx3-ubyte"), 3) for s in ("train", "t10k")
     }  # type: ignore[arg-type]
     for split in found.splits:
         rows = found.read(split)
@@ -152,9 +145,7 @@ def test_raw_files_make_pairs_of_one_digit_and_no_utterance_on_two_sides(tmp_pat
             _, photo, utterance = name.split("-")
             assert utterance.startswith(f"{label}_")
             side, number = ("t10k", photo[4:]) if split == "test" else ("train", photo[5:])
-            np.testing.assert_array_equal(
-                image, images[side][int(number)].astype(np.float32) / np.float32(255)
-            )
+            np.testing.assert_array_equal(image, images[side][int(number)].astype(np.float32) / np.float32(255))
             assert (int(number) >= 44) == (split == "validation") or split == "test"
             heard.setdefault(split, set()).add(utterance)
         uses = Counter(n.split("-")[2] for n in rows.ids)
@@ -270,8 +261,7 @@ def test_a_tone_lies_in_its_bin(hz: int) -> None:
 @given(st.integers(1, 9), st.integers(0, 40), st.integers(0, 5))
 def test_things_are_reused_evenly(items: int, count: int, seed: int) -> None:
     found = np.bincount(
-        _avmnist.reuse(items, count, np.random.default_rng(seed)) if count else np.zeros(0, int),
-        minlength=items,
+        _avmnist.reuse(items, count, np.random.default_rng(seed)) if count else np.zeros(0, int), minlength=items
     )
     assert found.sum() == count
     assert found.max() - found.min() <= 1

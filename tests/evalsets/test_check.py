@@ -131,9 +131,7 @@ def test_rows_that_a_manifest_vouches_for_are_read_all_the_same(
     assert "row" in problem.where
 
 
-def test_a_sound_track_that_does_not_decode_is_told_and_a_silent_film_is_not(
-    films: Path, tmp_path: Path
-) -> None:
+def test_a_sound_track_that_does_not_decode_is_told_and_a_silent_film_is_not(films: Path, tmp_path: Path) -> None:
     def silent(rows: list[dict[str, Any]]) -> None:
         rows[0]["audio"] = None
         rows[1]["audio"] = {"bytes": b"fLaC", "path": "x.flac"}
@@ -170,9 +168,7 @@ def test_other_columns_and_kinds_are_one_line(films: Path, tmp_path: Path) -> No
         {"differences": None},
     ],
 )  # fmt: skip
-def test_a_garbled_manifest_is_one_line(
-    change: dict[str, Any], films: Path, cli: Cli, tmp_path: Path
-) -> None:
+def test_a_garbled_manifest_is_one_line(change: dict[str, Any], films: Path, cli: Cli, tmp_path: Path) -> None:
     out = Path(shutil.copytree(films, tmp_path / "out"))
     told = json.loads((out / "manifest.json").read_text())
     files.write_json(out / "manifest.json", told | change)

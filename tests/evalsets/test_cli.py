@@ -28,9 +28,7 @@ def test_counts_and_differences_are_printed(cli: Cli, cub200: Path, tmp_path: Pa
     assert ran.err == ""
 
 
-def test_a_set_goes_to_evalsets_by_its_name(
-    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_set_goes_to_evalsets_by_its_name(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     evalset("vb100", tmp_path / "mine")
     monkeypatch.chdir(tmp_path)
     assert cli("prepare", "VE100", "--from", "mine", "--workers", "1").code == 0
@@ -79,12 +77,7 @@ def test_too_many_rejects_exit_1_with_the_set_written(cli: Cli, tmp_path: Path) 
     ],
 )  # fmt: skip
 def test_bad_usage_is_one_line(
-    arguments: tuple[str, ...],
-    code: int,
-    words: str,
-    cli: Cli,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple[str, ...], code: int, words: str, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     ran = cli("prepare", *arguments)

@@ -78,9 +78,7 @@ def test_two_workers_write_the_same_bytes_as_one(name: str, fakes: Path, tmp_pat
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("form", ("x.tar.gz", "x.tar", "x.zip"))
 def test_an_archive_gives_what_the_folder_gives(name: str, form: str, fakes: Path, tmp_path: Path) -> None:
-    archive = packed(
-        fakes / name, tmp_path / form, wrap="wrapped/" if name != "cub200" else "", backwards=True
-    )
+    archive = packed(fakes / name, tmp_path / form, wrap="wrapped/" if name != "cub200" else "", backwards=True)
     prepared(name, archive, tmp_path / "out")
     assert content(tmp_path / "out") == content(fakes / "out" / name)
 
@@ -168,10 +166,7 @@ def test_labels_of_vb100_are_the_places_of_the_raw_ones(fakes: Path) -> None:
     rows = Prepared.open(fakes / "out" / "vb100").rows("videos", "all")
     folders = sorted({i.split("/")[0] for i in rows.ids})
     assert [folders.index(i.split("/")[0]) for i in rows.ids] == rows.labels.tolist()
-    assert (
-        Prepared.open(fakes / "out" / "vb100").class_names[folders.index("Imaginary_Bird")]
-        == "Imaginary Bird"
-    )
+    assert Prepared.open(fakes / "out" / "vb100").class_names[folders.index("Imaginary_Bird")] == "Imaginary Bird"
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -49,10 +49,7 @@ def cub200(whole: Path, tmp_path: Path) -> Path:
 def stopped(path: Path, share: float = 0.6) -> None:
     """A download that stopped in the middle, of a video whose index comes first."""
     moved = path.with_suffix(".new.mp4")
-    with (
-        av.open(str(path)) as box,
-        av.open(str(moved), "w", format="mp4", options={"movflags": "+faststart"}) as out,
-    ):
+    with av.open(str(path)) as box, av.open(str(moved), "w", format="mp4", options={"movflags": "+faststart"}) as out:
         streams = {s.index: out.add_stream_from_template(s) for s in box.streams}
         for packet in box.demux():
             if packet.dts is not None:
@@ -151,9 +148,7 @@ def test_class_folders_and_labels_of_vb100_that_disagree(vb100: Path, tmp_path: 
     assert sum("Imaginary_Bird" in line and "unknown" in line for line in report["differences"]) == 1
 
 
-def test_other_spellings_of_cubs_folders_are_matched_and_told(
-    cub200: Path, whole: Path, tmp_path: Path
-) -> None:
+def test_other_spellings_of_cubs_folders_are_matched_and_told(cub200: Path, whole: Path, tmp_path: Path) -> None:
     images = cub200 / "CUB_200_2011" / "images"
     (images / "002.Laysan_Albatross").rename(images / "002.Laysans_Albatross")
     report = prepared("cub200", cub200, tmp_path / "out").report

@@ -20,9 +20,7 @@ from birdmml.evalsets.prepare import _limited, layout
 from birdmml.evalsets.shelf import EvalsetFiles, EvalsetLayout
 
 claims = st.builds(
-    lambda name, label, split, file: TableRow(
-        "t:1", name, whole_number(label), label, split, file and f"v/{file}"
-    ),
+    lambda name, label, split, file: TableRow("t:1", name, whole_number(label), label, split, file and f"v/{file}"),
     st.sampled_from(["a", "b", "c", "", "../d", "e/f"]),
     st.sampled_from(["0", "1", "2", "-1", "x", "1.0", "²"]),
     st.sampled_from(["train", "test", "other"]),
@@ -67,9 +65,7 @@ def test_a_limit_keeps_so_many_of_each_split_in_order(splits: list[str], limit: 
 
 @given(st.lists(st.integers(0, 50), max_size=20), st.integers(1, 60))
 def test_shards_hold_every_row_once_within_the_limit(sizes: list[int], limit: int) -> None:
-    rows = [
-        EvalsetRow(str(i), 0, "x", DecodedFile("", "", 0, {"image": [(0, n)]})) for i, n in enumerate(sizes)
-    ]
+    rows = [EvalsetRow(str(i), 0, "x", DecodedFile("", "", 0, {"image": [(0, n)]})) for i, n in enumerate(sizes)]
     tasks = plan(Path("/x"), Path("/y"), "images", "images", ("x",), "test", rows, limit)
     assert [r for t in tasks for r in t.rows] == rows
     assert all(len(t.rows) == 1 or sum(r.size for r in t.rows) <= limit for t in tasks)

@@ -36,8 +36,7 @@ def content(n: int = 3, steps: int = 4, features: tuple[int, int, int] = (2, 3, 
     }
     split |= {"labels": np.ones((n, 1)), "id": [f"v{i}" for i in range(n)]}
     return {
-        s: {k: v.copy() if isinstance(v, np.ndarray) else list(v) for k, v in split.items()}
-        for s in GIVEN.values()
+        s: {k: v.copy() if isinstance(v, np.ndarray) else list(v) for k, v in split.items()} for s in GIVEN.values()
     }
 
 
@@ -78,9 +77,7 @@ def test_a_fake_is_read_as_a_naive_loader_reads_it(name: str, tmp_path: Path) ->
         rows = found.read(split)
         for at, modality in enumerate(_multibench.MODALITIES):
             np.testing.assert_array_equal(rows.arrays[modality], np.stack([s[at] for s in samples]))
-            assert rows.lengths[modality].tolist() == [
-                max(t + 1 for t in range(50) if s[at][t].any()) for s in samples
-            ]
+            assert rows.lengths[modality].tolist() == [max(t + 1 for t in range(50) if s[at][t].any()) for s in samples]
         assert rows.labels.tolist() == labels
     assert made.manifest["left_out"] == {"empty_text": 1}
     assert made.manifest["changed"]["audio_minus_infinity"] == 1

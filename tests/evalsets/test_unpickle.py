@@ -78,11 +78,7 @@ def refused(path: Path, data: bytes, *words: str) -> str:
 def test_a_call_is_refused_by_its_name_before_it_runs(
     protocol: int, call: Any, args: tuple[Any, ...], named: str, tmp_path: Path
 ) -> None:
-    for value in (
-        Reduced(call, *args),
-        [1, [2, Reduced(call, *args)]],
-        {"train": {"audio": Reduced(call, *args)}},
-    ):
+    for value in (Reduced(call, *args), [1, [2, Reduced(call, *args)]], {"train": {"audio": Reduced(call, *args)}}):
         refused(tmp_path, pickle.dumps(value, protocol), "asks for", named)
     assert RAN == []
 
@@ -252,9 +248,7 @@ VALUE = {
 
 @pytest.mark.parametrize("protocol", range(6))
 @pytest.mark.parametrize("numpy_1", (False, True))
-def test_honest_pickles_of_every_protocol_come_out_equal(
-    protocol: int, numpy_1: bool, tmp_path: Path
-) -> None:
+def test_honest_pickles_of_every_protocol_come_out_equal(protocol: int, numpy_1: bool, tmp_path: Path) -> None:
     raw = pickle.dumps(VALUE, protocol)
     if numpy_1:
         raw = as_numpy_1(raw)
@@ -307,9 +301,7 @@ def test_pickles_of_python_2_are_read_as_latin_1(tmp_path: Path) -> None:
 @settings(max_examples=60, deadline=None)
 @given(
     hnp.arrays(
-        st.one_of(
-            hnp.integer_dtypes(), hnp.floating_dtypes(sizes=(32, 64)), hnp.unicode_string_dtypes(max_len=5)
-        ),
+        st.one_of(hnp.integer_dtypes(), hnp.floating_dtypes(sizes=(32, 64)), hnp.unicode_string_dtypes(max_len=5)),
         hnp.array_shapes(min_dims=0, min_side=0),
     ),
     st.integers(0, 5),

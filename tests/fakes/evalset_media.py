@@ -61,9 +61,7 @@ def mark(root: Path) -> None:
     (root / FAKE_MARK).write_text("written by birdmml for its tests: noise, no data\n", encoding="utf-8")
 
 
-def _tone(
-    rng: np.random.Generator, label: int, seconds: float
-) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
+def _tone(rng: np.random.Generator, label: int, seconds: float) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
     t = np.arange(round(seconds * RATE_HZ)) / RATE_HZ
     hiss = 0.01 * rng.standard_normal(len(t))
     return np.asarray(0.3 * np.sin(2 * np.pi * 400 * (1 + label % 8) * t) + hiss, dtype=np.float32)

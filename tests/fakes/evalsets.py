@@ -28,9 +28,7 @@ def ssw60(root: Path, seed: int) -> Path:
         for s in species
     ])  # fmt: skip
     listed: dict[str, list[tuple[object, ...]]] = {c.folder: [] for c in COLLECTIONS}
-    for number, (s, split) in enumerate(
-        (s, split) for s in species for split in ("train", "train", "test", "test")
-    ):
+    for number, (s, split) in enumerate((s, split) for s in species for split in ("train", "train", "test", "test")):
         asset = 100_000 + number
         seconds, sound = 1.2 + 0.2 * (number % 3), number % 5 != 3
         media.film(root / "video_ml" / f"{asset}.mp4", rng, s.label, seconds, sound)

@@ -40,12 +40,7 @@ HEADERS: dict[str, tuple[str, ...]] = {
     ),
     "observers": ("observer_id", "login", "name"),
 }  # fmt: skip
-OBSERVERS = (
-    (1, "ana", 'Ana "Birdie" Costa'),
-    (2, "bo", ""),
-    (3, "chen", "Chen Wei"),
-    (4, "dee", "Dee 'D' Okoye"),
-)
+OBSERVERS = ((1, "ana", 'Ana "Birdie" Costa'), (2, "bo", ""), (3, "chen", "Chen Wei"), (4, "dee", "Dee 'D' Okoye"))
 NAMELESS = 9
 # Folders below the root that a test serves, by the setting that takes the address.
 SERVICES = {"photos": "bucket", "xeno_canto": "xeno-canto", "wikipedia": "wikipedia"}
@@ -125,14 +120,7 @@ def make_tables(birds: Sequence[Species], seed: int, photos: int, spares: int = 
         tables.taxa.append((taxon, f"{AVES}/{10 + bird.label}", 10, "species", bird.scientific_name, "true"))
         epithet = bird.scientific_name.split(" ")[1]
         tables.taxa.append(
-            (
-                below,
-                f"{AVES}/{10 + bird.label}/{taxon}",
-                5,
-                "subspecies",
-                f"{bird.scientific_name} {epithet}",
-                "true",
-            )
+            (below, f"{AVES}/{10 + bird.label}/{taxon}", 5, "subspecies", f"{bird.scientific_name} {epithet}", "true")
         )
         kinds = [""] * (photos + spares) + ["license", "license", "small", "casual", "author"]
         observation = ""
@@ -148,22 +136,10 @@ def make_tables(birds: Sequence[Species], seed: int, photos: int, spares: int = 
                         "2024-05-01", "0.1",
                     )
                 )  # fmt: skip
-            licence = (
-                ("CC-BY-ND", "all-rights")[k % 2] if kind == "license" else LICENSES[number % len(LICENSES)]
-            )
+            licence = ("CC-BY-ND", "all-rights")[k % 2] if kind == "license" else LICENSES[number % len(LICENSES)]
             side = 120 if kind == "small" else 600
             tables.photos.append(
-                (
-                    _uuid(rng),
-                    number,
-                    observation,
-                    observer,
-                    "jpg" if number % 7 else "jpeg",
-                    licence,
-                    800,
-                    side,
-                    k % 2,
-                )
+                (_uuid(rng), number, observation, observer, "jpg" if number % 7 else "jpeg", licence, 800, side, k % 2)
             )
             tables.truth[number] = (bird.scientific_name, kind)
         tables.photos.append(tables.photos[-len(kinds)])  # The provider repeats some.

@@ -18,13 +18,7 @@ from typing import Any, Literal
 
 from birdmml.core.files import sha256_bytes, write_json
 from fakes.release_media import Archive, Tar, Zip, cut, draw, holders, sing
-from fakes.release_plan import (
-    PREFIX,
-    ROW_DEFECTS,
-    Knobs,
-    Plan,
-    plan,
-)
+from fakes.release_plan import PREFIX, ROW_DEFECTS, Knobs, Plan, plan
 from fakes.release_table import FakeRow, as_csv, rows_of
 
 RECORD_ID = 18920487
@@ -104,9 +98,7 @@ def write(root: Path, seed: int, **knobs: Any) -> Truth:
         reusing=tuple(made.birds[b].species.scientific_name for b in sorted(made.reusing)),
         rows=tuple(rows),
         members=members,
-        defects={
-            d: tuple(r.number for r in rows if r.defect == d) for d in ROW_DEFECTS if getattr(chosen, d)
-        },
+        defects={d: tuple(r.number for r in rows if r.defect == d) for d in ROW_DEFECTS if getattr(chosen, d)},
         refused=work.refused,
         unlisted=tuple(sorted(set(members) - used)),
         missing=tuple(part.name for part in work.missing),
@@ -128,11 +120,7 @@ def write_record(root: Path, base: str, dialect: str = "new") -> None:
             links = {"self": link, "download": f"{link}/content"}
             sized = {"filename": path.name, "filesize": path.stat().st_size, "checksum": md5}
         listed.append({"id": number, **sized, "links": links})
-    record = {
-        "id": RECORD_ID,
-        "metadata": {"title": "Bird-MML"},
-        "links": {"self": f"{base}/api/records/{RECORD_ID}"},
-    }
+    record = {"id": RECORD_ID, "metadata": {"title": "Bird-MML"}, "links": {"self": f"{base}/api/records/{RECORD_ID}"}}
     write_json(root / "record.json", {**record, "files": listed})
 
 
@@ -179,9 +167,7 @@ class _Writing:
                     kind = ("symlink", "hardlink")[sound.xc % 2]
                     self._special(archive, name, kind, "../../../../../../etc/passwd")
         archive.close()
-        return self._split(
-            path, archive, "audio", self.knobs.audio_parts, self.knobs.missing, self.knobs.part_bytes
-        )
+        return self._split(path, archive, "audio", self.knobs.audio_parts, self.knobs.missing, self.knobs.part_bytes)
 
     def _split(
         self,

@@ -268,9 +268,7 @@ def holders(parts: list[Path], spans: dict[str, tuple[int, int]]) -> dict[str, t
     edges = list(_edges(parts))
     found = {}
     for name, (begin, end) in spans.items():
-        found[name] = tuple(
-            part.name for part, low, high in edges if begin < high + LONGEST_MATCH and end > low
-        )
+        found[name] = tuple(part.name for part, low, high in edges if begin < high + LONGEST_MATCH and end > low)
     return found
 
 

@@ -58,9 +58,7 @@ def rows_of(made: Plan, seed: int) -> list[FakeRow]:
         of = None if line.copy_of is None else numbers[id(line.copy_of)]
         row = _row(made.birds[line.shot.bird], line, number, seed, of)
         if line.defect == "listed_twice" and of is not None:
-            row = replace(
-                row, blip_caption=rows[of].blip_caption, caption=rows[of].caption, named=rows[of].named
-            )
+            row = replace(row, blip_caption=rows[of].blip_caption, caption=rows[of].caption, named=rows[of].named)
         rows.append(row)
     return rows
 

@@ -19,9 +19,7 @@ from fakes import release as release_fake
 
 def demo(root: Path, seed: int) -> world.DemoSettings:
     """The smallest demo; it needs no files."""
-    return world.DemoSettings(
-        species=4, per_species=6, seed=seed, image_size=32, clip_seconds=2.0, eval_videos=1
-    )
+    return world.DemoSettings(species=4, per_species=6, seed=seed, image_size=32, clip_seconds=2.0, eval_videos=1)
 
 
 def folder(root: Path, seed: int) -> Settings:

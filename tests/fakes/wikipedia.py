@@ -20,12 +20,7 @@ PATH = "/api/rest_v1/page/summary/"
 SITE = "https://en.wikipedia.org"
 COLOURS = ("brown", "grey", "black", "white", "rufous", "olive")
 PLACES = ("woodland", "coasts", "marshes", "farmland", "gardens", "moorland")
-MISSING = {
-    "type": "Internal error",
-    "title": "Not found.",
-    "method": "get",
-    "detail": "Page or revision not found.",
-}
+MISSING = {"type": "Internal error", "title": "Not found.", "method": "get", "detail": "Page or revision not found."}
 
 
 @dataclass

@@ -161,11 +161,7 @@ def _sound(rng: np.random.Generator, bird: int, seconds: float) -> bytes:
 def _at(base: str, record: dict[str, Any]) -> dict[str, Any]:
     """A record whose file lies at this service."""
     file = record["file"]
-    return (
-        {**record, "file": file.replace("//BASE", base.partition(":")[2])}
-        if isinstance(file, str)
-        else record
-    )
+    return {**record, "file": file.replace("//BASE", base.partition(":")[2])} if isinstance(file, str) else record
 
 
 def _fits(record: dict[str, Any], tag: str, value: str) -> bool:

@@ -75,9 +75,7 @@ def test_an_answer_is_asked_for_once_also_by_the_next_run(stack: ExitStack, tmp_
     b.close.close()
     b.reopen()
     assert b.get().value == {"a": 1} and b.requests == 1 and b.keys == [KEY]
-    assert b.api.get(
-        "/api/x", {"page": "1", "q": "gen:Larus sp:fuscus"}
-    ).kept  # The order is not the caller's.
+    assert b.api.get("/api/x", {"page": "1", "q": "gen:Larus sp:fuscus"}).kept  # The order is not the caller's.
 
 
 def test_fresh_asks_with_the_etag_and_keeps_the_new_answer(stack: ExitStack, tmp_path: Path) -> None:
@@ -109,9 +107,7 @@ def test_fresh_asks_with_the_etag_and_keeps_the_new_answer(stack: ExitStack, tmp
         (b'"' + b"x" * (8 << 20) + b'"', "larger than 8.0 MiB"),
     ],
 )
-def test_what_is_no_json_is_a_failure_in_words(
-    stack: ExitStack, tmp_path: Path, body: bytes, reason: str
-) -> None:
+def test_what_is_no_json_is_a_failure_in_words(stack: ExitStack, tmp_path: Path, body: bytes, reason: str) -> None:
     b = Bench(stack, tmp_path)
     b.value = body
     answer = b.get()
@@ -177,9 +173,7 @@ SHAPES = (
 
 
 @pytest.mark.parametrize("body", SHAPES)
-def test_a_refused_key_is_told_in_both_shapes_and_not_remembered(
-    stack: ExitStack, tmp_path: Path, body: bytes
-) -> None:
+def test_a_refused_key_is_told_in_both_shapes_and_not_remembered(stack: ExitStack, tmp_path: Path, body: bytes) -> None:
     b = Bench(stack, tmp_path)
     b.service.act(b.name, Act(401, JSON, body))
     answer = b.get()

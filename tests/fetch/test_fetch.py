@@ -24,21 +24,15 @@ def test_a_sound_file_comes_whole_and_is_asked_for_once(bench: MakeBench) -> Non
     b = bench()
     seen: list[tuple[str, int, int | None]] = []
     outcome = b.fetcher.fetch(b.wanted(), b.to, lambda *now: seen.append(now))
-    assert outcome == FetchOutcome(
-        NAME, "done", b.to, 200, len(DATA), MD5, hashlib.sha256(DATA).hexdigest(), 1, ""
-    )
+    assert outcome == FetchOutcome(NAME, "done", b.to, 200, len(DATA), MD5, hashlib.sha256(DATA).hexdigest(), 1, "")
     assert b.to.read_bytes() == DATA and not b.part.exists()
-    assert seen[-1] == (NAME, len(DATA), len(DATA)) and [n for _, n, _ in seen] == sorted(
-        {n for _, n, _ in seen}
-    )
+    assert seen[-1] == (NAME, len(DATA), len(DATA)) and [n for _, n, _ in seen] == sorted({n for _, n, _ in seen})
     assert b.get() == outcome and b.server.seen(NAME).requests == 1
     assert b.server.seen(NAME).headers[0]["user-agent"] == "birdmml-test"
     assert b.clock.slept == []
 
 
-def test_a_file_that_was_deleted_comes_again_and_one_with_the_right_md5_is_taken(
-    bench: MakeBench,
-) -> None:
+def test_a_file_that_was_deleted_comes_again_and_one_with_the_right_md5_is_taken(bench: MakeBench) -> None:
     b = bench()
     b.get()
     b.to.unlink()
@@ -61,16 +55,11 @@ def test_a_dropped_connection_goes_on_from_the_bytes_that_are_there(bench: MakeB
     seen = b.server.seen(NAME)
     if not reset:  # A reset may take bytes along that were on their way.
         assert seen.served == len(DATA)
-        assert b.ranges == [
-            "",
-            *(f"bytes={n}-" for n in (90_000, 90_001, 190_001, 240_001, 290_001, 295_001)),
-        ]
+        assert b.ranges == ["", *(f"bytes={n}-" for n in (90_000, 90_001, 190_001, 240_001, 290_001, 295_001))]
     assert {h["if-range"] for h in seen.headers[1:]} == {f'"{hashlib.sha1(DATA).hexdigest()}"'}
 
 
-def test_attempts_that_bring_nothing_run_out_with_growing_waits_and_the_bytes_stay(
-    bench: MakeBench,
-) -> None:
+def test_attempts_that_bring_nothing_run_out_with_growing_waits_and_the_bytes_stay(bench: MakeBench) -> None:
     b = bench(Act(drop_after=1000), then=Act(drop_after=0))
     outcome = b.get()
     assert (outcome.state, outcome.attempts, outcome.bytes) == ("failed", 5, 1000)
@@ -92,14 +81,7 @@ def test_a_server_that_ignores_ranges_starts_the_file_over(bench: MakeBench) -> 
 
 @pytest.mark.parametrize(
     "content_range",
-    [
-        "bytes 0-299999/300000",
-        "bytes 100001-299999/300000",
-        "bytes */300000",
-        "pages 1-2/3",
-        "",
-        "bytes 100000-299999",
-    ],
+    ["bytes 0-299999/300000", "bytes 100001-299999/300000", "bytes */300000", "pages 1-2/3", "", "bytes 100000-299999"],
 )
 def test_another_range_than_the_one_asked_for_is_not_taken(bench: MakeBench, content_range: str) -> None:
     wrong = Act(headers={"Content-Range": content_range})
@@ -108,9 +90,7 @@ def test_another_range_than_the_one_asked_for_is_not_taken(bench: MakeBench, con
     assert b.ranges == ["", "bytes=100000-", ""]
 
 
-def test_a_range_of_a_file_of_another_size_is_wrong_and_so_is_206_unasked(
-    bench: MakeBench,
-) -> None:
+def test_a_range_of_a_file_of_another_size_is_wrong_and_so_is_206_unasked(bench: MakeBench) -> None:
     b = bench(Act(drop_after=100_000), then=Act(headers={"Content-Range": "bytes 100000-399999/400000"}))
     assert b.get().state == "done"  # Started over, without a second drop.
     b = bench(then=Act(206, {"Content-Range": f"bytes 0-{len(DATA) - 1}/{len(DATA)}"}, DATA))
@@ -192,12 +172,7 @@ def test_bytes_of_an_older_file_in_the_part_are_found_out(bench: MakeBench) -> N
 
 
 @pytest.mark.parametrize(
-    "act",
-    [
-        Act(extra=b"x" * 1000),
-        Act(extra=b"x" * 5_000_000, no_length=True),
-        Act(body=DATA[:-1]),
-    ],
+    "act", [Act(extra=b"x" * 1000), Act(extra=b"x" * 5_000_000, no_length=True), Act(body=DATA[:-1])]
 )
 def test_a_body_of_another_size_than_promised_is_corrupt(bench: MakeBench, act: Act) -> None:
     b = bench(then=act)

@@ -44,12 +44,9 @@ def test_a_disk_without_room_is_said_before_a_byte_is_asked_for(
 
 def test_space_counts_what_is_there(tmp_path: Path) -> None:
     files = {
-        n: (WantedFile(n, "http://x/", size), tmp_path / "new" / n)
-        for n, size in [("a", 10), ("b", 7), ("c", None)]
+        n: (WantedFile(n, "http://x/", size), tmp_path / "new" / n) for n, size in [("a", 10), ("b", 7), ("c", None)]
     }
-    assert str(space_needed(files.values(), tmp_path / "new")).startswith(
-        "17 B and 1 files of unknown size needed"
-    )
+    assert str(space_needed(files.values(), tmp_path / "new")).startswith("17 B and 1 files of unknown size needed")
     (tmp_path / "new").mkdir()
     (tmp_path / "new" / "a").write_bytes(bytes(10))
     (tmp_path / "new" / "b.part").write_bytes(bytes(3))
@@ -90,9 +87,7 @@ def test_a_disk_that_fills_up_keeps_what_came(bench: MakeBench, tmp_path: Path) 
         str(tmp_path / "l.sqlite"),
         ".",
     ]
-    mount = (
-        'mount -t tmpfs -o size=100k none "$0" && cd "$0" && "$@" && mount -o remount,size=1m "$0" && "$@"'
-    )
+    mount = 'mount -t tmpfs -o size=100k none "$0" && cd "$0" && "$@" && mount -o remount,size=1m "$0" && "$@"'
     ran = subprocess.run(
         ["unshare", "-rm", "sh", "-c", mount, str(tmp_path / "disk"), *python], capture_output=True, text=True
     )
@@ -131,14 +126,7 @@ def test_two_of_a_host_are_under_way_at_a_time_and_outcomes_come_as_they_end(tmp
         states = {o.key: o.state for o in (*early, *rest)}
         assert states == {w.key: "missing" if w.key == "0/photo5.jpg" else "done" for w, _ in jobs}
         assert one.peak == 2 and two.peak <= 2
-        assert ledger.counts() == {
-            "wanted": 0,
-            "partial": 0,
-            "done": 23,
-            "missing": 1,
-            "corrupt": 0,
-            "failed": 0,
-        }
+        assert ledger.counts() == {"wanted": 0, "partial": 0, "done": 23, "missing": 1, "corrupt": 0, "failed": 0}
         assert all(to.read_bytes() == files["/" + to.name] for w, to in jobs if states[w.key] == "done")
         with Fetcher(ledger, Politeness("x")) as fetcher:
             assert {o.key: o.state for o in fetcher.fetch_all(jobs)} == states
@@ -147,26 +135,17 @@ def test_two_of_a_host_are_under_way_at_a_time_and_outcomes_come_as_they_end(tmp
 
 def test_an_error_in_one_thread_stops_the_others(tmp_path: Path) -> None:
     files = {f"/{i}": bytes(1000) for i in range(20)}
-    with (
-        Server(files) as server,
-        Ledger(tmp_path / "l.sqlite") as ledger,
-        Fetcher(ledger, Politeness("x")) as fetcher,
-    ):
+    with Server(files) as server, Ledger(tmp_path / "l.sqlite") as ledger, Fetcher(ledger, Politeness("x")) as fetcher:
         (tmp_path / "blocked").write_bytes(b"a file, no folder")
         jobs = [
-            (WantedFile(k, server.content(k)), tmp_path / ("blocked" if k == "/3" else "out") / k[1:])
-            for k in files
+            (WantedFile(k, server.content(k)), tmp_path / ("blocked" if k == "/3" else "out") / k[1:]) for k in files
         ]
         with pytest.raises(BuildError, match="blocked"):
             list(fetcher.fetch_all(jobs))
         with pytest.raises(Interrupted, match="run it again"):
             fetcher.fetch(*jobs[-1])
         assert server.seen("/19").requests == 0
-    with (
-        Server(files) as server,
-        Ledger(tmp_path / "l.sqlite") as ledger,
-        Fetcher(ledger, Politeness("x")) as fetcher,
-    ):
+    with Server(files) as server, Ledger(tmp_path / "l.sqlite") as ledger, Fetcher(ledger, Politeness("x")) as fetcher:
         hold = threading.Event()
         server.act("/0", Act(hold=hold))
         same = (WantedFile("/0", server.content("/0")), tmp_path / "same")
@@ -183,12 +162,7 @@ def test_a_killed_download_goes_on_from_its_bytes(bench: MakeBench, tmp_path: Pa
     (tmp_path / "run.py").write_text(FULL_DISK)
     (tmp_path / "out").mkdir()
     part = tmp_path / "out" / "f.part"
-    command = [
-        sys.executable,
-        str(tmp_path / "run.py"),
-        b.server.content(NAME),
-        hashlib.md5(data).hexdigest(),
-    ]
+    command = [sys.executable, str(tmp_path / "run.py"), b.server.content(NAME), hashlib.md5(data).hexdigest()]
     command += [str(len(data)), str(tmp_path / "l.sqlite"), str(tmp_path / "out")]
     for there in (1_500_000, 2_500_000):
         running = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)

@@ -47,9 +47,7 @@ def test_retry_after_in_seconds_is_waited_for(bench: MakeBench, status: int) -> 
     assert sum(b.clock.slept) == 120
 
 
-def test_retry_after_as_a_date_counts_from_the_servers_clock_and_is_capped(
-    bench: MakeBench,
-) -> None:
+def test_retry_after_as_a_date_counts_from_the_servers_clock_and_is_capped(bench: MakeBench) -> None:
     date = {"Date": "Tue, 03 Mar 2026 10:00:00 GMT", "Retry-After": "Tue, 03 Mar 2026 10:01:30 GMT"}
     b = bench(Act(503, date), Act(429, {"Retry-After": "86400"}), longest_wait_s=600)
     assert b.get().state == "done"
@@ -104,9 +102,7 @@ def test_requests_of_one_host_are_spaced(bench: MakeBench) -> None:
 
 
 @pytest.mark.parametrize("kind", [{"Content-Type": "text/html; charset=utf-8"}, {}])
-def test_a_page_in_place_of_the_file_is_a_failure_with_its_words(
-    bench: MakeBench, kind: dict[str, str]
-) -> None:
+def test_a_page_in_place_of_the_file_is_a_failure_with_its_words(bench: MakeBench, kind: dict[str, str]) -> None:
     page = Act(headers=kind, body=PAGE, ignore_range=True)
     b = bench(Act(drop_after=100_000), page)
     assert b.get().state == "done" and b.server.seen(NAME).served == len(DATA) + len(PAGE)
@@ -160,17 +156,13 @@ def test_redirects_to_what_is_not_http_are_refused(bench: MakeBench, to: str) ->
     assert outcome.state == "failed" and "redirected" in outcome.reason and outcome.attempts == 1
 
 
-@pytest.mark.parametrize(
-    "url", ["file:///etc/passwd", "ftp://x/y", "nothing", "http://", "http://[::1", "http://a b/"]
-)
+@pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://x/y", "nothing", "http://", "http://[::1", "http://a b/"])
 def test_addresses_that_are_not_http_are_refused(bench: MakeBench, url: str) -> None:
     b = bench()
     assert b.fetcher.fetch(WantedFile("x", url), b.to).state == "failed"
 
 
-def test_a_redirect_from_outside_into_a_network_is_refused(
-    bench: MakeBench, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_redirect_from_outside_into_a_network_is_refused(bench: MakeBench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(web, "is_private", lambda host: host == "localhost")
     for allowed, state in ((False, "failed"), (True, "done")):
         b = bench(allow_private=allowed)
@@ -180,26 +172,14 @@ def test_a_redirect_from_outside_into_a_network_is_refused(
 
 
 @pytest.mark.parametrize(
-    "host",
-    [
-        "10.0.0.1",
-        "127.0.0.1",
-        "169.254.169.254",
-        "::1",
-        "::ffff:10.0.0.1",
-        "fe80::1",
-        "2130706433",
-        "0.0.0.0",
-    ],
+    "host", ["10.0.0.1", "127.0.0.1", "169.254.169.254", "::1", "::ffff:10.0.0.1", "fe80::1", "2130706433", "0.0.0.0"]
 )
 def test_what_is_inside_a_network(host: str) -> None:
     assert web.is_private(host)
     assert not web.is_private("8.8.8.8")
 
 
-def test_headers_go_to_their_host_only_and_are_told_nobody(
-    bench: MakeBench, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_headers_go_to_their_host_only_and_are_told_nobody(bench: MakeBench, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     token, key = "s3cret-token", "s3cret-key"
     b = bench()
@@ -244,10 +224,7 @@ def test_headers_that_cannot_be_sent_are_refused_without_their_values(
     [
         ("https://a.org/x?query=owl&key=abc&page=2", "https://a.org/x?query=owl&key=***&page=2"),
         ("https://me:pw@a.org/x", "https://***@a.org/x"),
-        (
-            "see https://a.org/?X-Amz-Signature=1f&sig=2, then",
-            "see https://a.org/?X-Amz-Signature=***&sig=*** then",
-        ),
+        ("see https://a.org/?X-Amz-Signature=1f&sig=2, then", "see https://a.org/?X-Amz-Signature=***&sig=*** then"),
         ("/x?access_token=abc#part", "/x?access_token=***#part"),
         ("https://a.org/x?page=2", "https://a.org/x?page=2"),
     ],

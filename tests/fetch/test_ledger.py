@@ -30,9 +30,7 @@ def test_what_is_recorded_is_read_by_the_next_run(path: Path) -> None:
     with Ledger(path) as ledger:
         assert ledger.plan([wanted("a", size=10, md5=MD5), wanted("b")]) == 2
         ledger.record(LedgerRow("a", "", "done", code=206, bytes=10, sha256="s", etag='"e"', attempts=3))
-        ledger.record(
-            LedgerRow("b", "", "failed", code=503, bytes=4, md5=OTHER, attempts=9, reason="HTTP 503")
-        )
+        ledger.record(LedgerRow("b", "", "failed", code=503, bytes=4, md5=OTHER, attempts=9, reason="HTTP 503"))
     with Ledger(path) as ledger:
         a, b = ledger.iter()
     assert (a.state, a.code, a.bytes, a.expected, a.md5, a.sha256, a.etag, a.attempts, a.reason) == (
@@ -47,9 +45,7 @@ def test_planning_again_changes_nothing_unless_the_promise_changed(path: Path) -
         ledger.plan([wanted("a", size=10, md5=MD5), wanted("b", size=10), wanted("c")])
         for key in "abc":
             ledger.record(LedgerRow(key, "", "done", bytes=10, md5=OTHER, attempts=1))
-        moved = WantedFile(
-            "a", "https://b.org/a", 10, MD5
-        )  # With an MD5 it is the same file, wherever it lies.
+        moved = WantedFile("a", "https://b.org/a", 10, MD5)  # With an MD5 it is the same file, wherever it lies.
         assert ledger.plan([moved, wanted("a"), wanted("b", size=10), wanted("b"), wanted("c")]) == 0
         assert ledger.counts()["done"] == 3
         changed = [wanted("a", size=10, md5=OTHER), wanted("b", size=11), WantedFile("c", "https://b.org/c")]
@@ -90,9 +86,7 @@ def test_keys_in_addresses_and_reasons_are_not_stored(path: Path) -> None:
         ledger.plan([WantedFile("a", url)])
         ledger.record(LedgerRow("a", "", "failed", reason=f"HTTP 401 for {url}"))
         row = ledger.get("a")
-        assert (
-            row and row.url == "https://***@a.org/x?q=owl&key=***" and row.reason == f"HTTP 401 for {row.url}"
-        )
+        assert row and row.url == "https://***@a.org/x?q=owl&key=***" and row.reason == f"HTTP 401 for {row.url}"
         assert ledger.plan([WantedFile("a", url.replace("s3cret-key", "new-key"))]) == 0
     assert b"s3cret" not in path.read_bytes()
 
@@ -145,9 +139,7 @@ def test_a_second_process_is_refused_and_the_third_goes_on(path: Path) -> None:
     program = "import sys\nfrom pathlib import Path\n"
     program += "from birdmml.fetch.ledger import LedgerRow, Ledger, WantedFile as Wanted\n"
     program += "ledger = Ledger(Path(sys.argv[1]))\nledger.plan([Wanted('a', 'https://a.org')])\n"
-    program += (
-        "ledger.record(LedgerRow('a', '', 'partial', bytes=7))\nprint('here', flush=True)\nsys.stdin.read()\n"
-    )
+    program += "ledger.record(LedgerRow('a', '', 'partial', bytes=7))\nprint('here', flush=True)\nsys.stdin.read()\n"
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     with subprocess.Popen([sys.executable, "-c", program, str(path)], **pipes) as other:  # type: ignore[call-overload]  # pipes
         assert other.stdout.readline() == "here\n"

@@ -83,18 +83,14 @@ def test_a_redirect_waits_for_the_pace_of_where_it_leads(stack: ExitStack, tmp_p
 
 
 @pytest.mark.parametrize("how", ["fetch_all", "fetch_small"])
-def test_a_service_that_dies_costs_a_bounded_number_of_requests(
-    stack: ExitStack, tmp_path: Path, how: str
-) -> None:
+def test_a_service_that_dies_costs_a_bounded_number_of_requests(stack: ExitStack, tmp_path: Path, how: str) -> None:
     dead, well = server(stack, 60), server(stack, 60)
     for i in range(60):
         dead.act(f"/{i}.jpg", then=Act(500))
     budget = Budget(retries=1000, in_a_row=12)
     f = fetcher(stack, tmp_path, paces={dead.url: Pace(None, 2), well.url: Pace(None, 2)}, budget=budget)
     jobs = [
-        j
-        for pair in zip(files(dead, tmp_path / "a", 60), files(well, tmp_path / "b", 60), strict=True)
-        for j in pair
+        j for pair in zip(files(dead, tmp_path / "a", 60), files(well, tmp_path / "b", 60), strict=True) for j in pair
     ]
     found: dict[str, list[FetchOutcome]] = {"done": [], "failed": []}
     for outcome in getattr(f, how)(jobs):
@@ -110,9 +106,7 @@ def test_a_service_that_dies_costs_a_bounded_number_of_requests(
     assert {o.state for o in f2} == {"failed"} and f.ledger.retry_failed() == 60
 
 
-def test_when_the_retries_are_used_up_a_file_fails_at_once_and_says_so(
-    stack: ExitStack, tmp_path: Path
-) -> None:
+def test_when_the_retries_are_used_up_a_file_fails_at_once_and_says_so(stack: ExitStack, tmp_path: Path) -> None:
     s = server(stack, 10)
     for i in range(10):
         s.act(f"/{i}.jpg", *[Act(503)] * (2 if i < 3 else i % 2))
@@ -124,9 +118,7 @@ def test_when_the_retries_are_used_up_a_file_fails_at_once_and_says_so(
         assert "the 4 retries of this run are used up" in outcomes[key].reason and outcomes[key].attempts == 1
 
 
-def test_a_service_that_only_asks_for_peace_is_left_after_half_an_hour(
-    stack: ExitStack, tmp_path: Path
-) -> None:
+def test_a_service_that_only_asks_for_peace_is_left_after_half_an_hour(stack: ExitStack, tmp_path: Path) -> None:
     s, clock = server(stack, 50), Fast()
     for i in range(50):
         s.act(f"/{i}.jpg", then=Act(429, {"Retry-After": "600"}))
@@ -153,9 +145,7 @@ def test_a_service_that_does_not_want_us_is_left_alone(stack: ExitStack, tmp_pat
     asked = sum(s.seen(f"/{i}.jpg").requests for i in range(60))
     if code == 403:
         assert 20 <= asked <= 21 and {o.state for o in outcomes} == {"failed"}
-        assert (
-            sum("refused 20 requests in a row and is asked nothing more" in o.reason for o in outcomes) >= 39
-        )
+        assert sum("refused 20 requests in a row and is asked nothing more" in o.reason for o in outcomes) >= 39
     else:  # That a file is not there is an answer.
         assert asked == 60 and {o.state for o in outcomes} == {"missing"}
 
@@ -189,8 +179,7 @@ def test_who_asks_can_be_reached(contact: str, agent: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "contact",
-    [None, "", "  ", "me", "me@here", "a@b.c\r\nX: y", "ftp://a.org", "https://a.org/(x)", "é@here.org"],
+    "contact", [None, "", "  ", "me", "me@here", "a@b.c\r\nX: y", "ftp://a.org", "https://a.org/(x)", "é@here.org"]
 )
 def test_without_a_contact_nothing_is_asked(contact: str | None) -> None:
     with pytest.raises(UsageError, match="--contact"):

@@ -63,12 +63,7 @@ def test_one_fault_in_three_requests_loses_nothing_but_what_lasts(stack: ExitSta
     assert set(lost.values()) == set(LASTING) and sum(s.misbehaved.values()) > 40
     for name, o in outcomes.items():
         row = f.ledger.get(name)
-        assert row and (row.state, row.sha256, row.bytes, row.reason) == (
-            o.state,
-            o.sha256,
-            o.bytes,
-            o.reason,
-        )
+        assert row and (row.state, row.sha256, row.bytes, row.reason) == (o.state, o.sha256, o.bytes, o.reason)
         if name not in lost:
             assert o.path and o.path.read_bytes() == data[name]
             assert o.state == "done" and o.sha256 == hashlib.sha256(data[name]).hexdigest()
@@ -232,9 +227,7 @@ with Ledger(out / "ledger.sqlite") as ledger, Fetcher(ledger, polite) as fetcher
 def test_killed_again_and_again_it_asks_for_nothing_twice(stack: ExitStack, tmp_path: Path) -> None:
     n = 150
     data = folder(tmp_path / "www", n)
-    s = stack.enter_context(
-        Service(tmp_path / "www", faults=Faults(every=5, passing=("500", "reset", "cut")))
-    )
+    s = stack.enter_context(Service(tmp_path / "www", faults=Faults(every=5, passing=("500", "reset", "cut"))))
     command = [sys.executable, "-c", DRIVER, s.url, str(tmp_path / "out"), str(n)]
     kills = 0
     for share in (0.2, 0.45, 0.7):
@@ -264,11 +257,7 @@ def test_a_fresh_file_comes_only_if_it_changed(stack: ExitStack, tmp_path: Path)
     assert "if-none-match" in seen.headers[1] and "if-none-match" not in seen.headers[0]
     s.act("/taxa.csv.gz", Act(500), Act(500))
     kept = f.fetch(WantedFile("taxa", url, fresh=True), to)
-    assert (
-        kept.state == "done"
-        and "kept, for the server did not say" in kept.reason
-        and to.stat().st_size == 5000
-    )
+    assert kept.state == "done" and "kept, for the server did not say" in kept.reason and to.stat().st_size == 5000
     s.files["/taxa.csv.gz"] = b"second" * 1000
     assert f.fetch(WantedFile("taxa", url), to).state == "done" and to.read_bytes()[:5] == b"first"
     assert f.fetch(WantedFile("taxa", url, fresh=True), to).bytes == 6000 and to.read_bytes()[:6] == b"second"

@@ -28,8 +28,7 @@ class Dice(Fast):
 
 
 @pytest.mark.parametrize(
-    ("failures", "longest"),
-    [(0, 3), (1, 3), (2, 6), (3, 12), (4, 24), (5, 48), (6, 60), (40, 60), (9999, 60)],
+    ("failures", "longest"), [(0, 3), (1, 3), (2, 6), (3, 12), (4, 24), (5, 48), (6, 60), (40, 60), (9999, 60)]
 )
 def test_the_wait_after_failures_doubles_up_to_a_minute(failures: int, longest: float) -> None:
     for jitter, share in ((0.0, 1.0), (0.5, 0.75), (1.0, 0.5)):
@@ -115,9 +114,7 @@ def test_the_shares_of_a_pace_ask_no_faster_than_it(per_second: float, parallel:
     assert Pace(None, parallel).shared(parts) == Pace(None, share.parallel)
 
 
-@pytest.mark.parametrize(
-    "bad", [(0.0, 2), (-1.0, 2), (float("inf"), 2), (float("nan"), 2), (1.0, 0), (None, 0)]
-)
+@pytest.mark.parametrize("bad", [(0.0, 2), (-1.0, 2), (float("inf"), 2), (float("nan"), 2), (1.0, 0), (None, 0)])
 def test_a_pace_of_nothing_is_refused(bad: tuple[float | None, int]) -> None:
     with pytest.raises(UsageError, match="both must be above 0"):
         Pace(*bad)
@@ -155,7 +152,5 @@ def test_a_pace_of_nothing_is_refused(bad: tuple[float | None, int]) -> None:
         (429, {"retry-after": "70", "x-ratelimit-remaining": "0", "x-ratelimit-reset": "30"}, 70),
     ],
 )
-def test_the_peace_that_an_answer_asks_for(
-    status: int, headers: dict[str, str], seconds: float | None
-) -> None:
+def test_the_peace_that_an_answer_asks_for(status: int, headers: dict[str, str], seconds: float | None) -> None:
     assert wait_asked(status, headers, NOW) == seconds

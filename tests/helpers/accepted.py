@@ -19,19 +19,14 @@ REASON = "Its test split was not the test split."
 
 def weights(number: int) -> tuple[dict[str, Any], ...]:
     return tuple(
-        {"seed": s, "weights_sha256": hashlib.sha256(f"{number} {s}".encode()).hexdigest()}
-        for s in submitted.SEEDS
+        {"seed": s, "weights_sha256": hashlib.sha256(f"{number} {s}".encode()).hexdigest()} for s in submitted.SEEDS
     )
 
 
-def put(
-    root: Path, number: int, models: int | None = None, digest: str = submitted.DIGEST, **about: Any
-) -> Submission:
+def put(root: Path, number: int, models: int | None = None, digest: str = submitted.DIGEST, **about: Any) -> Submission:
     """A sound submission in the folder that its slug names; equal numbers measured the same, on data of `digest`."""
     work = root.parent / f"{root.name}-work"
-    result = submitted.result_in(
-        work / "small-1", number, models=weights(number if models is None else models)
-    )
+    result = submitted.result_in(work / "small-1", number, models=weights(number if models is None else models))
     if digest != submitted.DIGEST:
         submitted.edit_json(
             result / "result.json",

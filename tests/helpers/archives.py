@@ -70,9 +70,7 @@ def output_by_input(packed: bytes) -> tuple[list[int], list[int]]:
 def outside(files: dict[str, bytes], packed: bytes, holes: list[tuple[int, int]], slack: int) -> set[str]:
     """Members none of whose bytes (headers included) come from a hole or the `slack` compressed bytes behind it."""
     ins, outs = output_by_input(packed)
-    lost = [
-        (int(np.interp(a, ins, outs)) - 600, int(np.interp(b + slack, ins, outs)) + 600) for a, b in holes
-    ]
+    lost = [(int(np.interp(a, ins, outs)) - 600, int(np.interp(b + slack, ins, outs)) + 600) for a, b in holes]
     kept, at = set(), 0
     for name, data in files.items():
         end = at + 1536 + -(-len(data) // 512) * 512

@@ -55,12 +55,8 @@ def result(
     for task in tasks:
         wrong = generator.random((len(seeds), len(names))) >= hits
         greater = np.where(wrong, generator.integers(1, len(CLASSES), wrong.shape), 0)
-        said = tuple(
-            tuple(CLASSES[(i + int(bad)) % len(CLASSES)] for i, bad in enumerate(row)) for row in wrong
-        )
-        items = outcomes.Predictions(
-            tuple(seeds), len(CLASSES), names, targets, said, greater, np.zeros_like(greater)
-        )
+        said = tuple(tuple(CLASSES[(i + int(bad)) % len(CLASSES)] for i, bad in enumerate(row)) for row in wrong)
+        items = outcomes.Predictions(tuple(seeds), len(CLASSES), names, targets, said, greater, np.zeros_like(greater))
         file = f"predictions/{len(figures)}.parquet"
         outcomes.write(folder / file, items)
         summary = summarise("accuracy", greater, items.ties, len(CLASSES))
@@ -124,9 +120,7 @@ def hostile(root: Path, text: str = EVIL) -> Submission:
             predictions=tuple(tuple(names[t] for t in row) for row in items.predictions),
         ),
     )
-    figures = tuple(
-        replace(f, suite=text, evalset=text, task=f"{text} {f.task}", note=text) for f in made.figures
-    )
+    figures = tuple(replace(f, suite=text, evalset=text, task=f"{text} {f.task}", note=text) for f in made.figures)
     nested = {text: {text: [text, {"a": text}]}, "name": text, "digest": text}
     evil = replace(
         made, method=text, preset=text, figures=figures, dataset=nested,
@@ -134,10 +128,5 @@ def hostile(root: Path, text: str = EVIL) -> Submission:
         provenance={**nested, "code": nested, "url": "javascript:document.title='owned'"},
         models=({"seed": text, "weights_sha256": text},),
     )  # fmt: skip
-    about = {
-        "name": text,
-        "contact": "javascript:document.title='owned'",
-        text: text,
-        "paper": "https://example.org/a",
-    }
+    about = {"name": text, "contact": "javascript:document.title='owned'", text: text, "paper": "https://example.org/a"}
     return Submission("hostile", (Entry(folder, evil),), about)

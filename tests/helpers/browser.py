@@ -50,9 +50,7 @@ def visit(page: Path | str, *options: str) -> Page:
     return Page(done.stdout, tuple(line for line in done.stderr.splitlines() if "CONSOLE" in line))
 
 
-def screenshot(
-    page: Path | str, out: Path, width: int = 1280, height: int = 1600, dark: bool = False
-) -> Path:
+def screenshot(page: Path | str, out: Path, width: int = 1280, height: int = 1600, dark: bool = False) -> Path:
     """Photograph a page to a PNG; `dark` asks for its dark colours."""
     theme = ("--force-dark-mode",) if dark else ()
     done = _run(f"--screenshot={out}", f"--window-size={width},{height}", *theme, _address(page))

@@ -21,10 +21,7 @@ import pytest
 REPO = "someone/birds"
 TOKEN = "hf_a_secret_of_this_test"
 LARGE = (".parquet", ".jpg", ".flac", ".png", ".mp4")
-RESET, LOST = (
-    "reset",
-    "lost",
-)  # Breaks off in the middle of the body; does it, and breaks off before the answer.
+RESET, LOST = ("reset", "lost")  # Breaks off in the middle of the body; does it, and breaks off before the answer.
 
 
 def git_blob(data: bytes) -> str:
@@ -171,21 +168,14 @@ class _Handler(BaseHTTPRequestHandler):
             return {"transfer": "basic", "objects": [self.action(o) for o in json.loads(body)["objects"]]}
         if "/commit/" in path:
             hub.commit([json.loads(line) for line in body.splitlines()])
-            return {
-                "success": True,
-                "commitOid": "0" * 40,
-                "commitUrl": f"{hub.url}/datasets/{REPO}/commit/{'0' * 40}",
-            }
+            return {"success": True, "commitOid": "0" * 40, "commitUrl": f"{hub.url}/datasets/{REPO}/commit/{'0' * 40}"}
         return {"errors": [], "warnings": []}
 
     def action(self, wanted: dict[str, Any]) -> dict[str, Any]:
         told = {"oid": wanted["oid"], "size": wanted["size"]}
         if wanted["oid"] in self.hub.store:
             return told
-        return {
-            **told,
-            "actions": {"upload": {"href": f"{self.hub.url}/store/{wanted['oid']}", "header": {}}},
-        }
+        return {**told, "actions": {"upload": {"href": f"{self.hub.url}/store/{wanted['oid']}", "header": {}}}}
 
     def do_PUT(self) -> None:
         hub, oid = self.hub, self.path.rsplit("/", 1)[1]

@@ -31,9 +31,7 @@ def content(out: Path) -> dict[str, str]:
 
 def packed(root: Path, archive: Path, wrap: str = "", backwards: bool = False) -> Path:
     """The folder as .tar, .tar.gz or .zip, its files in name order or against it."""
-    found = sorted(
-        ((p.relative_to(root).as_posix(), p) for p in root.rglob("*") if p.is_file()), reverse=backwards
-    )
+    found = sorted(((p.relative_to(root).as_posix(), p) for p in root.rglob("*") if p.is_file()), reverse=backwards)
     if archive.suffix == ".zip":
         with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as z:
             for name, path in found:
@@ -45,9 +43,7 @@ def packed(root: Path, archive: Path, wrap: str = "", backwards: bool = False) -
     return archive
 
 
-def add(
-    archive: tarfile.TarFile, name: str, data: bytes, kind: bytes = tarfile.REGTYPE, link: str = ""
-) -> None:
+def add(archive: tarfile.TarFile, name: str, data: bytes, kind: bytes = tarfile.REGTYPE, link: str = "") -> None:
     info = tarfile.TarInfo(name)
     info.type, info.size, info.linkname = kind, len(data), link
     archive.addfile(info, io.BytesIO(data))

@@ -61,9 +61,7 @@ def benches(folder: Path) -> Iterator[MakeBench]:
     with ExitStack() as stack:
         made: list[Bench] = []
 
-        def make(
-            *acts: Act, then: Act = SOUND, etags: bool = True, data: bytes = DATA, **options: object
-        ) -> Bench:
+        def make(*acts: Act, then: Act = SOUND, etags: bool = True, data: bytes = DATA, **options: object) -> Bench:
             server = stack.enter_context(Server({NAME: data}, etags=etags))
             server.act(NAME, *acts, then=then)
             made.append(Bench(server, folder / str(len(made)), **options))

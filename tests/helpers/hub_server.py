@@ -39,14 +39,7 @@ class Hub:
                     self.answer([{"type": "file", "path": p, "size": 1, "oid": "0" * 40} for p in there])
                     return
                 self.answer(
-                    {
-                        "id": REPO,
-                        "_id": "1",
-                        "private": hub.private,
-                        "sha": "0" * 40,
-                        "siblings": [],
-                        "tags": [],
-                    }
+                    {"id": REPO, "_id": "1", "private": hub.private, "sha": "0" * 40, "siblings": [], "tags": []}
                 )
 
             def do_POST(self) -> None:
@@ -87,9 +80,7 @@ class Hub:
             return {"url": f"{self.url}/{REPO}", "id": REPO, "name": REPO}
         if "/preupload/" in path:
             asked = json.loads(sent)["files"]
-            return {
-                "files": [{"path": f["path"], "uploadMode": "regular", "shouldIgnore": False} for f in asked]
-            }
+            return {"files": [{"path": f["path"], "uploadMode": "regular", "shouldIgnore": False} for f in asked]}
         if "/commit/" in path:
             there = self.kinds[path.split("/")[2]]
             for line in map(json.loads, sent.splitlines()):
@@ -99,9 +90,5 @@ class Hub:
                     del there[line["value"]["path"]]
                     self.removed.append(line["value"]["path"])
             self.files |= there
-            return {
-                "success": True,
-                "commitOid": "0" * 40,
-                "commitUrl": f"{self.url}/{REPO}/commit/{'0' * 40}",
-            }
+            return {"success": True, "commitOid": "0" * 40, "commitUrl": f"{self.url}/{REPO}/commit/{'0' * 40}"}
         return {"errors": [], "warnings": []}

@@ -68,9 +68,7 @@ def change_manifest(root: Path, change: Callable[[dict[str, Any]], object]) -> N
 
 def change_shard(root: Path, change: Callable[[Any], Any], number: int = 0, **options: Any) -> None:
     """Write a shard anew (`change` takes and gives a table) and tell the manifest its new hash and size."""
-    shards = [
-        s for v in json.loads((root / "manifest.json").read_text())["splits"].values() for s in v["shards"]
-    ]
+    shards = [s for v in json.loads((root / "manifest.json").read_text())["splits"].values() for s in v["shards"]]
     path = root / shards[number]["path"]
     pq.write_table(change(pq.read_table(path)), path, **options)
 

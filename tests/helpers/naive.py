@@ -68,10 +68,7 @@ def shapes(
     for anchor in anchors:
         others = [z[m] for m in z if m != anchor]
         total += both_ways(
-            lambda i, j, x=z[anchor], y=others: -size(x[i], *(o[j] for o in y)) / tau,
-            len(z[anchor]),
-            same,
-            smoothing,
+            lambda i, j, x=z[anchor], y=others: -size(x[i], *(o[j] for o in y)) / tau, len(z[anchor]), same, smoothing
         )
     return total / len(anchors)
 
@@ -102,8 +99,7 @@ def symile_shuffle(
         for i in range(n):
             at = [[i] * len(others) if j == i else [int(o[j]) for o in order] for j in range(n)]
             logits = [
-                scale
-                * float(np.sum(np.prod([x[i], *(y[p] for y, p in zip(others, ps, strict=True))], axis=0)))
+                scale * float(np.sum(np.prod([x[i], *(y[p] for y, p in zip(others, ps, strict=True))], axis=0)))
                 for ps in at
             ]
             kept = [j for j in range(n) if j == i or not _alike(same, i, at[j])]
@@ -115,9 +111,7 @@ def _alike(same: NDArray[np.bool_] | None, i: int, rows: Sequence[int]) -> bool:
     return same is not None and all(r == i or same[i, r] for r in rows)
 
 
-def sigmoid(
-    a: Vectors, b: Vectors, scale: float, bias: float, same: NDArray[np.bool_] | None = None
-) -> float:
+def sigmoid(a: Vectors, b: Vectors, scale: float, bias: float, same: NDArray[np.bool_] | None = None) -> float:
     """SigLIP's loss of one pair of modalities."""
     total = 0.0
     for i in range(len(a)):
@@ -138,12 +132,7 @@ def permutations(batch: int, modalities: int, seed: int) -> list[NDArray[np.int6
 
 
 def loss(
-    name: str,
-    z: Named,
-    seed: int,
-    same: NDArray[np.bool_] | None = None,
-    variant: str = "paper",
-    **options: float,
+    name: str, z: Named, seed: int, same: NDArray[np.bool_] | None = None, variant: str = "paper", **options: float
 ) -> float:
     """The total loss of a method with default options, from unit vectors of each modality and fused subset."""
     tau, singles = options.get("temperature", 0.07), [m for m in z if "+" not in m and "@" not in m]
@@ -168,9 +157,7 @@ def loss(
         orders = permutations(len(z[singles[0]]), len(singles), seed)
         return symile_shuffle(only, math.exp(2.5), orders, same)
     if name == "confu":
-        fused = [
-            info_nce(z[q], z[t], tau, same) for q in z if "+" in q for t in singles if t not in q.split("+")
-        ]
+        fused = [info_nce(z[q], z[t], tau, same) for q in z if "+" in q for t in singles if t not in q.split("+")]
         total = 0.5 * sum(pairwise) + 0.5 * sum(fused)
         return total / (len(pairwise) + len(fused)) if variant == "reference" else total
     raise AssertionError(f"no naive loss for {name}")
@@ -185,9 +172,7 @@ def score(name: str, query: str, target: str, queries: Named, candidates: Named,
         size = volume if name == "gram" else area
         return -size(*(queries[m][i] for m in parts), candidates[target][j])
     if name == "symile":
-        return math.exp(2.5) * float(
-            np.sum(np.prod([*(queries[m][i] for m in parts), candidates[target][j]], axis=0))
-        )
+        return math.exp(2.5) * float(np.sum(np.prod([*(queries[m][i] for m in parts), candidates[target][j]], axis=0)))
     if name == "clip":
         towers = {("audio", "text"): "text@audio", ("text", "audio"): "text@audio"}
         return sum(
@@ -200,9 +185,7 @@ def score(name: str, query: str, target: str, queries: Named, candidates: Named,
     return sum(float(queries[m][i] @ candidates[target][j]) for m in parts)
 
 
-def model_of(
-    name: str, widths: Mapping[str, int] = WIDTHS, dim: int = 8, seed: int = 0, **options: object
-) -> Any:
+def model_of(name: str, widths: Mapping[str, int] = WIDTHS, dim: int = 8, seed: int = 0, **options: object) -> Any:
     """A method's model with random weights, dropout off."""
     torch.manual_seed(seed)
     module = discover.load("method", name)

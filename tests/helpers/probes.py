@@ -20,11 +20,7 @@ def unit(x: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def material(
-    counts: tuple[int, ...] = (12, 12, 12, 12),
-    spread: float = 0.6,
-    seed: int = 0,
-    prefix: str = "i",
-    **more: Any,
+    counts: tuple[int, ...] = (12, 12, 12, 12), spread: float = 0.6, seed: int = 0, prefix: str = "i", **more: Any
 ) -> Material:
     """Items round one centre a class, the same centres for every seed; `spread` inf: no class tells."""
     generator = np.random.default_rng(seed)

@@ -78,11 +78,7 @@ def learn(method: str, ranks: ProcessRanks, chunk_size: int, double: bool = Fals
             ranks.average_gradients(weights)
             if number == 0:
                 out |= {f"term.{k}": v.clone() for k, v in terms.items()}
-                out |= {
-                    f"gradient.{k}": p.grad.clone()
-                    for k, p in network.named_parameters()
-                    if p.grad is not None
-                }
+                out |= {f"gradient.{k}": p.grad.clone() for k, p in network.named_parameters() if p.grad is not None}
             learner.step()
             learner.zero_grad()
     return out | {f"weight.{k}": v.clone() for k, v in network.state_dict().items()}

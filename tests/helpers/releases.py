@@ -100,9 +100,7 @@ def spoil(path: Path, data: bytes) -> None:
     path.write_bytes(data)
 
 
-def settings(
-    root: Path | str = "", mode: str = "grouped", limit: int | None = None, **own: Any
-) -> BuildSettings:
+def settings(root: Path | str = "", mode: str = "grouped", limit: int | None = None, **own: Any) -> BuildSettings:
     """Of a build with clips of a second."""
     chosen = release.Settings(str(root), clip_seconds=1.0, **own)
     return BuildSettings("release", chosen, rules=Rules(mode), limit=limit, limits=Limits(clip_s=1.0))
@@ -157,8 +155,6 @@ def _same_photo(row: dict[str, Any], data: bytes) -> None:
     if not row["image_reencoded"]:
         assert row["image"]["bytes"] == data
         return
-    ours, theirs = (
-        np.asarray(Image.open(io.BytesIO(d)).convert("RGB")) for d in (row["image"]["bytes"], data)
-    )
+    ours, theirs = (np.asarray(Image.open(io.BytesIO(d)).convert("RGB")) for d in (row["image"]["bytes"], data))
     assert ours.shape == theirs.shape
     assert np.abs(ours.astype(int) - theirs).mean() < 3

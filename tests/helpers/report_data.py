@@ -178,15 +178,7 @@ def leaky(built: str = "grouped") -> dict[str, object]:
 
     probe = {"accuracy": 0.75, "low": 0.7, "high": 0.8, "shuffled": {"accuracy": 0.05}}
     named = {"n": 24, "common": 1 / 3, "scientific": 0.02, "part": 0.0, "any": 0.35, "probe": probe}
-    free = {
-        "n": 24,
-        "common": 0.0,
-        "scientific": 0.0,
-        "part": 0.0,
-        "any": 0.0,
-        "probe": None,
-        "reason": HOSTILE,
-    }
+    free = {"n": 24, "common": 0.0, "scientific": 0.0, "part": 0.0, "any": 0.0, "probe": None, "reason": HOSTILE}
     return {
         "splits": {
             "built": built,

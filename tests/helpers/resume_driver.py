@@ -18,13 +18,7 @@ from birdmml.models.plan import plan, run
 from helpers.small import OPTIONS
 
 # Dropout, augmentation, a partial last batch: all that random numbers and positions can get wrong.
-SETTINGS = [
-    *OPTIONS,
-    "training.epochs=4",
-    "training.batch_size=7",
-    "training.cache_gib=0",
-    "training.buffer_mib=1",
-]
+SETTINGS = [*OPTIONS, "training.epochs=4", "training.batch_size=7", "training.cache_gib=0", "training.buffer_mib=1"]
 
 
 def work(data: Path, out: Path, every: int) -> None:

@@ -75,11 +75,7 @@ class Server:
     """
 
     def __init__(
-        self,
-        files: Mapping[str, bytes] | Path,
-        record_id: str = "18920487",
-        dialect: str = "new",
-        etags: bool = True,
+        self, files: Mapping[str, bytes] | Path, record_id: str = "18920487", dialect: str = "new", etags: bool = True
     ) -> None:
         self.files = dict(files) if isinstance(files, Mapping) else _folder(files)
         self.record_id, self.dialect, self.etags = record_id, dialect, etags

@@ -83,11 +83,7 @@ class Service(Server):
     """One host. `faults` are for every request but those that a test acted on with `act`."""
 
     def __init__(
-        self,
-        root: Path | None = None,
-        api: Handler | None = None,
-        faults: Faults = NO_FAULTS,
-        etags: bool = True,
+        self, root: Path | None = None, api: Handler | None = None, faults: Faults = NO_FAULTS, etags: bool = True
     ) -> None:
         super().__init__({}, etags=etags)
         self.root, self.api, self.faults = root, api, faults
@@ -121,12 +117,7 @@ class Service(Server):
         if fault is not None and fault.status == 200 and fault.body is None and act is not None:
             # The API's own answer, sent badly.
             fault = Act(
-                act.status,
-                {**act.headers, **fault.headers},
-                act.body,
-                fault.drop_after,
-                fault.reset,
-                drip=fault.drip,
+                act.status, {**act.headers, **fault.headers}, act.body, fault.drop_after, fault.reset, drip=fault.drip
             )
         return seen, fault or act or Act(), data
 
@@ -168,9 +159,7 @@ class Service(Server):
 
 
 @contextmanager
-def xeno_canto(
-    root: Path, faults: Faults = NO_FAULTS, key: str = "0123456789abcdef0123"
-) -> Iterator[Service]:
+def xeno_canto(root: Path, faults: Faults = NO_FAULTS, key: str = "0123456789abcdef0123") -> Iterator[Service]:
     """Xeno-canto over a folder that `fakes.xeno_canto.write` filled; `.fake` holds its records."""
     fake = FakeXenoCanto(root, key)
     lock = threading.Lock()

@@ -71,12 +71,7 @@ def result_in(folder: Path, seed: int = 0, **changes: Any) -> Path:
         "confu",
         "tiny",
         SEEDS,
-        {
-            "method": {"variant": "paper"},
-            "preset": {"dim": 8},
-            "evalsets": {"dataset": DIGEST},
-            "limit": None,
-        },
+        {"method": {"variant": "paper"}, "preset": {"dim": 8}, "evalsets": {"dataset": DIGEST}, "limit": None},
         {"name": "birds", "digest": DIGEST, "demo": False, "rows": {"test": N}, "trained_on": DIGEST},
         {
             "birdmml": "0.1.0",
@@ -127,15 +122,10 @@ def relist(folder: Path, restate: bool = False, labels: Mapping[str, Any] | None
     path.write_bytes(reading.spelled(head))
 
 
-def _picked(
-    greater: Any, targets: tuple[str, ...], names: tuple[str, ...]
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _picked(greater: Any, targets: tuple[str, ...], names: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The target where nothing beats it, else another name."""
     one, two = (
-        tuple(
-            t if g == 0 else names[(names.index(t) + 1) % len(names)]
-            for t, g in zip(targets, row, strict=True)
-        )
+        tuple(t if g == 0 else names[(names.index(t) + 1) % len(names)] for t, g in zip(targets, row, strict=True))
         for row in greater
     )
     return one, two

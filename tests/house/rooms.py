@@ -46,32 +46,21 @@ ROOMS = (
         ("jinja2",),
     ),
     Room("media", "One picture, one sound, one video: decoded, encoded, hashed, compared, made worse", MEDIA),
-    Room(
-        "fetch",
-        "Bytes from elsewhere: HTTP with patience, archives with holes (`salvage/`)",
-        ("httpx", "numpy"),
-    ),
+    Room("fetch", "Bytes from elsewhere: HTTP with patience, archives with holes (`salvage/`)", ("httpx", "numpy")),
     Room("sources", "A file or folder a source: records and their bytes", (*MEDIA, *ARRAYS)),
     Room(
         "dataset",
         "A dataset from its records to its report; `audit/`, `captioners/`",
         (*MEDIA, *ARRAYS, "sklearn", "jinja2"),
     ),
-    Room(
-        "evalsets",
-        "A file an evaluation set; how a user's copy is prepared and read",
-        (*MEDIA, *ARRAYS, "jinja2"),
-    ),
+    Room("evalsets", "A file an evaluation set; how a user's copy is prepared and read", (*MEDIA, *ARRAYS, "jinja2")),
     Room(
         "results",
         "Outcomes item by item, the figures made of them, comparison, tables, pictures",
         (*ARRAYS, "scipy", "matplotlib"),
     ),
     Room(
-        "models",
-        "Networks, `methods/`, training, checkpoints",
-        (*ARRAYS, *TORCH, "matplotlib"),
-        "torch, transformers",
+        "models", "Networks, `methods/`, training, checkpoints", (*ARRAYS, *TORCH, "matplotlib"), "torch, transformers"
     ),
     Room(
         "bench",
@@ -85,14 +74,7 @@ ROOMS = (
 )
 # Beside the rooms. `load` is the public face of reading a dataset, and stands where `dataset` does.
 # `__init__` and `_hook` import lazily, whoever asks; `schema` knows species and licences, which core has.
-LOOSE: dict[str, float] = {
-    "__init__": 99,
-    "__main__": 99,
-    "_hook": 99,
-    "errors": -1,
-    "schema": 0.5,
-    "load": 4,
-}
+LOOSE: dict[str, float] = {"__init__": 99, "__main__": 99, "_hook": 99, "errors": -1, "schema": 0.5, "load": 4}
 HEAVY = {*MEDIA, *ARRAYS, *TORCH, "datasets", "sklearn", "matplotlib", "jinja2", "pandas", "httpx", "duckdb"}
 SHORTEST, LONGEST, PARAMETERS = 40, 600, 8
 VERBS = ("told", "tell", "found", "made", "known", "said", "whole", "asked", "given")
@@ -252,8 +234,7 @@ def comments(files: list[Source]) -> int:
         1
         for source in files
         for token in tokenize.generate_tokens(io.StringIO(source.text).readline)
-        if token.type == tokenize.COMMENT
-        and not re.match(r"#\s*(noqa|type:|fmt:|ruff:|pragma)[^#]*$", token.string)
+        if token.type == tokenize.COMMENT and not re.match(r"#\s*(noqa|type:|fmt:|ruff:|pragma)[^#]*$", token.string)
     )
 
 
@@ -274,9 +255,7 @@ def measure(root: Path) -> Mapping[str, object]:
         "longest file": max(lengths),
         "files over 600 lines": sum(n > LONGEST for n in lengths),
         "files under 40 lines, but __init__": sum(
-            n < SHORTEST
-            for n, source in zip(lengths, files, strict=True)
-            if source.path.name != "__init__.py"
+            n < SHORTEST for n, source in zip(lengths, files, strict=True) if source.path.name != "__init__.py"
         ),
         "imports of a higher room": len(upward(files)) if known_rooms else None,
         "circles of files": len(circles(files)),
@@ -287,9 +266,7 @@ def measure(root: Path) -> Mapping[str, object]:
         ),
         "comments in 100 lines": round(100 * comments(files) / sum(lengths), 2),
         "test files": len(tests),
-        "test files that import nothing of the package but birdmml.errors": sum(
-            public(path) for path in tests
-        ),
+        "test files that import nothing of the package but birdmml.errors": sum(public(path) for path in tests),
         "private names that tests import": sum(private(path) for path in tests),
         "repository MB": round(sum(p.stat().st_size for p in tracked(root)) / 1e6, 1),
     }
@@ -305,9 +282,7 @@ def public(path: Path) -> bool:
 def private(path: Path) -> int:
     """How many names with an underscore a test takes from the package."""
     names = [name for name, _ in imported(ast.parse(path.read_text(encoding="utf-8")))]
-    return sum(
-        name.startswith("birdmml.") and any(p.startswith("_") for p in name.split(".")) for name in names
-    )
+    return sum(name.startswith("birdmml.") and any(p.startswith("_") for p in name.split(".")) for name in names)
 
 
 def tracked(root: Path) -> list[Path]:

@@ -15,14 +15,7 @@ pytestmark = pytest.mark.skipif(not CITATION.exists(), reason="runs in a checkou
 
 
 def _cffconvert(*options: str) -> str:
-    command = [
-        sys.executable,
-        "-c",
-        "from cffconvert.cli.cli import cli; cli()",
-        "-i",
-        str(CITATION),
-        *options,
-    ]
+    command = [sys.executable, "-c", "from cffconvert.cli.cli import cli; cli()", "-i", str(CITATION), *options]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

@@ -44,9 +44,7 @@ def test_names_are_forgiving_about_case_and_dashes_and_helpful_otherwise(kind: s
 
 
 @pytest.mark.parametrize("name", discover.names("source"))
-def test_every_source_offers_records_that_build(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_source_offers_records_that_build(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = fakes.source(name, tmp_path / "fake", seed=3)
     with ExitStack() as stack:
         if name in fakes.SERVED:
@@ -79,9 +77,7 @@ def records_build(name: str, settings: Any, tmp_path: Path) -> None:
     assert first.validation["absent_by_reason"] == Counter(r.reason for r in absent)
 
 
-def offered(
-    name: str, plan: BuildSettings, folder: Path
-) -> tuple[list[Photo | Recording | Reject], list[Reject]]:
+def offered(name: str, plan: BuildSettings, folder: Path) -> tuple[list[Photo | Recording | Reject], list[Reject]]:
     """What a source's session delivers, and what it says is absent."""
     source = discover.load("source", name)
     with opened(session_of(source, plan, folder, lambda stage, done, total: None)) as session:

@@ -152,9 +152,7 @@ def run_shown(guide: str, pattern: str, here: Path, cli: Callable[..., Ran]) -> 
 def test_the_reference_is_made_from_the_code(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["make_reference.py"])
     made = runpy.run_path(str(ROOT / "docs/make_reference.py"))["page"]()
-    assert made == (ROOT / "docs/reference.md").read_text(encoding="utf-8"), (
-        "run python docs/make_reference.py"
-    )
+    assert made == (ROOT / "docs/reference.md").read_text(encoding="utf-8"), "run python docs/make_reference.py"
 
 
 @pytest.mark.parametrize("page", sorted(p.relative_to(ROOT).as_posix() for p in ROOT.glob("docs/*.md")))
@@ -167,6 +165,4 @@ def test_links_between_pages_lead_somewhere(page: str) -> None:
 def test_the_readme_leads_to_every_guide() -> None:
     index = (ROOT / "docs/README.md").read_text(encoding="utf-8")
     assert "docs/README.md" in (ROOT / "README.md").read_text(encoding="utf-8")
-    assert {p.name for p in ROOT.glob("docs/*.md")} - {"README.md"} <= set(
-        re.findall(r"\(([\w-]+\.md)\)", index)
-    )
+    assert {p.name for p in ROOT.glob("docs/*.md")} - {"README.md"} <= set(re.findall(r"\(([\w-]+\.md)\)", index))

@@ -73,9 +73,7 @@ def test_files_are_one_subject() -> None:
     short = {
         source.name: lengths[source.name]
         for source in FILES
-        if lengths[source.name] < rooms.SHORTEST
-        and source.path.name != "__init__.py"
-        and not rooms.is_plugin(source)
+        if lengths[source.name] < rooms.SHORTEST and source.path.name != "__init__.py" and not rooms.is_plugin(source)
     }
     short.pop("birdmml.__main__")
     assert short == {}
@@ -126,9 +124,7 @@ def cpu_seconds(*command: str) -> float:
         f"subprocess.run({list(command)!r}, check=True, stdout=subprocess.DEVNULL)\n"
         "used = resource.getrusage(resource.RUSAGE_CHILDREN)\nprint(used.ru_utime + used.ru_stime)"
     )
-    return float(
-        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    )
+    return float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
 
 
 def test_help_takes_at_most_three_tenths_of_a_second_of_cpu() -> None:
@@ -144,8 +140,7 @@ def test_importing_birdmml_imports_nothing_heavy(name: str) -> None:
 
 def test_tests_stand_in_the_rooms_of_what_they_test() -> None:
     folders = Counter(
-        p.relative_to(PACKAGE.parent / "tests").parts[0]
-        for p in (PACKAGE.parent / "tests").rglob("test_*.py")
+        p.relative_to(PACKAGE.parent / "tests").parts[0] for p in (PACKAGE.parent / "tests").rglob("test_*.py")
     )
     allowed = {room.name for room in rooms.ROOMS} | {"house", "drills", "integration"}
     assert set(folders) <= allowed

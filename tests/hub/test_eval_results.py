@@ -32,9 +32,7 @@ def test_the_hub_reads_what_the_card_says(tmp_path: Path) -> None:
     assert eval_result_entries_to_yaml(list(found.values())) == told
     figures = one.scored.result.figures
     assert len(found) == len(told) == len(figures)
-    data = ModelCardData(
-        model_name="birds", eval_results=list(model_card._eval_results(one.scored, ModelAbout(REPO)))
-    )
+    data = ModelCardData(model_name="birds", eval_results=list(model_card._eval_results(one.scored, ModelAbout(REPO))))
     on_card = ModelCard(f"---\n{data.to_yaml()}\n---\n").data.eval_results
     by_name = {(r.task_name, r.metric_name): r for r in on_card}
     assert len(by_name) == len(figures)
@@ -43,9 +41,7 @@ def test_the_hub_reads_what_the_card_says(tmp_path: Path) -> None:
         assert entry.value == r.metric_value == f.per_seed[1]
         assert (entry.dataset_id, entry.date) == (BENCHMARK, "2026-01-02")
         assert entry.source_url == f"https://huggingface.co/{REPO}/tree/main/results/small-1"
-        assert (entry.notes or "").startswith(
-            f"seed 1, n {f.n}, chance {f.chance:.6g}, mean of 2 seeds {f.value:.6g}"
-        )
+        assert (entry.notes or "").startswith(f"seed 1, n {f.n}, chance {f.chance:.6g}, mean of 2 seeds {f.value:.6g}")
 
 
 def test_the_names_of_tasks_are_plain(tmp_path: Path) -> None:

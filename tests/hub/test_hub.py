@@ -138,22 +138,13 @@ def test_a_model_of_real_data_has_no_banner_and_its_dataset_is_linked(
 def test_exactly_the_listed_files_are_staged(cli: Cli, result: Path, model: Path, tmp_path: Path) -> None:
     training = tmp_path / "training"
     shutil.copytree(model, training / "last")
-    for name in (
-        "train.jsonl",
-        "steps/step-00000001/training.safetensors",
-        "last/optimizer.pkl",
-        "last/notes.txt",
-    ):
+    for name in ("train.jsonl", "steps/step-00000001/training.safetensors", "last/optimizer.pkl", "last/notes.txt"):
         (training / name).parent.mkdir(parents=True, exist_ok=True)
         (training / name).write_text("/home/somebody")
     out = tmp_path / "staged"
     found = cli("push-model", training, "--results", result, "--repo", REPO, "--out", out, "--json")
     told = json.loads(found.out)
-    items = {
-        f"predictions/zero-shot.{e}.{t}.parquet"
-        for e in ("test-split", "demo-videos")
-        for t in ("A", "V", "A+V")
-    }
+    items = {f"predictions/zero-shot.{e}.{t}.parquet" for e in ("test-split", "demo-videos") for t in ("A", "V", "A+V")}
     wanted = {"README.md", "checkpoint.json", "model.safetensors", "tokenizer.json"}
     wanted |= {f"results/{result.name}/{name}" for name in {"result.json", *items}}
     assert {f["path"] for f in told["files"]} == wanted
@@ -161,9 +152,7 @@ def test_exactly_the_listed_files_are_staged(cli: Cli, result: Path, model: Path
     assert all((out / f["path"]).stat().st_size == f["size"] for f in told["files"])
     assert (told["uploaded"], told["url"], told["demo"]) == (False, None, True)
     assert checkpoint.load(out).seed == 4
-    assert (out / "results" / result.name / "result.json").read_bytes() == (
-        result / "result.json"
-    ).read_bytes()
+    assert (out / "results" / result.name / "result.json").read_bytes() == (result / "result.json").read_bytes()
     again = tree(out)
     cli("push-model", training, "--results", result, "--repo", REPO, "--out", out)
     assert tree(out) == again
@@ -203,10 +192,7 @@ def test_a_tampered_figure_is_refused(cli: Cli, result: Path, model: Path) -> No
         (lambda r: r["settings"]["preset"]["training"].update(epochs=7), "training.epochs 7"),
         (lambda r: r["settings"]["preset"].update(unheard=1), "does not know"),
         (lambda r: r["dataset"].update(trained_on="f" * 64), "training data ffff"),
-        (
-            lambda r: r["settings"].update(method_file={"path": "my.py", "sha256": "e" * 64}),
-            "method file eeee",
-        ),
+        (lambda r: r["settings"].update(method_file={"path": "my.py", "sha256": "e" * 64}), "method file eeee"),
         (lambda r: r["settings"].update(limit=12), "limit 12"),
     ],
 )
@@ -219,9 +205,7 @@ def test_a_result_of_another_model_is_refused(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_result_of_another_seed_or_of_other_weights_is_refused(
-    result: Path, model: Path, tmp_path: Path
-) -> None:
+def test_a_result_of_another_seed_or_of_other_weights_is_refused(result: Path, model: Path, tmp_path: Path) -> None:
     other = shutil.copytree(model, tmp_path / "other")
     edit(other / checkpoint.META, lambda m: m.update(seed=9))
     with pytest.raises(ResultError, match="seed 3, 4, the checkpoint's is 9"):
@@ -236,12 +220,7 @@ def test_text_of_strangers_stays_text(result: Path, model: Path, tmp_path: Path)
 
     def change(values: dict[str, Any]) -> None:
         values["dataset"]["name"] = HOSTILE
-        values["provenance"] = {
-            "birdmml": HOSTILE,
-            "packages": {HOSTILE: HOSTILE},
-            "code": HOSTILE,
-            "hardware": [1],
-        }
+        values["provenance"] = {"birdmml": HOSTILE, "packages": {HOSTILE: HOSTILE}, "code": HOSTILE, "hardware": [1]}
         values["training"] = {"history": [{HOSTILE: HOSTILE}], "seconds": HOSTILE}
         values["dataset"]["rows"] = {HOSTILE: HOSTILE}
 
@@ -303,9 +282,7 @@ def test_a_local_encoder_is_published_by_its_last_name(model: Path, result: Path
     edit(model / checkpoint.META, lambda m: m["provenance"].update(encoder=secret))
     edit(result / "result.json", lambda r: r["provenance"].update(encoder=secret))
     stage(model, [result], ModelAbout(REPO), tmp_path / "out")
-    assert not [
-        p for p in (tmp_path / "out").rglob("*") if p.is_file() and b"somebody/models" in p.read_bytes()
-    ]
+    assert not [p for p in (tmp_path / "out").rglob("*") if p.is_file() and b"somebody/models" in p.read_bytes()]
     assert checkpoint.load(tmp_path / "out").provenance["encoder"] == "minilm"
 
 
@@ -339,9 +316,7 @@ def test_a_folder_with_other_things_is_left_alone(model: Path, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("broken", ["nothing", "truncated"])
-def test_a_missing_or_broken_checkpoint_gives_one_line(
-    cli: Cli, model: Path, tmp_path: Path, broken: str
-) -> None:
+def test_a_missing_or_broken_checkpoint_gives_one_line(cli: Cli, model: Path, tmp_path: Path, broken: str) -> None:
     weights = model / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
     found = cli("push-model", model if broken == "truncated" else tmp_path / "no", "--repo", REPO, "--push")
@@ -386,9 +361,7 @@ def test_a_public_repository_gets_nothing_that_was_to_be_private(cli: Cli, hub: 
 
 
 @pytest.mark.usefixtures("no_network")
-def test_without_a_hub_or_a_token_the_next_step_is_said(
-    cli: Cli, model: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_a_hub_or_a_token_the_next_step_is_said(cli: Cli, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     found = cli("push-model", model, "--repo", REPO, "--push")
     assert (found.code, found.err.count("\n")) == (1, 1)

@@ -72,28 +72,18 @@ def submissions_of(root: Path) -> list[Submission]:
 
 
 @pytest.mark.usefixtures("no_network")
-def test_a_dry_run_lists_every_file_and_asks_no_hub(
-    cli: Cli, shelf: Path, site: Path, tmp_path: Path
-) -> None:
+def test_a_dry_run_lists_every_file_and_asks_no_hub(cli: Cli, shelf: Path, site: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     args = ("leaderboard", "push", "--submissions", shelf, "--site", site, "--repo", REPO, "--out", out)
     found = cli(*args, "--json")
     assert found.code == 0, found.err
     dataset, space = json.loads(found.out)["repositories"]
-    assert (dataset["kind"], space["kind"], dataset["uploaded"], space["url"]) == (
-        "dataset",
-        "space",
-        False,
-        None,
-    )
+    assert (dataset["kind"], space["kind"], dataset["uploaded"], space["url"]) == ("dataset", "space", False, None)
     assert {f["path"]: f["sha256"] for f in dataset["files"]} == tree(out / "dataset")
     assert {f["path"]: f["sha256"] for f in space["files"]} == tree(out / "space")
     kept = {k: v for k, v in tree(shelf).items() if k != "README.md"}
     assert {f"submissions/{k}": v for k, v in kept.items()}.items() <= tree(out / "dataset").items()
-    assert tree(out / "dataset").keys() - {f"submissions/{k}" for k in kept} == {
-        "README.md",
-        "figures.parquet",
-    }
+    assert tree(out / "dataset").keys() - {f"submissions/{k}" for k in kept} == {"README.md", "figures.parquet"}
     assert tree(out / "space").keys() == {"README.md", "index.html", "entries/one.html"}
     assert "README.md is not part of the board and stays here" in dataset["notes"]
     again = tree(out)
@@ -115,12 +105,7 @@ def test_the_cards_say_what_it_is_to_the_hub_and_what_strangers_wrote_is_inert(
         == 0
     )  # fmt: skip
     space = SpaceCard.load(out / "space" / "README.md").data
-    assert (space.sdk, space.app_file, space.title, space.datasets) == (
-        "static",
-        "index.html",
-        "birds",
-        [REPO],
-    )
+    assert (space.sdk, space.app_file, space.title, space.datasets) == ("static", "index.html", "birds", [REPO])
     card = DatasetCard.load(out / "dataset" / "README.md")
     assert card.data.license == ["cc-by-4.0", "cc0-1.0"]
     (config,) = card.data.to_dict()["configs"]
@@ -145,9 +130,7 @@ def test_a_site_with_a_card_keeps_it(cli: Cli, shelf: Path, site: Path, tmp_path
     assert (found.code, (out / "space" / "README.md").read_text()) == (0, card)
 
 
-def test_each_row_of_the_table_is_a_figure_of_a_submission(
-    cli: Cli, shelf: Path, site: Path, tmp_path: Path
-) -> None:
+def test_each_row_of_the_table_is_a_figure_of_a_submission(cli: Cli, shelf: Path, site: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     cli("leaderboard", "push", "--submissions", shelf, "--site", site, "--repo", REPO, "--out", out)
     rows = pq.read_table(out / "dataset" / "figures.parquet").to_pylist()
@@ -167,9 +150,7 @@ def test_push_sends_exactly_the_listed_files_to_both_and_removes_what_is_stale(
 ) -> None:
     hub.kinds["datasets"] = {"submissions/old/submission.json": b"x", "notes.md": b"x", ".gitattributes": b""}
     hub.kinds["spaces"] = {"old.html": b"x", "README.md": b"x"}
-    found = cli(
-        "leaderboard", "push", "--submissions", shelf, "--site", site, "--repo", REPO, "--push", "--json"
-    )
+    found = cli("leaderboard", "push", "--submissions", shelf, "--site", site, "--repo", REPO, "--push", "--json")
     assert found.code == 0, found.err
     told = json.loads(found.out)
     assert told["uploaded"] is True
@@ -177,9 +158,7 @@ def test_push_sends_exactly_the_listed_files_to_both_and_removes_what_is_stale(
         sent = {path: hashlib.sha256(content).hexdigest() for path, content in hub.kinds[kind].items()}
         listed = {f["path"]: f["sha256"] for f in values["files"]}
         assert sent.items() >= listed.items()
-        assert sent.keys() - listed.keys() == (
-            {"notes.md", ".gitattributes"} if kind == "datasets" else set()
-        )
+        assert sent.keys() - listed.keys() == ({"notes.md", ".gitattributes"} if kind == "datasets" else set())
     assert sorted(hub.removed) == ["old.html", "submissions/old/submission.json"]
     assert [(m["type"], m.get("sdk")) for m in hub.made] == [("dataset", None), ("space", "static")]
     assert hub.kinds["models"] == {}
@@ -201,9 +180,7 @@ def test_nothing_leaves_where_one_repository_is_public_and_a_refusal_is_one_line
 
 
 @pytest.mark.usefixtures("no_network")
-def test_a_submission_that_is_not_sound_stops_it_with_all_that_is_wrong(
-    cli: Cli, shelf: Path, site: Path
-) -> None:
+def test_a_submission_that_is_not_sound_stops_it_with_all_that_is_wrong(cli: Cli, shelf: Path, site: Path) -> None:
     one, two = submissions_of(shelf)
     submitted.edit_json(
         one.folder / "results" / "small-1" / "result.json", lambda r: r["figures"][0].update(value=0.99)
@@ -223,20 +200,14 @@ def test_a_submission_that_is_not_sound_stops_it_with_all_that_is_wrong(
     [
         (lambda site: (site / "index.html").unlink(), "has no index.html"),
         (lambda site: (site / "README.md").write_text("x"), "no card of a static Space"),
-        (
-            lambda site: (site / "README.md").write_text("---\nsdk: docker\n---\n"),
-            "no card of a static Space",
-        ),
+        (lambda site: (site / "README.md").write_text("---\nsdk: docker\n---\n"), "no card of a static Space"),
         (lambda site: (site / ".env").write_text("HF_TOKEN=x"), "'.env', a link or an odd name"),
         (lambda site: (site / "secret.txt").symlink_to("/etc/passwd"), "'secret.txt', a link"),
         (lambda site: (site / "out").symlink_to("/etc"), "'out', a link"),
         (lambda site: os.mkfifo(site / "pipe"), "'pipe', a link"),
         (lambda site: (site / "*").write_text("x"), "'*', a link or an odd name"),
         (lambda site: shutil.rmtree(site), "is no folder"),
-        (
-            lambda site: (site.rename(site.with_name("s")), site.symlink_to(site.with_name("s"))),
-            "is no folder",
-        ),
+        (lambda site: (site.rename(site.with_name("s")), site.symlink_to(site.with_name("s"))), "is no folder"),
     ],
 )
 def test_a_site_that_is_none_or_holds_odd_files_is_refused(

@@ -21,22 +21,13 @@ Cli = Callable[..., Ran]
      ("../../me/minilm/", "minilm"), ("google/vit", "google/vit"), ("retrieval", "retrieval")],
 )  # fmt: skip
 def test_folders_of_this_machine_stay_here(local: str, told: str) -> None:
-    values = {
-        "a": [{"name": local, "config": json.dumps({"_name_or_path": local, "n": 1})}],
-        "n": 1.5,
-        "b": None,
-    }
-    expected = {
-        "a": [{"name": told, "config": json.dumps({"_name_or_path": told, "n": 1})}],
-        "n": 1.5,
-        "b": None,
-    }
+    values = {"a": [{"name": local, "config": json.dumps({"_name_or_path": local, "n": 1})}], "n": 1.5, "b": None}
+    expected = {"a": [{"name": told, "config": json.dumps({"_name_or_path": told, "n": 1})}], "n": 1.5, "b": None}
     assert without_folders(values) == expected
 
 
 @pytest.mark.parametrize(
-    "repo",
-    ["", "birds", "a/b/c", "a/b c", "a/../b", "-a/b", "a/b.git", "a/b--c", "https://x/y", "a/" + "b" * 97],
+    "repo", ["", "birds", "a/b/c", "a/b c", "a/../b", "-a/b", "a/b.git", "a/b--c", "https://x/y", "a/" + "b" * 97]
 )
 def test_a_name_that_is_no_repository_is_refused(cli: Cli, repo: str) -> None:
     found = cli("push-model", "nowhere", f"--repo={repo}")

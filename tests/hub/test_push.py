@@ -78,9 +78,7 @@ def test_licences_that_forbid_it_stop_it(licensed: Path, cli: Cli, no_network: N
 
 
 def test_a_policy_names_what_it_takes(free: Path, cli: Cli, no_network: None) -> None:
-    refused(
-        cli("push", free, *REPO, "--licenses", "CC0,CC-BY"), "image 'CC-BY-NC-SA-4.0'", "not among --licenses"
-    )
+    refused(cli("push", free, *REPO, "--licenses", "CC0,CC-BY"), "image 'CC-BY-NC-SA-4.0'", "not among --licenses")
     ran = cli("push", free, *REPO, "--licenses", "CC0, CC-BY, CC-BY-NC, cc-by-nc-sa-4.0")
     assert ran.code == 0, ran.err
 
@@ -91,9 +89,7 @@ def test_a_policy_that_is_none(text: str, free: Path, cli: Cli, no_network: None
     assert ran.code == 2 and "--licenses" in ran.err and "Traceback" not in ran.err
 
 
-@given(
-    st.sampled_from("BY BY-SA BY-NC BY-NC-SA BY-ND BY-NC-ND".split()), st.sampled_from("2.0 3.0 4.0".split())
-)
+@given(st.sampled_from("BY BY-SA BY-NC BY-NC-SA BY-ND BY-NC-ND".split()), st.sampled_from("2.0 3.0 4.0".split()))
 def test_the_default_policy_takes_all_but_nd(terms: str, version: str) -> None:
     spdx = f"CC-{terms}-{version}"
     assert bool(licenses.Policy().why_not(spdx)) == ("ND" in terms)
@@ -109,9 +105,7 @@ def test_no_text_but_a_licence_passes(text: str) -> None:
     assert known or licenses.Policy().why_not(text) == "unknown licence"
 
 
-@pytest.mark.parametrize(
-    "name", ["birds", "a/b/c", "../x", "a/..", "a--b/c", "someone/b.git", "a b/c", "", "a/b\n"]
-)
+@pytest.mark.parametrize("name", ["birds", "a/b/c", "../x", "a/..", "a--b/c", "someone/b.git", "a b/c", "", "a/b\n"])
 def test_a_repository_that_is_none(name: str, free: Path, cli: Cli, no_network: None) -> None:
     ran = cli("push", free, "--repo", name)
     assert ran.code == 2 and "--repo" in ran.err
@@ -144,9 +138,7 @@ def test_a_demo_in_disguise_is_refused(small_demo: Path, tmp_path: Path, cli: Cl
     refused(cli("push", data, *REPO, "--allow-demo"), "demo: README.md")
 
 
-def test_demo_rows_under_another_name_are_refused(
-    small_demo: Path, tmp_path: Path, cli: Cli, no_network: None
-) -> None:
+def test_demo_rows_under_another_name_are_refused(small_demo: Path, tmp_path: Path, cli: Cli, no_network: None) -> None:
     data = Path(shutil.copytree(small_demo, tmp_path / "data"))
     shutil.rmtree(data / "evalsets")
     change_manifest(data, lambda m: m.update(demo=False, name="bird-mml", files={}))
@@ -172,9 +164,7 @@ def test_the_value_of_a_key_in_the_environment_does_not_leave(
 
 def test_addresses_with_such_folders_are_no_paths(data: Path, cli: Cli, no_network: None) -> None:
     with (data / "README.md").open("a") as f:
-        f.write(
-            "https://example.org/home/ann/p.jpg and https://example.org/data/tmp/x?keyboard=12345678901\n"
-        )
+        f.write("https://example.org/home/ann/p.jpg and https://example.org/data/tmp/x?keyboard=12345678901\n")
     assert cli("push", data, *REPO).code == 0
 
 
@@ -206,9 +196,7 @@ def test_a_maintainers_own_words_are_kept(data: Path, cli: Cli, no_network: None
     sheet = data / "datasheet.md"
     sheet.write_text(sheet.read_text().replace("TO BE ANSWERED BY THE MAINTAINER", "Yes"))
     told = json.loads(cli("push", data, *REPO, "--json").out)
-    assert (
-        next(f["sha256"] for f in told["files"] if f["path"] == "datasheet.md") == tree(data)["datasheet.md"]
-    )
+    assert next(f["sha256"] for f in told["files"] if f["path"] == "datasheet.md") == tree(data)["datasheet.md"]
     assert told["findings"] == []
 
 

@@ -58,9 +58,7 @@ def test_each_other_row_is_listed_with_its_reason(licensed: Path, copy: Path) ->
         row = gone[line["id"]]
         assert (line["split"], line["species"]) == (row["split"], row["species"])
         assert line["license"] == row[f"{line['part']}_license"] and line["url"] == row[f"{line['part']}_url"]
-        assert line["reason"] == (
-            "unknown licence" if line["license"] == "unknown" else "forbids derivatives"
-        )
+        assert line["reason"] == ("unknown licence" if line["license"] == "unknown" else "forbids derivatives")
     told = json.loads((copy / "manifest.json").read_text())["filtered"]
     assert told["rows_removed"] == len(gone)
     counted = Counter((line["part"], line["license"]) for line in listed)

@@ -30,9 +30,7 @@ def listed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for path in sorted([*birds.glob("images/*/*"), *birds.glob("audio/*/*")]):
         kept = "CC-BY-ND-4.0" if path.suffix == ".wav" and path.parent.name == "Parus major" else "CC-BY-4.0"
         where = path.relative_to(birds).as_posix()
-        lines.append(
-            f"{path.parent.name},{where},{kept},Someone,https://example.org/{where.replace(' ', '_')}"
-        )
+        lines.append(f"{path.parent.name},{where},{kept},Someone,https://example.org/{where.replace(' ', '_')}")
     (birds / "manifest.csv").write_text("\n".join(lines) + "\n")
     (home / "mine.txt").write_text("Parus major\nTurdus merula\n")
     own = discover.load("source", "folder").Settings(
@@ -50,9 +48,7 @@ def test_the_table_of_a_list_is_published_with_its_dataset(listed: Path, cli: Cl
     assert "species.csv" in shown
 
 
-def test_a_copy_without_some_rows_keeps_the_table_and_is_sound(
-    listed: Path, tmp_path: Path, cli: Cli
-) -> None:
+def test_a_copy_without_some_rows_keeps_the_table_and_is_sound(listed: Path, tmp_path: Path, cli: Cli) -> None:
     ran = cli("push", listed, *REPO, "--filter-licenses", "--out", tmp_path / "free")
     assert ran.code == 0, ran.out + ran.err
     free = tmp_path / "free"
@@ -61,9 +57,7 @@ def test_a_copy_without_some_rows_keeps_the_table_and_is_sound(
     assert json.loads((free / "manifest.json").read_text())["counts"]["species"] == 1
 
 
-def test_a_file_that_only_borrows_the_tables_name_does_not_leave(
-    free: Path, tmp_path: Path, cli: Cli
-) -> None:
+def test_a_file_that_only_borrows_the_tables_name_does_not_leave(free: Path, tmp_path: Path, cli: Cli) -> None:
     data = Path(shutil.copytree(free, tmp_path / "data"))
     (data / "species.csv").write_text("a secret\n")
     sha = tree(data)["species.csv"]

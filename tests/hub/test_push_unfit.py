@@ -229,9 +229,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("harm", "word"), WRONG, ids=[f.__name__ for f, _ in WRONG])
-def test_what_is_not_fit_does_not_leave(
-    harm: Callable[[Path], None], word: str, data: Path, cli: Cli
-) -> None:
+def test_what_is_not_fit_does_not_leave(harm: Callable[[Path], None], word: str, data: Path, cli: Cli) -> None:
     harm(data)
     ran = cli("push", data, *REPO)
     assert ran.code == 1 and word in ran.err, ran.out + ran.err

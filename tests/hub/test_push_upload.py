@@ -82,9 +82,7 @@ def test_a_dry_run_tells_what_would_be_replaced_and_removed(free: Path, cli: Cli
     assert "LICENSE.txt" not in lines
     assert shown(hub) == before
     told = json.loads(cli("push", free, *PUSH[:2], "--json").out)["hub"]
-    assert told["replaced"] == {"README.md": 2048} and told["removed"] == [
-        "data/train-00000-of-00009.parquet"
-    ]
+    assert told["replaced"] == {"README.md": 2048} and told["removed"] == ["data/train-00000-of-00009.parquet"]
     cli("push", free, *PUSH)
     assert hub.files.pop("LICENSE.txt") == b"theirs"
     is_whole(hub, free)
@@ -113,9 +111,7 @@ def test_what_passes_is_waited_for(name: str, free: Path, cli: Cli, hub: Dataset
 
 
 @pytest.mark.parametrize(("status", "word"), [(401, "HF_TOKEN"), (403, "HF_TOKEN"), (400, "push again")])
-def test_what_does_not_pass_is_not_tried_again(
-    status: int, word: str, free: Path, cli: Cli, hub: DatasetHub
-) -> None:
+def test_what_does_not_pass_is_not_tried_again(status: int, word: str, free: Path, cli: Cli, hub: DatasetHub) -> None:
     hub.faults = [("/commit/", status)] * 9
     ran = cli("push", free, *PUSH)
     assert ran.code == 1 and word in ran.err and TOKEN not in ran.out + ran.err
@@ -215,9 +211,7 @@ def pushed(data: Path, hub: DatasetHub, kill_at: int = 0) -> subprocess.Complete
     """A push in a process of its own, killed by SIGKILL when the hub has taken `kill_at` more files."""
     command = [sys.executable, "-m", "birdmml", "push", str(data), *PUSH]
     env = {**os.environ, **hub.environment()}
-    with subprocess.Popen(
-        command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
+    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         wanted = sum(hub.put.values()) + kill_at
         done = threading.Event()
 

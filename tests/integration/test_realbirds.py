@@ -17,9 +17,7 @@ from birdmml import load
 REAL = Path(__file__).parents[3] / "shared" / "realbirds"
 PART = ("Zonotrichia leucophrys", "Sayornis nigricans", "Setophaga coronata", "Corvus corax", "Aix sponsa")
 
-pytestmark = pytest.mark.skipif(
-    not (REAL / "manifest.csv").is_file(), reason="the real recordings are not here"
-)
+pytestmark = pytest.mark.skipif(not (REAL / "manifest.csv").is_file(), reason="the real recordings are not here")
 
 
 @pytest.fixture(scope="module")
@@ -63,9 +61,7 @@ def test_real_birds_from_folder_to_figures(part: Path, tmp_path: Path, cli: Call
         assert row["audio"].shape == (220_500,)
         assert np.abs(row["audio"]).max() > 0.001
 
-    scored = cli(
-        "bench", "--method", "confu", "--data", out, "--epochs", "2", "--out", tmp_path / "results", "--json"
-    )
+    scored = cli("bench", "--method", "confu", "--data", out, "--epochs", "2", "--out", tmp_path / "results", "--json")
     assert scored.code == 0, scored.err
     result = json.loads(scored.out)
     assert result["demo"] is False

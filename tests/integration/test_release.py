@@ -120,9 +120,7 @@ def test_clock_locale_umask_hashes_and_the_order_of_files_change_nothing(
         (root / path.name).write_bytes(path.read_bytes())
         os.utime(root / path.name, (1e9, 1e9))
     odd = {"LC_ALL": "C", "TZ": "Asia/Kathmandu", "PYTHONHASHSEED": "77", "PYTHONUTF8": "0"}
-    late = (
-        "import sys, time; t = time.time; time.time = lambda: t() + 4e8; from birdmml.cli import main; main()"
-    )
+    late = "import sys, time; t = time.time; time.time = lambda: t() + 4e8; from birdmml.cli import main; main()"
     args = command(root, tmp_path / "out", "--workers", 2)[3:]
     done = subprocess.run(
         [sys.executable, "-c", late, *args], env=os.environ | odd, umask=0o077, cwd=root, capture_output=True, text=True

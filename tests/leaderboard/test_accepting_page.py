@@ -78,9 +78,7 @@ def test_the_workflow_reads_only_and_the_accepted_side_judges() -> None:
     assert set(PLAN[True]) == {"pull_request"}
     assert not re.search(r"secrets\.|pull_request_target:|write", WORKFLOW)
     assert "github.event" not in WORKFLOW  # No text of the submitter's gets into a shell.
-    assert [s["run"] for s in steps() if "pip" in s.get("run", "")] == [
-        "pip install -c base/constraints.txt ./base"
-    ]
+    assert [s["run"] for s in steps() if "pip" in s.get("run", "")] == ["pip install -c base/constraints.txt ./base"]
     assert all(s["with"]["persist-credentials"] is False for s in steps() if "checkout" in s.get("uses", ""))
 
 

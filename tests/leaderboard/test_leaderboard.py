@@ -50,8 +50,7 @@ def make(folder: Path, demo: bool = False, method: str = "confu", seed: int = 0)
     figure = Figure("zero-shot", "test-split", "A", "accuracy", **vars(s), ceiling=None, predictions=ITEMS)
     about = {"name": "birdmml-demo" if demo else "birds", "digest": "0123456789"}
     write_result(
-        folder,
-        Result(RESULT_SCHEMA_VERSION, demo, method, "tiny", (0, 1), {"limit": None}, about, {}, (figure,)),
+        folder, Result(RESULT_SCHEMA_VERSION, demo, method, "tiny", (0, 1), {"limit": None}, about, {}, (figure,))
     )
     return folder
 
@@ -122,9 +121,7 @@ def test_a_difference_within_the_tolerance_is_accepted(folder: Path) -> None:
         (lambda c: [v.clear() for v in c.values()], "empty"),
     ],
 )
-def test_edited_items_are_refused(
-    folder: Path, change: Callable[[dict[str, list[Any]]], object], words: str
-) -> None:
+def test_edited_items_are_refused(folder: Path, change: Callable[[dict[str, list[Any]]], object], words: str) -> None:
     rewrite(folder, change)
     with pytest.raises(ResultError, match=words):
         verify(folder)

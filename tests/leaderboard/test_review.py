@@ -22,8 +22,7 @@ from birdmml.leaderboard.submission.reading import read, spelled
 Cli = Callable[..., Ran]
 # Everything that a schema takes, and that a page might act upon.
 HOSTILE = (
-    "<script>alert(1)</script> ![i](//evil.example/i) [a](http://evil.example) @all"
-    " ##[error] | `x` {{ 7*7 }} www.evil"
+    "<script>alert(1)</script> ![i](//evil.example/i) [a](http://evil.example) @all ##[error] | `x` {{ 7*7 }} www.evil"
 )
 
 
@@ -155,9 +154,7 @@ def test_a_replacement_by_somebody_else_and_a_withdrawal_name_whom_to_ask(base: 
         ({"after": ""}, "not of the form"),
     ],
 )
-def test_an_entry_that_is_not_one_is_refused(
-    base: Path, head: Path, other: dict[str, object], words: str
-) -> None:
+def test_an_entry_that_is_not_one_is_refused(base: Path, head: Path, other: dict[str, object], words: str) -> None:
     old = read(first(head))
     shutil.rmtree(old.folder)
     add_change(head, entry(old) | other)
@@ -230,9 +227,7 @@ def test_a_withdrawal_does_not_hide_a_copy(base: Path, head: Path) -> None:
         (lambda head: (head / "changes.json").write_text('{"changes":[]}'), "another spelling"),
     ],
 )
-def test_odd_things_at_the_root_are_refused(
-    base: Path, head: Path, odd: Callable[[Path], object], words: str
-) -> None:
+def test_odd_things_at_the_root_are_refused(base: Path, head: Path, odd: Callable[[Path], object], words: str) -> None:
     odd(head)
     assert words in told(review(base, head))
 
@@ -270,15 +265,7 @@ def test_the_report_is_inert_and_says_all(cli: Cli, base: Path, head: Path) -> N
     assert found.err == f"birdmml: {head} is refused: 2 problems, a line each in the report\n"
     parsed = markdown_it.MarkdownIt("gfm-like", {"linkify": False}).parse(found.out)
     kinds = {t.type for block in parsed for t in [block, *(block.children or [])]}
-    assert not kinds & {
-        "html_inline",
-        "html_block",
-        "link_open",
-        "image",
-        "code_inline",
-        "table_open",
-        "fence",
-    }
+    assert not kinds & {"html_inline", "html_block", "link_open", "image", "code_inline", "table_open", "fence"}
     assert not any(line.lstrip().startswith("::") or "##[" in line for line in found.out.splitlines())
     assert "@" not in found.out
     assert made.slug in found.out

@@ -37,11 +37,7 @@ def test_a_submission_holds_the_result_as_it_was_and_says_what_it_is(result: Pat
     (result / "run.log").write_text("a log")
     made = make([result], replace(ABOUT, energy_kwh=1.5), tmp_path / "submission")
     told = made.about
-    assert (told["name"], told["contact"], told["license"]) == (
-        "Small birds",
-        "someone@example.org",
-        "CC0-1.0",
-    )
+    assert (told["name"], told["contact"], told["license"]) == ("Small birds", "someone@example.org", "CC0-1.0")
     assert told["training_data"] == {"declaration": "Twelve made-up birds.", "digests": [submitted.DIGEST]}
     assert (told["energy_kwh"], told["created"], told["labels"]) == (1.5, "2026-01-02", ["no protocol"])
     (one,) = told["results"]
@@ -57,9 +53,7 @@ def test_a_submission_holds_the_result_as_it_was_and_says_what_it_is(result: Pat
     assert made == read(tmp_path / "submission")
 
 
-def test_a_sound_submission_passes_and_says_what_it_compared_with_nothing(
-    result: Path, tmp_path: Path
-) -> None:
+def test_a_sound_submission_passes_and_says_what_it_compared_with_nothing(result: Path, tmp_path: Path) -> None:
     make([result], ABOUT, tmp_path / "submission")
     report = check(tmp_path / "submission")
     assert report.problems == ()
@@ -67,9 +61,7 @@ def test_a_sound_submission_passes_and_says_what_it_compared_with_nothing(
     assert "compared with no list" in report.notes[0]
 
 
-def test_the_same_results_and_words_give_the_same_bytes_and_the_same_place_twice(
-    result: Path, tmp_path: Path
-) -> None:
+def test_the_same_results_and_words_give_the_same_bytes_and_the_same_place_twice(result: Path, tmp_path: Path) -> None:
     first = make([result], ABOUT, tmp_path / "a")
     second = make([result], ABOUT, tmp_path / "b")
     assert tree(tmp_path / "a") == tree(tmp_path / "b")
@@ -79,9 +71,7 @@ def test_the_same_results_and_words_give_the_same_bytes_and_the_same_place_twice
 
 
 @pytest.mark.parametrize("name", ["Small birds", "☃", "../../x", "A" * 100, "<script>alert(1)</script>", "-"])
-def test_a_slug_is_a_safe_file_name_and_differs_for_other_content(
-    result: Path, tmp_path: Path, name: str
-) -> None:
+def test_a_slug_is_a_safe_file_name_and_differs_for_other_content(result: Path, tmp_path: Path, name: str) -> None:
     made = make([result], replace(ABOUT, name=name), tmp_path / "a")
     other = make([result], replace(ABOUT, name=name, energy_kwh=2.0), tmp_path / "b")
     assert re.fullmatch(r"[a-z0-9][a-z0-9-]{0,63}", made.slug)
@@ -198,9 +188,7 @@ def test_an_earlier_submission_among_the_results_is_passed_over(tmp_path: Path) 
         make([tmp_path / "submission"], ABOUT, tmp_path / "submission")
 
 
-def test_a_failure_while_copying_leaves_nothing(
-    result: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failure_while_copying_leaves_nothing(result: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
@@ -210,16 +198,7 @@ def test_a_failure_while_copying_leaves_nothing(
     assert [p.name for p in tmp_path.iterdir()] == ["runs"]
 
 
-WORDS = [
-    "--name",
-    "Small birds",
-    "--contact",
-    "a@example.org",
-    "--license",
-    "CC0-1.0",
-    "--training-data",
-    "birds",
-]
+WORDS = ["--name", "Small birds", "--contact", "a@example.org", "--license", "CC0-1.0", "--training-data", "birds"]
 
 
 def test_the_commands_make_and_verify(cli: Cli, result: Path, tmp_path: Path) -> None:
@@ -256,17 +235,9 @@ def test_verify_prints_every_problem_on_a_line_of_its_own(cli: Cli, result: Path
 
 @pytest.mark.parametrize(
     "words",
-    [
-        ["--rerun"],
-        ["--checkpoint", "x"],
-        ["--evalsets", "x"],
-        ["--rerun", "--data", "x"],
-        ["--data", "nowhere"],
-    ],
+    [["--rerun"], ["--checkpoint", "x"], ["--evalsets", "x"], ["--rerun", "--data", "x"], ["--data", "nowhere"]],
 )
-def test_options_that_make_no_sense_are_one_line(
-    cli: Cli, result: Path, tmp_path: Path, words: list[str]
-) -> None:
+def test_options_that_make_no_sense_are_one_line(cli: Cli, result: Path, tmp_path: Path, words: list[str]) -> None:
     out = make([result], ABOUT, tmp_path / "submission").folder
     ran = cli("verify", out, *words)
     assert ran.code in (1, 2)

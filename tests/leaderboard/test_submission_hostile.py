@@ -146,8 +146,7 @@ def test_script_texts_are_data(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "named",
-    ["../../../etc/passwd", "/etc/passwd", "predictions\\x.parquet", "", "predictions/../result.json", "."],
+    "named", ["../../../etc/passwd", "/etc/passwd", "predictions\\x.parquet", "", "predictions/../result.json", "."]
 )
 def test_predictions_outside_the_result_are_refused(folder: Path, named: str) -> None:
     path = inner(folder, "result.json")
@@ -214,9 +213,7 @@ def test_impossible_outcomes_have_their_own_message(
             columns["prediction"] = ["Other" for _ in columns["prediction"]]
             names = dict(zip(submitted.CLASSES, (*submitted.CLASSES[1:], submitted.CLASSES[0]), strict=True))
             right = [g == 0 and t == 0 for g, t in zip(columns["greater"], columns["ties"], strict=True)]
-            columns["prediction"] = [
-                t if r else names[t] for t, r in zip(columns["target"], right, strict=True)
-            ]
+            columns["prediction"] = [t if r else names[t] for t, r in zip(columns["target"], right, strict=True)]
 
     submitted.edit_table(inner(folder, file), change)
     submitted.relist(folder)
@@ -293,9 +290,7 @@ def test_a_few_bytes_that_name_one_long_text_for_many_rows_are_not_unpacked(fold
     assert "its texts would unpack to more than 1.0 GiB" in found(folder)
 
 
-def test_rows_bytes_and_candidates_are_bounded_before_reading(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_rows_bytes_and_candidates_are_bounded_before_reading(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reading, "MAX_ROWS", 10)
     assert "24 rows, more than 10" in found(folder)
     monkeypatch.setattr(reading, "MAX_ROWS", 1000)
@@ -318,9 +313,7 @@ def test_rows_bytes_and_candidates_are_bounded_before_reading(
         ({"kind": "placed", "candidates": "5", "demo": "false"}, "chance"),
     ],
 )
-def test_hostile_facts_in_a_parquet_file_are_one_line(
-    folder: Path, facts: dict[str, str], words: str
-) -> None:
+def test_hostile_facts_in_a_parquet_file_are_one_line(folder: Path, facts: dict[str, str], words: str) -> None:
     path = inner(folder, PLACED)
     pq.write_table(pq.read_table(path).replace_schema_metadata(facts), path)
     submitted.relist(folder)
@@ -341,9 +334,7 @@ def test_other_columns_types_and_broken_files_are_one_line(folder: Path) -> None
 def test_texts_that_are_no_utf8_are_one_line(folder: Path) -> None:
     path = inner(folder, PLACED)
     data = path.read_bytes()
-    pq.write_table(
-        pq.read_table(path), path, compression="none", use_dictionary=False, write_statistics=False
-    )
+    pq.write_table(pq.read_table(path), path, compression="none", use_dictionary=False, write_statistics=False)
     data = path.read_bytes().replace(b"Heron", b"He\xff\xfen")
     path.write_bytes(data)
     submitted.relist(folder)

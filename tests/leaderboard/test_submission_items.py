@@ -48,11 +48,7 @@ def test_the_right_items_pass_and_others_are_found(tmp_path: Path, told: bool) -
     assert check(folder, wanted(told=told)).notes == ()
     strange = lines(folder, wanted((*IDS[:-1], "bird-99"), told=told))
     assert len(strange) == 5
-    words = (
-        "1 items are not in test-split of your data ('bird-11')"
-        if told
-        else "the digest of their ids differs"
-    )
+    words = "1 items are not in test-split of your data ('bird-11')" if told else "the digest of their ids differs"
     assert all(words in line for line in strange)
     fewer = lines(folder, wanted((*IDS, "bird-12"), told=told))
     assert all("12 items, test-split has 13" in line for line in fewer)
@@ -95,10 +91,7 @@ def test_ids_are_read_from_a_built_dataset_as_scoring_reads_them(small_demo: Pat
     assert rows.digest == films.digest == manifest["digest"]
     for split, told in manifest["splits"].items():
         if told["rows"]:
-            found = [
-                pq.read_table(small_demo / s["path"], columns=["id"])["id"].to_pylist()
-                for s in told["shards"]
-            ]
+            found = [pq.read_table(small_demo / s["path"], columns=["id"])["id"].to_pylist() for s in told["shards"]]
             assert rows.ids[f"{split}-split"] == tuple(i for ids in found for i in ids)
     assert set(films.ids) == {"demo-videos", "demo-videos-all"}
     assert all(i.startswith("demo-") for i in films.ids["demo-videos"])
@@ -137,10 +130,7 @@ def test_a_list_is_written_from_data_and_found_beside_its_protocol(
     folder = follower(tmp_path)
     (line,) = lines(folder, None)
     assert "the list of protocol birdmml-v1" in line
-    told["digests"], told["items"] = (
-        {"dataset": DIGEST},
-        {"test-split": {"of": "dataset", **items_digest(IDS)}},
-    )
+    told["digests"], told["items"] = ({"dataset": DIGEST}, {"test-split": {"of": "dataset", **items_digest(IDS)}})
     path.write_text(json.dumps(told))
     assert check(folder).sound
     assert check(folder).notes == ()

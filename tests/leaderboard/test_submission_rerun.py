@@ -123,18 +123,14 @@ def test_settings_that_are_not_the_checkpoints_are_found(
     monkeypatch.setattr(submission_rerun, "_compared", lambda *_: [])
     folder = Path(shutil.copytree(made[0].folder, tmp_path / "forged"))
     entry = next(e for e in read(folder).entries if "few-shot" in e.result.settings["suites"])
-    submitted.edit_json(
-        entry.folder / result.FILE, lambda v: v["settings"]["preset"]["training"].update(epochs=9)
-    )
+    submitted.edit_json(entry.folder / result.FILE, lambda v: v["settings"]["preset"]["training"].update(epochs=9))
     submitted.relist(folder, restate=True)
     assert check(folder).sound
     found = rerun(read(folder), [made[1] / "seed-0"], small_demo, device="cpu")
     assert ["settings.preset is not that of the checkpoint" in p.line for p in found.problems] == [True]
 
 
-def test_what_cannot_be_run_again_is_one_line(
-    made: tuple[Submission, Path], small_demo: Path, tmp_path: Path
-) -> None:
+def test_what_cannot_be_run_again_is_one_line(made: tuple[Submission, Path], small_demo: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="nowhere"):
         rerun(made[0], [tmp_path / "nowhere"], small_demo)
     with pytest.raises(UsageError, match="--tolerance"):

@@ -38,9 +38,7 @@ def test_a_submission_follows_the_schema_in_the_readers_eyes_and_in_others(head:
 
 @settings(max_examples=150, deadline=None)
 @given(st.data())
-def test_the_reader_and_jsonschema_judge_every_change_alike(
-    head: dict[str, Any], data: st.DataObject
-) -> None:
+def test_the_reader_and_jsonschema_judge_every_change_alike(head: dict[str, Any], data: st.DataObject) -> None:
     changed = copy.deepcopy(head)
     *path, last = data.draw(st.sampled_from([p for p in places(head) if p]))
     parent: Any = changed
@@ -89,16 +87,7 @@ def validator(schema: dict[str, Any]) -> Any:
 
 
 def test_every_word_of_the_schema_is_enforced_and_every_object_lists_its_parts() -> None:
-    known = {
-        *form._RULES,
-        *form._WORDS,
-        "type",
-        "required",
-        "properties",
-        "additionalProperties",
-        "items",
-        "$ref",
-    }
+    known = {*form._RULES, *form._WORDS, "type", "required", "properties", "additionalProperties", "items", "$ref"}
 
     def walk(rule: Any) -> None:
         assert set(rule) <= known

@@ -26,9 +26,7 @@ from birdmml.leaderboard.submission.expected import Expected, SplitItems
 from birdmml.leaderboard.submission.model import items_digest
 
 LIST = Expected(
-    "a list",
-    {"dataset": submitted.DIGEST},
-    {"test-split": SplitItems("dataset", **items_digest(submitted.IDS))},
+    "a list", {"dataset": submitted.DIGEST}, {"test-split": SplitItems("dataset", **items_digest(submitted.IDS))}
 )
 NUMBERS = ("value", "low", "high", "n", "chance", "sd", "per_seed")
 tried: Counter[str] = Counter()
@@ -130,9 +128,7 @@ def cell(folder: Path, rng: random.Random) -> None:
 def forged_figure(folder: Path, rng: random.Random) -> None:
     """A number of a figure, with every list, statement and digest made anew."""
     change_leaf(
-        folder / "results" / "small-1" / "result.json",
-        rng,
-        lambda place: place[0] == "figures" and place[2] in NUMBERS,
+        folder / "results" / "small-1" / "result.json", rng, lambda place: place[0] == "figures" and place[2] in NUMBERS
     )
     submitted.relist(folder, restate=rng.random() < 0.5)
 
@@ -190,9 +186,7 @@ def counted(table: dict[str, list[Any]], metric: str) -> list[float]:
             found.append(statistics.fmean(table["average_precision"][i] for i in rows))
         elif metric == "median rank":
             right = [table["level"][i] if "level" in table else 1 for i in rows]
-            ranks = [
-                1 + table["greater"][i] + table["ties"][i] / (r + 1) for i, r in zip(rows, right, strict=True)
-            ]
+            ranks = [1 + table["greater"][i] + table["ties"][i] / (r + 1) for i, r in zip(rows, right, strict=True)]
             found.append(statistics.median(ranks))
         else:
             k = 1 if metric == "accuracy" else int(metric.removeprefix("recall@"))
@@ -269,9 +263,7 @@ def one_alteration(sound: Path, root: Path, rng: random.Random) -> str:
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rng=st.randoms(use_true_random=False))
-def test_every_alteration_is_found(
-    sound: Path, tmp_path_factory: pytest.TempPathFactory, rng: random.Random
-) -> None:
+def test_every_alteration_is_found(sound: Path, tmp_path_factory: pytest.TempPathFactory, rng: random.Random) -> None:
     event(one_alteration(sound, tmp_path_factory.getbasetemp() / "altered", rng))
 
 
@@ -285,9 +277,7 @@ def test_each_kind_of_alteration_is_found(sound: Path, tmp_path: Path, kind: str
 
 
 @pytest.mark.drill
-def test_a_thousand_alterations_are_found(
-    sound: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_thousand_alterations_are_found(sound: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tried.clear()
     for seed in range(1000):
         folder = tmp_path / "altered"
@@ -297,9 +287,7 @@ def test_a_thousand_alterations_are_found(
         print("\n" + "\n".join(f"{count:5d}  {kind}" for kind, count in sorted(tried.items())))
 
 
-def test_outcomes_that_were_made_up_and_fit_together_are_not_found_without_a_rerun(
-    sound: Path, tmp_path: Path
-) -> None:
+def test_outcomes_that_were_made_up_and_fit_together_are_not_found_without_a_rerun(sound: Path, tmp_path: Path) -> None:
     """What the documentation says cannot be found: a far rank moved by one, with no figure moving."""
     folder = tmp_path / "forged"
     shutil.copytree(sound, folder)

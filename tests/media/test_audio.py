@@ -114,9 +114,7 @@ def test_an_eight_hour_recording_is_refused_from_its_header(tmp_path: Path) -> N
     frames = 8 * 3600 * RATE
     with path.open("wb") as f:
         f.write(b"RIFF" + struct.pack("<I", 36 + 2 * frames) + b"WAVEfmt ")
-        f.write(
-            struct.pack("<IHHIIHH", 16, 1, 1, RATE, 2 * RATE, 2, 16) + b"data" + struct.pack("<I", 2 * frames)
-        )
+        f.write(struct.pack("<IHHIIHH", 16, 1, 1, RATE, 2 * RATE, 2, 16) + b"data" + struct.pack("<I", 2 * frames))
         f.truncate(44 + 2 * frames)  # Sparse: 1.3 GB that take no disk.
     assert reason(path) == "audio_too_long"
     assert reason(path, start_s=3600.0) == "audio_constant"  # One clip of it may be asked for.

@@ -42,9 +42,7 @@ def naive_snr(clean: NDArray[Any], noisy: NDArray[Any]) -> float:
 
 
 @given(st.lists(st.integers(1, 12), min_size=1, max_size=3), levels, st.text(max_size=5))
-def test_scaled_noise_is_at_its_level_to_a_millionth_of_a_decibel(
-    shape: list[int], level: float, item: str
-) -> None:
+def test_scaled_noise_is_at_its_level_to_a_millionth_of_a_decibel(shape: list[int], level: float, item: str) -> None:
     rng = generator(Corruption("image", "gaussian", level), item)
     clean = np.random.default_rng(1).uniform(0.01, 1.0, shape)
     noise = scaled(clean, rng.standard_normal(shape), level, item)
@@ -54,9 +52,7 @@ def test_scaled_noise_is_at_its_level_to_a_millionth_of_a_decibel(
 @given(st.sampled_from(SOUNDS), st.integers(1, 3000), levels)
 @example("pink", 1, 40.0)
 @example("wind", 2, -10.0)
-def test_short_sounds_are_at_their_level_to_the_rounding_of_float32(
-    kind: str, samples: int, level: float
-) -> None:
+def test_short_sounds_are_at_their_level_to_the_rounding_of_float32(kind: str, samples: int, level: float) -> None:
     clean = tone(samples)
     noisy = apply_audio(Corruption("audio", kind, level), clean, RATE, "x", others=tone(777, 900.0))
     assert noisy.dtype == np.float32
@@ -94,9 +90,7 @@ def test_the_noise_is_that_of_a_generator_made_from_the_key_by_hand() -> None:
     noise = noisy.astype(np.float64) - clean
     assert np.allclose(noise / np.linalg.norm(noise), drawn / np.linalg.norm(drawn), atol=1e-7)
     # Recorded once: another value here means that older results can no longer be had again.
-    assert drawn[:3] == pytest.approx(
-        [0.34701978991645893, -0.4946489659670558, -0.11748342034394685], abs=1e-12
-    )
+    assert drawn[:3] == pytest.approx([0.34701978991645893, -0.4946489659670558, -0.11748342034394685], abs=1e-12)
 
 
 @pytest.mark.parametrize("kind", SOUNDS)
@@ -186,10 +180,7 @@ def naive_blur(line: NDArray[np.float64], sigma: float) -> NDArray[np.float64]:
     endless = np.concatenate([line, line[::-1]])
     return np.array(
         [
-            sum(
-                w * endless[(i + k) % len(endless)]
-                for k, w in zip(range(-reach, reach + 1), weights, strict=True)
-            )
+            sum(w * endless[(i + k) % len(endless)] for k, w in zip(range(-reach, reach + 1), weights, strict=True))
             / sum(weights)
             for i in range(len(line))
         ]

@@ -54,13 +54,7 @@ def test_names_and_levels_that_are_none_are_refused_with_the_next_step() -> None
     for text in ("audio:gaussian", "audio:gaussian:loud", "image-blur-"):
         with pytest.raises(UsageError, match="write (audio:gaussian|image:blur):LEVEL"):
             parse(text)
-    for text in (
-        "audio:gaussian:nan",
-        "audio:wind:inf",
-        "image:jpeg:30.5",
-        "image:jpeg:95",
-        "image:occlusion:2",
-    ):
+    for text in ("audio:gaussian:nan", "audio:wind:inf", "image:jpeg:30.5", "image:jpeg:95", "image:occlusion:2"):
         with pytest.raises(UsageError, match="must be a"):
             parse(text)
     for text in ("audio:gaussian:10:", "audio:gaussian:10:x", "audio:missing:0:1.5"):

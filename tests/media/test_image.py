@@ -109,9 +109,7 @@ def test_damage_anywhere_raises_media_error_or_decodes(junk: bytes, at: int, for
 
 
 def test_phash_equals_a_naive_dct() -> None:
-    grey = np.asarray(
-        Image.fromarray(noise(64, 64)).convert("L").resize((32, 32), Image.Resampling.LANCZOS), float
-    )
+    grey = np.asarray(Image.fromarray(noise(64, 64)).convert("L").resize((32, 32), Image.Resampling.LANCZOS), float)
     low = np.empty((8, 8))
     for u in range(8):
         for v in range(8):

@@ -104,9 +104,7 @@ def test_nothing_is_changed_at_random_unless_asked_for(digits: Path) -> None:
 
 
 def test_digits_are_trained_on_and_named_by_their_prompts(digits: Path, tmp_path: Path, cli: Cli) -> None:
-    ran = cli(
-        "bench", "--data", digits, "--suite", "zero-shot", "--out", tmp_path, "--json", *set_words(SMALL)
-    )
+    ran = cli("bench", "--data", digits, "--suite", "zero-shot", "--out", tmp_path, "--json", *set_words(SMALL))
     assert ran.code == 0, ran.err
     result = json.loads(ran.out)
     assert {f["evalset"] for f in result["figures"]} == {"av_mnist-test"}
@@ -115,18 +113,14 @@ def test_digits_are_trained_on_and_named_by_their_prompts(digits: Path, tmp_path
     assert all(f["n"] == 10 and f["chance"] == pytest.approx(0.1) for f in accuracy.values())
 
 
-def test_features_are_trained_on_and_retrieved_beside_their_lengths(
-    mosi: Path, tmp_path: Path, cli: Cli
-) -> None:
+def test_features_are_trained_on_and_retrieved_beside_their_lengths(mosi: Path, tmp_path: Path, cli: Cli) -> None:
     words = set_words([*SMALL, *FEATURES])
     ran = cli("bench", "--data", mosi, "--suite", "affect", "--out", tmp_path, "--json", *words)
     assert ran.code == 0, ran.err
     found = {f["task"]: f for f in json.loads(ran.out)["figures"] if f["metric"] == "recall@1"}
     assert {"image->audio", "image->audio, lengths only", "image+audio->text, lengths only"} <= set(found)
     lengths = ArraySet.open(mosi).lengths("test")
-    assert found["image->audio, lengths only"]["value"] == pytest.approx(
-        naive(lengths["vision"], lengths["audio"])
-    )
+    assert found["image->audio, lengths only"]["value"] == pytest.approx(naive(lengths["vision"], lengths["audio"]))
     assert {"A", "V", "A+V"} <= {f["task"] for f in json.loads(ran.out)["figures"]}
 
 
@@ -143,9 +137,7 @@ def naive(query: NDArray[np.int32], target: NDArray[np.int32]) -> float:
 def test_two_modalities_ask_with_the_sum_of_their_distances() -> None:
     lengths = {"image": np.array([1, 5]), "audio": np.array([2, 9]), "text": np.array([5, 1])}
     there = dict.fromkeys(lengths, np.ones(2, dtype=bool))
-    material = Material(
-        "x", ("a", "b"), {}, there, lengths={k: v.astype(np.int32) for k, v in lengths.items()}
-    )
+    material = Material("x", ("a", "b"), {}, there, lengths={k: v.astype(np.int32) for k, v in lengths.items()})
     (task,) = retrieval.tasks(material, [("image+audio", "text")])
     # a: own text |1-5| + |2-5| = 7, the other |1-1| + |2-1| = 1; b: own |5-1| + |9-1| = 12, the other 0 + 4.
     assert task.task == "image+audio->text, lengths only"
@@ -192,9 +184,7 @@ def test_what_cannot_be_used_is_refused_in_one_line(digits: Path, mosi: Path, tm
         plan(digits, "confu", Choice(("noise",)))
     with pytest.raises(EvalsetError, match="cannot embed mosi"):
         plan(digits, "confu", Choice(only=["mosi"]))
-    with pytest.raises(
-        UsageError, match=r"trains on the rows of mosi or ur_funny or mustard, which .* is not"
-    ):
+    with pytest.raises(UsageError, match=r"trains on the rows of mosi or ur_funny or mustard, which .* is not"):
         plans("paper-affect", ("confu",), digits, Choice())
     with pytest.raises(UsageError, match="no split 'dev'"):
         opened(digits).split("dev")

@@ -67,9 +67,7 @@ def test_saving_again_replaces_and_leaves_nothing_beside(made: Checkpoint, folde
     assert sorted(p.name for p in folder.iterdir()) == sorted([META, TOKENIZER, WEIGHTS])
 
 
-def test_a_failed_save_leaves_the_old_one(
-    made: Checkpoint, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_save_leaves_the_old_one(made: Checkpoint, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
@@ -129,9 +127,7 @@ class Trap:
 
 
 @pytest.mark.parametrize("name", [META, TOKENIZER, WEIGHTS])
-def test_a_pickle_in_disguise_is_refused_before_anything_runs(
-    folder: Path, tmp_path: Path, name: str
-) -> None:
+def test_a_pickle_in_disguise_is_refused_before_anything_runs(folder: Path, tmp_path: Path, name: str) -> None:
     (folder / name).write_bytes(pickle.dumps(Trap(tmp_path / "sprung")))
     with pytest.raises(CheckpointError):
         checkpoint.load(folder)

@@ -39,9 +39,7 @@ def test_train_leaves_models_a_journal_and_curves(small_demo: Path, cli: Cli, tm
     assert [line["epoch"] for line in epochs] == [1, 2]
     assert [line["step"] for line in steps] == list(range(1, len(steps) + 1))
     assert {"loss", "rate", "gradient", "image~audio"} <= steps[0].keys()
-    assert {"validation loss", "validation recall@10 1->1", "memory_bytes", "rows_per_second"} <= epochs[
-        0
-    ].keys()
+    assert {"validation loss", "validation recall@10 1->1", "memory_bytes", "rows_per_second"} <= epochs[0].keys()
 
 
 def test_seeds_get_a_folder_each(small_demo: Path, cli: Cli, tmp_path: Path) -> None:
@@ -71,11 +69,7 @@ def test_a_trained_folder_is_a_checkpoint_for_bench_and_embed(
         assert vectors.shape == (len(rows), 16)
         assert np.linalg.norm(vectors, axis=1) == pytest.approx(1.0, abs=1e-5)
     facts = json.loads(table.schema.metadata[b"birdmml"])
-    assert (
-        facts["dataset"]
-        == facts["trained_on"]
-        == json.loads((small_demo / "manifest.json").read_text())["digest"]
-    )
+    assert facts["dataset"] == facts["trained_on"] == json.loads((small_demo / "manifest.json").read_text())["digest"]
 
 
 def test_embed_gives_what_the_embedder_gives(model: Path, small_demo: Path, tmp_path: Path) -> None:
@@ -94,9 +88,7 @@ def test_embed_gives_what_the_embedder_gives(model: Path, small_demo: Path, tmp_
         assert np.array_equal(np.array(found[name].to_pylist(), dtype=np.float32), value)
 
 
-def test_a_dry_run_says_memory_and_work_and_writes_nothing(
-    small_demo: Path, cli: Cli, tmp_path: Path
-) -> None:
+def test_a_dry_run_says_memory_and_work_and_writes_nothing(small_demo: Path, cli: Cli, tmp_path: Path) -> None:
     out = tmp_path / "model"
     ran = cli("train", "--data", small_demo, "--out", out, "--dry-run", "--json")
     about = json.loads(ran.out)
@@ -204,19 +196,13 @@ def test_a_real_lack_of_memory_gives_one_line(small_demo: Path, tmp_path: Path) 
 
     # Address space for the imports, the weights and the libraries' small needs, which do not all speak up when
     # they get none, but not for a convolution of a batch of large pictures: that one block is what fails.
-    code = (
-        "import resource, birdmml.models.train as t; from birdmml.cli import main; import birdmml.models.plan"
-    )
+    code = "import resource, birdmml.models.train as t; from birdmml.cli import main; import birdmml.models.plan"
     code += "; import psutil; now = psutil.Process().memory_info().vms + 2200 * 2**20"
     code += "; resource.setrlimit(resource.RLIMIT_AS, (now, now)); main()"
     words = ["train", "--data", small_demo, "--out", tmp_path / "m", "--device", "cpu", "--preset", "small"]
     words += ["--set", "front_end.image_size=1024", "--set", "training.cpu_threads=1"]
     ran = subprocess.run(
-        [sys.executable, "-c", code, *map(str, words)],
-        capture_output=True,
-        text=True,
-        timeout=200,
-        check=False,
+        [sys.executable, "-c", code, *map(str, words)], capture_output=True, text=True, timeout=200, check=False
     )
     assert ran.returncode == 1, ran.stderr
     assert "out of memory on cpu" in ran.stderr.splitlines()[-1], ran.stderr

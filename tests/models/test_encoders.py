@@ -16,12 +16,7 @@ def test_the_paper_preset_is_the_papers() -> None:
     assert (t.learning_rate, t.final_learning_rate, t.weight_decay) == (1e-4, 1e-6, 1e-4)
     assert (p.front_end.image_size, p.front_end.pixel_normalise, p.front_end.frames) == (224, False, 431)
     assert p.encoders.weights == "scratch"
-    assert (t.augment.mirror, t.augment.shift_px, t.augment.roll_frames, t.augment.gain_db) == (
-        False,
-        0,
-        0,
-        0.0,
-    )
+    assert (t.augment.mirror, t.augment.shift_px, t.augment.roll_frames, t.augment.gain_db) == (False, 0, 0, 0.0)
 
 
 def test_the_paper_encoders_have_the_sizes_of_resnet_50_and_minilm() -> None:

@@ -45,9 +45,7 @@ def feed_of(rows: Rows, cache_gib: float) -> Feed:
 
 
 @given(st.integers(1, 200), st.integers(2, 40), st.integers(0, 2**31), st.integers(0, 50))
-def test_every_epoch_sees_every_row_once_and_no_batch_has_one_row(
-    n: int, size: int, seed: int, epoch: int
-) -> None:
+def test_every_epoch_sees_every_row_once_and_no_batch_has_one_row(n: int, size: int, seed: int, epoch: int) -> None:
     order = epoch_order(n, seed, epoch)
     parts = list(batches(order, size))
     assert sorted(np.concatenate(parts).tolist()) == list(range(n))

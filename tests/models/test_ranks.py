@@ -23,12 +23,7 @@ def learned(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("ranks")
     environment = os.environ | {"PYTHONPATH": str(DRIVER.parents[1]), "OMP_NUM_THREADS": "1"}
     ran = subprocess.run(
-        [sys.executable, DRIVER, folder],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=True,
+        [sys.executable, DRIVER, folder], env=environment, capture_output=True, text=True, timeout=300, check=True
     )
     assert ran.stdout.strip() == str([0] * 8), ran.stderr
     return folder

@@ -33,9 +33,7 @@ def network() -> Network:
     return Network(SMALLEST, module, dataclasses.replace(module.Config(), dim=16), 50)
 
 
-def test_a_methods_groups_have_their_own_rate_and_decay_and_fall_alike(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_methods_groups_have_their_own_rate_and_decay_and_fall_alike(monkeypatch: pytest.MonkeyPatch) -> None:
     made = network()
     own = [next(made.head.parameters())]
     groups = [{"params": own, "lr": 0.1, "weight_decay": 0.0}]

@@ -125,9 +125,7 @@ class Trap:
 
 
 @pytest.mark.parametrize("name", [state.TENSORS, state.POSITION, "model.safetensors"])
-def test_a_damaged_state_or_a_pickle_in_disguise_is_refused(
-    made: TrainingPlan, tmp_path: Path, name: str
-) -> None:
+def test_a_damaged_state_or_a_pickle_in_disguise_is_refused(made: TrainingPlan, tmp_path: Path, name: str) -> None:
     run(made, tmp_path / "out", quiet=True)
     path = state.newest(tmp_path / "out") / name  # type: ignore[operator]
     whole = path.read_bytes()
@@ -154,17 +152,13 @@ def test_divergence_names_the_step_the_rows_and_the_last_good_checkpoint(
         return same(self, rows)
 
     monkeypatch.setattr(_Run, "same", poison)
-    with pytest.raises(
-        TrainingError, match=r"epoch 1, step 4, rows .*step-00000003.*learning_rate"
-    ) as caught:
+    with pytest.raises(TrainingError, match=r"epoch 1, step 4, rows .*step-00000003.*learning_rate") as caught:
         run(made, tmp_path / "out", every=1, quiet=True)
     assert sum(str(i) in str(caught.value) for i in made.rows("train").column("id")) == 8
     assert state.newest(tmp_path / "out") == tmp_path / "out" / "steps" / "step-00000003"
 
 
-def test_a_folder_stands_for_its_last_else_its_best_else_its_newest_step(
-    made: TrainingPlan, tmp_path: Path
-) -> None:
+def test_a_folder_stands_for_its_last_else_its_best_else_its_newest_step(made: TrainingPlan, tmp_path: Path) -> None:
     import shutil
 
     out = tmp_path / "out"

@@ -74,18 +74,14 @@ def test_keeping_features_in_memory_changes_no_weight_and_every_epoch_sees_every
 def test_streaming_from_the_parquet_changes_no_weight_whatever_the_workers(rows: RowSource) -> None:
     kept = trained(rows).network.state_dict()
     for workers in (0, 3):
-        fresh = trained(
-            rows, settings.override(SMALLEST, ["training.cache_gib=0", f"training.workers={workers}"])
-        )
+        fresh = trained(rows, settings.override(SMALLEST, ["training.cache_gib=0", f"training.workers={workers}"]))
         assert all(torch.equal(value, fresh.network.state_dict()[name]) for name, value in kept.items())
 
 
 @pytest.mark.parametrize("method", discover.names("method"))
 def test_the_loss_falls(rows: RowSource, method: str) -> None:
     history = trained(
-        rows,
-        settings.override(SMALLEST, ["training.epochs=16", "training.learning_rate=0.003"]),
-        method=method,
+        rows, settings.override(SMALLEST, ["training.epochs=16", "training.learning_rate=0.003"]), method=method
     ).history
     assert len(history) == 16
     assert history[-1]["loss"] < 0.92 * history[0]["loss"]
@@ -131,9 +127,7 @@ def test_an_absent_or_unknown_device_is_refused() -> None:
             pick_device("cuda")
 
 
-def test_several_processes_are_refused_where_nothing_is_saved(
-    rows: RowSource, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_several_processes_are_refused_where_nothing_is_saved(rows: RowSource, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(UsageError, match="2 processes.*birdmml train"):
         trained(rows)
@@ -154,9 +148,7 @@ def test_compiled_encoders_learn_the_same_and_keep_their_names(
 ) -> None:
     # Dynamo's part of torch.compile without its C++: minutes less, the same graph.
     compile_ = torch.nn.Module.compile
-    monkeypatch.setattr(
-        torch.nn.Module, "compile", lambda self, **kwargs: compile_(self, backend="eager", **kwargs)
-    )
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self, **kwargs: compile_(self, backend="eager", **kwargs))
     plain = trained(rows).network.state_dict()
     compiled = trained(rows, settings.override(SMALLEST, ["training.compile=true"])).network.state_dict()
     assert plain.keys() == compiled.keys()

@@ -128,9 +128,7 @@ def test_intervals_cover_and_null_differences_are_rarely_significant() -> None:
 def naive_holm(p: list[float]) -> list[float]:
     """The smallest alpha at which the step-down procedure rejects each: the largest of the steps up to its own."""
     ranked = sorted(range(len(p)), key=lambda i: p[i])
-    return [
-        min(1.0, max((len(p) - j) * p[ranked[j]] for j in range(ranked.index(i) + 1))) for i in range(len(p))
-    ]
+    return [min(1.0, max((len(p) - j) * p[ranked[j]] for j in range(ranked.index(i) + 1))) for i in range(len(p))]
 
 
 def test_holm_by_hand() -> None:
@@ -178,10 +176,7 @@ def test_groups_by_hand() -> None:
     found = [pair(x, y, 0.01 if (x, y) in apart else 0.5) for x, y in combinations("abcd", 2)]
     assert groups(found) == (("a", "b"), ("b", "c"), ("d",))
     assert differs(found) == {"a": ("c", "d"), "b": ("d",), "c": ("a", "d"), "d": ("a", "b", "c")}
-    assert groups([pair("a", "b", 0.5), pair("a", "c", 0.5)]) == (
-        ("a", "b"),
-        ("a", "c"),
-    )  # b, c: not compared
+    assert groups([pair("a", "b", 0.5), pair("a", "c", 0.5)]) == (("a", "b"), ("a", "c"))  # b, c: not compared
 
 
 @settings(max_examples=60, deadline=None)
@@ -203,9 +198,7 @@ def test_groups_equal_an_enumeration_of_all_sets(n: int, data: st.DataObject) ->
 def test_different_items_are_refused_with_counts_and_examples() -> None:
     a = outcomes("confu", np.zeros(3), ("x", "y", "z"))
     b = outcomes("gram", np.zeros(2), ("y", "w"))
-    with pytest.raises(
-        ResultError, match=r"2 of 3 in confu alone \('x', 'z'\); 1 of 2 in gram alone \('w'\)"
-    ):
+    with pytest.raises(ResultError, match=r"2 of 3 in confu alone \('x', 'z'\); 1 of 2 in gram alone \('w'\)"):
         compare(a, b)
 
 

@@ -153,9 +153,7 @@ def test_memory_grows_with_the_items_and_not_with_their_square() -> None:
     rank_both(lambda q, t: a[q] @ b[t].T, n, LEVEL, rows=128, columns=1024)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert (
-        peak < 4 * 2**20
-    )  # one block of floats and its masks, and 8 counts an item; n x n floats are 137 MiB
+    assert peak < 4 * 2**20  # one block of floats and its masks, and 8 counts an item; n x n floats are 137 MiB
 
 
 # Several right answers
@@ -179,9 +177,7 @@ def test_hits_ranks_and_precision_are_means_over_every_order(answers: list[tuple
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(2, 12), st.integers(1, 3), st.integers(1, 5), st.booleans(), seeds)
-def test_species_of_distinct_scores_equal_a_full_sort(
-    n: int, kinds: int, rows: int, leave: bool, seed: int
-) -> None:
+def test_species_of_distinct_scores_equal_a_full_sort(n: int, kinds: int, rows: int, leave: bool, seed: int) -> None:
     generator = np.random.default_rng(seed)
     labels = np.concatenate((np.arange(kinds), np.arange(kinds), generator.integers(0, kinds, n)))
     total = len(labels)
@@ -203,9 +199,7 @@ def test_one_right_answer_is_placed_as_metrics_places_it() -> None:
     one, many = rank(lambda part: scores[part], targets, 30), species(scores, list(targets), list(range(30)))
     assert same(one, Ranks(many.greater, many.ties, many.best))
     for k in (1, 5, 10):
-        assert first_hit(many.greater, many.ties, many.level, k) == pytest.approx(
-            hit(one.greater, one.ties, k)
-        )
+        assert first_hit(many.greater, many.ties, many.level, k) == pytest.approx(hit(one.greater, one.ties, k))
 
 
 def test_tolerance_by_hand() -> None:
@@ -238,9 +232,7 @@ def test_a_constant_score_gives_exactly_chance(relevant: int, wrong: int, k: int
     counts = (found.greater, found.ties, found.level)
     assert first_hit(*counts, k) == pytest.approx(chance_first_hit(found.candidates, found.relevant, k))
     assert first_rank(*counts) == pytest.approx(chance_first_rank(found.candidates, found.relevant))
-    assert found.average_precision == pytest.approx(
-        chance_average_precision(found.candidates, found.relevant)
-    )
+    assert found.average_precision == pytest.approx(chance_average_precision(found.candidates, found.relevant))
 
 
 @pytest.mark.parametrize(("candidates", "relevant"), [(1, 1), (2, 1), (5, 2), (6, 3), (7, 1), (7, 7)])

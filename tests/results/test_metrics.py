@@ -12,9 +12,7 @@ from birdmml.errors import ResultError, UnknownName
 from birdmml.results.metrics import bootstrap, chance, hit, outcome, rank, summarise
 
 
-def ranked(
-    scores: np.ndarray, targets: np.ndarray, **options: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def ranked(scores: np.ndarray, targets: np.ndarray, **options: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     found = rank(lambda part: scores[part], targets, scores.shape[1], **options)
     return found.greater, found.ties, found.best
 
@@ -131,16 +129,12 @@ def test_bootstrap_in_blocks_equals_one_block(monkeypatch: pytest.MonkeyPatch) -
 
 
 @given(
-    values=hnp.arrays(
-        np.float64, st.tuples(st.integers(1, 4), st.integers(1, 40)), elements=st.floats(-9, 9)
-    ),
+    values=hnp.arrays(np.float64, st.tuples(st.integers(1, 4), st.integers(1, 40)), elements=st.floats(-9, 9)),
     median=st.booleans(),
     samples=st.integers(1, 60),
     seed=st.integers(0, 3),
 )
-def test_a_bootstrap_by_counts_is_one_by_drawing(
-    values: np.ndarray, median: bool, samples: int, seed: int
-) -> None:
+def test_a_bootstrap_by_counts_is_one_by_drawing(values: np.ndarray, median: bool, samples: int, seed: int) -> None:
     n = values.shape[1]
     drawn = np.random.default_rng(seed).integers(0, n, size=(samples, n))
     middle = np.median if median else np.mean

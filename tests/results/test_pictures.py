@@ -29,9 +29,7 @@ def placed(targets: Sequence[str], *named: Sequence[str], candidates: int = 5) -
     wrong = np.array([[int(a != b) for a, b in zip(targets, row, strict=True)] for row in named])
     ids = tuple(f"item {i}" for i in range(len(targets)))
     names = tuple(map(tuple, named))
-    return Predictions(
-        tuple(range(len(named))), candidates, ids, tuple(targets), names, wrong, np.zeros_like(wrong)
-    )
+    return Predictions(tuple(range(len(named))), candidates, ids, tuple(targets), names, wrong, np.zeros_like(wrong))
 
 
 def many(count: int, items: int, seeds: int = 2, prefix: str = "") -> Predictions:
@@ -41,14 +39,9 @@ def many(count: int, items: int, seeds: int = 2, prefix: str = "") -> Prediction
     names = (names + [f"Another Rather Long Name {i}" for i in range(count)])[:count]
     true = rng.choice(np.delete(np.arange(count), 3), items)
     # A third is taken for one of four classes, the one without items among them.
-    said = [
-        np.where(rng.random(items) < 0.7, true, true // 4 * 4 + rng.integers(0, 4, items))
-        for _ in range(seeds)
-    ]
+    said = [np.where(rng.random(items) < 0.7, true, true // 4 * 4 + rng.integers(0, 4, items)) for _ in range(seeds)]
     return placed(
-        [names[i] for i in true],
-        *([names[min(i, count - 1)] for i in row] for row in said),
-        candidates=count,
+        [names[i] for i in true], *([names[min(i, count - 1)] for i in row] for row in said), candidates=count
     )
 
 
@@ -94,9 +87,7 @@ def test_shares_are_those_of_a_naive_count(rows: list[tuple[str, str, str]]) -> 
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(LETTERS, LETTERS), min_size=1, max_size=12), st.randoms(use_true_random=False))
-def test_the_order_holds_every_class_once_whatever_the_order_of_items(
-    rows: list[tuple[str, str]], chance: Any
-) -> None:
+def test_the_order_holds_every_class_once_whatever_the_order_of_items(rows: list[tuple[str, str]], chance: Any) -> None:
     def ordered(rows: list[tuple[str, str]]) -> tuple[str, ...]:
         found = placed(*zip(*rows, strict=True))
         return order([confusion_data(found, names_of([found]))])
@@ -149,9 +140,7 @@ def canvases(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 
 @pytest.mark.parametrize("count", [2, 10, 24, 120])
-def test_no_words_leave_the_picture_or_touch_each_other(
-    count: int, canvases: list[Any], tmp_path: Path
-) -> None:
+def test_no_words_leave_the_picture_or_touch_each_other(count: int, canvases: list[Any], tmp_path: Path) -> None:
     found = many(count, 8 * count) if count > 2 else placed("aab", "aba", candidates=2)
     result = stored(tmp_path, {"A": found, "V": found, "A+V": found})
     (path,) = confusion.draw(result, tmp_path, tmp_path)

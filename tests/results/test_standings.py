@@ -73,12 +73,8 @@ def test_columns_that_are_not_shown_are_said_in_a_line() -> None:
     plain = [figure("zero-shot", "V"), figure("retrieval", "image->audio", "recall@10")]
     more = [figure("zero-shot", f"V at {s} s") for s in (0.5, 1.0)]
     more += [figure("retrieval", "image->audio by species", "mAP")]
-    told = tables.standings(
-        [(result_of("clip", *plain, *more), Path("x")), (result_of("gram", *plain), Path("y"))]
-    )
-    line = (
-        "Not shown here, but in each result.json: single frames (2 columns), retrieval by species (1 column)."
-    )
+    told = tables.standings([(result_of("clip", *plain, *more), Path("x")), (result_of("gram", *plain), Path("y"))])
+    line = "Not shown here, but in each result.json: single frames (2 columns), retrieval by species (1 column)."
     assert line in told.notes
     assert {place[2] for place in told.cells} == {"V", "image->audio"}
     assert not tables.standings([(result_of("clip", *plain), Path("x"))]).notes

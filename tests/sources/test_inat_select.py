@@ -125,9 +125,7 @@ def worlds(draw: st.DrawFn) -> World:
         up = draw(st.lists(st.sampled_from([i for i in IDS if i < number] or [99]), max_size=2, unique=True))
         slash = draw(st.sampled_from(["/", "\\"]))
         active = draw(st.sampled_from(["true", "true", "false"]))
-        taxa.append(
-            (number, slash.join(map(str, [48460, *sorted(up)])), 10, "species", f'A "{number}', active)
-        )
+        taxa.append((number, slash.join(map(str, [48460, *sorted(up)])), 10, "species", f'A "{number}', active))
     observations = [
         (o, 1, 0, 0, "", draw(st.sampled_from(IDS)), draw(st.sampled_from(GRADES)), "", "")
         for o in OBSERVATIONS
@@ -160,18 +158,12 @@ def test_the_choice_is_that_of_a_plain_loop_whatever_the_order_of_the_tables(
 @pytest.mark.drill
 @settings(max_examples=200, deadline=None, suppress_health_check=UNHURRIED, phases=[Phase.generate])
 @given(*CHOICES)
-def test_the_choice_is_that_of_a_plain_loop_in_many_worlds(
-    world: World, seed: int, least: int, rng: Any
-) -> None:
+def test_the_choice_is_that_of_a_plain_loop_in_many_worlds(world: World, seed: int, least: int, rng: Any) -> None:
     as_a_loop_does(world, seed, least, rng)
 
 
 def as_a_loop_does(world: World, seed: int, least: int, rng: Any) -> None:
-    wanted = [
-        WantedSpecies(0, ("x",), (3,)),
-        WantedSpecies(1, ("y",), (5, 2)),
-        WantedSpecies(2, ("z",), (7,)),
-    ]
+    wanted = [WantedSpecies(0, ("x",), (3,)), WantedSpecies(1, ("y",), (5, 2)), WantedSpecies(2, ("z",), (7,))]
     rules = PhotoRules(seed, allowed, min_side=least)
     expected = naive(world, wanted, rules)
     with tempfile.TemporaryDirectory() as folder:
@@ -189,9 +181,9 @@ def as_a_loop_does(world: World, seed: int, least: int, rng: Any) -> None:
         alone = [replace(w, mine=w.label == 1) for w in wanted]
         assert selected(Path(folder), alone, rules)[1] == [c for c in chosen if c.label == 1]
         # All photos that are refused or repeated are counted.
-        assert sum(found.refused.values()) + sum(found.offered.values()) + sum(
-            found.duplicates.values()
-        ) == sum(1 for p in world.photos if _is_offered(p, world, wanted))
+        assert sum(found.refused.values()) + sum(found.offered.values()) + sum(found.duplicates.values()) == sum(
+            1 for p in world.photos if _is_offered(p, world, wanted)
+        )
 
 
 def _is_offered(photo: tuple[Any, ...], world: World, wanted: Sequence[WantedSpecies]) -> bool:
@@ -204,10 +196,7 @@ def small() -> World:
     """Two photos of a species."""
     o = OBSERVATIONS
     return World(
-        [
-            (10, "1/2", 10, "species", "Aus bus", "true"),
-            (11, "1/2/10", 5, "subspecies", "Aus bus cus", "true"),
-        ],
+        [(10, "1/2", 10, "species", "Aus bus", "true"), (11, "1/2/10", 5, "subspecies", "Aus bus cus", "true")],
         [(o[0], 1, 0, 0, "", 10, "research", "", ""), (o[1], 1, 0, 0, "", 11, "research", "", "")],
         [(o[0], 1, o[0], 1, "jpg", "CC-BY", 500, 500, 0), (o[0], 2, o[1], 2, "jpg", "CC0", 500, 500, 0)],
         [(1, "ana", 'Ana "B'), (2, "bo", "")],
@@ -267,14 +256,10 @@ def test_an_added_column_and_another_order_change_nothing(tmp_path: Path) -> Non
         ("observers", "login"),
     ],
 )
-def test_a_renamed_column_is_told_with_what_was_found_and_needed(
-    table: str, column: str, tmp_path: Path
-) -> None:
+def test_a_renamed_column_is_told_with_what_was_found_and_needed(table: str, column: str, tmp_path: Path) -> None:
     headers = {n: tuple("renamed" if (n, c) == (table, column) else c for c in h) for n, h in HEADERS.items()}
     folder = small().write(tmp_path, headers)
-    with pytest.raises(
-        SourceError, match=f"{table}.csv.gz has no column {column}; found: .*renamed.*needed: "
-    ):
+    with pytest.raises(SourceError, match=f"{table}.csv.gz has no column {column}; found: .*renamed.*needed: "):
         open_folder(folder)
 
 

@@ -47,17 +47,8 @@ def served(world: tuple[Path, settings.RawSettings]) -> Iterator[Served]:
 
 def rows_of(out: Path) -> list[dict[str, Any]]:
     credit = ("license", "author", "url")
-    columns = [
-        "label",
-        "image_id",
-        "audio_id",
-        *(f"{p}_{c}" for p in ("image", "audio", "caption") for c in credit),
-    ]
-    return [
-        r
-        for path in sorted(out.glob("data/*.parquet"))
-        for r in pq.read_table(path, columns=columns).to_pylist()
-    ]
+    columns = ["label", "image_id", "audio_id", *(f"{p}_{c}" for p in ("image", "audio", "caption") for c in credit)]
+    return [r for path in sorted(out.glob("data/*.parquet")) for r in pq.read_table(path, columns=columns).to_pylist()]
 
 
 def photo(number: str, settings: settings.RawSettings) -> str:
@@ -76,9 +67,7 @@ def chosen(settings: settings.RawSettings) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     turns: Counter[tuple[str, str]] = Counter()
     order = []
-    for number in sorted(
-        tables.truth, key=lambda n: hashlib.md5(f"{settings.seed}:{n}".encode()).hexdigest()
-    ):
+    for number in sorted(tables.truth, key=lambda n: hashlib.md5(f"{settings.seed}:{n}".encode()).hexdigest()):
         species, why = tables.truth[number]
         if why in ("", "author"):
             turns[species, observation[number]] += 1
@@ -111,9 +100,7 @@ def test_each_part_of_each_row_has_a_licence_an_author_and_an_address(
     assert KEY not in told and str(world[0]) not in told and "tests@example.org" not in told
     assert [b["lacking"] for b in built.validation["balance"]] == [0] * 4
     for service in served.all:
-        assert set(service.agents) == {
-            f"birdmml/{built.manifest['birdmml_version']} (mailto:tests@example.org)"
-        }
+        assert set(service.agents) == {f"birdmml/{built.manifest['birdmml_version']} (mailto:tests@example.org)"}
         assert not service.twice()
 
 
@@ -148,24 +135,19 @@ def test_species_that_a_service_does_not_know_cost_their_rows_and_are_listed(tmp
     tables = inaturalist.make_tables(birds, 5, 4)
     ids = {b.inat_taxon_id: i for i, b in enumerate(birds)}
     # The first was never there, the second was split: its name has another id today.
-    tables.taxa = [
-        (t[0] if ids.get(t[0]) != 1 else 4_444, *t[1:]) for t in tables.taxa if ids.get(t[0]) != 0
-    ] + [(birds[1].inat_taxon_id, "1", 10, "species", birds[1].scientific_name, "false")]
+    tables.taxa = [(t[0] if ids.get(t[0]) != 1 else 4_444, *t[1:]) for t in tables.taxa if ids.get(t[0]) != 0] + [
+        (birds[1].inat_taxon_id, "1", 10, "species", birds[1].scientific_name, "false")
+    ]
     tables.write(tmp_path / "tables")
     with services(tmp_path) as served:
         fake = served.xeno_canto.fake  # type: ignore[attr-defined]
         fake.records = [r for r in fake.records if f"{r['gen']} {r['sp']}" != birds[2].scientific_name]
         pages = served.wikipedia.fake.pages  # type: ignore[attr-defined]
-        for name in [
-            n for n in pages if n.replace("_", " ") in (birds[3].scientific_name, *birds[3].names())
-        ]:
+        for name in [n for n in pages if n.replace("_", " ") in (birds[3].scientific_name, *birds[3].names())]:
             del pages[name]
         built = make(settings, served, tmp_path / "out")
     told = dict(absent(built))
-    assert (
-        "all 4 rows of it are lacking" in told["taxon_unknown"]
-        and birds[0].scientific_name in told["taxon_unknown"]
-    )
+    assert "all 4 rows of it are lacking" in told["taxon_unknown"] and birds[0].scientific_name in told["taxon_unknown"]
     assert "today's id of that name there: 4444" in told["taxon_inactive"]
     assert birds[2].scientific_name in told["no_recordings"]
     assert birds[3].scientific_name in told["no_article"]
@@ -193,9 +175,7 @@ def test_audio_is_used_again_evenly_where_a_species_is_short_of_it(tmp_path: Pat
     assert (first["species"], first["rows"], first["lacking"]) == (short, 24, 0)
     for path in (tmp_path / "out" / "data").glob("*.parquet"):
         uses = Counter(
-            r["audio_id"]
-            for r in pq.read_table(path, columns=["audio_id", "label"]).to_pylist()
-            if not r["label"]
+            r["audio_id"] for r in pq.read_table(path, columns=["audio_id", "label"]).to_pylist() if not r["label"]
         )
         assert not uses or max(uses.values()) - min(uses.values()) <= 1
     assert first["most_uses_of_a_clip"] > 1
@@ -362,9 +342,7 @@ def test_a_key_that_is_revoked_meanwhile_stops_the_build_which_then_goes_on_with
     with services(world[0]) as fresh:
         genus, epithet = all_species()[2].scientific_name.split(" ")
         name = f"/api/3/recordings?page=1&per_page=500&query=gen:{genus} sp:{epithet} grp:birds"
-        fresh.xeno_canto.act(
-            name, then=Act(401, {"Content-Type": "application/json"}, body=b'{"error": "key"}')
-        )
+        fresh.xeno_canto.act(name, then=Act(401, {"Content-Type": "application/json"}, body=b'{"error": "key"}'))
         with pytest.raises(SourceError, match="XENO_CANTO_KEY") as caught:
             make(world[1], fresh, tmp_path / "out")
         assert KEY not in str(caught.value)

@@ -32,9 +32,7 @@ def test_it_holds_no_more_of_the_rejects_than_a_page(tmp_path: Path) -> None:
 def test_names_of_observers_cannot_bring_marks_or_lines_into_a_dataset(tmp_path: Path) -> None:
     settings = inaturalist.write(tmp_path, 2, species=2, photos=3)
     tables = inaturalist.make_tables(all_species()[:2], 2, 3)
-    tables.observers = [
-        (i, "x", f"=cmd|\x1b[31m <script>alert({i})</script>\u202e{'y' * 900}") for i in (1, 2, 3, 4)
-    ]
+    tables.observers = [(i, "x", f"=cmd|\x1b[31m <script>alert({i})</script>\u202e{'y' * 900}") for i in (1, 2, 3, 4)]
     tables.write(tmp_path / "tables")
     with services(tmp_path) as served:
         make(settings, served, tmp_path / "out")

@@ -98,9 +98,7 @@ def test_every_defect_is_listed_under_its_reason_and_nothing_else(
     assert validate(out).problems == ()
 
 
-def test_the_rows_are_those_that_nothing_is_wrong_with(
-    full: Whole, grouped: tuple[Path, FinishedBuild]
-) -> None:
+def test_the_rows_are_those_that_nothing_is_wrong_with(full: Whole, grouped: tuple[Path, FinishedBuild]) -> None:
     bad = SPOILT_PHOTO | SPOILT_CLIP | {"unknown_species", "empty_captions", "outside_paths", "listed_twice"}
     found = proven(full, grouped[0])
     assert {r["number"] // 7 for r in found} == {r.number for r in full.truth.rows if r.defect not in bad}
@@ -114,8 +112,7 @@ def test_the_rows_are_those_that_nothing_is_wrong_with(
     # Only copies are named as duplicates.
     equal = {
         frozenset(
-            full.truth.rows[m].photo_member.removeprefix("bird-mml/")
-            for m in (n, full.truth.rows[n].copy_of or 0)
+            full.truth.rows[m].photo_member.removeprefix("bird-mml/") for m in (n, full.truth.rows[n].copy_of or 0)
         )
         for n in full.truth.defects["equal_photos"]
     }
@@ -145,12 +142,7 @@ def leak(found: list[dict[str, Any]], key: Callable[[dict[str, Any]], str]) -> d
         return sum("train" in sides[key(r)] for r in mine) / len(mine)
 
     held = sum(key(r) in groups for r in found)
-    return {
-        "groups": len(groups),
-        "rows": held,
-        "test_share": share("test"),
-        "validation_share": share("validation"),
-    }
+    return {"groups": len(groups), "rows": held, "test_share": share("test"), "validation_share": share("validation")}
 
 
 def look_alikes(full: Whole) -> Callable[[dict[str, Any]], str]:
@@ -160,9 +152,7 @@ def look_alikes(full: Whole) -> Callable[[dict[str, Any]], str]:
         planned = full.truth.rows[row["number"] // 7]
         copy = planned.defect in ("near_photos", "equal_photos")
         return str(
-            full.truth.rows[planned.copy_of].photo_id
-            if copy and planned.copy_of is not None
-            else planned.photo_id
+            full.truth.rows[planned.copy_of].photo_id if copy and planned.copy_of is not None else planned.photo_id
         )
 
     return name

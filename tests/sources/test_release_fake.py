@@ -41,12 +41,7 @@ def truth(tmp_path_factory: pytest.TempPathFactory) -> Truth:
 
 @pytest.fixture(scope="module")
 def spoiled(tmp_path_factory: pytest.TempPathFactory) -> Truth:
-    knobs: dict[str, Any] = EVERY_DEFECT | {
-        "near_photos": 3,
-        "equal_photos": 2,
-        "outside_paths": 3,
-        "broken_photos": 2,
-    }
+    knobs: dict[str, Any] = EVERY_DEFECT | {"near_photos": 3, "equal_photos": 2, "outside_paths": 3, "broken_photos": 2}
     root = tmp_path_factory.mktemp("spoiled") / "r"
     return write(root, seed=2, missing=(), bomb_bytes=4 << 20, observation_column="observation_id", **knobs)
 
@@ -125,9 +120,7 @@ def test_same_seed_same_bytes(tmp_path: Path, spoiled: Truth) -> None:
 
 @pytest.mark.parametrize("dialect", ["new", "old"])
 def test_the_record_lists_what_is_there_in_both_dialects(tmp_path: Path, dialect: str) -> None:
-    made = write(
-        tmp_path / "r", seed=3, dialect=dialect, base="http://[::1]:7", **(QUICK | {"missing": ("ab",)})
-    )
+    made = write(tmp_path / "r", seed=3, dialect=dialect, base="http://[::1]:7", **(QUICK | {"missing": ("ab",)}))
     name, size = ("key", "size") if dialect == "new" else ("filename", "filesize")
     for expected in ((), ("audio.tar.gz.part-ab",)):
         record = json.loads((made.root / "record.json").read_text())
@@ -156,17 +149,7 @@ def test_the_reader_gives_the_planned_rows(which: str, request: pytest.FixtureRe
         if isinstance(got, Reject):
             assert (got.path, got.reason) == (f"bird-mml.csv, line {planned.line}", planned.reject)
             continue
-        fields = (
-            "number",
-            "line",
-            "species",
-            "photo",
-            "audio",
-            "caption",
-            "recording",
-            "photo_id",
-            "taxon_id",
-        )
+        fields = ("number", "line", "species", "photo", "audio", "caption", "recording", "photo_id", "taxon_id")
         for field in (*fields, "xc_id", "clip"):
             assert getattr(got, field) == getattr(planned, field), field
         assert planned.reject == ""
@@ -180,9 +163,7 @@ def test_the_reader_gives_the_planned_rows(which: str, request: pytest.FixtureRe
             assert not member or member_key(member) == key
     rejected = Counter(r.reason for r in found if isinstance(r, Reject))
     planned_too = Counter(
-        {"unknown_species": 1, "no_caption": 1, "path_outside": 3, "listed_twice": 1}
-        if which == "spoiled"
-        else {}
+        {"unknown_species": 1, "no_caption": 1, "path_outside": 3, "listed_twice": 1} if which == "spoiled" else {}
     )
     assert rejected == planned_too
 
@@ -196,9 +177,7 @@ def test_paths_are_spelled_in_all_the_ways(truth: Truth) -> None:
     assert {p.rsplit(".", 1)[1] for p in photos} == {"jpg", "JPG", "jpeg", "JPEG"}
     written = {m.removeprefix("bird-mml/") for m in truth.members}
     assert any(r.photo not in written for r in truth.rows)
-    assert {member_key(r.photo) for r in truth.rows} == {
-        member_key(m) for m in truth.fates("photos")["complete"]
-    }
+    assert {member_key(r.photo) for r in truth.rows} == {member_key(m) for m in truth.fates("photos")["complete"]}
 
 
 def test_recordings_lie_on_both_sides_of_a_split_by_rows(truth: Truth) -> None:
@@ -246,17 +225,12 @@ def test_exactly_the_planted_media_are_unusable(spoiled: Truth) -> None:
     found = {name: why for name, data in media(spoiled).items() if (why := unusable(name, data))}
     rows = spoiled.rows
     planned = {rows[n].photo_member for d in ("broken_photos", "black_photos") for n in spoiled.defects[d]}
-    planned |= {
-        rows[n].audio_member for d in ("silent_audio", "truncated_audio", "bombs") for n in spoiled.defects[d]
-    }
+    planned |= {rows[n].audio_member for d in ("silent_audio", "truncated_audio", "bombs") for n in spoiled.defects[d]}
     assert set(found) == planned
     assert found[rows[spoiled.defects["black_photos"][0]].photo_member] == "image_constant"
     assert found[rows[spoiled.defects["silent_audio"][0]].audio_member] == "audio_constant"
     assert found[rows[spoiled.defects["truncated_audio"][0]].audio_member] == "audio_truncated"
-    assert {found[rows[n].photo_member] for n in spoiled.defects["broken_photos"]} <= {
-        "image_damaged",
-        "not_an_image",
-    }
+    assert {found[rows[n].photo_member] for n in spoiled.defects["broken_photos"]} <= {"image_damaged", "not_an_image"}
 
 
 def test_exactly_the_planted_photos_look_alike(spoiled: Truth) -> None:
@@ -301,11 +275,7 @@ def test_each_row_defect_is_there_and_alone(spoiled: Truth) -> None:
 
 
 def test_hostile_members_are_what_truth_says(spoiled: Truth) -> None:
-    kinds = {
-        tarfile.SYMTYPE: "symlink",
-        tarfile.LNKTYPE: "hardlink",
-        tarfile.CHRTYPE: "device",
-    }
+    kinds = {tarfile.SYMTYPE: "symlink", tarfile.LNKTYPE: "hardlink", tarfile.CHRTYPE: "device"}
     found = {}
     for stem in ("photos", "audio"):
         with tarfile.open(fileobj=io.BytesIO(packed(spoiled, stem))) as archive:
@@ -355,9 +325,7 @@ def test_other_photo_archives_hold_the_same(tmp_path: Path, kind: str) -> None:
         )
         found = dict(regular(packed(made, "photos")))
     photos = made.fates("photos")["complete"]
-    assert {n: hashlib.sha256(found[n]).hexdigest() for n in photos} == {
-        n: made.members[n].sha256 for n in photos
-    }
+    assert {n: hashlib.sha256(found[n]).hexdigest() for n in photos} == {n: made.members[n].sha256 for n in photos}
     assert set(found) - photos == {n for n in made.refused if "/photos/" in n and "device" not in n}
 
 

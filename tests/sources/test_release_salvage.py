@@ -19,9 +19,7 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Whole:
     return whole(tmp_path_factory.mktemp("full") / "r", seed=1, species=6, rows=8)
 
 
-def held_against_the_truth(
-    of: Whole, out: Path, gone: tuple[str, ...], certain: bool = True
-) -> dict[str, int]:
+def held_against_the_truth(of: Whole, out: Path, gone: tuple[str, ...], certain: bool = True) -> dict[str, int]:
     """Compare a build with the truth; how many clips were complete, recovered, lost, and lost behind a hole."""
     fates, found = of.fates(gone), proven(of, out)
     there = {r["clip"] for r in found}
@@ -48,14 +46,7 @@ def held_against_the_truth(
 
 
 HOLES = [("aa",), ("ap",), ("ac", "ad"), ("ad", "ah", "al")]
-MORE = [
-    ("ah",),
-    ("ab", "am"),
-    ("aa", "ap"),
-    ("aa", "ab", "ac"),
-    ("ao", "ap"),
-    tuple("aa ac ae ag ai ak am ao".split()),
-]
+MORE = [("ah",), ("ab", "am"), ("aa", "ap"), ("aa", "ab", "ac"), ("ao", "ap"), tuple("aa ac ae ag ai ak am ao".split())]
 
 
 @pytest.mark.parametrize("gone", HOLES, ids="-".join)
@@ -74,9 +65,7 @@ def test_what_is_not_in_the_hole_is_built(full: Whole, tmp_path: Path, gone: tup
 def test_many_broken_archives(tmp_path: Path, gone: tuple[str, ...], seed: int, level: int) -> None:
     full = whole(tmp_path / "full", seed=seed, species=6, rows=8, gzip_level=level)
     make(shelf(full.truth.root, tmp_path / "r", gone, record=False), tmp_path / "out")
-    print(
-        "|", " ".join(gone), "|", level, "|", seed, "|", held_against_the_truth(full, tmp_path / "out", gone)
-    )
+    print("|", " ".join(gone), "|", level, "|", seed, "|", held_against_the_truth(full, tmp_path / "out", gone))
 
 
 @pytest.mark.parametrize("gone", [("ac",), ("ah", "ai")], ids="-".join)
@@ -96,9 +85,7 @@ def test_a_part_with_another_md5_is_a_hole(full: Whole, tmp_path: Path, gone: tu
 
 
 @pytest.mark.parametrize("at", ["ac", "ah"])
-def test_bits_that_break_without_a_record_cost_what_lies_around_them(
-    full: Whole, tmp_path: Path, at: str
-) -> None:
+def test_bits_that_break_without_a_record_cost_what_lies_around_them(full: Whole, tmp_path: Path, at: str) -> None:
     root = shelf(full.truth.root, tmp_path / "r", record=False)
     data = bytearray((root / (PARTS + at)).read_bytes())
     middle = len(data) // 2

@@ -132,10 +132,7 @@ def test_a_pair_listed_twice_in_any_spelling_is_taken_once(tmp_path: Path) -> No
     found = list(read(table(tmp_path, [FINCH, again, other, FINCH])))
     assert [type(r) for r in found] == [ReleaseRow, Reject, ReleaseRow, Reject]
     assert [(r.number, r.line) for r in found if isinstance(r, ReleaseRow)] == [(0, 2), (2, 6)]
-    assert [r.path for r in found if isinstance(r, Reject)] == [
-        "bird-mml.csv, line 4",
-        "bird-mml.csv, line 8",
-    ]
+    assert [r.path for r in found if isinstance(r, Reject)] == ["bird-mml.csv, line 4", "bird-mml.csv, line 8"]
     assert {r.reason for r in found if isinstance(r, Reject)} == {"listed_twice"}
     assert "stands in line 2" in found[1].detail if isinstance(found[1], Reject) else False
 
@@ -145,9 +142,7 @@ def test_names_that_disagree_are_warnings(tmp_path: Path) -> None:
     assert row(tmp_path, photo_file="photos/42.0/1.jpg").warnings == ("taxon_folder_unknown",)
     hawk = "audio/Buteo_jamaicensis/Red-tailed_Hawk_77777_clip3.wav"
     assert row(tmp_path, audio_file=hawk).warnings == ("audio_folder_disagrees", "audio_name_disagrees")
-    assert row(tmp_path, audio_file="audio/x/House_Finch_77777_clip3.wav").warnings == (
-        "audio_folder_unknown",
-    )
+    assert row(tmp_path, audio_file="audio/x/House_Finch_77777_clip3.wav").warnings == ("audio_folder_unknown",)
     # The release's older name and retired taxon of a species are the species.
     old = row(
         tmp_path,
@@ -195,13 +190,7 @@ def test_a_broken_row_is_listed_and_the_next_is_read(tmp_path: Path) -> None:
         f.write("Haemorhous mexicanus,photos/1.0/1.jpg,audio/x/y_123_clip1.wav,a text\n")
         f.write('Haemorhous mexicanus,a.jpg,b.wav,"cut of')
     found = list(read(path))
-    assert [r.reason if isinstance(r, Reject) else r.number for r in found] == [
-        0,
-        "bad_row",
-        "bad_row",
-        3,
-        "bad_row",
-    ]
+    assert [r.reason if isinstance(r, Reject) else r.number for r in found] == [0, "bad_row", "bad_row", 3, "bad_row"]
     assert [r.path for r in found if isinstance(r, Reject)] == [f"bird-mml.csv, line {n}" for n in (4, 5, 7)]
 
 
@@ -250,9 +239,7 @@ def test_other_members_have_other_keys(other: str) -> None:
 
 
 PATHS = st.text(st.sampled_from("aZé\u0130ßK./\\0129_-: ") | st.characters(codec="utf-8"), max_size=20)
-TAILS = st.lists(st.sampled_from(["photos", "199840.0", "7.00", "A b", "Ünder", "x.JPG"]), min_size=1).map(
-    "/".join
-)
+TAILS = st.lists(st.sampled_from(["photos", "199840.0", "7.00", "A b", "Ünder", "x.JPG"]), min_size=1).map("/".join)
 
 
 @settings(deadline=None)
@@ -264,13 +251,7 @@ def test_a_key_is_its_own_key(path: str) -> None:
 @settings(deadline=None)
 @given(TAILS)
 def test_a_key_does_not_see_spelling(path: str) -> None:
-    for other in (
-        f"bird-mml/{path}",
-        f"./{path}",
-        path.replace("/", "\\"),
-        path.replace("/", "//"),
-        path.swapcase(),
-    ):
+    for other in (f"bird-mml/{path}", f"./{path}", path.replace("/", "\\"), path.replace("/", "//"), path.swapcase()):
         # ẞ and the like aside, which swapcase does not round-trip, case is the only difference.
         assert member_key(other) == member_key(path)
 
@@ -307,10 +288,7 @@ def test_what_a_clips_name_says(path: str, clip: int | None, recording: str, nam
 
 
 def test_what_a_photos_path_says() -> None:
-    assert (photo_name("photos/199840.0/770647.JPG").photo_id, photo_name("a/7/b.jpg").photo_id) == (
-        "770647",
-        "",
-    )
+    assert (photo_name("photos/199840.0/770647.JPG").photo_id, photo_name("a/7/b.jpg").photo_id) == ("770647", "")
     assert photo_name("photos/199840/1.jpg").taxon_id == 199840
     for odd in ("photos/-3.0/1.jpg", "photos/٣/1.jpg", "photos/" + "9" * 5000 + "/1.jpg", "1.jpg"):
         assert photo_name(odd).taxon_id is None

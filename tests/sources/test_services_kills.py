@@ -60,9 +60,7 @@ with (
 def run(services: tuple[Service, Service], out: Path, birds: int) -> subprocess.Popen[str]:
     urls = [s.url for s in services]
     command = [sys.executable, "-c", DRIVER, *urls, str(out), str(birds), str(RATE)]
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, text=True, env={**os.environ, "XENO_CANTO_KEY": KEY}
-    )
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "XENO_CANTO_KEY": KEY})
 
 
 def test_killed_five_times_it_ends_as_if_it_never_was(tmp_path: Path) -> None:

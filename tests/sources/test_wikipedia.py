@@ -80,11 +80,7 @@ def test_an_article_has_its_text_its_revision_and_its_authors(make: Callable[...
 
 def test_addresses_are_made_where_the_service_gives_none_or_others(make: Callable[..., Bench]) -> None:
     b = make()
-    for links in (
-        {},
-        {"desktop": {"page": "https://evil.org/wiki/x", "revisions": "javascript:x"}},
-        {"desktop": 7},
-    ):
+    for links in ({}, {"desktop": {"page": "https://evil.org/wiki/x", "revisions": "javascript:x"}}, {"desktop": 7}):
         b.answers.retry_failed()
         b.pages[TITLE]["content_urls"] = links
         b.pages[TITLE]["titles"]["canonical"] = "Gull?_(bird)"
@@ -163,9 +159,7 @@ def test_a_failure_is_not_hidden_by_another_name(make: Callable[..., Bench], act
 
 def test_text_is_plain(make: Callable[..., Bench]) -> None:
     b = make()
-    b.pages[TITLE]["extract"] = (
-        "The gull (Larus&nbsp;fuscus)\n is &lt;large&gt; \u202eand\u0000 black&amp;white.\u200b"
-    )
+    b.pages[TITLE]["extract"] = "The gull (Larus&nbsp;fuscus)\n is &lt;large&gt; \u202eand\u0000 black&amp;white.\u200b"
     assert b.article().text == "The gull (Larus fuscus) is <large> and black&white."
 
 

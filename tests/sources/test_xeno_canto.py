@@ -83,9 +83,7 @@ def test_every_recording_is_taken_or_rejected_with_its_reason(make: Callable[...
         assert record.species == "Larus fuscus" and record.recording == record.id
         assert record.locator == f"xeno-canto/{int(said['id']) % 1000:03d}/{record.id}.mp3"
         assert take.url == f"{b.service.url}/{said['id']}/download"
-        assert take.types == tuple(said["type"].split(", ")) and take.also == tuple(
-            a for a in said["also"] if a
-        )
+        assert take.types == tuple(said["type"].split(", ")) and take.also == tuple(a for a in said["also"] if a)
 
 
 def test_the_recordings_come_and_are_sound(make: Callable[..., Bench], tmp_path: Path) -> None:
@@ -99,16 +97,12 @@ def test_the_recordings_come_and_are_sound(make: Callable[..., Bench], tmp_path:
 
 
 @pytest.mark.parametrize("place", ["169.254.169.254", "localhost:1", "127.0.0.1:1", "[::1]", "10.1.2.3"])
-def test_a_file_inside_a_network_is_not_asked_for(
-    make: Callable[..., Bench], tmp_path: Path, place: str
-) -> None:
+def test_a_file_inside_a_network_is_not_asked_for(make: Callable[..., Bench], tmp_path: Path, place: str) -> None:
     b = make(each=1, defects=False)
     b.fake.records[0]["file"] = f"//{place}/1/download"
     (take,) = b.list().takes
     (outcome,) = b.fetcher.fetch_all([(WantedFile(take.recording.id, take.url), tmp_path / "x")])
-    assert (
-        outcome.state == "failed" and "is an address inside a network; see --allow-private" in outcome.reason
-    )
+    assert outcome.state == "failed" and "is an address inside a network; see --allow-private" in outcome.reason
 
 
 def choice(records: list[dict[str, Any]], most: int, seed: int) -> list[str]:
@@ -153,11 +147,7 @@ def test_filters_reject_with_words(make: Callable[..., Bench]) -> None:
 
 @pytest.mark.parametrize(
     ("wish", "said"),
-    [
-        ({"qualities": ("a",)}, "quality 'a'"),
-        ({"least_s": 9.0, "most_s": 3.0}, "9 to 3 s"),
-        ({"least_s": -1}, "-1"),
-    ],
+    [({"qualities": ("a",)}, "quality 'a'"), ({"least_s": 9.0, "most_s": 3.0}, "9 to 3 s"), ({"least_s": -1}, "-1")],
 )
 def test_a_wish_that_nothing_fits_is_wrong_usage(wish: dict[str, Any], said: str) -> None:
     with pytest.raises(UsageError, match=said):
@@ -246,9 +236,7 @@ def test_a_refused_key_names_the_variable_and_not_the_key(make: Callable[..., Be
             f"{PATH}?page=1&per_page=50&query=gen:Larus sp:fuscus grp:birds",
             Act(401, JSON, b'{"error": "missing_parameter", "message": "No API key was given."}'),
         )
-    with pytest.raises(
-        SourceError, match=rf"refuses the key in {KEY} \(HTTP 401: .*key.*run the same command"
-    ) as e:
+    with pytest.raises(SourceError, match=rf"refuses the key in {KEY} \(HTTP 401: .*key.*run the same command") as e:
         b.list()
     assert "xxxx" not in str(e.value)
     b.key = SECRET

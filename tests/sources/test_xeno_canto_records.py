@@ -15,14 +15,7 @@ from birdmml.core.species import all_species, resolve
 from birdmml.fetch.api import Answer
 from birdmml.schema import Reject
 from birdmml.sources.inat_xc.wikipedia import SpeciesNames, names_of, plain
-from birdmml.sources.inat_xc.xeno_canto import (
-    NoPages,
-    UnreadableRecord,
-    Wish,
-    XenoCanto,
-    read_all,
-    read_record,
-)
+from birdmml.sources.inat_xc.xeno_canto import NoPages, UnreadableRecord, Wish, XenoCanto, read_all, read_record
 
 GULL = SpeciesNames("Larus fuscus", ("Larus affinis",), ("Lesser Black-backed Gull",))
 OPEN = {"CC-BY-4.0", "CC-BY-SA-4.0", "CC-BY-NC-4.0", "CC-BY-NC-SA-4.0", "CC0-1.0"}
@@ -48,9 +41,7 @@ def test_the_order_and_the_pages_of_the_service_do_not_matter(order: random.Rand
 
 @settings(max_examples=30, deadline=None)
 @given(
-    licence=st.sampled_from(
-        [*fake.LICENCES, "by-nd/4.0", "by-nc-nd/4.0", "by-nc-nd/2.5", "by-xx/4.0", "", "by/9.9"]
-    ),
+    licence=st.sampled_from([*fake.LICENCES, "by-nd/4.0", "by-nc-nd/4.0", "by-nc-nd/2.5", "by-xx/4.0", "", "by/9.9"]),
     scheme=st.sampled_from(["//", "https://", "http://"]),
     author=st.sampled_from(["Ana", " ", "", None, 7]),
     page=st.sampled_from(["//xeno-canto.org/7", "javascript:alert(1)", None, "https://u:p@xeno-canto.org/7"]),
@@ -81,12 +72,7 @@ class Pages:
         self.records = records
 
     def get(self, path: str, params: dict[str, str], fresh: bool = False) -> Answer:
-        whole = {
-            "numRecordings": str(len(self.records)),
-            "numPages": 1,
-            "page": 1,
-            "recordings": self.records,
-        }
+        whole = {"numRecordings": str(len(self.records)), "numPages": 1, "page": 1, "recordings": self.records}
         return Answer("done", whole, 200, "")
 
 
@@ -109,12 +95,7 @@ def test_a_list_that_never_holds_still_is_taken_with_a_note() -> None:
 
 
 def test_a_number_twice_is_noticed_and_counts_once() -> None:
-    page = {
-        "numRecordings": "3",
-        "numPages": 1,
-        "page": 1,
-        "recordings": [{"id": "1"}, {"id": 1}, {"id": "2"}],
-    }
+    page = {"numRecordings": "3", "numPages": 1, "page": 1, "recordings": [{"id": "1"}, {"id": 1}, {"id": "2"}]}
     listed = read_all(lambda n, fresh: Answer("done", page, 200, ""))
     assert [str(r["id"]) for r in listed.records] == ["1", "2"]
     assert "XC1 stands there twice" in listed.notes[0]
@@ -133,10 +114,7 @@ def test_a_number_twice_is_noticed_and_counts_once() -> None:
         ({"recordings": [], "numRecordings": "-1", "numPages": 1}, "numRecordings is '-1'"),
         ({"recordings": [], "numRecordings": "9" * 12, "numPages": 1}, "numRecordings is '9"),
         ({"recordings": [], "numRecordings": "1", "numPages": 10**8}, "more than a species can have"),
-        (
-            {"recordings": [], "numRecordings": "1", "numPages": 1, "page": 2},
-            "page 1 was asked for, page 2 came",
-        ),
+        ({"recordings": [], "numRecordings": "1", "numPages": 1, "page": 2}, "page 1 was asked for, page 2 came"),
     ],
 )
 def test_an_answer_of_another_shape_is_no_list(value: object, said: str) -> None:
@@ -152,9 +130,7 @@ def test_lengths(length: str, seconds: float) -> None:
     assert read_record({"id": "1", "length": length}, "https://a.org").seconds == seconds
 
 
-@pytest.mark.parametrize(
-    "length", ["7", "1:60", "1:75:00", "-1:00", "", None, 62, ["1:00"], "١:٠٠", "1:00:00:00"]
-)
+@pytest.mark.parametrize("length", ["7", "1:60", "1:75:00", "-1:00", "", None, 62, ["1:00"], "١:٠٠", "1:00:00:00"])
 def test_lengths_that_are_none(length: object) -> None:
     record = {"id": "1", "length": length, "file": "//a.org/1", "rec": "Ana"}
     problem = read_record(record, "https://a.org").problem
@@ -217,8 +193,6 @@ def test_the_150_species_have_names_that_can_be_asked_for() -> None:
     for species in all_species():
         names = names_of(species)
         assert names.binomials == (species.scientific_name, *species.synonyms)
-        assert names.english[0] == species.common_name and not any(
-            n.islower() or "_" in n for n in names.english
-        )
+        assert names.english[0] == species.common_name and not any(n.islower() or "_" in n for n in names.english)
     merganser = names_of(resolve("Hooded Merganser"))
     assert merganser.binomials == ("Lophodytes cucullatus", "Mergus cucullatus")

@@ -61,13 +61,7 @@ def test_every_dialect_gives_the_same_record(files: object, url: str) -> None:
 
 @pytest.mark.parametrize(
     ("checksum", "md5"),
-    [
-        (f"md5:{MD5.upper()}", MD5),
-        (f"MD5:{MD5}", MD5),
-        ("sha256:" + "0" * 64, None),
-        (None, None),
-        ("", None),
-    ],
+    [(f"md5:{MD5.upper()}", MD5), (f"MD5:{MD5}", MD5), ("sha256:" + "0" * 64, None), (None, None), ("", None)],
 )
 def test_checksums_in_the_wild(checksum: str | None, md5: str | None) -> None:
     assert read_record(body([entry(checksum=checksum)])).files[0].md5 == md5
@@ -116,24 +110,7 @@ def test_what_is_missing_or_cannot_be_is_named(data: bytes, field: str) -> None:
 
 @pytest.mark.parametrize(
     "key",
-    [
-        "",
-        " ",
-        ".",
-        "..",
-        "../a",
-        "a/b",
-        "/a",
-        "a\\b",
-        "C:a",
-        "a\nb",
-        "a\0b",
-        "\ud800",
-        "\u202ea",
-        "x" * 201,
-        None,
-        7,
-    ],
+    ["", " ", ".", "..", "../a", "a/b", "/a", "a\\b", "C:a", "a\nb", "a\0b", "\ud800", "\u202ea", "x" * 201, None, 7],
 )
 def test_names_that_are_no_plain_file_names_are_refused(key: object) -> None:
     with pytest.raises(SourceError, match=r"files\[0\].key"):
@@ -143,12 +120,7 @@ def test_names_that_are_no_plain_file_names_are_refused(key: object) -> None:
 
 
 JSON = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats()
-    | st.text(max_size=8)
-    | st.sampled_from([MD5, LINK, "a"]),
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.sampled_from([MD5, LINK, "a"]),
     lambda inner: (
         st.lists(inner, max_size=3)
         | st.dictionaries(
@@ -206,9 +178,7 @@ def test_the_published_release_lacks_one_part() -> None:
     ],
 )
 @pytest.mark.parametrize("stem", ["audio.tar.gz.part-", "audio.tar.gz.part", "x_part-"])
-def test_missing_parts_are_the_gaps_between_the_suffixes(
-    parts: list[str], missing: list[str], stem: str
-) -> None:
+def test_missing_parts_are_the_gaps_between_the_suffixes(parts: list[str], missing: list[str], stem: str) -> None:
     (audio,) = sort_release(listed("t.CSV", *(stem + p for p in parts))).audio
     assert audio.missing == tuple(stem + m for m in missing)
 

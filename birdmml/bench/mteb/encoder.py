@@ -50,14 +50,7 @@ class Encoder(AbsEncoder):
         self._corpus: Any = None
 
     def encode(
-        self,
-        inputs: Any,
-        *,
-        task_metadata: Any,
-        hf_split: str,
-        hf_subset: str,
-        prompt_type: Any = None,
-        **kwargs: Any,
+        self, inputs: Any, *, task_metadata: Any, hf_split: str, hf_subset: str, prompt_type: Any = None, **kwargs: Any
     ) -> NDArray[np.float32]:
         """[N, D]: the vector of each input's modalities; of several without a fused one, their sum.
 
@@ -132,14 +125,10 @@ class Encoder(AbsEncoder):
         if "text" in batch:
             out["text"] = trimmed(tokenise(self.embedder.tokenizer, batch["text"], settings.max_tokens))
         if not out or "video" in batch:
-            raise UsageError(
-                f"the inputs are {', '.join(batch)}: a birdmml checkpoint embeds image, audio and text"
-            )
+            raise UsageError(f"the inputs are {', '.join(batch)}: a birdmml checkpoint embeds image, audio and text")
         return out
 
-    def _rows(
-        self, names: tuple[str, str], embedded: tuple[Arrays, Arrays]
-    ) -> Iterator[NDArray[np.floating]]:
+    def _rows(self, names: tuple[str, str], embedded: tuple[Arrays, Arrays]) -> Iterator[NDArray[np.floating]]:
         """Scores [C] of one query after the other, from blocks."""
         (query, target), (queries, corpus) = names, embedded
         many, total = (len(next(iter(a.values()))) for a in (queries, corpus))
@@ -181,10 +170,7 @@ class Encoder(AbsEncoder):
 
     def _example(self, modalities: set[str]) -> Arrays:
         """What is made of one input with these modalities: the names and widths of the arrays."""
-        sound = {
-            "array": np.zeros(self.embedder.front_end.rate_hz),
-            "sampling_rate": self.embedder.front_end.rate_hz,
-        }
+        sound = {"array": np.zeros(self.embedder.front_end.rate_hz), "sampling_rate": self.embedder.front_end.rate_hz}
         inputs = {"image": [Image.new("RGB", (8, 8))], "audio": [sound], "text": ["a"]}
         return self.arrays([{name: inputs[name] for name in modalities}])
 
@@ -241,7 +227,5 @@ def _wave(item: Any, rate_hz: int) -> NDArray[np.float32]:
     samples = np.asarray(item["array"], dtype=np.float32)
     mono = samples.mean(axis=0) if samples.ndim == 2 else samples
     if mono.ndim != 1 or not mono.size or not np.isfinite(mono).all():
-        raise MediaError(
-            "bad_audio", f"a clip of shape {samples.shape} is empty or not finite: mend the task's data"
-        )
+        raise MediaError("bad_audio", f"a clip of shape {samples.shape} is empty or not finite: mend the task's data")
     return resample(mono, int(item["sampling_rate"]), rate_hz)

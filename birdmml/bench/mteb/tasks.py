@@ -62,9 +62,7 @@ class Retrieval(AbsTaskRetrieval):
 
     def __init__(self, load: Callable[[], dict[str, Any]], documents: int, own: bool) -> None:
         self._load = load
-        self.k_values = tuple(
-            sorted({*AbsTaskRetrieval.k_values, *([documents] if documents <= MAX_RANKED else [])})
-        )
+        self.k_values = tuple(sorted({*AbsTaskRetrieval.k_values, *([documents] if documents <= MAX_RANKED else [])}))
         self.ignore_identical_ids = own
         self._whole = max(self.k_values) >= documents
         super().__init__()
@@ -90,9 +88,7 @@ class ZeroShot(AbsTaskZeroShotClassification):
 
     data_loaded: bool
 
-    def __init__(
-        self, load: Callable[[], Any], inputs: Sequence[str], label: str, names: Sequence[str]
-    ) -> None:
+    def __init__(self, load: Callable[[], Any], inputs: Sequence[str], label: str, names: Sequence[str]) -> None:
         self._load, self._names = load, list(names)
         self.input_column_name = inputs[0] if len(inputs) == 1 else tuple(inputs)
         self.label_column_name = label
@@ -123,9 +119,7 @@ def of_dataset(data: Path, split: str) -> dict[str, Any]:
     if len(rows) < 2:
         raise EvalsetError(f"{built.root} has {len(rows)} {split} rows: retrieval needs two at least")
     ids, labels = [str(i) for i in rows.column("id")], rows.column("label")
-    about = _About(
-        "BirdMML-Demo" if built.demo else "BirdMML", built.digest, split, f"{len(ids)} {split} rows"
-    )
+    about = _About("BirdMML-Demo" if built.demo else "BirdMML", built.digest, split, f"{len(ids)} {split} rows")
     kinds = {retrieval.INSTANCE: {i: {i: 1} for i in ids}, retrieval.SPECIES: _same(ids, labels, ids, labels)}
     tasks: dict[str, Any] = {}
     for query, target in _pairs():
@@ -147,15 +141,11 @@ def of_ssw60(root: Path, split: str) -> dict[str, Any]:
     """Sounds ask for photos of their species and back, and both for the species' name."""
     prepared = Prepared.open(root)
     if prepared.name != SSW60:
-        raise EvalsetError(
-            f"{root} holds the set {prepared.name}: give a folder of `birdmml prepare {SSW60}`"
-        )
+        raise EvalsetError(f"{root} holds the set {prepared.name}: give a folder of `birdmml prepare {SSW60}`")
     sounds, photos = prepared.paths("audio", split), [p for c in PHOTOS for p in prepared.paths(c, split)]
     light = {"audio": _light(prepared, ("audio",), split), "image": _light(prepared, PHOTOS, split)}
     files = {"audio": sounds, "image": photos}
-    about = _About(
-        "SSW60-Fake" if prepared.demo else "SSW60", prepared.digest, split, _counts(prepared, split, light)
-    )
+    about = _About("SSW60-Fake" if prepared.demo else "SSW60", prepared.digest, split, _counts(prepared, split, light))
     tasks: dict[str, Any] = {}
     for query, target in (("audio", "image"), ("image", "audio")):
         key = f"{query}->{target}"
@@ -164,9 +154,7 @@ def of_ssw60(root: Path, split: str) -> dict[str, Any]:
     for task, query in (("A", "audio"), ("V", "image")):
         columns = partial(_columns, files[query], {query: query, "label": "label"})
         metadata = about.zero_shot(task, [query])
-        tasks[f"zero-shot {task}"] = _task(
-            metadata, ZeroShot, columns, [query], "label", prepared.class_names
-        )
+        tasks[f"zero-shot {task}"] = _task(metadata, ZeroShot, columns, [query], "label", prepared.class_names)
     return tasks
 
 
@@ -221,17 +209,14 @@ def _pairs() -> list[tuple[str, str]]:
     return [*permutations(MODALITIES, 2), *joint]
 
 
-def _same(
-    ids: Sequence[str], labels: Sequence[int], documents: Sequence[str], theirs: Sequence[int]
-) -> Relevant:
+def _same(ids: Sequence[str], labels: Sequence[int], documents: Sequence[str], theirs: Sequence[int]) -> Relevant:
     """Each query's documents of the same label, but for the document with its own id where the two are one set."""
     members: dict[int, list[str]] = defaultdict(list)
     for document, label in zip(documents, theirs, strict=True):
         members[int(label)].append(document)
     one = ids is documents
     return {
-        i: {d: 1 for d in members[int(label)] if not (one and d == i)}
-        for i, label in zip(ids, labels, strict=True)
+        i: {d: 1 for d in members[int(label)] if not (one and d == i)} for i, label in zip(ids, labels, strict=True)
     }
 
 

@@ -141,9 +141,7 @@ def place_both(scorer: Scorer, one: str, other: str, arrays: Arrays) -> tuple[Ra
 
     def block(q: slice, t: slice) -> NDArray[np.floating]:
         # All of them: a method may score a pair by vectors of its own ("text@audio").
-        return scorer.score(
-            one, other, {k: v[q] for k, v in arrays.items()}, {k: v[t] for k, v in arrays.items()}
-        )
+        return scorer.score(one, other, {k: v[q] for k, v in arrays.items()}, {k: v[t] for k, v in arrays.items()})
 
     return rank_both(block, len(arrays[one]), LEVEL)
 

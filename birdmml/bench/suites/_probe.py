@@ -88,9 +88,7 @@ def labelled(material: Material, name: str) -> Labelled:
     parts = [name] if name in arrays else name.split("+")
     x = np.concatenate([arrays[part][rows] for part in parts], axis=1, dtype=np.float64) / np.sqrt(len(parts))
     if bad := int((~np.isfinite(x)).any(axis=1).sum()):
-        raise ResultError(
-            f"{bad} of {len(x)} {name} vectors of {material.evalset} are not finite: the model is broken"
-        )
+        raise ResultError(f"{bad} of {len(x)} {name} vectors of {material.evalset} are not finite: the model is broken")
     labels = np.asarray(material.labels)[rows]
     return Labelled(tuple(material.ids[i] for i in rows), x, labels, rows, len(material.ids))
 

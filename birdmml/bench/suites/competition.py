@@ -49,9 +49,7 @@ def probe_hits(
     return hits, bool(np.max(model.n_iter_) < steps)
 
 
-def explained(
-    train: tuple[Vectors, Vectors], test: tuple[Vectors, Vectors], ridge: float
-) -> tuple[Floats, Floats]:
+def explained(train: tuple[Vectors, Vectors], test: tuple[Vectors, Vectors], ridge: float) -> tuple[Floats, Floats]:
     """(SST_i - SSE_i, SST_i) [N] each: their sums' ratio is the R^2 of ridge regression of y on x, (x, y) each.
 
     Fitted on `train`, measured on `test` against the mean of the training targets, so that naming this mean gives
@@ -161,9 +159,7 @@ class Options:
         counts = {"draws": self.draws, "seed": self.seed, "fit_rows": self.fit_rows}
         for name, value in counts.items():
             if not 0 <= value <= (100 if name == "draws" else 10**8):
-                raise UsageError(
-                    f"competition.{name} is {value}: give 0 to {100 if name == 'draws' else 10**8}"
-                )
+                raise UsageError(f"competition.{name} is {value}: give 0 to {100 if name == 'draws' else 10**8}")
         if not (self.ridge > 0 and self.strength > 0 and self.steps > 0):
             raise UsageError("competition.ridge, strength and steps must be over 0")
 
@@ -276,9 +272,7 @@ def _swapped(decision: _Decision, swaps: Mapping[Swap, Material], scorer: Scorer
             yield from _swap_of(decision, task, mine, scorer)
 
 
-def _swap_of(
-    decision: _Decision, task: str, draws: Mapping[int, Material], scorer: Scorer
-) -> Iterator[Outcome]:
+def _swap_of(decision: _Decision, task: str, draws: Mapping[int, Material], scorer: Scorer) -> Iterator[Outcome]:
     """Accuracy, its loss, and the share that follows, over all draws; an item's draws are resampled together."""
     clean, rows, labels = decision.material, decision.rows, decision.labels
     kept, followed = [], []
@@ -291,9 +285,7 @@ def _swap_of(
     times = len(draws)
     ranks = Ranks(*(np.concatenate([getattr(r, name) for r in kept]) for name in ("greater", "ties", "best")))
     ids, names, name = decision.ids * times, clean.class_names, f"{task} swapped"
-    accuracy = scored(
-        name, FUSED, ("accuracy",), ids, names, np.tile(labels, times), ranks, decision.left_out
-    )
+    accuracy = scored(name, FUSED, ("accuracy",), ids, names, np.tile(labels, times), ranks, decision.left_out)
     yield replace(accuracy, draws=np.repeat(np.asarray(list(draws), dtype=np.int64), len(rows)))
     lost = np.tile(decision.hits["A+V"], times) - hit(ranks.greater, ranks.ties, 1)
     yield replace(decision.measured(name, "swap drop", lost), ids=ids)

@@ -60,9 +60,7 @@ class Options:
         if not all(1 <= number <= MOST for number in (*self.shots, self.draws)):
             raise UsageError(f"few-shot.shots and few-shot.draws must lie in 1 to {MOST}")
         if not 0 < self.c < math.inf or self.iterations < 1:
-            raise UsageError(
-                f"few-shot.c {self.c}, few-shot.iterations {self.iterations}: they must be over 0"
-            )
+            raise UsageError(f"few-shot.c {self.c}, few-shot.iterations {self.iterations}: they must be over 0")
 
 
 def requests(subject: Subject, options: Options) -> tuple[Request, ...]:
@@ -114,9 +112,7 @@ class _Sides:
         return np.asarray([place.get(name, -1) for name in self.support.ids], dtype=np.int64)
 
 
-def _task(
-    task: str, query: str, shots: int, names: tuple[str, ...], sides: _Sides, options: Options
-) -> Scored | None:
+def _task(task: str, query: str, shots: int, names: tuple[str, ...], sides: _Sides, options: Options) -> Scored | None:
     """All draws of one number of shots; None where fewer than two classes have enough items."""
     query_rows = sides.asked
     kept = _classes(sides, shots, len(names))

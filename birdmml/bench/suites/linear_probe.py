@@ -156,9 +156,7 @@ def _tenth(n: int) -> tuple[Ints, Ints]:
 
 def _part(all_items: Labelled, places: Ints) -> Labelled:
     ids = tuple(all_items.ids[i] for i in places)
-    return Labelled(
-        ids, all_items.x[places], all_items.labels[places], all_items.rows[places], all_items.total
-    )
+    return Labelled(ids, all_items.x[places], all_items.labels[places], all_items.rows[places], all_items.total)
 
 
 def _at_end(c: float, grid: tuple[float, ...]) -> bool:

@@ -78,9 +78,7 @@ def requests(subject: Subject, options: Options) -> tuple[Request, ...]:
     if subject.kind == "arrays" or subject.classes < 2:
         return ()
     clean = Request(subject.name, options.split, options.templates)
-    worse = [
-        replace(clean, corruption=c.text) for c in conditions(options) if c.modality in subject.modalities
-    ]
+    worse = [replace(clean, corruption=c.text) for c in conditions(options) if c.modality in subject.modalities]
     return (clean, *worse) if worse else ()
 
 
@@ -112,11 +110,7 @@ def _clean(material: Material, scorer: Scorer, task: str, query: str, missing: S
 
 
 def _condition(
-    material: Material,
-    clean: Material,
-    scorer: Scorer,
-    tasks: Mapping[str, str],
-    reference: Mapping[str, Scored],
+    material: Material, clean: Material, scorer: Scorer, tasks: Mapping[str, str], reference: Mapping[str, Scored]
 ) -> Iterator[Scored]:
     """All tasks of one condition."""
     corruption = parse(material.corruption)
@@ -146,9 +140,7 @@ def _fallback(
         yield _task(material, scorer, f"A+V, {missing} missing -> {rest}", query, rows, note)
 
 
-def _task(
-    material: Material, scorer: Scorer, name: str, query: str, rows: NDArray[np.int64], note: str
-) -> Scored:
+def _task(material: Material, scorer: Scorer, name: str, query: str, rows: NDArray[np.int64], note: str) -> Scored:
     if len(material.class_names) < 2:
         raise EvalsetError(f"{material.evalset} has {len(material.class_names)} classes: noise needs two")
     if material.labels is None or len(rows) == 0:
@@ -174,9 +166,7 @@ def _note(corruption: Corruption, read: bool, lost: int) -> str:
 
 def _check_same(outcome: Scored, clean: Scored) -> None:
     same = outcome.ids == clean.ids and outcome.predictions == clean.predictions
-    if not (
-        same and np.array_equal(outcome.greater, clean.greater) and np.array_equal(outcome.ties, clean.ties)
-    ):
+    if not (same and np.array_equal(outcome.greater, clean.greater) and np.array_equal(outcome.ties, clean.ties)):
         raise ResultError(
             f"{outcome.task} differs from {clean.task}, though it does not read what was made worse: the embeddings "
             "were not made alike; score again with BIRDMML_CACHE= (empty)"

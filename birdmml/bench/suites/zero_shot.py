@@ -59,9 +59,7 @@ def score(materials: Sequence[Material], scorer: Scorer, options: Options) -> tu
     """
     del options
     if len(materials[0].class_names) < 2:
-        raise EvalsetError(
-            f"{materials[0].evalset} has {len(materials[0].class_names)} classes: zero-shot needs two"
-        )
+        raise EvalsetError(f"{materials[0].evalset} has {len(materials[0].class_names)} classes: zero-shot needs two")
     return tuple(task for material in materials for task in _tasks(material, scorer))
 
 

@@ -41,9 +41,7 @@ def run(
     with Pool(min(workers, len(plan.runs))) as pool:
         ordered = tuple(
             pool.run(
-                partial(one, plan.settings, folder),
-                plan.runs,
-                lambda _, done: None if report is None else report(done),
+                partial(one, plan.settings, folder), plan.runs, lambda _, done: None if report is None else report(done)
             )
         )
     seconds = time.perf_counter() - started

@@ -123,9 +123,7 @@ def answers(fitted: Fitted, chosen: XorSettings) -> XorAnswers:
     codes, _ = xor.cells(chosen.modalities)
     ranks = [place(model, codes, chosen.query) for model in fitted.models()]
     return XorAnswers(
-        np.stack([r.greater for r in ranks]),
-        np.stack([r.ties for r in ranks]),
-        np.stack([r.best for r in ranks]),
+        np.stack([r.greater for r in ranks]), np.stack([r.ties for r in ranks]), np.stack([r.best for r in ranks])
     )
 
 

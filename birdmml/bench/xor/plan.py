@@ -139,9 +139,7 @@ class XorPlan:
         return f"xor-{self.settings.modalities}x{xor.BITS}-d{self.settings.dim}-{settings.digest(key)[:8]}"
 
 
-def plan(
-    methods: Sequence[str] = (), chosen: XorSettings | None = None, joint_anchor: bool = False
-) -> XorPlan:
+def plan(methods: Sequence[str] = (), chosen: XorSettings | None = None, joint_anchor: bool = False) -> XorPlan:
     """Every method, or those named, each with every anchor that it knows and that lets it name b from the others.
 
     `joint_anchor` adds GRAM and TRIANGLE with every variable as the anchor in turn, three losses a step.

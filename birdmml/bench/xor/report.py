@@ -120,9 +120,7 @@ def draw(plan: XorPlan, done: Sequence[XorDone], path: Path) -> None:
     _frame(axes[0], title)
     if published:
         for name, values in authors().items():
-            axes[1].plot(
-                list(values), list(values.values()), color=COLOURS[name], marker="o", ms=4, lw=1.4, label=name
-            )
+            axes[1].plot(list(values), list(values.values()), color=COLOURS[name], marker="o", ms=4, lw=1.4, label=name)
         _frame(axes[1], "the authors' (read off their figure, ±0.005)")
     axes[0].set_ylabel(f"accuracy: {xor.TARGET} from {s.query.replace('+', ', ')}", color=INK)
     legend(canvas, axes[:1], "outside lower center", 6)

@@ -42,9 +42,7 @@ def audit(
     """
     settings = settings or AuditSettings()
     if settings.sample < 1 or settings.seed < 0:
-        raise UsageError(
-            f"a sample of {settings.sample} rows with seed {settings.seed}: give 1 or more, and 0 or more"
-        )
+        raise UsageError(f"a sample of {settings.sample} rows with seed {settings.seed}: give 1 or more, and 0 or more")
     tell = progress or (lambda stage, done, total: None)
     shards, bad = find(root)
     said = read.read_manifest(root, shards, bad, lambda done, total: tell("manifest", done, total))
@@ -52,9 +50,7 @@ def audit(
     at = page.sample(rows.label, settings.sample, settings.seed)
     with Pool(workers) as pool:
         media = measure(rows, at.tolist(), pool, lambda done, total: tell("media", done, total))
-        probed = probe.run(
-            rows, media, at, settings.seed, pool, lambda done, total: tell("probes", done, total)
-        )
+        probed = probe.run(rows, media, at, settings.seed, pool, lambda done, total: tell("probes", done, total))
     return _whole(root, settings, rows, media, bad, said, probed)
 
 
@@ -111,9 +107,7 @@ def _whole(
         count=page.count(rows, different, np.arange(len(rows))),
         paper=PAPER,
         splits=page.by_split(rows, different),
-        species=page.by_species(
-            rows, media, different, licensed, {k: (p.at, p.outcome) for k, p in probed.items()}
-        ),
+        species=page.by_species(rows, media, different, licensed, {k: (p.at, p.outcome) for k, p in probed.items()}),
         licenses=page.by_license(licensed),
         caption_leaks=caption_leaks,
         split_leaks=split_leaks,
@@ -131,9 +125,7 @@ def _verdict(found: Sequence[Finding]) -> str:
     return ", ".join(words) or "nothing found"
 
 
-def _media_findings(
-    rows: AuditRows, media: Mapping[str, MediaFeatures], said: read.ManifestState
-) -> list[Finding]:
+def _media_findings(rows: AuditRows, media: Mapping[str, MediaFeatures], said: read.ManifestState) -> list[Finding]:
     found: list[Finding] = []
     for kind, measured in media.items():
         found += findings.states(rows, kind, measured)
@@ -161,24 +153,16 @@ def _skipped(
         out.append(Skipped("probes and species", "no column of labels or species"))
     held = {s.split for s in rows.shards if sum(s.group_rows)} - {NO_SPLIT}
     if len(held) < 2:
-        out.append(
-            Skipped("leakage across splits", f"only one split ({', '.join(held) or 'files name none'})")
-        )
+        out.append(Skipped("leakage across splits", f"only one split ({', '.join(held) or 'files name none'})"))
     for part, what in (("recording_id", "recordings"), ("observation_id", "observations")):
         if not rows.has(part):
             out.append(Skipped(f"groups of {what}", f"no column {part}"))
     if not any(rows.has(f"{p}_license") for p in page.PARTS):
         out.append(Skipped("licences", "no column of licences"))
     if said.demo:
-        out.append(
-            Skipped(
-                "look-alikes as a fault", "drawings in one pose look alike; the table of leaks counts them"
-            )
-        )
+        out.append(Skipped("look-alikes as a fault", "drawings in one pose look alike; the table of leaks counts them"))
     if said.state == read.NONE:
-        out.append(
-            Skipped("manifest", "no manifest.json: the bytes cannot be compared with those of a build")
-        )
+        out.append(Skipped("manifest", "no manifest.json: the bytes cannot be compared with those of a build"))
     if settings.evalsets and "image" not in media:
         out.append(Skipped("overlap with evaluation sets", "no photos to compare"))
     if not settings.evalsets:

@@ -26,9 +26,7 @@ TINY_SIDE = 32
 WORDS = {"image": ("photo", "photos"), "audio": ("clip", "clips")}
 
 
-def of_rows(
-    rows: AuditRows, mask: Mask, slug: str, severity: str, words: str, advice: str
-) -> Iterator[Finding]:
+def of_rows(rows: AuditRows, mask: Mask, slug: str, severity: str, words: str, advice: str) -> Iterator[Finding]:
     """A finding about the rows [N] in `mask`, if there are any; `{n}` in `words` is their number."""
     where = np.flatnonzero(mask)
     if len(where):
@@ -51,9 +49,7 @@ def unreadable(shards: Sequence[Unreadable], rows: AuditRows) -> Iterator[Findin
             many = f"{len(found)} {'file is' if slug[0] == 's' else 'row group is'}"
             words = f"{many if len(found) == 1 else many.replace(' is', 's are')} {what}: {found[0].why}"
             where = tuple(f"{b.where}: {b.why}" for b in found[:EXAMPLES])
-            yield Finding(
-                slug, RED, words, len(found), where, "get these files again, or build the dataset again"
-            )
+            yield Finding(slug, RED, words, len(found), where, "get these files again, or build the dataset again")
 
 
 def labels(rows: AuditRows) -> Iterator[Finding]:
@@ -68,18 +64,9 @@ def labels(rows: AuditRows) -> Iterator[Finding]:
         advice = "one of the two columns was changed or shuffled: build the dataset again"
         yield from of_rows(rows, mask, "label_conflict", RED, words, advice)
     ids = rows.codes("id")
-    again = (
-        (ids >= 0) & (np.bincount(ids[ids >= 0], minlength=1)[np.maximum(ids, 0)] > 1)
-        if len(ids)
-        else ids < 0
-    )
+    again = (ids >= 0) & (np.bincount(ids[ids >= 0], minlength=1)[np.maximum(ids, 0)] > 1) if len(ids) else ids < 0
     yield from of_rows(
-        rows,
-        again,
-        "duplicate_id",
-        AMBER,
-        "{n} {rows} share their id with another row",
-        "number the rows anew",
+        rows, again, "duplicate_id", AMBER, "{n} {rows} share their id with another row", "number the rows anew"
     )
 
 
@@ -88,9 +75,7 @@ def texts(rows: AuditRows) -> Iterator[Finding]:
     if rows.has("caption"):
         empty = rows.codes("caption") < 0
         advice = "write captions for them, or leave the rows out"
-        yield from of_rows(
-            rows, empty, "caption_missing", _weight(empty), "{n} {rows} without a caption", advice
-        )
+        yield from of_rows(rows, empty, "caption_missing", _weight(empty), "{n} {rows} without a caption", advice)
 
 
 def _contradicting(a: Codes, b: Codes) -> Mask:
@@ -101,9 +86,7 @@ def _contradicting(a: Codes, b: Codes) -> Mask:
     known = (a >= 0) & (b >= 0)
     masks = []
     for one, other in ((a, b), (b, a)):
-        pairs, back, count = np.unique(
-            np.stack([one, other], axis=1), axis=0, return_inverse=True, return_counts=True
-        )
+        pairs, back, count = np.unique(np.stack([one, other], axis=1), axis=0, return_inverse=True, return_counts=True)
         best = np.zeros(len(pairs), dtype=np.bool_)
         order = np.lexsort((-count, pairs[:, 0]))
         best[order[np.unique(pairs[order, 0], return_index=True)[1]]] = True
@@ -116,15 +99,11 @@ def splits(rows: AuditRows) -> Iterator[Finding]:
     empty = [s.name for s in rows.shards if not sum(s.group_rows)]
     if empty:
         words = f"{len(empty)} {'shard has' if len(empty) == 1 else 'shards have'} no rows"
-        yield Finding(
-            "empty_split", AMBER, words, len(empty), tuple(empty[:EXAMPLES]), "leave empty splits out"
-        )
+        yield Finding("empty_split", AMBER, words, len(empty), tuple(empty[:EXAMPLES]), "leave empty splits out")
     common = Counter(tuple(sorted(s.columns.items())) for s in rows.shards).most_common(1)[0][0]
     other = [s.name for s in rows.shards if tuple(sorted(s.columns.items())) != common]
     if other:
-        words = (
-            f"{len(other)} {'shard has' if len(other) == 1 else 'shards have'} other columns than the rest"
-        )
+        words = f"{len(other)} {'shard has' if len(other) == 1 else 'shards have'} other columns than the rest"
         advice = "write all shards with one schema: `datasets` refuses to read them together"
         yield Finding("schema_differs", AMBER, words, len(other), tuple(other[:EXAMPLES]), advice)
 
@@ -174,18 +153,14 @@ def sounds(rows: AuditRows, measured: MediaFeatures, told: ManifestState) -> Ite
     yield from of_rows(rows, quiet, "audio_silent", _weight(quiet), words, advice)
     clipped = ok & ~v["constant"] & (v["clipped"] > CLIPPED_SHARE)
     words = f"{{n}} {{rows}} with over {100 * CLIPPED_SHARE:.0f} % of the samples at full scale"
-    yield from of_rows(
-        rows, clipped, "audio_clipped", AMBER, words, "the recording was overdriven: train with care"
-    )
+    yield from of_rows(rows, clipped, "audio_clipped", AMBER, words, "the recording was overdriven: train with care")
     padded = ok & ~v["constant"] & (v["padding"] > PADDING_SHARE)
     words = f"{{n}} {{rows}} whose clip is padding for over {100 * PADDING_SHARE:.0f} % of its length"
     yield from of_rows(rows, padded, "audio_padding", AMBER, words, "mask the padding, or use shorter clips")
     yield from _unlike(rows, ok, v, told)
 
 
-def _unlike(
-    rows: AuditRows, ok: Mask, v: Mapping[str, NDArray[Any]], told: ManifestState
-) -> Iterator[Finding]:
+def _unlike(rows: AuditRows, ok: Mask, v: Mapping[str, NDArray[Any]], told: ManifestState) -> Iterator[Finding]:
     """Clips of another rate or length than the manifest says, or, without one, than most have."""
     if not ok.any():
         return
@@ -194,17 +169,13 @@ def _unlike(
     whose = "that of most clips" if promised is None else "the one declared"
     wrong = ok & (v["rate_hz"] != rate)
     words = f"{{n}} {{rows}} whose sampling rate is not {whose} ({rate:,} Hz)"
-    yield from of_rows(
-        rows, wrong, "audio_rate", AMBER, words, "resample them: played as they are, pitch is wrong"
-    )
+    yield from of_rows(rows, wrong, "audio_rate", AMBER, words, "resample them: played as they are, pitch is wrong")
     milliseconds = np.rint(1000 * v["frames"] / np.maximum(v["rate_hz"], 1)).astype(np.int64)
     usual = round(1000 * told.clip_s) if told.clip_s else _most(milliseconds[ok])
     wrong = ok & (np.abs(milliseconds - usual) > 1)
     whose = "the one declared" if told.clip_s else "that of most clips"
     words = f"{{n}} {{rows}} whose clip's length is not {whose} ({usual / 1000:g} s)"
-    yield from of_rows(
-        rows, wrong, "audio_length", AMBER, words, "cut or pad them to one length before training"
-    )
+    yield from of_rows(rows, wrong, "audio_length", AMBER, words, "cut or pad them to one length before training")
 
 
 def _most(values: NDArray[Any]) -> int:
@@ -237,17 +208,13 @@ def reuse(rows: AuditRows, kind: str, measured: MediaFeatures) -> Iterator[Findi
     several = np.bincount(pairs[:, 0], minlength=1) > 1 if len(pairs) else np.zeros(1, dtype=bool)
     mask = known & several[np.where(known, real, 0)]
     files = int(several.sum())
-    words = (
-        f"{{n}} {{rows}} whose {one} stands under several species ({files:,} {many if files > 1 else one})"
-    )
+    words = f"{{n}} {{rows}} whose {one} stands under several species ({files:,} {many if files > 1 else one})"
     advice = "at most one of these labels is right: look at the examples, then leave the others out"
     yield from of_rows(rows, mask, f"{kind}_several_species", RED, words, advice)
     count = np.bincount(real[real >= 0], minlength=1)
     again = (real >= 0) & (count[np.maximum(real, 0)] > 1)
     if again.any() and again.mean() > REUSED_SHARE:
-        words = (
-            f"{{n}} {{rows}} share their {one} with another row (the same bytes, up to {count.max():,} times)"
-        )
+        words = f"{{n}} {{rows}} share their {one} with another row (the same bytes, up to {count.max():,} times)"
         advice = f"rows are not independent: count {many}, not rows, and keep copies on one side of a split"
         yield from of_rows(rows, again, f"{kind}_reused", AMBER, words, advice)
 

@@ -35,9 +35,7 @@ _LOOSE = {"image_author": "photos by one author", "audio_author": "clips by one 
 
 def keys(rows: AuditRows, media: Mapping[str, MediaFeatures], radius: int) -> dict[str, Codes]:
     """What must stay together, as codes [N], -1 for nothing: only what this dataset can tell."""
-    found = {
-        part: rows.codes(part) for part in (*_KEYS, *_LOOSE) if not part.endswith("bytes") and rows.has(part)
-    }
+    found = {part: rows.codes(part) for part in (*_KEYS, *_LOOSE) if not part.endswith("bytes") and rows.has(part)}
     for kind, measured in media.items():
         found[f"{kind} bytes"] = real_codes(kind, measured)
     if "image" in media and radius >= 0:
@@ -67,9 +65,7 @@ def of_splits(rows: AuditRows, found: Mapping[str, Codes]) -> tuple[tuple[SplitL
         slug = "split_leak_" + key.replace(" ", "_").replace("-", "_").removesuffix("_photos")
         groups = f"{of.groups:,} {'group' if of.groups == 1 else 'groups'}"
         words = f"{{n}} held-out {{rows}} leak: {what} on two sides of the split ({groups}{_shares(of)})"
-        advice = (
-            "split by groups: `birdmml build --split grouped`; figures measured on this split are too good"
-        )
+        advice = "split by groups: `birdmml build --split grouped`; figures measured on this split are too good"
         severity = AMBER if key == NEAR else RED
         findings += of_rows(rows, _reached(rows.split, found[key]), slug, severity, words, advice)
     return tuple(leaks), findings

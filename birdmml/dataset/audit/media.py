@@ -148,13 +148,7 @@ BLACK_LEVEL = 8
 _BATCH_ROWS = 16
 
 # What is measured of each row beside its state and sha256.
-_IMAGE_FIELDS = {
-    "phash": np.uint64,
-    "width": np.int32,
-    "height": np.int32,
-    "flat": np.bool_,
-    "black": np.bool_,
-}
+_IMAGE_FIELDS = {"phash": np.uint64, "width": np.int32, "height": np.int32, "flat": np.bool_, "black": np.bool_}
 _AUDIO_FIELDS = {
     "rate_hz": np.int32, "frames": np.int64, "channels": np.int32, "peak": np.float32,
     "clipped": np.float32, "constant": np.bool_, "padding": np.float32,

@@ -21,16 +21,7 @@ from birdmml.core.text import printable
 from birdmml.dataset.audit.findings import of_rows
 from birdmml.dataset.audit.groups import Codes
 from birdmml.dataset.audit.media import MediaFeatures
-from birdmml.dataset.audit.model import (
-    AMBER,
-    Audit,
-    Count,
-    Finding,
-    LicenseCount,
-    MediaAudit,
-    ProbeResult,
-    SpeciesLine,
-)
+from birdmml.dataset.audit.model import AMBER, Audit, Count, Finding, LicenseCount, MediaAudit, ProbeResult, SpeciesLine
 from birdmml.dataset.audit.probe import ProbeOutcome
 from birdmml.dataset.audit.read import SPLIT_ORDER, AuditRows
 
@@ -128,9 +119,7 @@ _MOST_FACTS = 8
 
 def keys(rows: AuditRows, media: Mapping[str, MediaFeatures]) -> dict[str, Codes]:
     """Codes [N] of different photos, recordings and clips, as far as they can be told."""
-    found = {
-        name: media[kind].codes() for name, kind in (("photos", "image"), ("clips", "audio")) if kind in media
-    }
+    found = {name: media[kind].codes() for name, kind in (("photos", "image"), ("clips", "audio")) if kind in media}
     if rows.has("recording_id"):
         found["recordings"] = rows.codes("recording_id")
     return found
@@ -146,9 +135,7 @@ def count(rows: AuditRows, found: Mapping[str, Codes], members: NDArray[np.intp]
         return int((values >= 0).sum())
 
     return Count(
-        len(members),
-        different(rows.label) or 0,
-        *(different(found.get(k)) for k in ("photos", "recordings", "clips")),
+        len(members), different(rows.label) or 0, *(different(found.get(k)) for k in ("photos", "recordings", "clips"))
     )
 
 
@@ -236,9 +223,7 @@ def license_findings(rows: AuditRows, license_of: Mapping[str, NDArray[np.object
         found += of_rows(rows, unknown, f"{part}_license_unknown", AMBER, words, advice)
         closed = np.array(["ND" in v.split("-") for v in values], dtype=bool)
         words = f"{{n}} {{rows}} whose {part}'s licence forbids derivatives (ND)"
-        advice = (
-            "a cut, resampled or scaled copy may be a derivative: leave these rows out of what you publish"
-        )
+        advice = "a cut, resampled or scaled copy may be a derivative: leave these rows out of what you publish"
         found += of_rows(rows, closed, f"{part}_license_nd", AMBER, words, advice)
     return found
 

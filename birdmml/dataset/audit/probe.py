@@ -82,9 +82,7 @@ def probe(features: NDArray[np.float32], labels: Codes, groups: Codes, seed: int
     species, n_groups = (int(v.max()) + 1 if len(v) else 0 for v in (y, g))
     if why := _too_few(len(y), species, n_groups):
         nothing = np.zeros(0, dtype=bool)
-        return ProbeOutcome(
-            CANNOT_TELL, why, 0.0, 0.0, 0.0, 0.0, 1.0, np.zeros(0), species, n_groups, used, nothing
-        )
+        return ProbeOutcome(CANNOT_TELL, why, 0.0, 0.0, 0.0, 0.0, 1.0, np.zeros(0), species, n_groups, used, nothing)
     parts = _factorise(features[used], folds(g, y, FOLDS, seed))
     right = _predict(parts, y) == y
     accuracy = balanced_accuracy(right, y)
@@ -93,9 +91,7 @@ def probe(features: NDArray[np.float32], labels: Codes, groups: Codes, seed: int
     p = float((1 + np.sum(shuffled >= accuracy - _ROUNDING)) / (1 + SHUFFLES))
     low, high = interval(right, y, g, seed)
     verdict, why = _judge(p, low, shuffled)
-    return ProbeOutcome(
-        verdict, why, accuracy, low, high, 1 / species, p, shuffled, species, n_groups, used, right
-    )
+    return ProbeOutcome(verdict, why, accuracy, low, high, 1 / species, p, shuffled, species, n_groups, used, right)
 
 
 def _learnable(labels: Codes, groups: Codes) -> NDArray[np.bool_]:
@@ -108,9 +104,7 @@ def _too_few(rows: int, species: int, groups: int) -> str:
     if species < 2:
         return f"{species} of at least 2 species have two groups, one to learn from and one to be asked about"
     if rows < MIN_ROWS or groups < MIN_GROUPS:
-        return (
-            f"{rows} rows in {groups} groups; at least {MIN_ROWS} rows in {MIN_GROUPS} groups can be judged"
-        )
+        return f"{rows} rows in {groups} groups; at least {MIN_ROWS} rows in {MIN_GROUPS} groups can be judged"
     return ""
 
 
@@ -123,10 +117,7 @@ def _judge(p: float, low: float, shuffled: Floats) -> tuple[str, str]:
     if margin > FINE_MARGIN and (margin > COARSE_MARGIN or margin > mean / 2):
         return CANNOT_TELL, f"too few rows: shuffled labels reach {100 * margin:.1f} points above their mean"
     if p <= ALPHA or above:
-        return (
-            CANNOT_TELL,
-            f"p = {p:.3f}, and an interval that does {'not ' if above else ''}reach chance, disagree",
-        )
+        return (CANNOT_TELL, f"p = {p:.3f}, and an interval that does {'not ' if above else ''}reach chance, disagree")
     return AT_CHANCE, ""
 
 
@@ -268,9 +259,7 @@ def _probe(task: ProbeTask) -> ProbeOutcome:
         return probe(task.features, task.labels, task.grouping.groups, task.seed)
 
 
-def _media_tasks(
-    rows: AuditRows, media: Mapping[str, MediaFeatures], at: Codes, seed: int
-) -> Iterator[ProbeTask]:
+def _media_tasks(rows: AuditRows, media: Mapping[str, MediaFeatures], at: Codes, seed: int) -> Iterator[ProbeTask]:
     for kind, measured in media.items():
         mine = np.array([r for r in at.tolist() if r in measured.features], dtype=np.int64)
         features = [measured.features[r] for r in mine.tolist()]

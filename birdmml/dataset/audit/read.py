@@ -409,11 +409,7 @@ def _compare(
     kinds = (
         ("shard_changed", "whose bytes are not those of the manifest", changed),
         ("shard_missing", "that the manifest lists and the folder lacks", sorted(set(listed) - there)),
-        (
-            "shard_unlisted",
-            "that the manifest does not list, yet `datasets` reads",
-            sorted(there - set(listed)),
-        ),
+        ("shard_unlisted", "that the manifest does not list, yet `datasets` reads", sorted(there - set(listed))),
         ("shard_rows", "with other numbers of rows than the manifest says", rows),
     )
     return [

@@ -53,10 +53,7 @@ def identity(name: str, option: str) -> dict[str, str]:
         has = f"its weights as a pickle ({pickled[0]}), which is never read" if pickled else "no weights"
         raise UsageError(f"{option} {name} has {has}: give a folder with {NEEDED[option]}")
     try:
-        return {
-            "name": folder.resolve().name,
-            "sha256": files.digest({p.name: files.sha256_file(p) for p in found}),
-        }
+        return {"name": folder.resolve().name, "sha256": files.digest({p.name: files.sha256_file(p) for p in found})}
     except OSError as e:
         raise unreachable(name, option, e) from e
 
@@ -72,9 +69,7 @@ def unreachable(name: str, option: str, error: BaseException) -> UsageError:
     lines = str(error).strip().splitlines()
     first = lines[0][:160] if lines else type(error).__name__
     if local(name):
-        return UsageError(
-            f"{option} {name} cannot be loaded ({first}): the folder must have {NEEDED[option]}, whole"
-        )
+        return UsageError(f"{option} {name} cannot be loaded ({first}): the folder must have {NEEDED[option]}, whole")
     return UsageError(
         f"{option} {name} cannot be loaded ({first}): no hub in reach has it; give a local folder with {NEEDED[option]}"
     )
@@ -103,15 +98,11 @@ def _check_kind(name: str, option: str) -> None:
     except Exception as e:  # what a stranger's config may break is not ours to list
         raise unreachable(name, option, e) from e
     if option == IMAGE and config.model_type not in auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES:
-        raise UsageError(
-            f"{option} {name} ({config.model_type}) does not caption images: choose BLIP or its like"
-        )
+        raise UsageError(f"{option} {name} ({config.model_type}) does not caption images: choose BLIP or its like")
     writes = config.model_type in auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
     gaps = config.model_type in auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
     if option == TEXT and (not writes or (gaps and not getattr(config, "is_decoder", False))):
-        raise UsageError(
-            f"{option} {name} ({config.model_type}) does not write text: choose a causal language model"
-        )
+        raise UsageError(f"{option} {name} ({config.model_type}) does not write text: choose a causal language model")
 
 
 # Prompts are padded to a multiple of this: equal lengths take equal paths through a GPU's kernels.
@@ -178,8 +169,7 @@ class ImageModel:
 
     def _said(self, pixels: Tensor) -> Tensor:
         with _able(
-            f"{IMAGE} {self.name} does not caption a photo by itself",
-            "a captioner that needs no prompt, such as BLIP",
+            f"{IMAGE} {self.name} does not caption a photo by itself", "a captioner that needs no prompt, such as BLIP"
         ):
             said: Tensor = self.model.generate(pixel_values=pixels)
         return said
@@ -203,11 +193,7 @@ class TextModel:
     def marks(self) -> tuple[str, ...]:
         """What the tokenizer takes for more than text, such as the end of a turn, longest first."""
         added = self.tokenizer.added_tokens_decoder.values()
-        found = {
-            str(t.content)
-            for t in added
-            if t.special or re.fullmatch(r"[<\[|].*[>\]|]", str(t.content), re.S)
-        }
+        found = {str(t.content) for t in added if t.special or re.fullmatch(r"[<\[|].*[>\]|]", str(t.content), re.S)}
         found |= set(self.tokenizer.all_special_tokens)
         return tuple(sorted((m for m in found if m.strip()), key=lambda m: (-len(m), m)))
 
@@ -263,9 +249,7 @@ class TextModel:
                 ids[row, width - len(prompt) :] = torch.tensor(prompt)
                 mask[row, width - len(prompt) :] = 1
             with _able(f"{TEXT} {self.name} does not answer", "another model"):
-                said = model.generate(
-                    input_ids=ids.to(self.on.device), attention_mask=mask.to(self.on.device)
-                )
+                said = model.generate(input_ids=ids.to(self.on.device), attention_mask=mask.to(self.on.device))
         return [self._answer(row, config.eos_token_id) for row in said[: len(prompts), width:].tolist()]
 
     def _answer(self, ids: list[int], ends: Any) -> tuple[str, bool]:
@@ -287,21 +271,15 @@ class TextModel:
 def _loaded(auto: Any, name: str, option: str, told: Mapping[str, Any], on: Machine, does: str) -> Any:
     """A model with every weight from its file."""
     with _model_errors(name, option, does), _quiet():
-        model, info = auto.from_pretrained(
-            name, use_safetensors=True, output_loading_info=True, dtype=on.dtype, **told
-        )
+        model, info = auto.from_pretrained(name, use_safetensors=True, output_loading_info=True, dtype=on.dtype, **told)
     lacking = [*info["missing_keys"], *info["mismatched_keys"]]
     if lacking:
-        raise UsageError(
-            f"{option} {name} lacks weights ({lacking[0]}, ...): give a folder with the whole model"
-        )
+        raise UsageError(f"{option} {name} lacks weights ({lacking[0]}, ...): give a folder with the whole model")
     try:
         return model.to(on.device).eval()
     except Exception as e:  # only a lack of memory is ours to tell; else raised again
         if lacks_memory(e):
-            raise BuildError(
-                f"out of memory: {option} {name} does not fit on {on.device}: choose a smaller one"
-            ) from e
+            raise BuildError(f"out of memory: {option} {name} does not fit on {on.device}: choose a smaller one") from e
         raise
 
 

@@ -16,9 +16,7 @@ class CaptionStore(Database):
     Raises BuildError where the file is damaged, in use or cannot grow.
     """
 
-    tables = (
-        "CREATE TABLE IF NOT EXISTS said (key TEXT PRIMARY KEY, text TEXT, rows INTEGER) WITHOUT ROWID",
-    )
+    tables = ("CREATE TABLE IF NOT EXISTS said (key TEXT PRIMARY KEY, text TEXT, rows INTEGER) WITHOUT ROWID",)
     wording = Wording(
         unusable="{path} cannot be used to keep captions ({error}): free space or stop what else uses it, then run "
         "the same command again; what was written is kept",

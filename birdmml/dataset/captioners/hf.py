@@ -119,11 +119,7 @@ def problem(text: str) -> str:
     for one, after in zip(words, words[1:], strict=False):
         run = run + 1 if one == after else 1
         same = max(same, run)
-    if (
-        same >= 4
-        or (len(words) > 1 and len(set(words)) == 1)
-        or (len(words) >= 8 and 4 * len(set(words)) < len(words))
-    ):
+    if same >= 4 or (len(words) > 1 and len(set(words)) == 1) or (len(words) >= 8 and 4 * len(set(words)) < len(words)):
         return "repeats"
     return ""
 
@@ -331,14 +327,10 @@ class Writer:
         if article is None:
             return Credit(self.settings.license, self.settings.license, f"written by {models}", "")
         authors = f"authors of “{article.title}”, revision {article.revision}, {article.history_url}"
-        return Credit(
-            normalise(article.license), article.license, f"{authors}; merged by {models}", article.url
-        )
+        return Credit(normalise(article.license), article.license, f"{authors}; merged by {models}", article.url)
 
     def _useless(self, stage: str, count: int, said: str) -> str:
-        option, name = (
-            (IMAGE, self.settings.image_model) if stage == LOOK else (TEXT, self.settings.text_model)
-        )
+        option, name = (IMAGE, self.settings.image_model) if stage == LOOK else (TEXT, self.settings.text_model)
         return (
             f"{option} {name}: {count} answers in a row are no caption (such as {said[:60]!r}: "
             f"{problem(said)}): its weights may be damaged; choose another model. What was written is kept"

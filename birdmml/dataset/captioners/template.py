@@ -8,13 +8,7 @@ from typing import Any
 from birdmml.core.species import Species
 from birdmml.schema import Caption, Card, Credit
 
-CARD = Card(
-    summary="Sentences filled from the taxonomy",
-    license="CC0-1.0",
-    citation="",
-    url="",
-    modalities=("text",),
-)
+CARD = Card(summary="Sentences filled from the taxonomy", license="CC0-1.0", citation="", url="", modalities=("text",))
 
 TEMPLATES = (
     "A photo of {a} {common_name}, a bird of the family {family}.",

@@ -339,9 +339,7 @@ class Inflater:
         if self._origin is not None:
             raw = b"".join(f.raw for f in self._fed)
             first = self._origin
-            return ResumePoint(
-                first.bit, first.stored, raw, first.windows[: len(self._decoders)], self._certain
-            )
+            return ResumePoint(first.bit, first.stored, raw, first.windows[: len(self._decoders)], self._certain)
         return capture(list(self._fed), len(self._decoders), self._certain)
 
     def __iter__(self) -> Iterator[Piece]:
@@ -374,9 +372,7 @@ class Inflater:
     def _step(self, raw: bytes) -> Piece:
         outs = [d.decompress(raw) for d in self._decoders]
         decoder, first = self._decoders[0], outs[0]
-        self._windows = tuple(
-            (w + out[-WINDOW:])[-WINDOW:] for w, out in zip(self._windows, outs, strict=True)
-        )
+        self._windows = tuple((w + out[-WINDOW:])[-WINDOW:] for w, out in zip(self._windows, outs, strict=True))
         self.offset += len(raw) - len(decoder.unused_data)
         self.finished = decoder.eof
         if len(outs) == 1:

@@ -146,9 +146,7 @@ class SalvageJournal:
             with atomic_write(self.folder / name) as f:
                 f.write(data)
         except OSError as e:
-            raise SourceError(
-                f"{self.folder} cannot be written ({e}): mend that and run again, it goes on"
-            ) from e
+            raise SourceError(f"{self.folder} cannot be written ({e}): mend that and run again, it goes on") from e
 
 
 def needed(marks: Sequence[Mark]) -> list[Mark]:
@@ -173,12 +171,7 @@ def needed(marks: Sequence[Mark]) -> list[Mark]:
 
 def _state_of(body: dict[str, Any]) -> JournalState:
     marks = [_mark(m) for m in body["marks"]]
-    if (
-        not marks
-        or marks[0].part != -1
-        or marks[0].rejoins
-        or any(m.part < 0 or m.file is None for m in marks[1:])
-    ):
+    if not marks or marks[0].part != -1 or marks[0].rejoins or any(m.part < 0 or m.file is None for m in marks[1:]):
         raise ValueError("no beginning")
     plain = None if body["plain"] is None else bool(body["plain"])
     return JournalState(marks, plain, {natural(i): natural(n) for i, n in body["sizes"]})

@@ -297,12 +297,7 @@ class Hold:
     def state(self) -> tuple[dict[str, Any], list[bytes]]:
         """What has to be known to go on, as JSON and as bytes. What is in `out` is not a part of it."""
         held = [[position, m.name, m.behind] for position, m in self._held]
-        value = {
-            "behind": self.behind,
-            "position": self._position,
-            "name": self._name,
-            "size": self._size,
-        }
+        value = {"behind": self.behind, "position": self._position, "name": self._name, "size": self._size}
         return {**value, "held": held}, [bytes(self._data), *(m.data for _, m in self._held)]
 
     def restore(self, value: dict[str, Any], data: list[bytes]) -> None:

@@ -155,9 +155,7 @@ class Gap:
 class ArchivePart:
     """One part of the archive; one that begins with a kept head is asked for only when more of it is read."""
 
-    def __init__(
-        self, parts: ArchiveParts, index: int, path: Path | None, head: KeptHead | None = None
-    ) -> None:
+    def __init__(self, parts: ArchiveParts, index: int, path: Path | None, head: KeptHead | None = None) -> None:
         self.parts, self.index, self.path = parts, index, path
         self.head = head.data if head else b""
         self.size = head.size if head else _size(path)

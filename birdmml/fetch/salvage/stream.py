@@ -145,9 +145,7 @@ class _Leg:
             for i in range(len(marks) - 1, 0, -1):
                 if marks[i].rejoins and marks[i].position >= position:
                     joined, into = marks[i - 1].joined(marks[i]), marks[i].account
-                    vars(into).update(
-                        vars(joined.account)
-                    )  # The reading goes on to write into this very account.
+                    vars(into).update(vars(joined.account))  # The reading goes on to write into this very account.
                     marks[i - 1 : i + 1] = [replace(joined, account=into)]
 
 
@@ -322,9 +320,7 @@ class Stream:
         if self._journal is not None and source.sure and walk.reader.clean and leg.in_doubt:
             head = part.read(0, min(part.size, offset + BEYOND)) if offset <= MOST_HEAD else b""
             place = walk.reader.place() + hold.place()
-            mark = Mark(
-                part.index, offset, position, Account(), True, *self._journal.keep(head), place, part.size
-            )
+            mark = Mark(part.index, offset, position, Account(), True, *self._journal.keep(head), place, part.size)
             self._append(leg, mark, walk, hold)
         if offset == part.size and part.index < leg.parts.last and not leg.parts.short(part):
             self._turn(leg, source, walk, hold, Mark(part.index, None, position, Account(), True))

@@ -33,11 +33,7 @@ class Walk:
     """`account` takes what is found (and may be changed for another between two steps), `store` the members."""
 
     def __init__(
-        self,
-        parts: ArchiveParts,
-        store: WalkStore,
-        account: Account,
-        progress: Progress = lambda position: None,
+        self, parts: ArchiveParts, store: WalkStore, account: Account, progress: Progress = lambda position: None
     ) -> None:
         self.parts, self.store, self.account, self.progress = parts, store, account, progress
         self.reader = tar.Reader(store)

@@ -40,9 +40,7 @@ def members(path: Path, limits: MemberLimits | None = None) -> Iterator[Event]:
     with _opened(path) as archive:
         infos = archive.infolist()
         if len(infos) > limits.members:
-            raise SourceError(
-                f"{path} lists {len(infos):,} members, more than the limit of {limits.members:,}"
-            )
+            raise SourceError(f"{path} lists {len(infos):,} members, more than the limit of {limits.members:,}")
         for seq, event in enumerate(_events(archive, infos, limits), 1):
             yield numbered(event, seq)
 
@@ -58,9 +56,7 @@ def _opened(path: Path) -> zipfile.ZipFile:
         ) from e
 
 
-def _events(
-    archive: zipfile.ZipFile, infos: Sequence[zipfile.ZipInfo], limits: MemberLimits
-) -> Iterator[Event]:
+def _events(archive: zipfile.ZipFile, infos: Sequence[zipfile.ZipInfo], limits: MemberLimits) -> Iterator[Event]:
     shared, seen = _overlapping(infos), set[str]()
     for i, info in enumerate(infos):
         if info.is_dir():
@@ -119,11 +115,7 @@ def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str) -> Event:
         return Loss(name, f"its bytes are not those that were packed ({e or 'they end too early'})")
     except NotImplementedError as e:
         return Refusal(name, f"it cannot be read here ({e})")
-    except (
-        OSError,
-        ValueError,
-        RuntimeError,
-    ) as e:  # bz2 and lzma say so in these, and so does a bad offset.
+    except (OSError, ValueError, RuntimeError) as e:  # bz2 and lzma say so in these, and so does a bad offset.
         return Loss(name, f"it cannot be unpacked ({e})")
 
 

@@ -28,8 +28,7 @@ ENOUGH = 25
 AT_ONCE = 64  # Pages that are held together while they are made.
 # What Hugging Face reads of a static Space.
 SPACE = (
-    "---\ntitle: Bird-MML leaderboard\nsdk: static\napp_file: index.html\n---\n\n"
-    "Made by `birdmml leaderboard build`.\n"
+    "---\ntitle: Bird-MML leaderboard\nsdk: static\napp_file: index.html\n---\n\nMade by `birdmml leaderboard build`.\n"
 )
 
 
@@ -69,14 +68,10 @@ class SiteOutcomes:
         ids = self.names.setdefault(outcome.key, outcome.ids)
         if outcome.targets is None:
             return replace(outcome, ids=ids)
-        return replace(
-            outcome, ids=ids, targets=self.names.setdefault(digest(outcome.targets), outcome.targets)
-        )
+        return replace(outcome, ids=ids, targets=self.names.setdefault(digest(outcome.targets), outcome.targets))
 
 
-def build(
-    submissions: Path, out: Path, data: Path | None = None, dry_run: bool = False, workers: int = 1
-) -> BuiltSite:
+def build(submissions: Path, out: Path, data: Path | None = None, dry_run: bool = False, workers: int = 1) -> BuiltSite:
     """Write the site of all submissions below a folder to `out`; the same submissions give the same bytes.
 
     `data` is a built dataset whose photos and sounds are shown beside the items, where their licences allow it.
@@ -126,9 +121,7 @@ def gather(folder: Path, workers: int = 1) -> tuple[list[Submission], list[Refus
     return _different(folder, checked)
 
 
-def _different(
-    folder: Path, checked: Sequence[Submission | Refused]
-) -> tuple[list[Submission], list[Refused]]:
+def _different(folder: Path, checked: Sequence[Submission | Refused]) -> tuple[list[Submission], list[Refused]]:
     """Each submission once; a second copy of one is refused."""
     accepted: dict[str, Submission] = {}
     refused = []

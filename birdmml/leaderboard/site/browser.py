@@ -32,9 +32,7 @@ _DIGITS = np.array(list("0123456789a"))
 def browsable(table: BoardTable, tasks: Sequence[ColumnOutcomes]) -> list[ColumnOutcomes]:
     """The columns in which an item is right or wrong, and two rows at least can be compared."""
     return [
-        t
-        for t in tasks
-        if len(t.rows) > 1 and len(t.items.ids) <= MOST_ITEMS and _rank(table.columns[t.column].metric)
+        t for t in tasks if len(t.rows) > 1 and len(t.items.ids) <= MOST_ITEMS and _rank(table.columns[t.column].metric)
     ]
 
 
@@ -163,19 +161,14 @@ class SiteMedia:
     def files(self) -> Iterator[tuple[str, bytes]]:
         """The script that names them, and every medium; one row group of the dataset is in memory at a time."""
         credits = [[plain(s.id), _about_item(s)] for s in self.shown]
-        yield (
-            f"items/{SCRIPT}.js",
-            f'"use strict";birdmmlMedia({canonical_json(credits)});\n'.encode(),
-        )
+        yield (f"items/{SCRIPT}.js", f'"use strict";birdmmlMedia({canonical_json(credits)});\n'.encode())
         for one in self.shown:
             (cells,) = self.rows.cells([one.row])
             for suffix, content in _content(one, cells, self.rate_hz):
                 yield f"items/media/{one.name}{suffix}", content
 
 
-def of(
-    data: Path, tables: Sequence[tuple[BoardTable, Sequence[ColumnOutcomes]]]
-) -> tuple[SiteMedia, list[str]]:
+def of(data: Path, tables: Sequence[tuple[BoardTable, Sequence[ColumnOutcomes]]]) -> tuple[SiteMedia, list[str]]:
     """The media of every item of the test split that a page may list, and notes on what is left out.
 
     Raises DatasetError for a folder that is no built dataset.
@@ -197,13 +190,9 @@ def of(
             closed.update({"image", "audio"} - set(parts))
             if parts:
                 shown.append(ShownItem(item, file_name(item), row, parts, values))
-    notes = [
-        f"no {part} of {n:,} items: their licence does not allow it" for part, n in sorted(closed.items())
-    ]
+    notes = [f"no {part} of {n:,} items: their licence does not allow it" for part, n in sorted(closed.items())]
     if not mine:
-        notes.append(
-            f"no table sets two results on the test split of {data} side by side: no media are shown"
-        )
+        notes.append(f"no table sets two results on the test split of {data} side by side: no media are shown")
     if len(wanted) > MOST:
         notes.append(f"media of at most {MOST:,} items are shown; {len(wanted):,} are listed")
     rate_hz = int(built.manifest["settings"]["rate_hz"])
@@ -226,9 +215,7 @@ def _content(one: ShownItem, cells: Mapping[str, Any], rate_hz: int) -> Iterator
             yield ".png", report.spectrogram_png(samples, rate_hz, one.values["audio_valid_seconds"])
             yield ".flac", clip
     except MediaError as e:
-        raise MediaError(
-            e.reason, f"{plain(one.id)}: {e.detail}; run `birdmml validate` on the dataset"
-        ) from e
+        raise MediaError(e.reason, f"{plain(one.id)}: {e.detail}; run `birdmml validate` on the dataset") from e
 
 
 def _about_item(one: ShownItem) -> dict[str, Any]:

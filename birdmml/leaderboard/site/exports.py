@@ -26,9 +26,7 @@ DEMO = "Rows marked **demo** were measured on generated data: they say nothing a
 
 def as_csv(tables: Iterable[BoardTable]) -> str:
     """One line a value; what is not there is empty, and no cell starts a formula."""
-    return csv_text(
-        [COLUMNS, *([csv_cell(line[name], LONGEST) for name in COLUMNS] for line in _values(tables))]
-    )
+    return csv_text([COLUMNS, *([csv_cell(line[name], LONGEST) for name in COLUMNS] for line in _values(tables))])
 
 
 def as_json(board: Board) -> str:
@@ -74,9 +72,7 @@ def _table(table: BoardTable) -> dict[str, Any]:
         **_place(table),
         "demo": table.demo,
         "columns": [{**_column(c), "n": c.n, "compared": c.compared} for c in table.columns],
-        "rows": [
-            {**_row(r), "cells": [None if c is None else _cell(c) for c in r.cells]} for r in table.rows
-        ],
+        "rows": [{**_row(r), "cells": [None if c is None else _cell(c) for c in r.cells]} for r in table.rows],
     }
 
 
@@ -119,15 +115,10 @@ def _markdown(table: BoardTable) -> list[str]:
     about += [f"limited to {table.limit} rows"] if table.limit else []
     columns = [(c.task, c.metric, c.chance) for c in table.columns]
     rows = [
-        [
-            *_named(row),
-            *(_words(c, column.metric) for c, column in zip(row.cells, table.columns, strict=True)),
-        ]
+        [*_named(row), *(_words(c, column.metric) for c, column in zip(row.cells, table.columns, strict=True))]
         for row in table.rows
     ]
-    lines = markdown_table(
-        with_chance(["method", "preset", "seeds"], columns, rows), lambda cell: inert(plain(cell))
-    )
+    lines = markdown_table(with_chance(["method", "preset", "seeds"], columns, rows), lambda cell: inert(plain(cell)))
     return [f"## {inert(table.title)}", "", inert("; ".join(about)), "", *lines, ""]
 
 
@@ -135,11 +126,7 @@ def _named(row: BoardRow) -> list[str]:
     if row.member is None:
         return [f"{row.name}, reported", "", ""]
     marks = "".join(f", {label}" for label in row.member.labels)
-    return [
-        f"{row.name} ({row.member.title}){marks}",
-        row.member.result.preset,
-        str(len(row.member.result.seeds)),
-    ]
+    return [f"{row.name} ({row.member.title}){marks}", row.member.result.preset, str(len(row.member.result.seeds))]
 
 
 def _words(cell: BoardCell | None, metric: str) -> str:

@@ -53,9 +53,7 @@ def fresh(out: Path) -> Iterator[Path]:
         yield site
         replace_folder(site, out, work / "old")
     except OSError as e:
-        raise ResultError(
-            f"{e.filename or out}: {e.strerror or e}; {out} is as it was: choose another --out"
-        ) from e
+        raise ResultError(f"{e.filename or out}: {e.strerror or e}; {out} is as it was: choose another --out") from e
     finally:
         if work is not None:
             shutil.rmtree(work, ignore_errors=True)

@@ -43,13 +43,9 @@ def compared(table: BoardTable, read: Reader) -> tuple[BoardTable, tuple[ColumnO
     for key in dict.fromkeys(t.items.key for t in tasks):
         mine = [t for t in tasks if t.items.key == key]
         best = [t.rows[:MOST] for t in mine]
-        families = [
-            Family(np.stack([v.values[columns[t.column].metric] for v in t.values[:MOST]])) for t in mine
-        ]
+        families = [Family(np.stack([v.values[columns[t.column].metric] for v in t.values[:MOST]])) for t in mine]
         for task, places, marks in zip(mine, best, letters(families, mine[0].items.units), strict=True):
-            columns[task.column] = replace(
-                columns[task.column], compared=_words(table, task, marks is not None)
-            )
+            columns[task.column] = replace(columns[task.column], compared=_words(table, task, marks is not None))
             for place, letter in zip(places, marks or [], strict=False):
                 cell = rows[place][task.column]
                 if cell is not None:
@@ -72,9 +68,7 @@ def _task(table: BoardTable, column: int, read: Reader) -> ColumnOutcomes | None
         return None
     # Ties go to the items of the best row.
     shared = Counter(items.key for _, _, items in sorted(scored, key=lambda s: s[:2])).most_common(1)[0][0]
-    _, rows, values = zip(
-        *sorted((s for s in scored if s[2].key == shared), key=lambda s: s[:2]), strict=True
-    )
+    _, rows, values = zip(*sorted((s for s in scored if s[2].key == shared), key=lambda s: s[:2]), strict=True)
     return ColumnOutcomes(column, values[0], rows, values)
 
 
@@ -140,8 +134,7 @@ def _letters(p: Sequence[float], rows: int) -> list[str] | None:
     if len(groups) > len(ascii_lowercase):
         return None
     return [
-        "".join(c for c, group in zip(ascii_lowercase, groups, strict=False) if row in group)
-        for row in range(rows)
+        "".join(c for c, group in zip(ascii_lowercase, groups, strict=False) if row in group) for row in range(rows)
     ]
 
 

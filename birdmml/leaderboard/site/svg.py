@@ -38,9 +38,7 @@ def interval(figure: Figure) -> Markup:
         '<rect class="range" x="{}" y="2" width="{}" height="6"/>'
         '<rect class="luck" x="{}" width=".5" height="10"/>'
         '<rect class="value" x="{}" width="1" height="10"/></svg>'
-    ).format(
-        number(low), number(max(0.4, high - low)), number(luck), number(min(99.0, max(0.0, value - 0.5)))
-    )
+    ).format(number(low), number(max(0.4, high - low)), number(luck), number(min(99.0, max(0.0, value - 0.5))))
 
 
 # Curves of a result's figures.
@@ -56,10 +54,7 @@ def curves(panel: Panel, name: str) -> Markup:
 
     # More than a dozen would run into each other.
     ticks = [(across(x), f"{x:g}") for x in xs[:: math.ceil(len(xs) / 12)]]
-    parts = [
-        _grid((height(top * k / 4), f"{top * k / 4:g}") for k in range(5)),
-        _ticks(ticks, plain(panel.x)),
-    ]
+    parts = [_grid((height(top * k / 4), f"{top * k / 4:g}") for k in range(5)), _ticks(ticks, plain(panel.x))]
     parts += _levels(panel, across, up)
     parts += [_line(line, _colour(line, k), across, up) for k, line in enumerate(panel.lines)]
     lines = "; ".join(f"{line.name}: {_words(line)}" for line in panel.lines)
@@ -68,10 +63,7 @@ def curves(panel: Panel, name: str) -> Markup:
 
 def legend(panel: Panel) -> Markup:
     """What the colours and dashes mean."""
-    keys = [
-        _key(f"c{_colour(line, k)}", plain(line.name).replace("->", "→"))
-        for k, line in enumerate(panel.lines)
-    ]
+    keys = [_key(f"c{_colour(line, k)}", plain(line.name).replace("->", "→")) for k, line in enumerate(panel.lines)]
     keys.append(_key("chance", "chance"))
     if any(f.ceiling is not None for f in panel.figures):
         keys.append(_key("ceiling", "best possible"))
@@ -192,9 +184,7 @@ def _up(low: float, high: float) -> Place:
 
 def _grid(levels: Iterable[tuple[str, str]]) -> Markup:
     """Lines across at (y, the words beside it)."""
-    line = Markup(
-        '<line class="grid" x1="{}" x2="{}" y1="{}" y2="{}"/><text x="{}" y="{}" text-anchor="end">{}</text>'
-    )
+    line = Markup('<line class="grid" x1="{}" x2="{}" y1="{}" y2="{}"/><text x="{}" y="{}" text-anchor="end">{}</text>')
     return Markup("").join(
         line.format(LEFT, WIDTH - RIGHT, y, y, LEFT - 7, number(float(y) + 4), words) for y, words in levels
     )
@@ -267,9 +257,7 @@ def _cells(counts: ConfusionCounts, cell: int) -> Markup:
     """One path a colour and step of darkness: a thousand rectangles would weigh ten times as much."""
     totals = np.bincount(counts.true, counts.count)
     shades: dict[tuple[str, int], list[str]] = {}
-    for true, named, count in zip(
-        *(a.tolist() for a in (counts.true, counts.named, counts.count)), strict=True
-    ):
+    for true, named, count in zip(*(a.tolist() for a in (counts.true, counts.named, counts.count)), strict=True):
         kind = "right" if true == named else "wrong", math.ceil(SHADES * count / totals[true])
         square = f"M{named * cell} {true * cell}h{cell - 1}v{cell - 1}h{1 - cell}z"
         shades.setdefault(kind, []).append(square)

@@ -41,11 +41,7 @@ def members(submissions: Sequence[ShownSubmission], verified: bool = True) -> tu
             # A slug can be made to look like another's; the digest of the whole cannot.
             page = file_name(submission.slug, entry.folder.name, str(submission.about.get("digest", "")))
             about, name = submission.about, shown_method(label(result))
-            rows.append(
-                BoardMember(
-                    name, page, submission.slug, about, entry.folder, result, labels(result), verified
-                )
-            )
+            rows.append(BoardMember(name, page, submission.slug, about, entry.folder, result, labels(result), verified))
     return tuple(sorted(rows, key=lambda m: (m.slug, m.page)))
 
 
@@ -141,9 +137,7 @@ def _table(key: Key, results: Sequence[BoardMember]) -> BoardTable:
 
 def _placed(result: Result, suite: str, evalset: str) -> dict[Place, Figure]:
     return {
-        (f.task, f.metric, round(f.chance, 9)): f
-        for f in headlines(result)
-        if (f.suite, f.evalset) == (suite, evalset)
+        (f.task, f.metric, round(f.chance, 9)): f for f in headlines(result) if (f.suite, f.evalset) == (suite, evalset)
     }
 
 
@@ -151,20 +145,14 @@ def _column(place: Place, figures: Sequence[Figure]) -> BoardColumn:
     # The number of items that most results have; the page says where a row has another.
     n = Counter(f.n for f in figures).most_common(1)[0][0]
     ceilings = Counter(f.ceiling for f in figures if f.ceiling is not None and 0 <= f.ceiling <= 1)
-    return BoardColumn(
-        place[0], place[1], figures[0].chance, ceilings.most_common(1)[0][0] if ceilings else None, n
-    )
+    return BoardColumn(place[0], place[1], figures[0].chance, ceilings.most_common(1)[0][0] if ceilings else None, n)
 
 
 def _cell(figure: Figure | None) -> BoardCell | None:
     if figure is None or not math.isfinite(figure.value):
         return None
-    low, high, sd = (
-        v if v is not None and math.isfinite(v) else None for v in (figure.low, figure.high, figure.sd)
-    )
-    return BoardCell(
-        figure.value, low, high, sd, figure.n, note=plain(figure.note), predictions=figure.predictions
-    )
+    low, high, sd = (v if v is not None and math.isfinite(v) else None for v in (figure.low, figure.high, figure.sd))
+    return BoardCell(figure.value, low, high, sd, figure.n, note=plain(figure.note), predictions=figure.predictions)
 
 
 def _reported_rows(suite: str, evalset: str, columns: Sequence[BoardColumn]) -> list[BoardRow]:

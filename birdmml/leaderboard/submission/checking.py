@@ -14,15 +14,7 @@ from birdmml.core import files, settings
 from birdmml.errors import BirdmmlError, ResultError
 from birdmml.leaderboard.submission import expected, form, possible, reading
 from birdmml.leaderboard.submission.expected import Expected
-from birdmml.leaderboard.submission.model import (
-    HEAD,
-    CheckReport,
-    Entry,
-    Problem,
-    Submission,
-    at,
-    items_digest,
-)
+from birdmml.leaderboard.submission.model import HEAD, CheckReport, Entry, Problem, Submission, at, items_digest
 from birdmml.leaderboard.submission.reading import AGAIN, look, name_of
 from birdmml.leaderboard.verify import differences
 from birdmml.results import outcomes
@@ -119,9 +111,7 @@ def _labels(result: Result) -> Iterable[str]:
 def identity(result: Result) -> str:
     """Equal for results that are one result handed in twice."""
     fields = settings.to_dict(result)
-    return files.digest(
-        [fields["method"], fields["settings"], fields["dataset"], fields["seeds"], fields["figures"]]
-    )
+    return files.digest([fields["method"], fields["settings"], fields["dataset"], fields["seeds"], fields["figures"]])
 
 
 def is_date(text: str) -> bool:
@@ -221,9 +211,7 @@ def _of_figure(result: Result, figure: Figure, items: Outcomes) -> Iterator[str]
         yield from (f"{name}: {problem}" for problem in impossible.values())
         # What has a message of its own is not told twice.
         shown = tuple(f"{name}: {field} is given" for field in impossible)
-        yield from (
-            problem for problem in differences(result, figure, items) if not problem.startswith(shown)
-        )
+        yield from (problem for problem in differences(result, figure, items) if not problem.startswith(shown))
     except BROKEN as e:
         yield f"{name}: its items give no such figure ({e})"
     if problem := possible.incomplete(result, figure, items):
@@ -265,9 +253,7 @@ def _items(one: _Checked, statement: Mapping[str, Any], wanted: Expected | None)
     for file, figure in first.items():
         split = wanted.items.get(figure.evalset)
         if split is None:
-            notes.append(
-                f"{name}: items of {figure.evalset} were not compared: {wanted.where} does not have them"
-            )
+            notes.append(f"{name}: items of {figure.evalset} were not compared: {wanted.where} does not have them")
         elif split.subject not in strange and file in one.items:
             limited = bool(result.settings.get("limit"))
             if problem := expected.other_items(figure, one.items[file], split, wanted.where, limited):
@@ -313,7 +299,5 @@ def _place(mine: Any, theirs: Any) -> str:
 
 
 def _words(error: Exception, path: Path) -> str:
-    text = (
-        str(error).replace(str(path), "").lstrip(": ").removesuffix(": score again") or type(error).__name__
-    )
+    text = str(error).replace(str(path), "").lstrip(": ").removesuffix(": score again") or type(error).__name__
     return text if isinstance(error, ResultError) else f"no predictions file ({text[:200]})"

@@ -79,8 +79,7 @@ def write_list(protocol: str, data: Path, evalsets: Path | None, out: Path) -> P
     name, expected = load(protocol).name, of_data(data, evalsets)
     path = out / f"{name}.json"
     items = {
-        label: {"of": split.subject, "n": split.n, "sha256": split.sha256}
-        for label, split in expected.items.items()
+        label: {"of": split.subject, "n": split.n, "sha256": split.sha256} for label, split in expected.items.items()
     }
     files.write_json(path, {"protocol": name, "digests": dict(expected.digests), "items": items})
     return path

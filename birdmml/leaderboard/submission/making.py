@@ -187,10 +187,7 @@ def _head(part: Path, folders: Sequence[Path], loaded: Sequence[Result], about: 
         "name": about.name,
         "contact": about.contact,
         "license": about.license,
-        "training_data": {
-            "declaration": about.training_data,
-            "digests": checking.training_digests(loaded),
-        },
+        "training_data": {"declaration": about.training_data, "digests": checking.training_digests(loaded)},
         "energy_kwh": about.energy_kwh,
         "labels": checking.labels_of(loaded),
         "created": about.created,

@@ -72,10 +72,7 @@ def of_figure(result: Result, figure: Figure, items: Outcomes) -> Iterator[tuple
             yield name, f"{name} {value} lies outside {least:g} to {most:g}"
     luck = _luck(figure.metric, items.candidates) if isinstance(items, Predictions) else None
     if isinstance(items, Predictions) and luck is not None and abs(luck - figure.chance) > SLACK:
-        yield (
-            "chance",
-            f"chance is given as {figure.chance}, among {items.candidates} candidates it is {luck}",
-        )
+        yield ("chance", f"chance is given as {figure.chance}, among {items.candidates} candidates it is {luck}")
 
 
 def of_result(result: Result) -> Iterator[str]:

@@ -53,9 +53,7 @@ def listing(folder: Path) -> tuple[dict[str, int], list[Problem]]:
     return dict(sorted(found.items())), problems + _alike(found)
 
 
-def differences(
-    folder: Path, found: Mapping[str, int], listed: Mapping[str, tuple[int, str]]
-) -> list[Problem]:
+def differences(folder: Path, found: Mapping[str, int], listed: Mapping[str, tuple[int, str]]) -> list[Problem]:
     """Where the files are not those that submission.json lists, by name, size and SHA-256."""
     problems = [
         Problem(name, "listed in submission.json, not there", "fetch the submission again")
@@ -263,9 +261,7 @@ def _size(metadata: pq.FileMetaData) -> None:
     if not 0 <= metadata.num_rows <= MAX_ROWS or any(not 0 <= g.num_rows <= MAX_ROWS for g in groups):
         raise ResultError(f"{metadata.num_rows:,} rows, more than {MAX_ROWS:,}")
     if sum(unpacked) > MAX_UNPACKED or min(unpacked, default=0) < 0:
-        raise ResultError(
-            f"would unpack to {human_bytes(sum(unpacked))}, more than {human_bytes(MAX_UNPACKED)}"
-        )
+        raise ResultError(f"would unpack to {human_bytes(sum(unpacked))}, more than {human_bytes(MAX_UNPACKED)}")
 
 
 def _form(schema: pa.Schema) -> list[str]:
@@ -277,9 +273,7 @@ def _form(schema: pa.Schema) -> list[str]:
     wanted = list(_FORMS[kind].items())
     wanted += [("draw", pa.int64())] if kind == "placed" and "draw" in schema.names else []
     if not schema.equals(pa.schema(wanted), check_metadata=False):
-        raise ResultError(
-            f"its columns are not those of a predictions file ({', '.join(schema.names)[:200]})"
-        )
+        raise ResultError(f"its columns are not those of a predictions file ({', '.join(schema.names)[:200]})")
     count = facts.get("candidates", "1")
     if not _COUNT.fullmatch(count) or int(count) > MAX_CANDIDATES:
         raise ResultError(f"{count[:20]!r} candidates: a number up to {MAX_CANDIDATES:,} was expected")

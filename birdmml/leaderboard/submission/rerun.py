@@ -141,14 +141,10 @@ def _plan(result: Result, ready: Checkpoint, data: Path, evalsets: Path | None, 
     check_limit(limit)
     built = dataclasses.replace(opened(data), caption=caption)
     if built.digest != result.dataset.get("digest"):
-        raise ResultError(
-            f"{data} is not the dataset of {result.method} ({built.digest[:12]}): give that one"
-        )
+        raise ResultError(f"{data} is not the dataset of {result.method} ({built.digest[:12]}): give that one")
     told = result.settings.get("suites")
     if not isinstance(told, Mapping):
-        raise ResultError(
-            f"{result.method}: its suites are stated without options: it is too old to run again"
-        )
+        raise ResultError(f"{result.method}: its suites are stated without options: it is too old to run again")
     passes = tuple(_pass(name, options) for name, options in told.items())
     recipe = Recipe(built, ready.method, ready.config, result.preset, ready.preset, limit)
     only = list(result.settings.get("evalsets", {}))

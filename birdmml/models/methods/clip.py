@@ -110,9 +110,7 @@ class Model(CosineHead):
             *((query, target) for query, target in joint if target == self.anchor),
         )
 
-    def score(
-        self, query: str, target: str, queries: Mapping[str, Tensor], candidates: Mapping[str, Tensor]
-    ) -> Tensor:
+    def score(self, query: str, target: str, queries: Mapping[str, Tensor], candidates: Mapping[str, Tensor]) -> Tensor:
         """The cosine of the pair's own model, or the sum of several models' cosines; [Q, C]."""
         scores.check_pair(query, target, self.pairs(), method_name(self))
         if query == self.anchor:

@@ -59,9 +59,7 @@ class Config:
         if not 0 <= self.fused_weight <= 1:
             raise UsageError(f"fused_weight is {self.fused_weight}: it must lie in 0 to 1")
         if not 1 <= self.hidden <= 16_384 or not 2 <= self.order <= 16:
-            raise UsageError(
-                f"hidden {self.hidden}, order {self.order}: they must lie in 1 to 16384 and 2 to 16"
-            )
+            raise UsageError(f"hidden {self.hidden}, order {self.order}: they must lie in 1 to 16384 and 2 to 16")
 
 
 def loss(
@@ -130,9 +128,7 @@ class Model(CosineHead):
         joint = scores.joint_pairs(self.modalities, self.config.order) if self.fusions else ()
         return scores.single_pairs(self.modalities) + joint
 
-    def score(
-        self, query: str, target: str, queries: Mapping[str, Tensor], candidates: Mapping[str, Tensor]
-    ) -> Tensor:
+    def score(self, query: str, target: str, queries: Mapping[str, Tensor], candidates: Mapping[str, Tensor]) -> Tensor:
         """Cosine [Q, C]; a query of several modalities is the fused embedding."""
         scores.check_pair(query, target, self.pairs(), method_name(self))
         return scores.cosine(query, target, queries, candidates)

@@ -15,8 +15,7 @@ from birdmml.schema import Card
 CARD = Card(
     summary="InfoNCE on minus the volume spanned by an anchor and the other modalities",
     license="method, no licence; this code Apache-2.0",
-    citation="Cicchetti et al., Gramian Multimodal Representation Learning and Alignment, ICLR 2025"
-    " (arXiv 2412.11959)",
+    citation="Cicchetti et al., Gramian Multimodal Representation Learning and Alignment, ICLR 2025 (arXiv 2412.11959)",
     url="https://arxiv.org/abs/2412.11959",
 )
 Config = ShapeConfig

@@ -63,7 +63,6 @@ class Model(CosineHead):
         """The sigmoid loss of every pair of modalities and "loss", their mean."""
         z, scale = self.embed_all(features), self.log_scale.exp()
         terms = {
-            f"{a}~{b}": sigmoid_loss(z[a], z[b], scale, self.bias, same)
-            for a, b in combinations(self.modalities, 2)
+            f"{a}~{b}": sigmoid_loss(z[a], z[b], scale, self.bias, same) for a, b in combinations(self.modalities, 2)
         }
         return terms | {"loss": torch.stack(list(terms.values())).mean()}

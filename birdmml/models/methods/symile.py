@@ -15,15 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from birdmml.errors import UsageError
 from birdmml.models import scores
-from birdmml.models.heads import (
-    CosineHead,
-    Features,
-    Pairs,
-    Variant,
-    check_positive,
-    method_name,
-    scalar_groups,
-)
+from birdmml.models.heads import CosineHead, Features, Pairs, Variant, check_positive, method_name, scalar_groups
 from birdmml.models.losses import check_rows, full_precision, leave_out
 from birdmml.schema import Card
 
@@ -92,9 +84,7 @@ def all_pairs(x: Tensor, z: Sequence[Tensor], scale: Tensor, same: Tensor | None
         shifted = [y[p] for y, p in zip(z, order, strict=True)]
         if torch.is_grad_enabled() and len(x) ** len(z) * (len(x) + x.shape[1]) > SAVED_ELEMENTS:
             blocks.append(
-                checkpoint(
-                    _log_sum, x, scale, dropped, *shifted, use_reentrant=False, preserve_rng_state=False
-                )
+                checkpoint(_log_sum, x, scale, dropped, *shifted, use_reentrant=False, preserve_rng_state=False)
             )
         else:
             blocks.append(_log_sum(x, scale, dropped, *shifted))
@@ -147,13 +137,9 @@ class Model(CosineHead):
     def pairs(self) -> Pairs:
         """All other modalities together ask for one: 2->1 of three. There is no 1->1 score."""
         names = self.modalities
-        return tuple(
-            (scores.fused_name(*(m for m in names if m != target)), target) for target in reversed(names)
-        )
+        return tuple((scores.fused_name(*(m for m in names if m != target)), target) for target in reversed(names))
 
-    def score(
-        self, query: str, target: str, queries: Mapping[str, Tensor], candidates: Mapping[str, Tensor]
-    ) -> Tensor:
+    def score(self, query: str, target: str, queries: Mapping[str, Tensor], candidates: Mapping[str, Tensor]) -> Tensor:
         """exp(l) * (z_i * z_j) z_k^T, [Q, C]."""
         scores.check_pair(query, target, self.pairs(), method_name(self))
         query_product = multiply([queries[name] for name in scores.parts(query)])

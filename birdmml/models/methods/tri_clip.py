@@ -36,9 +36,7 @@ class Config:
         check_positive(temperature=self.temperature)
 
 
-def loss(
-    z: Mapping[str, Tensor], temperature: float | Tensor, same: Tensor | None = None
-) -> dict[str, Tensor]:
+def loss(z: Mapping[str, Tensor], temperature: float | Tensor, same: Tensor | None = None) -> dict[str, Tensor]:
     """The InfoNCE of every pair and their mean, from unit vectors z_m [B, dim]."""
     terms = {f"{a}~{b}": info_nce(z[a], z[b], temperature, same) for a, b in combinations(z, 2)}
     return terms | {"loss": torch.stack(list(terms.values())).mean()}

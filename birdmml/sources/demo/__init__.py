@@ -99,9 +99,7 @@ def write_extra(settings: Settings, root: Path | str, index: int) -> None:
     species, nth = divmod(index, settings.eval_videos)
     item = world.film(settings, species, nth)
     rng = world.rng(settings, "film", species, nth)
-    film = shoot(
-        world.look(item.look), world.song(item.song), settings.image_size, settings.clip_seconds, rng
-    )
+    film = shoot(world.look(item.look), world.song(item.song), settings.image_size, settings.clip_seconds, rng)
     folder = Path(root) / EVALSET / "video_ml"
     folder.mkdir(parents=True, exist_ok=True)
     encode_video(folder / f"{_asset_id(index)}.mp4", film.frames, film.audio, FPS, RATE_HZ)
@@ -125,12 +123,7 @@ def finish_extras(settings: Settings, root: Path | str) -> dict[str, Any]:
     ]
     write_text(folder / "taxa.csv", _csv(taxa))
     write_text(folder / "video_ml.csv", _csv([_video_row(settings, i) for i in range(extra_tasks(settings))]))
-    return {
-        "evalset": "demo",
-        "folder": EVALSET.as_posix(),
-        "videos": extra_tasks(settings),
-        "classes": len(species),
-    }
+    return {"evalset": "demo", "folder": EVALSET.as_posix(), "videos": extra_tasks(settings), "classes": len(species)}
 
 
 def _located(settings: Settings, locator: str) -> tuple[str, DemoItem]:
@@ -138,9 +131,7 @@ def _located(settings: Settings, locator: str) -> tuple[str, DemoItem]:
     species, _, index = where.partition(":")
     valid = kind in ("photo", "clip") and species.isdecimal() and index.isdecimal()
     if not valid or int(species) >= settings.species or int(index) >= settings.per_species:
-        raise SourceError(
-            f"the demo has no item {locator!r}: locators come from records() with the same settings"
-        )
+        raise SourceError(f"the demo has no item {locator!r}: locators come from records() with the same settings")
     return kind, world.photo_and_clip(settings, int(species), int(index))
 
 

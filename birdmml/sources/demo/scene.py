@@ -69,9 +69,7 @@ def backdrop(scene: Scene, side: int, drawn: int) -> Image.Image:
     far = _gradient(place, drawn, rng)
     brush = ImageDraw.Draw(far)
     _blobs(brush, place, drawn, rng)
-    far = far.filter(ImageFilter.GaussianBlur(scene.blur * drawn)).resize(
-        (side, side), Image.Resampling.BILINEAR
-    )
+    far = far.filter(ImageFilter.GaussianBlur(scene.blur * drawn)).resize((side, side), Image.Resampling.BILINEAR)
     _PERCHES[place.perch](ImageDraw.Draw(far), side, rng)
     return far
 
@@ -79,11 +77,7 @@ def backdrop(scene: Scene, side: int, drawn: int) -> Image.Image:
 def _gradient(place: Habitat, side: int, rng: np.random.Generator) -> Image.Image:
     """Top to bottom through the place's colours, with a little unevenness."""
     rows = np.array([place.top, place.middle, place.bottom], dtype=np.float32)
-    small = (
-        np.repeat(rows[:, None, :], 4, axis=1)
-        + rng.normal(0.0, 9.0, (3, 4, 1))
-        + rng.normal(0.0, 5.0, (3, 4, 3))
-    )
+    small = np.repeat(rows[:, None, :], 4, axis=1) + rng.normal(0.0, 9.0, (3, 4, 1)) + rng.normal(0.0, 5.0, (3, 4, 3))
     picture = Image.fromarray(np.clip(small, 0, 255).astype(np.uint8))
     return picture.resize((side, side), Image.Resampling.BICUBIC)
 
@@ -95,9 +89,7 @@ def _blobs(brush: ImageDraw.ImageDraw, place: Habitat, side: int, rng: np.random
     for x, y, size, shade in spots.tolist():
         base = place.top if y < 0.5 else place.bottom
         r = (0.04 + 0.10 * size) * side
-        brush.ellipse(
-            (x * side - r, y * side - r, x * side + r, y * side + r), fill=tint(base, 0.78 + 0.5 * shade)
-        )
+        brush.ellipse((x * side - r, y * side - r, x * side + r, y * side + r), fill=tint(base, 0.78 + 0.5 * shade))
 
 
 def tint(colour: RGB, factor: float) -> RGB:
@@ -138,9 +130,7 @@ def _shore(brush: ImageDraw.ImageDraw, side: int, rng: np.random.Generator) -> N
         _line(brush, [(x * side, at), ((x + 0.12 + 0.2 * wide) * side, at)], 0.008 * side, (206, 226, 232))
     brush.ellipse((-0.4 * side, 0.76 * side, 1.4 * side, 1.5 * side), fill=sand)
     for x, y, r in rng.random((14, 3)).tolist():
-        _disc(
-            brush, x * side, (0.84 + 0.16 * y) * side, (0.006 + 0.012 * r) * side, tint(sand, 0.75 + 0.4 * r)
-        )
+        _disc(brush, x * side, (0.84 + 0.16 * y) * side, (0.006 + 0.012 * r) * side, tint(sand, 0.75 + 0.4 * r))
 
 
 def _leaves(brush: ImageDraw.ImageDraw, side: int, rng: np.random.Generator) -> None:
@@ -150,8 +140,7 @@ def _leaves(brush: ImageDraw.ImageDraw, side: int, rng: np.random.Generator) -> 
         cx, cy, a = x * side, (0.77 + 0.22 * y) * side, np.pi * turn
         dx, dy = 0.045 * side * np.cos(a), 0.022 * side * np.sin(a)
         brush.polygon(
-            [(cx - dx, cy - dy), (cx - dy, cy + dx / 3), (cx + dx, cy + dy), (cx + dy, cy - dx / 3)],
-            fill=colour,
+            [(cx - dx, cy - dy), (cx - dy, cy + dx / 3), (cx + dx, cy + dy), (cx + dy, cy - dx / 3)], fill=colour
         )
 
 

@@ -98,9 +98,7 @@ def score(song: Song, voice: Voice, seconds: float) -> tuple[Note, ...]:
     at = voice.start_s
     while at < seconds - 0.3:
         for k, gap in enumerate(gaps):
-            length = min(
-                _NOTE_PART * gap, _NOTE_PART * min(gaps) if song.rhythm == "paired" else _LONGEST_NOTE_S
-            )
+            length = min(_NOTE_PART * gap, _NOTE_PART * min(gaps) if song.rhythm == "paired" else _LONGEST_NOTE_S)
             if at + length / voice.tempo > seconds:
                 return tuple(notes)
             hz = PITCH_HZ[song.pitch] * voice.pitch * _course(song.course, k / (len(gaps) - 1))
@@ -111,12 +109,7 @@ def score(song: Song, voice: Voice, seconds: float) -> tuple[Note, ...]:
 
 
 def sing(
-    song: Song,
-    voice: Voice,
-    ambience: Ambience,
-    seconds: float,
-    rng: np.random.Generator,
-    rate_hz: int = RATE_HZ,
+    song: Song, voice: Voice, ambience: Ambience, seconds: float, rng: np.random.Generator, rate_hz: int = RATE_HZ
 ) -> Sound:
     """A clip, float32 [seconds * rate_hz], peak at most 0.95."""
     total = round(seconds * rate_hz)

@@ -47,9 +47,7 @@ class DemoSettings:
     def __post_init__(self) -> None:
         _check("species", self.species, 4, MAX_SPECIES, "so many species the demo can tell apart")
         # Two photos share an observation, and each of three splits needs one.
-        _check(
-            "per-species", self.per_species, 5, 100_000, "each split needs an observation of every species"
-        )
+        _check("per-species", self.per_species, 5, 100_000, "each split needs an observation of every species")
         _check("seed", self.seed, 0, 2**63 - 1, "any whole number in this range")
         _check("image-size", self.image_size, 32, 1024, "px a side")
         _check("clip-seconds", self.clip_seconds, 2.0, 60.0, "a song takes about two seconds")
@@ -188,9 +186,7 @@ def in_words(settings: DemoSettings) -> str:
         "shared": "share a look by twos and a song by threes, and no two species share both",
         "xor": "show each look and each song equally often in every species; only the two together name it",
     }
-    parts = [
-        f"{100 * float(share):g} % of the items {words[rule]}" for rule, share in rules(settings) if share
-    ]
+    parts = [f"{100 * float(share):g} % of the items {words[rule]}" for rule, share in rules(settings) if share]
     best = ceilings(settings)
     return (
         f"{settings.species} species: {'; '.join(parts)}. The best possible accuracy is "
@@ -201,9 +197,7 @@ def in_words(settings: DemoSettings) -> str:
 
 def _check(option: str, value: float, low: float, high: float, why: str) -> None:
     if not low <= value <= high:
-        raise UsageError(
-            f"--{option} {value:g} is outside {low:g} to {high:g} ({why}): give a value in this range"
-        )
+        raise UsageError(f"--{option} {value:g} is outside {low:g} to {high:g} ({why}): give a value in this range")
 
 
 # ---- The looks and songs that the demo's birds can have, numbered so that the first dozen differ most.

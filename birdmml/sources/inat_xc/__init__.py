@@ -54,9 +54,7 @@ def _service_lines(settings: Settings) -> Iterator[str]:
     each = recordings_for(rows, settings.clip_seconds)
     recordings = species * each
     requests = recordings + species * math.ceil(each / LISTED)
-    yield _line(
-        "sounds", requests, recordings * RECORDING_BYTES, settings.recordings_per_second, settings.xeno_canto
-    )
+    yield _line("sounds", requests, recordings * RECORDING_BYTES, settings.recordings_per_second, settings.xeno_canto)
     yield _line("texts", species, 0, settings.articles_per_second, settings.wikipedia)
     yield "        estimates; gone photos, failures and other names add requests; the services are asked side by side"
 

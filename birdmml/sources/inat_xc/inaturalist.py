@@ -369,9 +369,7 @@ class Selection:
             "FROM sifted WHERE why = ''))", [self._rules.seed],
         )  # fmt: skip
         self._db.execute("DROP TABLE sifted")
-        selected.offered = dict(
-            self._db.execute("SELECT label, count(*) FROM ranked GROUP BY label").fetchall()
-        )
+        selected.offered = dict(self._db.execute("SELECT label, count(*) FROM ranked GROUP BY label").fetchall())
 
     def _read(self, name: str) -> str:
         return self._tables[name].sql(rejects=f"bad_{name}")
@@ -382,9 +380,7 @@ class Selection:
         if n:
             self.found.bad_lines[name] = n
         if n >= MOST_BAD:
-            first = self._db.execute(
-                f"SELECT line, error_message FROM bad_{name} ORDER BY line LIMIT 1"
-            ).fetchone()
+            first = self._db.execute(f"SELECT line, error_message FROM bad_{name} ORDER BY line LIMIT 1").fetchone()
             raise SourceError(
                 f"{self._tables[name].path.name} has {n:,} or more lines that are no rows; the first, line "
                 f"{first[0] if first else '?'}: {_line(first[1] if first else '')}: a column has changed; get the "
@@ -399,9 +395,7 @@ class Selection:
         return int(row[0]) if row else 0
 
 
-def _standing(
-    w: WantedSpecies, active: Mapping[int, bool], named: Mapping[int, list[int]]
-) -> tuple[str, list[int]]:
+def _standing(w: WantedSpecies, active: Mapping[int, bool], named: Mapping[int, list[int]]) -> tuple[str, list[int]]:
     """How the table knows a species, and the taxon ids to take.
 
     A name alone does not bring back what was split: only ids that the species list gives are followed, and the name
@@ -409,9 +403,7 @@ def _standing(
     """
     if not w.ids:
         first = named[min(named)] if named else []
-        return ("" if len(first) == 1 else "ambiguous" if first else "unknown"), first if len(
-            first
-        ) == 1 else []
+        return ("" if len(first) == 1 else "ambiguous" if first else "unknown"), first if len(first) == 1 else []
     if active.get(w.ids[0]):
         return "", [w.ids[0]]
     if former := [i for i in w.ids[1:] if active.get(i)]:
@@ -451,9 +443,7 @@ def _duckdb() -> ModuleType:
 ShelfProgress = Callable[[str, int, int], None]
 
 
-def tables_of(
-    settings: RawSettings, folder: Path, agent: str, progress: ShelfProgress
-) -> dict[str, InatTable]:
+def tables_of(settings: RawSettings, folder: Path, agent: str, progress: ShelfProgress) -> dict[str, InatTable]:
     """The four tables, checked by their headers. Raises SourceError for one that cannot be had."""
     if not settings.is_url:
         return open_folder(Path(settings.inat).expanduser())
@@ -469,10 +459,7 @@ def tables_of(
         back_off_s=settings.back_off_s,
         timeout_s=settings.timeout_s,
     )
-    with (
-        Ledger(folder / "tables.sqlite") as ledger,
-        Fetcher(ledger, politeness) as fetcher,
-    ):
+    with Ledger(folder / "tables.sqlite") as ledger, Fetcher(ledger, politeness) as fetcher:
         ledger.retry_failed()
         for name in TABLES:
             key = f"{name}.csv.gz"

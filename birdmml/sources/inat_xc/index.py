@@ -174,9 +174,7 @@ class RawIndex(WorkFile):
         )
         return {{"listing": "lists of recordings", "article": "articles"}[o]: n for o, n in failures}
 
-    def _pages(
-        self, query: str, after: list[Any], width: int, values: Sequence[Any] = ()
-    ) -> Iterator[tuple[Any, ...]]:
+    def _pages(self, query: str, after: list[Any], width: int, values: Sequence[Any] = ()) -> Iterator[tuple[Any, ...]]:
         """All rows of a query that goes on behind the first `width` columns of the last row."""
         while page := self.fetch_all(query, (*after, *values)):
             yield from page
@@ -210,9 +208,7 @@ def absent(
     for label, why, detail, n in index.fact("refused") or []:
         text = _WHY[why].format(detail=detail, least=settings.min_side)
         word = "photo" if n == 1 else "photos"
-        yield Reject(
-            f"photos.csv.gz: {names[label]}", f"photo_{why}", f"{n:,} {word}: {text}", True, names[label]
-        )
+        yield Reject(f"photos.csv.gz: {names[label]}", f"photo_{why}", f"{n:,} {word}: {text}", True, names[label])
     selected = index.fact("found") or {}
     for table, n in selected.get("lines_that_are_no_rows", {}).items() if lines else ():
         yield Reject(f"{table}.csv.gz", "bad_line", f"{n:,} lines are no rows of the table", True)
@@ -224,9 +220,7 @@ def absent(
         for label, name, state, reason in index.ended(kind, "gone", "failed", "unfit"):
             detail = reason or "no observer is known, and without an author it cannot enter"
             slug = {"gone": f"{what}_gone", "failed": f"{what}_failed", "unfit": f"{what}_no_author"}[state]
-            yield Reject(
-                f"{what} {name}", slug, f"{names[label]}: {detail}{_instead(state)}", True, names[label]
-            )
+            yield Reject(f"{what} {name}", slug, f"{names[label]}: {detail}{_instead(state)}", True, names[label])
     yield from index.rejects()
 
 
@@ -247,8 +241,7 @@ def _species(
         named = today.get(str(s.label), [])
         hint = f"; today's id of that name there: {', '.join(map(str, named))}" if named else ""
         question = (
-            ", ".join(str(i) for i in (s.inat_taxon_id, *s.former_inat_ids) if i is not None)
-            or "no id, by its name"
+            ", ".join(str(i) for i in (s.inat_taxon_id, *s.former_inat_ids) if i is not None) or "no id, by its name"
         )
         detail = f"{_TAXA[state]} (asked for {question}){hint}; all {rows:,} rows of it are lacking"
         yield Reject(where, f"taxon_{state}", detail, True, s.scientific_name)

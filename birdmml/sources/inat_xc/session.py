@@ -164,17 +164,13 @@ class RawSession:
     def _streams(self, answers: Answers, key: str, limit: int | None) -> None:
         """The three services. Raises SourceError where Xeno-canto refuses the key, before anything else is asked."""
         settings, index, folder = self._settings, self._index, self._folder / "files"
-        need = Need(
-            self._rows, self._rows, settings.clip_seconds, min(self._rows, LEAST_RECORDINGS, limit or 1 << 30)
-        )
+        need = Need(self._rows, self._rows, settings.clip_seconds, min(self._rows, LEAST_RECORDINGS, limit or 1 << 30))
         wish = Wish(policy(settings.licenses).allows, most_s=settings.max_recording_s)
         xeno_canto = Api(self._fetcher, answers, settings.xeno_canto, secrets={"key": key})
         wikipedia = Api(self._fetcher, answers, settings.wikipedia, most_bytes=MOST_BYTES)
         service = XenoCanto(xeno_canto, wish, seed=settings.seed)
         labels = [s.label for s in self._species]
-        self._photos = Photos(
-            self._fetcher, index, settings.photos, settings.photo_size, folder, labels, need
-        )
+        self._photos = Photos(self._fetcher, index, settings.photos, settings.photo_size, folder, labels, need)
         self._recordings = Recordings(self._fetcher, index, service, folder, self._species, need)
         self._articles = Articles(index, Wikipedia(wikipedia), self._species)
         self._guard()
@@ -221,17 +217,13 @@ class RawSession:
             return
         self._tell("join the tables", 0, 1)
         rules = inaturalist.PhotoRules(
-            settings.seed,
-            lambda text: policy(settings.licenses).allows(normalise(text)),
-            min_side=settings.min_side,
+            settings.seed, lambda text: policy(settings.licenses).allows(normalise(text)), min_side=settings.min_side
         )
         # All species are joined in every part: a photo of two is one of two, whoever does which.
         mine = {s.label for s in self._species}
         wanted = [_wanted(s, s.label in mine) for s in settings.species_list.taxonomy.species]
         most = self._rows + self._rows // 4 + SPARES
-        with inaturalist.Selection(
-            tables, wanted, rules, self._folder / "join", settings.memory_mb
-        ) as selection:
+        with inaturalist.Selection(tables, wanted, rules, self._folder / "join", settings.memory_mb) as selection:
             selected = selection.run()
             index.add_photos(selection.candidates(most))
         index.note("found", _selection_facts(selected))
@@ -267,10 +259,7 @@ class RawSession:
             locator=f"photos/{number}/{self._settings.photo_size}.{doc['extension']}",
             observation=doc["observation"],
             credit=Credit(
-                normalise(doc["license"]),
-                doc["license"],
-                doc["author"],
-                f"https://www.inaturalist.org/photos/{number}",
+                normalise(doc["license"]), doc["license"], doc["author"], f"https://www.inaturalist.org/photos/{number}"
             ),
             metadata=json.dumps(record, ensure_ascii=False, sort_keys=True),
         )
@@ -278,16 +267,11 @@ class RawSession:
     def _require(self) -> None:
         """Stop where one half is missing altogether: the build would be empty."""
         for kind, what in (("photos", "photo"), ("recordings", "recording")):
-            if not self._index.counts(kind).get("done", 0) and not any(
-                a.kind == kind for _, a in self._pending
-            ):
+            if not self._index.counts(kind).get("done", 0) and not any(a.kind == kind for _, a in self._pending):
                 reasons: dict[str, int] = {}
                 for r in self.absent():
                     reasons[r.reason] = reasons.get(r.reason, 0) + 1
-                message = (
-                    ", ".join(f"{n:,} {reason}" for reason, n in sorted(reasons.items()))
-                    or "none was offered"
-                )
+                message = ", ".join(f"{n:,} {reason}" for reason, n in sorted(reasons.items())) or "none was offered"
                 raise SourceError(
                     f"not one {what} could be had ({message}): check --inat, --licenses and the species, or try again "
                     "with --resume --retry-failed"

@@ -53,23 +53,14 @@ class Photos:
     """Photos at `{bucket}/photos/{id}/{size}.{extension}`."""
 
     def __init__(
-        self,
-        fetcher: Fetcher,
-        index: RawIndex,
-        bucket: str,
-        size: str,
-        folder: Path,
-        labels: Sequence[int],
-        need: Need,
+        self, fetcher: Fetcher, index: RawIndex, bucket: str, size: str, folder: Path, labels: Sequence[int], need: Need
     ) -> None:
         self._fetcher, self._index, self._folder = fetcher, index, folder
         self._base, self._size = bucket.rstrip("/"), size
         self._labels, self._need = labels, need
 
     def __iter__(self) -> Iterator[Arrival]:
-        return _rounds(
-            self._index, "photos", self._labels, self._wanted, self._fetcher.fetch_small, self._job
-        )
+        return _rounds(self._index, "photos", self._labels, self._wanted, self._fetcher.fetch_small, self._job)
 
     def _wanted(self, label: int) -> list[Row]:
         return self._index.photos_for(label, self._need.photos)
@@ -202,9 +193,7 @@ def _doc(take: Take) -> str:
     return json.dumps({"url": take.url, "locator": record.locator, "credit": asdict(record.credit)})
 
 
-def together(
-    streams: Sequence[Iterator[Arrival]], stop: Callable[[], None], room: int = 32
-) -> Iterator[Arrival]:
+def together(streams: Sequence[Iterator[Arrival]], stop: Callable[[], None], room: int = 32) -> Iterator[Arrival]:
     """What all streams yield, as it comes; each runs in a thread of its own, at most `room` ahead.
 
     What one raises ends all: `stop` makes the others give up, and it is raised here.

@@ -81,9 +81,7 @@ def _read(ask: Ask, fresh: bool, records: dict[str, dict[str, Any]]) -> None:
         value = _value(ask(page, fresh), page)
         recordings, stated_pages = _number(value, "numRecordings"), _number(value, "numPages")
         if page > 1 and (recordings, stated_pages) != (total, pages):
-            change = (
-                change or f"{total:,} recordings on {pages:,} pages became {recordings:,} on {stated_pages:,}"
-            )
+            change = change or f"{total:,} recordings on {pages:,} pages became {recordings:,} on {stated_pages:,}"
         total, pages = recordings, stated_pages
         if pages > MOST_PAGES:
             raise NoPages(f"{pages:,} pages are more than a species can have")
@@ -198,9 +196,7 @@ def read_record(value: dict[str, Any], base: str) -> RecordingEntry:
     )
 
 
-def _problem(
-    value: dict[str, Any], file: str, credit: Credit, seconds: float | None
-) -> tuple[str, str] | None:
+def _problem(value: dict[str, Any], file: str, credit: Credit, seconds: float | None) -> tuple[str, str] | None:
     address = value.get("file")
     if address is None or address == "" or (isinstance(address, str) and RESTRICTED in address.casefold()):
         return "restricted", "its file is withheld, as for species that must be protected"
@@ -373,9 +369,7 @@ class XenoCanto:
         if by == "English name" and len({r.species for r in recordings}) > 1:
             kinds = ", ".join(sorted({r.species for r in recordings}))
             detail = f"{name} is the English name of {kinds}: which is meant cannot be known"
-            reject = Reject(
-                f"xeno-canto: {name}", "ambiguous_name", detail, absent=True, species=names.scientific
-            )
+            reject = Reject(f"xeno-canto: {name}", "ambiguous_name", detail, absent=True, species=names.scientific)
             return SpeciesListing(names.scientific, rejects=(*rejects, reject))
         if not recordings:
             return SpeciesListing(names.scientific, rejects=tuple(rejects))
@@ -387,9 +381,7 @@ class XenoCanto:
                 takes.append(self._take(record, names.scientific))
         for record in others:
             detail = f"it is of {record.species}, not of {name}"
-            rejects.append(
-                Reject(f"XC{record.number}", "other_species", detail, absent=True, species=names.scientific)
-            )
+            rejects.append(Reject(f"XC{record.number}", "other_species", detail, absent=True, species=names.scientific))
         takes.sort(key=self._order)
         matched = name if by != "English name" else recordings[0].species
         notes = [*listed.notes]
@@ -397,13 +389,7 @@ class XenoCanto:
             notes.append(f"{names.scientific}: found on Xeno-canto as {matched}, by its {by} {name}")
         rejects.sort(key=lambda r: (r.path, r.reason, r.detail))
         return SpeciesListing(
-            names.scientific,
-            tuple(takes[:most]),
-            tuple(takes[most:]),
-            tuple(rejects),
-            matched,
-            by,
-            tuple(notes),
+            names.scientific, tuple(takes[:most]), tuple(takes[most:]), tuple(rejects), matched, by, tuple(notes)
         )
 
     def _unfit(self, record: RecordingEntry) -> tuple[str, str] | None:
@@ -412,19 +398,12 @@ class XenoCanto:
         if record.problem:
             return record.problem
         if not wish.allows(credit.license):
-            shown = (
-                credit.license
-                if credit.license != "unknown"
-                else f"unknown ({credit.license_original!r:.80})"
-            )
+            shown = credit.license if credit.license != "unknown" else f"unknown ({credit.license_original!r:.80})"
             return "license", f"its licence is {shown}"
         if record.quality not in wish.qualities:
             return "quality", f"its quality is {record.quality or 'not scored'}"
         if not wish.least_s <= record.seconds <= wish.most_s:
-            return (
-                "length",
-                f"it is {record.seconds:g} s long, wanted are {wish.least_s:g} to {wish.most_s:g} s",
-            )
+            return ("length", f"it is {record.seconds:g} s long, wanted are {wish.least_s:g} to {wish.most_s:g} s")
         if wish.types and not {t.casefold() for t in record.types} & {t.casefold() for t in wish.types}:
             return "type", f"it is of type {', '.join(record.types) or 'unknown'}"
         if wish.alone and record.also:

@@ -137,12 +137,7 @@ class ReleaseSession:
     """Deliveries from the archives, in the order in which they stand there."""
 
     def __init__(
-        self,
-        settings: Settings,
-        folder: Path,
-        limit: int | None,
-        retry_failed: bool,
-        progress: ReleaseProgress,
+        self, settings: Settings, folder: Path, limit: int | None, retry_failed: bool, progress: ReleaseProgress
     ) -> None:
         self._settings, self._tell = settings, progress
         self.resumes = True
@@ -288,9 +283,7 @@ class ReleaseSession:
         self._seq += 1
         return Delivery(record, data, self._seq)
 
-    def _event(
-        self, kind: str, event: RecoveredMember | Refusal | Loss, path: Path | None
-    ) -> Iterator[Delivery]:
+    def _event(self, kind: str, event: RecoveredMember | Refusal | Loss, path: Path | None) -> Iterator[Delivery]:
         key, index = member_key(event.name), self._index
         name, state, reason = index.know(kind, key) or ("", "", "")
         here = member_path(event.name) or event.name
@@ -308,9 +301,7 @@ class ReleaseSession:
         elif state not in HAD:
             yield from self._member(kind, key, here, event, path)
 
-    def _member(
-        self, kind: str, key: str, name: str, member: RecoveredMember, path: Path | None
-    ) -> Iterator[Delivery]:
+    def _member(self, kind: str, key: str, name: str, member: RecoveredMember, path: Path | None) -> Iterator[Delivery]:
         index = self._index
         records: Sequence[Photo | Recording] = (
             index.photos(key, name) if kind == "photo" else index.recordings(key, name)

@@ -81,9 +81,7 @@ class LocalFiles:
         listed = next((p for p in (root / RECORD, root / "files" / RECORD) if p.is_file()), None)
         record = read_record(listed.read_bytes()) if listed else ZenodoRecord("local", str(root.name), ())
         keys = {f.key for f in record.files}
-        more = [
-            RecordFile(n, p.stat().st_size, None, "") for n, p in sorted(self._here.items()) if n not in keys
-        ]
+        more = [RecordFile(n, p.stat().st_size, None, "") for n, p in sorted(self._here.items()) if n not in keys]
         if not (record.files or more):
             raise SourceError(f"--from {root} holds no file: put bird-mml.csv and the archives there")
         return replace(record, files=(*record.files, *more))
@@ -107,11 +105,7 @@ class LocalFiles:
             return True
         info = path.stat()
         stamp = [info.st_size, info.st_mtime_ns, file.md5]
-        if (
-            self._index is not None
-            and (stamped := self._index.fact(f"md5:{file.key}"))
-            and stamped[:3] == stamp
-        ):
+        if self._index is not None and (stamped := self._index.fact(f"md5:{file.key}")) and stamped[:3] == stamp:
             return bool(stamped[3])
         with path.open("rb") as f:
             right = info.st_size == file.size and hashlib.file_digest(f, "md5").hexdigest() == file.md5
@@ -136,9 +130,7 @@ class DownloadedFiles:
     What was downloaded and what became of it stands in `folder`/ledger.sqlite.
     """
 
-    def __init__(
-        self, base: str, record: str, folder: Path, retry_failed: bool, progress: ReleaseProgress
-    ) -> None:
+    def __init__(self, base: str, record: str, folder: Path, retry_failed: bool, progress: ReleaseProgress) -> None:
         self._folder, self._tell = folder, progress
         self.states: dict[str, str] = {}
         folder.mkdir(parents=True, exist_ok=True)
@@ -194,9 +186,7 @@ class DownloadedFiles:
 
     def space(self) -> Space:
         """What is still to be downloaded in all, and the room there is for one part at a time."""
-        return space_needed(
-            [(_wanted(f), self._folder / "files" / f.key) for f in every(self.release)], self._folder
-        )
+        return space_needed([(_wanted(f), self._folder / "files" / f.key) for f in every(self.release)], self._folder)
 
 
 def every(release: Release) -> list[RecordFile]:
@@ -218,9 +208,7 @@ def needed(release: Release) -> str:
     """The sizes in words."""
     largest = max((f.size for f in every(release)), default=0)
     total = sum(f.size for f in every(release))
-    return (
-        f"{files.human_bytes(total)} in {len(every(release))} files, the largest {files.human_bytes(largest)}"
-    )
+    return f"{files.human_bytes(total)} in {len(every(release))} files, the largest {files.human_bytes(largest)}"
 
 
 FOLDERS = {"photo": "photos", "audio": "audio"}
@@ -268,9 +256,7 @@ class Archives:
         self._opened: set[str] = set()
         self._cut: set[str] = set()  # Archives that end too early.
         self._root = root
-        self._waiting: deque[tuple[int, Stream, int]] = (
-            deque()
-        )  # (our number, its stream, the stream's number)
+        self._waiting: deque[tuple[int, Stream, int]] = deque()  # (our number, its stream, the stream's number)
         self._current: Stream | None = None
         self.current = ""  # The archive that is being read.
 
@@ -339,9 +325,7 @@ class Archives:
 
     def _walk(self, base: Path, folder: str) -> Iterator[tuple[Event, Path | None]]:
         with os.scandir(base / folder) as scan:
-            entries = sorted(
-                (e.name, e.is_dir(follow_symlinks=False), e.is_file(follow_symlinks=False)) for e in scan
-            )
+            entries = sorted((e.name, e.is_dir(follow_symlinks=False), e.is_file(follow_symlinks=False)) for e in scan)
         for name, is_folder, is_file in entries:
             path = f"{folder}/{name}"
             if is_folder:
@@ -391,13 +375,7 @@ class Archives:
     def broken(self, kind: str) -> list[str]:
         """Parts that turned out to be broken inside while they were read."""
         return sorted(
-            {
-                n
-                for s in self._streams[kind].values()
-                for h in s.report().holes
-                if h.kind == "corrupt"
-                for n in h.parts
-            }
+            {n for s in self._streams[kind].values() for h in s.report().holes if h.kind == "corrupt" for n in h.parts}
         )
 
     def unverified(self, kind: str) -> int:

@@ -66,9 +66,7 @@ class ReleaseIndex(WorkFile):
 
     def refused(self) -> Iterator[Reject]:
         """Rows of the table that are none."""
-        for path, reason, detail in self._db.execute(
-            "SELECT path, reason, detail FROM refused ORDER BY rowid"
-        ):
+        for path, reason, detail in self._db.execute("SELECT path, reason, detail FROM refused ORDER BY rowid"):
             yield Reject(path, reason, detail)
 
     def total(self) -> int:
@@ -160,9 +158,7 @@ class ReleaseIndex(WorkFile):
             numbers.setdefault(kind, {})[state] = n
         return numbers
 
-    def _photo(
-        self, identity: str, path: str, number: int, species: str, audio: str, doc: dict[str, Any]
-    ) -> Photo:
+    def _photo(self, identity: str, path: str, number: int, species: str, audio: str, doc: dict[str, Any]) -> Photo:
         return Photo(
             id=identity,
             species=species,

@@ -89,10 +89,7 @@ def photo_name(path: str) -> PhotoName:
     parts = path.split("/")
     stem = _stem(parts[-1])
     taxon = _full_folder(parts[-2]) if len(parts) > 1 else ""
-    return PhotoName(
-        stem if _is_id(stem) else "",
-        int(taxon) if _is_id(taxon) else None,
-    )
+    return PhotoName(stem if _is_id(stem) else "", int(taxon) if _is_id(taxon) else None)
 
 
 def sound_name(path: str) -> SoundName:
@@ -228,9 +225,7 @@ def read(path: Path, caption: str = CAPTION, encoding: str = "utf-8") -> Iterato
     if chosen not in names:
         texts = text_columns(path, encoding)
         others = [c for c in names if c not in REQUIRED]
-        hint = (
-            f"{path.name} has captions in: {_shown(texts)}" if texts else f"{path.name} has no column of text"
-        )
+        hint = f"{path.name} has captions in: {_shown(texts)}" if texts else f"{path.name} has no column of text"
         raise UnknownName("caption column", caption, texts or others, hint=hint)
     return _rows(path, chosen, encoding)
 
@@ -309,11 +304,7 @@ def _release_row(
 
 
 def _image_credit(stated: Mapping[str, str], photo: PhotoName) -> Credit:
-    original, login, name = (
-        stated["license_image"],
-        stated["inat_observer_login"],
-        stated["inat_observer_name"],
-    )
+    original, login, name = (stated["license_image"], stated["inat_observer_login"], stated["inat_observer_name"])
     author = f"{name} ({login})" if name and login else name or login
     url = f"https://www.inaturalist.org/photos/{photo.photo_id}" if photo.photo_id else ""
     return Credit(_license(original), original, author, url)
@@ -323,9 +314,7 @@ def _audio_credit(stated: Mapping[str, str], sound: SoundName) -> Credit:
     original, number = stated["license_audio_xc"], sound.xc_id or stated["audio_id"].removesuffix(".0")
     number = number.upper().removeprefix("XC")
     derived = f"https://xeno-canto.org/{number}" if number.isascii() and number.isdecimal() else ""
-    return Credit(
-        _license(original), original, stated["audio_recorder"], _web(stated["audio_url"]) or derived
-    )
+    return Credit(_license(original), original, stated["audio_recorder"], _web(stated["audio_url"]) or derived)
 
 
 def _caption_credit(stated: Mapping[str, str]) -> Credit:

@@ -103,18 +103,12 @@ def read_record(data: bytes, base: str = ZENODO) -> ZenodoRecord:
     if not isinstance(body, dict):
         raise _bad("the whole", body, "an object")
     record_id = body.get("id")
-    if (
-        isinstance(record_id, bool)
-        or not isinstance(record_id, int | str)
-        or not _ID.fullmatch(str(record_id))
-    ):
+    if isinstance(record_id, bool) or not isinstance(record_id, int | str) or not _ID.fullmatch(str(record_id)):
         raise _bad("id", record_id, "a record's number")
     files = tuple(_file(where, value, base, str(record_id)) for where, value in _listed(body))
     keys = [f.key for f in files]
     if twice := sorted({k for k in keys if keys.count(k) > 1}):
-        raise SourceError(
-            f"the record lists {twice[0]!r} twice in files: download it again, or check its address"
-        )
+        raise SourceError(f"the record lists {twice[0]!r} twice in files: download it again, or check its address")
     return ZenodoRecord(str(record_id), _title(body), files)
 
 
@@ -144,9 +138,7 @@ def sort_release(record: ZenodoRecord) -> Release:
     if not photos and len(unnamed) == 1:
         photos = unnamed
     used = {tables[0].key} | {f.key for archive in (*audio, *photos) for f in archive.files}
-    return Release(
-        tables[0], tuple(audio), tuple(photos), tuple(f for f in record.files if f.key not in used)
-    )
+    return Release(tables[0], tuple(audio), tuple(photos), tuple(f for f in record.files if f.key not in used))
 
 
 def _archives(files: Iterable[RecordFile]) -> list[ReleaseArchive]:
@@ -188,9 +180,7 @@ def _listed(body: Mapping[str, Any]) -> list[tuple[str, Any]]:
     else:
         raise _bad(where, files, "a list of files", str(body.get("message", "")))
     if not listed:
-        raise SourceError(
-            f"the record lists no {where}: it may be restricted or withdrawn; check it in a browser"
-        )
+        raise SourceError(f"the record lists no {where}: it may be restricted or withdrawn; check it in a browser")
     return listed
 
 

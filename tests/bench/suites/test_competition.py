@@ -247,9 +247,7 @@ def test_r2_is_one_of_a_linear_map_zero_of_the_training_mean_and_as_a_naive_loop
     above, below = explained((x, y), (new, noise), 0.1)
     centred = x - x.mean(axis=0)
     model = Ridge(alpha=0.1 * float((centred**2).sum()) / 4).fit(x, y)
-    wrong = sum(
-        sum((noise[i, d] - model.predict(new[i : i + 1])[0, d]) ** 2 for d in range(3)) for i in range(50)
-    )
+    wrong = sum(sum((noise[i, d] - model.predict(new[i : i + 1])[0, d]) ** 2 for d in range(3)) for i in range(50))
     total = sum(sum((noise[i, d] - y[:, d].mean()) ** 2 for d in range(3)) for i in range(50))
     assert above.sum() / below.sum() == pytest.approx(1 - wrong / total, rel=1e-9)
 

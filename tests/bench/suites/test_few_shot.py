@@ -42,9 +42,7 @@ def accuracy(task: Scored) -> float:
 
 @pytest.mark.parametrize(("n", "width"), [(12, 40), (40, 12), (12, 12)])
 @pytest.mark.parametrize("c", [0.1, 1.0, 30.0])
-def test_the_fit_is_that_of_scikit_learn_with_more_items_or_more_dimensions(
-    n: int, width: int, c: float
-) -> None:
+def test_the_fit_is_that_of_scikit_learn_with_more_items_or_more_dimensions(n: int, width: int, c: float) -> None:
     generator = np.random.default_rng(n)
     x, labels = unit(generator.normal(size=(n, width))).astype(float), np.arange(n) % 3 + 4
     asked = unit(generator.normal(size=(50, width))).astype(float)
@@ -106,9 +104,7 @@ def test_draws_differ_come_again_and_nest_and_do_not_depend_on_the_vectors() -> 
 
 
 @settings(max_examples=25, deadline=None)
-@given(
-    st.lists(st.integers(0, 9), min_size=2, max_size=4).map(tuple), st.integers(1, 4), st.integers(0, 2**16)
-)
+@given(st.lists(st.integers(0, 9), min_size=2, max_size=4).map(tuple), st.integers(1, 4), st.integers(0, 2**16))
 def test_every_item_of_a_class_with_enough_is_a_shot_or_a_query_of_each_draw(
     counts: tuple[int, ...], shots: int, seed: int
 ) -> None:

@@ -19,9 +19,7 @@ def full(*found: Material, **options: Any) -> dict[str, Scored]:
 
 
 def test_a_linear_probe_takes_the_c_that_is_best_on_the_validation_split() -> None:
-    test, train, check = (
-        material((9, 20, 31, 15), 1.5, seed, p) for seed, p in ((0, "a"), (1, "b"), (2, "c"))
-    )
+    test, train, check = (material((9, 20, 31, 15), 1.5, seed, p) for seed, p in ((0, "a"), (1, "b"), (2, "c")))
     grid = (10.0, 0.001, 0.1)
     right = {}
     for c in sorted(grid):

@@ -58,9 +58,7 @@ def made(corruption: str = "", silent: Sequence[int] = (), n: int = 12) -> Mater
         arrays[worse.modality] = np.random.default_rng(1).normal(size=(n, 6)).astype(np.float32)
         arrays[worse.modality][gone], present[worse.modality][gone] = np.nan, False
     ids, labels = tuple(f"i{k}" for k in range(n)), np.arange(n) % 3
-    return Material(
-        "test-split", ids, arrays, present, labels, ("a", "b", "c"), prompts, corruption=corruption
-    )
+    return Material("test-split", ids, arrays, present, labels, ("a", "b", "c"), prompts, corruption=corruption)
 
 
 def test_the_papers_conditions_are_the_default_and_the_protocols_name_them_alike() -> None:
@@ -169,9 +167,7 @@ def embedder(small_demo: Path) -> Embedder:
 
 
 @pytest.mark.parametrize("subject", ["dataset", "demo"])
-def test_the_demo_from_files_to_figures_under_every_kind(
-    embedder: Embedder, small_demo: Path, subject: str
-) -> None:
+def test_the_demo_from_files_to_figures_under_every_kind(embedder: Embedder, small_demo: Path, subject: str) -> None:
     found = {p.subject.name: p for p in providers(Built.open(small_demo), None, passes_of(["zero-shot"])[0])}
     provider, shelf = found[subject], EmbeddingCache(None)
     asked = noise.requests(provider.subject, ALL_KINDS)
@@ -217,9 +213,7 @@ def result(tasks: Sequence[Scored]) -> Result:
     return Result(1, True, "confu", "tiny", (0,), {}, {"name": "demo"}, {}, figures, {}, ())
 
 
-def test_a_bench_of_noise_is_written_and_scored_again_from_its_items(
-    small_demo: Path, tmp_path: Path
-) -> None:
+def test_a_bench_of_noise_is_written_and_scored_again_from_its_items(small_demo: Path, tmp_path: Path) -> None:
     options = [*OPTIONS, "noise.snr_db=[10]", 'noise.audio=["gaussian", "missing"]']
     made = plan(small_demo, "tri-clip", Choice(["noise"], overrides=options, device="cpu"))
     written, folder = run(made, tmp_path, quiet=True)
@@ -241,9 +235,7 @@ def test_a_condition_kept_on_disk_is_read_back_and_no_other_is(
     provider, shelf = subjects.OwnRows(Built.open(small_demo)), EmbeddingCache(tmp_path)
     texts = ("", "audio:missing:0:0", "audio:gaussian:10:0", "audio:gaussian:10:1")
     asked = [Request("dataset", "test", corruption=text) for text in texts]
-    fresh, kept = (
-        [subjects.material(provider, r, embedder, shelf, 4, quiet=True) for r in asked] for _ in range(2)
-    )
+    fresh, kept = ([subjects.material(provider, r, embedder, shelf, 4, quiet=True) for r in asked] for _ in range(2))
     assert (shelf.made, shelf.read) == (4, 4)
     for a, b in zip(fresh, kept, strict=True):
         assert set(a.arrays) == set(b.arrays)

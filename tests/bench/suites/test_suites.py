@@ -32,9 +32,7 @@ def material(n: int = 12, missing_audio: tuple[int, ...] = (), seed: int = 0) ->
         arrays["audio"][i] = np.nan
     labels = np.arange(n) % 3
     prompts = {"text": generator.normal(size=(3, 6)).astype(np.float32)}
-    return Material(
-        "test-split", tuple(f"i{k}" for k in range(n)), arrays, present, labels, ("a", "b", "c"), prompts
-    )
+    return Material("test-split", tuple(f"i{k}" for k in range(n)), arrays, present, labels, ("a", "b", "c"), prompts)
 
 
 def accuracy(task: Scored) -> float:
@@ -51,10 +49,7 @@ def test_retrieval_ranks_each_items_own_match_as_a_sort_does(query: str, target:
     made = material()
     (task,) = retrieval.score([made], Scorer(dot, ((query, target),)), RETRIEVAL)
     for i in range(12):
-        scores = [
-            sum(float(made.arrays[m][i] @ made.arrays[target][j]) for m in query.split("+"))
-            for j in range(12)
-        ]
+        scores = [sum(float(made.arrays[m][i] @ made.arrays[target][j]) for m in query.split("+")) for j in range(12)]
         order = sorted(range(12), key=lambda j: -scores[j])
         assert task.greater[i] == order.index(i)
         assert task.predictions[i] == f"i{order[0]}"
@@ -81,14 +76,11 @@ def test_an_item_without_sound_leaves_the_tasks_that_need_sound_and_their_galler
 def test_zero_shot_predicts_the_nearest_prompt() -> None:
     made = material()
     for task, query in zero_shot.TASKS.items():
-        (found,) = (
-            t for t in zero_shot.score([made], Scorer(dot, SINGLE + JOINT), ZERO_SHOT) if t.task == task
-        )
+        (found,) = (t for t in zero_shot.score([made], Scorer(dot, SINGLE + JOINT), ZERO_SHOT) if t.task == task)
         right = 0
         for i in range(12):
             scores = [
-                sum(float(made.arrays[m][i] @ made.prompts["text"][c]) for m in query.split("+"))
-                for c in range(3)
+                sum(float(made.arrays[m][i] @ made.prompts["text"][c]) for m in query.split("+")) for c in range(3)
             ]
             assert found.predictions[i] == "abc"[int(np.argmax(scores))]
             assert found.targets[i] == "abc"[i % 3]
@@ -114,9 +106,7 @@ def test_photos_alone_are_asked_for_no_sound() -> None:
 def test_a_method_without_one_to_one_scores_has_the_two_to_one_tasks_and_no_others() -> None:
     scorer = Scorer(dot, JOINT)
     assert [t.task for t in zero_shot.score([material()], scorer, ZERO_SHOT)] == ["A+V"]
-    assert [t.task for t in retrieval.score([material()], scorer, RETRIEVAL)] == [
-        f"{q}->{t}" for q, t in JOINT
-    ]
+    assert [t.task for t in retrieval.score([material()], scorer, RETRIEVAL)] == [f"{q}->{t}" for q, t in JOINT]
 
 
 def test_a_score_that_says_nothing_gives_chance() -> None:
@@ -156,9 +146,7 @@ def test_a_suite_says_what_to_embed_before_anything_is(name: str) -> None:
     options = suite.Options()
     own = Subject("dataset", "{split}-split", "rows", ("train", "test"), MODALITIES, 3, captions=True)
     films = Subject("demo", "demo-videos", "videos", ("test", "all"), ("image", "audio"), 3)
-    steps = Subject(
-        "mosi", "mosi-{split}", "arrays", ("train", "test"), MODALITIES, 2, captions=True, prompt=""
-    )
+    steps = Subject("mosi", "mosi-{split}", "arrays", ("train", "test"), MODALITIES, 2, captions=True, prompt="")
     asked = {s.name: suite.requests(s, options) for s in (own, films, steps)}
     assert any(asked.values()) or name == "xor"
     assert all(r.evalset == subject for subject, requests in asked.items() for r in requests)

@@ -71,11 +71,7 @@ def _row(source: Any, settings: Any, photo: Any, recording: Any) -> Row:
 def _write_manifest(root: Path, ceilings: dict[str, float]) -> None:
     splits: dict[str, Any] = {}
     for path in sorted((root / "data").glob("*.parquet")):
-        shard = {
-            "path": f"data/{path.name}",
-            "rows": pq.read_metadata(path).num_rows,
-            "sha256": sha256_file(path),
-        }
+        shard = {"path": f"data/{path.name}", "rows": pq.read_metadata(path).num_rows, "sha256": sha256_file(path)}
         splits[path.name.split("-")[0]] = {"rows": shard["rows"], "shards": [shard]}
     told = {
         "schema_version": 1,
@@ -237,9 +233,7 @@ def planted(rows: list[Row]) -> list[Row]:
 
 def leaking(rows: list[Row]) -> list[Row]:
     """Some rows of every split name a recording of the first rows."""
-    return [
-        r | {"recording_id": rows[k % 5]["recording_id"]} if k % 7 == 0 else r for k, r in enumerate(rows)
-    ]
+    return [r | {"recording_id": rows[k % 5]["recording_id"]} if k % 7 == 0 else r for k, r in enumerate(rows)]
 
 
 def _share(rows: list[Row], kind: str, a: int, b: int) -> None:

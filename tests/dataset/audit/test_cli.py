@@ -76,8 +76,6 @@ def test_wrong_usage_exits_2(cli, small_demo, options):
 
 def test_an_evaluation_set_that_is_none_is_named(cli, small_demo, tmp_path):
     (tmp_path / "empty").mkdir()
-    ran = cli(
-        "audit", small_demo, "--out", tmp_path / "page", "--evalset", tmp_path / "empty", "--workers", 1
-    )
+    ran = cli("audit", small_demo, "--out", tmp_path / "page", "--evalset", tmp_path / "empty", "--workers", 1)
     assert ran.code == 1
     assert "empty" in ran.err

@@ -19,10 +19,7 @@ from birdmml.errors import DatasetError, UsageError
 
 def _rows(n: int, **columns: object) -> list[dict[str, object]]:
     return [
-        {
-            "image": {"bytes": jpeg(k), "path": None},
-            "audio": {"bytes": flac(500.0 + k, 0.5, 0.5), "path": None},
-        }
+        {"image": {"bytes": jpeg(k), "path": None}, "audio": {"bytes": flac(500.0 + k, 0.5, 0.5), "path": None}}
         | {name: value(k) if callable(value) else value for name, value in columns.items()}
         for k in range(n)
     ]
@@ -65,10 +62,7 @@ def test_a_folder_of_hugging_face_is_read_with_its_label_names(tmp_path):
         "label": {"_type": "ClassLabel", "names": ["Corvus corax", "Turdus merula"]},
     }
     table = pa.table(
-        {
-            "image": pa.array([{"bytes": jpeg(k), "path": "x"} for k in range(6)]),
-            "label": pa.array([0, 1, 0, 1, 0, -1]),
-        }
+        {"image": pa.array([{"bytes": jpeg(k), "path": "x"} for k in range(6)]), "label": pa.array([0, 1, 0, 1, 0, -1])}
     ).replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
     pq.write_table(table, tmp_path / "train.parquet")
     found = audit(tmp_path)
@@ -249,9 +243,7 @@ def test_each_difference_from_the_manifest_is_named(small_demo, tmp_path):
     table = pq.read_table(shards[0])
     pq.write_table(table.slice(1), shards[0])
     shutil.copy(shards[1], root / "data" / "train-extra.parquet")
-    told["splits"]["test"]["shards"].append(
-        {"path": "data/gone.parquet", "rows": 1, "bytes": 1, "sha256": "0"}
-    )
+    told["splits"]["test"]["shards"].append({"path": "data/gone.parquet", "rows": 1, "bytes": 1, "sha256": "0"})
     (root / "manifest.json").write_text(json.dumps(told), encoding="utf-8")
     found = _slugs(root)
     assert found["shard_changed"].where == (f"data/{shards[0].name}",)

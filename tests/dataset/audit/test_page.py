@@ -99,19 +99,13 @@ def test_the_page_says_what_the_json_says(intact, bad):
     for page in (intact, bad):
         told, text = _json(page), _tree(page).text
         c = told["count"]
-        assert (
-            f"rows {c['rows']} species {c['species']} photos {c['photos']} recordings {c['recordings']}"
-            in text
-        )
+        assert f"rows {c['rows']} species {c['species']} photos {c['photos']} recordings {c['recordings']}" in text
         for finding in told["findings"]:
             assert finding["slug"] in text
             assert finding["words"] in text
             assert all(where in text for where in finding["where"])
         for probe in told["probes"]:
-            assert (
-                f"{probe['modality'].replace('_', ' ')}: {probe['verdict']} {_percent(probe['accuracy'])}"
-                in text
-            )
+            assert f"{probe['modality'].replace('_', ' ')}: {probe['verdict']} {_percent(probe['accuracy'])}" in text
             assert f"{_percent(probe['shuffled_mean'])} on average" in text
         for line in told["species"]:
             shown = f"{line['name']} {line['count']['rows']} " + " ".join(
@@ -153,20 +147,13 @@ def test_hostile_text_is_text(hostile):
     assert not any(c in tree.text for c in "\u202e\x00\x07")
     assert "{{ 7*7 }}" in tree.text
     assert tree.all("script", "img", "b") == [a for a in tree.all("b") if set(a) <= {"class"}]
-    assert {f["slug"] for f in _json(hostile)["findings"]} >= {
-        "shard_unreadable",
-        "manifest_digest",
-        "image_sha256",
-    }
+    assert {f["slug"] for f in _json(hostile)["findings"]} >= {"shard_unreadable", "manifest_digest", "image_sha256"}
 
 
 def test_nothing_is_loaded_from_anywhere(intact, bad, hostile):
     for path in (intact, bad, hostile):
         tree = _tree(path)
-        assert (
-            tree.all("script", "iframe", "object", "embed", "link", "base", "form", "source", "img", "audio")
-            == []
-        )
+        assert tree.all("script", "iframe", "object", "embed", "link", "base", "form", "source", "img", "audio") == []
         for _, attributes in tree.elements:
             assert not {a for a in attributes if a.startswith("on") or a in ("style", "src", "srcset")}
             assert attributes.get("href", "#").startswith("#")

@@ -6,15 +6,7 @@ from sklearn.linear_model import Ridge, RidgeClassifier
 
 from birdmml.dataset.audit import probe as audit_probe
 from birdmml.dataset.audit.groups import choose, components, folds
-from birdmml.dataset.audit.probe import (
-    ABOVE,
-    AT_CHANCE,
-    CANNOT_TELL,
-    balanced_accuracy,
-    interval,
-    probe,
-    shuffle,
-)
+from birdmml.dataset.audit.probe import ABOVE, AT_CHANCE, CANNOT_TELL, balanced_accuracy, interval, probe, shuffle
 
 
 def _data(species=5, groups=20, size=3, dim=30, signal=0.6, seed=0):
@@ -40,9 +32,7 @@ def test_balanced_folds_give_what_ridge_classifier_gives():
     for number in range(5):
         rest, test = fold != number, fold == number
         z = _standard(x, rest)
-        theirs = (
-            RidgeClassifier(alpha=audit_probe.PENALTY * rest.sum()).fit(z[rest], y[rest]).predict(z[test])
-        )
+        theirs = RidgeClassifier(alpha=audit_probe.PENALTY * rest.sum()).fit(z[rest], y[rest]).predict(z[test])
         assert np.array_equal(ours[test], theirs)
 
 
@@ -148,9 +138,7 @@ def test_the_interval_draws_groups_not_rows():
     assert high - low == pytest.approx(2 * 1.96 * 0.5 / 2000**0.5, rel=0.15)
 
 
-@given(
-    st.lists(st.tuples(st.integers(-1, 5), st.integers(-1, 5)), min_size=1, max_size=30),
-)
+@given(st.lists(st.tuples(st.integers(-1, 5), st.integers(-1, 5)), min_size=1, max_size=30))
 def test_components_are_those_of_a_walk(pairs):
     keys = [np.array([p[k] for p in pairs]) for k in (0, 1)]
     found = components(keys, len(pairs))

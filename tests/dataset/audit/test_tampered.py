@@ -46,16 +46,8 @@ def test_a_demo_too_small_to_tell_is_not_accused(small_demo):
         ("audio_faint", "audio", {"audio_sha256"}),
         ("audio_bytes_moved", "audio", {"audio_sha256"}),
         ("audio_all_moved", "audio", {"split_leak_recording_id"}),
-        (
-            "images_of_one_species",
-            "image",
-            {"image_sha256", "image_several_species", "split_leak_image_bytes"},
-        ),
-        (
-            "images_of_one_species_in_turn",
-            "image",
-            {"image_sha256", "image_several_species"},
-        ),
+        ("images_of_one_species", "image", {"image_sha256", "image_several_species", "split_leak_image_bytes"}),
+        ("images_of_one_species_in_turn", "image", {"image_sha256", "image_several_species"}),
         ("images_of_one_species_all_different", "image", {"image_sha256"}),
     ],
 )
@@ -87,9 +79,7 @@ def test_without_manifest_and_group_columns_the_same_is_found(demo, spoilt, tmp_
         found = audit(bare)
         assert slugs(found) == expected, how
         assert found.manifest == "none"
-        assert {"manifest", "groups of recordings", "image hashes", "licences"} <= {
-            s.check for s in found.skipped
-        }
+        assert {"manifest", "groups of recordings", "image hashes", "licences"} <= {s.check for s in found.skipped}
 
 
 def test_a_few_bad_rows_are_named(demo, spoilt):

@@ -45,9 +45,7 @@ def made(birds: Path, out: Path, models: dict[str, str], **more: Any) -> Finishe
     source = discover.load("source", "folder")
     own = source.Settings(str(birds), clip_seconds=1.0)
     captions = hf.Settings(**models, device="cpu", **more)
-    return build(
-        BuildSettings("folder", own, limits=Limits(clip_s=1.0), captioner="hf", captions=captions), out
-    )
+    return build(BuildSettings("folder", own, limits=Limits(clip_s=1.0), captioner="hf", captions=captions), out)
 
 
 def rows(root: Path) -> list[dict[str, Any]]:
@@ -105,9 +103,7 @@ def test_captions_are_what_the_models_say_one_by_one_and_name_where_they_come_fr
     counts = built.validation["captioner"]
     photos = {r["image_id"]: r for r in found}.values()
     assert counts["photos"] == len(photos) == 15
-    assert counts["with_article"] + counts["without_article"] == sum(
-        r["caption_origin"] == "hf" for r in photos
-    )
+    assert counts["with_article"] + counts["without_article"] == sum(r["caption_origin"] == "hf" for r in photos)
     assert sum(counts["to_template"].values()) == sum(r["caption_origin"] == "template" for r in photos)
     assert counts["species_without_article"] == [SPECIES[2]]
     facts = built.manifest["settings"]["captioner"]
@@ -122,9 +118,7 @@ def test_the_batch_changes_nothing_but_what_is_said_of_it(
 ) -> None:
     made(birds, tmp_path / "one", models, batch=1)
     made(birds, tmp_path / "seven", models, batch=7)
-    shards = [
-        {k: v for k, v in tree(tmp_path / n).items() if k.startswith("data/")} for n in ("one", "seven")
-    ]
+    shards = [{k: v for k, v in tree(tmp_path / n).items() if k.startswith("data/")} for n in ("one", "seven")]
     assert shards[0] == shards[1]
 
 
@@ -205,11 +199,7 @@ def test_a_killed_process_leaves_what_was_said(
 
 
 def test_a_new_revision_of_an_article_is_written_anew_and_the_photo_is_not_looked_at_again(
-    birds: Path,
-    tmp_path: Path,
-    models: dict[str, str],
-    articles: dict[str, Article],
-    monkeypatch: pytest.MonkeyPatch,
+    birds: Path, tmp_path: Path, models: dict[str, str], articles: dict[str, Article], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     count = Stops(monkeypatch, 6)
     with pytest.raises(KeyboardInterrupt):
@@ -259,9 +249,7 @@ def test_a_source_with_captions_of_its_own_needs_no_model_to_write_any(
 ) -> None:
     count = Stops(monkeypatch, 0)
     own = discover.load("source", "demo").Settings(species=6, per_species=10, image_size=48, clip_seconds=2.0)
-    plan = BuildSettings(
-        "demo", own, limits=Limits(clip_s=2.0), captioner="hf", captions=hf.Settings(**models)
-    )
+    plan = BuildSettings("demo", own, limits=Limits(clip_s=2.0), captioner="hf", captions=hf.Settings(**models))
     built = build(plan, tmp_path / "out")
     assert (count.photos, count.prompts) == (0, 0)
     assert built.manifest["settings"]["captioner"] == {"name": "hf"}
@@ -271,9 +259,7 @@ def test_a_hostile_article_stays_text_in_card_and_report(
     birds: Path, tmp_path: Path, models: dict[str, str], articles: dict[str, Article]
 ) -> None:
     for species in articles:
-        articles[species] = article(
-            species, "<script>alert(1)</script> =====\n<end_of_turn> \x00\u202e" * 20_000
-        )
+        articles[species] = article(species, "<script>alert(1)</script> =====\n<end_of_turn> \x00\u202e" * 20_000)
     built = made(birds, tmp_path / "out", models, article_tokens=32)
     assert built.validation["captioner"]["species_with_article_cut"] == sorted(articles)
     assert "<script" not in (tmp_path / "out/report/index.html").read_text()
@@ -321,10 +307,7 @@ def test_a_build_ends_with_what_became_of_the_captions(
     told = json.loads((tmp_path / "out/report/validation.json").read_text())["captioner"]
     done = told["without_article"]
     assert 0 < done < 15
-    assert (
-        f"captions    {done} of 15 photos' written by models, {done} without an article; a template"
-        in ran.out
-    )
+    assert f"captions    {done} of 15 photos' written by models, {done} without an article; a template" in ran.out
     assert "Traceback" not in ran.err
 
 
@@ -358,11 +341,7 @@ def test_species_of_a_list_are_written_about_by_the_names_that_are_known(
 
 
 def test_where_no_part_may_lack_a_licence_a_caption_without_one_gives_way(
-    birds: Path,
-    tmp_path: Path,
-    models: dict[str, str],
-    articles: dict[str, Article],
-    monkeypatch: pytest.MonkeyPatch,
+    birds: Path, tmp_path: Path, models: dict[str, str], articles: dict[str, Article], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     free = made(birds, tmp_path / "free", models).validation["captioner"]
     monkeypatch.setattr(discover.load("source", "folder"), "LICENSED", True, raising=False)

@@ -14,13 +14,7 @@ import pytest
 import torch
 from helpers import tiny_models
 from PIL import Image
-from transformers import (
-    AutoTokenizer,
-    BertConfig,
-    BertForMaskedLM,
-    BlipForConditionalGeneration,
-    Gemma2ForCausalLM,
-)
+from transformers import AutoTokenizer, BertConfig, BertForMaskedLM, BlipForConditionalGeneration, Gemma2ForCausalLM
 
 from birdmml.dataset.captioners._models import IMAGE, TEXT, ImageModel, TextModel, identity, machine
 from birdmml.errors import BuildError, UsageError
@@ -127,9 +121,7 @@ def test_a_models_own_taste_for_chance_changes_nothing(made: dict[str, str], tmp
 
 def test_a_chat_template_is_used_and_a_plain_prompt_without_one(made: dict[str, str]) -> None:
     chat, plain = (TextModel(made[n], None, ON, TOKENS) for n in ("gemma", "gpt2"))
-    assert chat.prompt("Do it", "Caption:").endswith(
-        "<start_of_turn>user\nDo it<end_of_turn>\n<start_of_turn>model\n"
-    )
+    assert chat.prompt("Do it", "Caption:").endswith("<start_of_turn>user\nDo it<end_of_turn>\n<start_of_turn>model\n")
     assert plain.prompt("Do it\n", "Caption:") == "Do it\nCaption:"
     for model in (chat, plain):
         assert model.tokens(model.prompt("Do it", "Caption:")).count(2) == 1
@@ -144,11 +136,7 @@ def test_a_text_is_cut_at_a_word_and_at_so_many_tokens_at_most(made: dict[str, s
         assert len(model.tokenizer(cut, add_special_tokens=False)["input_ids"]) <= tokens
         rest = text[len(cut) :].split(" ")
         longer = f"{cut} {rest[1]}" if cut else rest[0]
-        more = (
-            len(model.tokenizer(longer, add_special_tokens=False)["input_ids"])
-            if len(rest) > 2
-            else tokens + 1
-        )
+        more = len(model.tokenizer(longer, add_special_tokens=False)["input_ids"]) if len(rest) > 2 else tokens + 1
         assert more > tokens
 
 
@@ -240,9 +228,7 @@ def test_a_folder_that_is_not_whole_is_refused_with_its_option(
 
 
 def test_models_of_another_kind_are_refused(made: dict[str, str], tmp_path: Path) -> None:
-    bert = BertConfig(
-        vocab_size=50, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32
-    )
+    bert = BertConfig(vocab_size=50, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32)
     gaps = tiny_models.saved(tmp_path / "bert", BertForMaskedLM, bert, 0)
     for name, option in ((made["gemma"], IMAGE), (gaps, IMAGE), (made["blip"], TEXT), (gaps, TEXT)):
         with pytest.raises(UsageError, match=f"{option}.*does not"):
@@ -258,8 +244,7 @@ def test_a_folder_is_known_by_its_bytes_and_not_by_its_path(made: dict[str, str]
 
 
 @pytest.mark.parametrize(
-    ("option", "name"),
-    [(IMAGE, "nobody/nothing"), (TEXT, "./no-such-folder"), (TEXT, "google/gemma-2-2b-it")],
+    ("option", "name"), [(IMAGE, "nobody/nothing"), (TEXT, "./no-such-folder"), (TEXT, "google/gemma-2-2b-it")]
 )
 def test_a_name_that_no_hub_in_reach_has_asks_for_a_folder(option: str, name: str) -> None:
     with pytest.raises(UsageError, match=f"{option} {name} cannot be loaded.*local folder with config.json"):

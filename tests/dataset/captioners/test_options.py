@@ -16,9 +16,7 @@ Cli = Callable[..., Ran]
 def test_a_dry_run_says_how_many_captions_and_by_which_models(birds: Path, tmp_path: Path, cli: Cli) -> None:
     for path in (birds / "audio" / SPECIES[0]).iterdir():
         path.unlink()
-    ran = cli(
-        "build", "--source", "folder", "--from", birds, "--captioner", "HF", "--caption-batch", 5, "--dry-run"
-    )
+    ran = cli("build", "--source", "folder", "--from", birds, "--captioner", "HF", "--caption-batch", 5, "--dry-run")
     assert ran.code == 0
     assert "captions: hf, for up to 10 photos that come without one" in ran.out
     assert "Salesforce/blip-image-captioning-base" in ran.out
@@ -48,21 +46,13 @@ def test_torch_is_not_imported_for_the_template(tmp_path: Path) -> None:
     assert ran.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize(
-    ("option", "name"), [("--caption-image-model", "a/b"), ("--caption-text-model", "c/d")]
-)
+@pytest.mark.parametrize(("option", "name"), [("--caption-image-model", "a/b"), ("--caption-text-model", "c/d")])
 def test_a_model_out_of_reach_stops_the_build_before_it_begins(
     birds: Path, tmp_path: Path, models: dict[str, str], cli: Cli, option: str, name: str
 ) -> None:
-    told = {
-        "--caption-image-model": models["image_model"],
-        "--caption-text-model": models["text_model"],
-        option: name,
-    }
+    told = {"--caption-image-model": models["image_model"], "--caption-text-model": models["text_model"], option: name}
     words = [w for pair in told.items() for w in pair]
-    ran = cli(
-        "build", "--source", "folder", "--from", birds, "--out", tmp_path / "out", "--captioner", "hf", *words
-    )
+    ran = cli("build", "--source", "folder", "--from", birds, "--out", tmp_path / "out", "--captioner", "hf", *words)
     assert ran.code == 2
     assert f"{option} {name} cannot be loaded" in ran.err
     assert "config.json, model.safetensors" in ran.err

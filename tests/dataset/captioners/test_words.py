@@ -17,9 +17,7 @@ MARKS = ("<start_of_turn>", "<end_of_turn>", "<eos>", "[INST]")
 
 
 def article(text: str) -> Article:
-    return Article(
-        "Charadrius vociferus", text, "Killdeer", "https://w.example/Killdeer", "1", "https://w.example/h"
-    )
+    return Article("Charadrius vociferus", text, "Killdeer", "https://w.example/Killdeer", "1", "https://w.example/h")
 
 
 @given(st.text(max_size=400), st.integers(1, 20))
@@ -115,9 +113,7 @@ def test_what_a_text_model_writes_is_freed_of_names(species: str, said: str) -> 
 def test_the_templates_article_sounds_right_for_every_species() -> None:
     names = [s.common_name for s in all_species()]
     vowels = {n: template.article(n) for n in names if n[0] in "AEIOU"}
-    assert {n for n, a in vowels.items() if a == "a"} == {
-        n for n in vowels if n.startswith(("Eurasian", "European"))
-    }
+    assert {n for n, a in vowels.items() if a == "a"} == {n for n in vowels if n.startswith(("Eurasian", "European"))}
     assert all(template.article(n) == "a" for n in names if n not in vowels)
 
 

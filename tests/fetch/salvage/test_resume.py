@@ -11,18 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from helpers.archives import (
-    NAMES,
-    SMALL,
-    Shelf,
-    Sized,
-    birds,
-    cut,
-    drink,
-    mixed,
-    plain,
-    tar,
-)
+from helpers.archives import NAMES, SMALL, Shelf, Sized, birds, cut, drink, mixed, plain, tar
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -71,9 +60,7 @@ def test_a_part_that_turns_up_is_read_and_no_other(
 
 
 @pytest.mark.parametrize("gone", [(), (2,)])
-def test_stopped_anywhere_it_goes_on_without_the_parts_it_released(
-    tmp_path: Path, gone: tuple[int, ...]
-) -> None:
+def test_stopped_anywhere_it_goes_on_without_the_parts_it_released(tmp_path: Path, gone: tuple[int, ...]) -> None:
     files = birds(10, 16000)
     kept = cut(gzip.compress(tar(files)), tmp_path / "kept", 6)
     whole = dict[str, RecoveredMember]()
@@ -81,27 +68,17 @@ def test_stopped_anywhere_it_goes_on_without_the_parts_it_released(
     for stop in range(1, 14):
         root = tmp_path / str(stop)
         shutil.copytree(tmp_path / "kept", root / "parts")
-        shelf, got = (
-            Shelf([root / "parts" / p.name for p in kept], gone, once=True),
-            dict[str, RecoveredMember](),
-        )
+        shelf, got = (Shelf([root / "parts" / p.name for p in kept], gone, once=True), dict[str, RecoveredMember]())
         done = drink(Stream(shelf, state=root / "state"), got, stop)
         shelf.held.clear()
         drink(again := Stream(shelf, state=root / "state"), got)
-        assert {n: (m.data, m.state) for n, m in got.items()} == {
-            n: (m.data, m.state) for n, m in whole.items()
-        }
+        assert {n: (m.data, m.state) for n, m in got.items()} == {n: (m.data, m.state) for n, m in whole.items()}
         assert again.report().checksum == ("unknown" if gone else "matches")
         assert not any(p.exists() for i, p in enumerate(shelf.paths) if i not in gone)
     assert done  # Every place to stop at was tried.
 
 
-@settings(
-    max_examples=25,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+@settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     seed=st.integers(0, 2**32 - 1),
     level=st.integers(0, 9),
@@ -120,28 +97,19 @@ def test_stops_and_late_parts_change_nothing_in_what_comes_out(
     data = tar(files, [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT][seed % 2])
     packed = data if seed % 7 == 0 else gzip.compress(data, level)
     paths = cut(packed, root / "parts", n)
-    paths = (
-        [p.rename(p.with_name(f"x.tar.{NAMES[i]}")) for i, p in enumerate(paths)] if seed % 7 == 0 else paths
-    )
+    paths = [p.rename(p.with_name(f"x.tar.{NAMES[i]}")) for i, p in enumerate(paths)] if seed % 7 == 0 else paths
     gone = [i for i in gone if i < len(paths)]
     shelf, got = Shelf(paths, gone), dict[str, RecoveredMember]()
     for index in [None, *gone[:back]]:
         shelf.gone.discard(-1 if index is None else index)
-        while not drink(
-            stream := Stream(shelf, state=root / "state"), got, stops.pop() if stops else None, every
-        ):
+        while not drink(stream := Stream(shelf, state=root / "state"), got, stops.pop() if stops else None, every):
             assert not stream.notes
     one, undisturbed = dict[str, RecoveredMember](), Stream(Shelf(paths, gone[back:]))
     drink(undisturbed, one)
     assert plain(got) == plain(one)
     assert plain(got) == {name: files[name] for name in got}
     mine, its = stream.report(), undisturbed.report()
-    assert (mine.lost, mine.refused, mine.holes, mine.checksum) == (
-        its.lost,
-        its.refused,
-        its.holes,
-        its.checksum,
-    )
+    assert (mine.lost, mine.refused, mine.holes, mine.checksum) == (its.lost, its.refused, its.holes, its.checksum)
     assert mine.reached_end == its.reached_end
     assert sum(mine.counts.values()) == sum(its.counts.values())
     assert gone[back:] or (plain(got) == files and mine.whole)
@@ -217,9 +185,7 @@ def test_a_damaged_state_is_told_and_started_over(tmp_path: Path, how: str, whic
         path.mkdir()
     elif how != "remove":
         middle = len(data) // 2
-        path.write_bytes(
-            {"cut": data[:middle], "empty": b""}.get(how) or data[:middle] + b"\xff" + data[middle + 1 :]
-        )
+        path.write_bytes({"cut": data[:middle], "empty": b""}.get(how) or data[:middle] + b"\xff" + data[middle + 1 :])
     if how == "folder":
         with pytest.raises(SourceError, match="name another"):
             Stream(Shelf(paths), state=state)

@@ -39,9 +39,7 @@ def test_every_member_outside_the_missing_parts_comes_back_bit_exact(
     must = outside(files, packed, [(i * size, (i + 1) * size) for i in gone], 34_000)
     unsure = {name for name, why in report.lost.items() if "uncertain bytes" in why}
     assert must <= set(got) | unsure
-    assert len(must & unsure) <= 2 * len(
-        gone
-    )  # Level 1 copies three bytes at a time, and so goes on for longer.
+    assert len(must & unsure) <= 2 * len(gone)  # Level 1 copies three bytes at a time, and so goes on for longer.
     assert len(must) >= 60
     assert set(report.members) == set(got)
     inner = [h for h in report.holes if h.resumed]
@@ -308,9 +306,7 @@ def test_the_command_tells_what_it_did_and_fails_when_something_is_lost(
     assert cli("salvage", tmp_path / "none.aa", "--out", tmp_path / "out").err.startswith("birdmml: none of")
 
 
-def disturbed(
-    tmp_path: Path, seed: int, level: int, n: int, gone: set[int], hurt: dict[int, str]
-) -> SalvageReport:
+def disturbed(tmp_path: Path, seed: int, level: int, n: int, gone: set[int], hurt: dict[int, str]) -> SalvageReport:
     rng = np.random.default_rng(seed)
     files = {}
     for i in range(int(rng.integers(1, 40))):
@@ -348,12 +344,7 @@ def disturbed(
 # Noise in the place of literals cannot be told from data (the package says so): no incompressible members beside
 # noise, at least 512 bytes of it, and the same examples each time. Missing and truncated parts know no exception.
 @example(seed=1078033555, level=8, n=23, gone={16, 7, 15}, hurt={})  # A stored block behind an odd start.
-@settings(
-    max_examples=40,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+@settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     seed=st.integers(0, 2**32 - 1),
     level=st.integers(1, 9),
@@ -362,12 +353,7 @@ def disturbed(
     hurt=st.dictionaries(st.integers(0, 29), st.sampled_from(["cut", "noise"]), max_size=1),
 )
 def test_nothing_written_ever_differs_from_the_original(
-    tmp_path_factory: pytest.TempPathFactory,
-    seed: int,
-    level: int,
-    n: int,
-    gone: set[int],
-    hurt: dict[int, str],
+    tmp_path_factory: pytest.TempPathFactory, seed: int, level: int, n: int, gone: set[int], hurt: dict[int, str]
 ) -> None:
     disturbed(tmp_path_factory.mktemp("case"), seed, level, n, gone, hurt)
 

@@ -9,19 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.archives import (
-    NAMES,
-    SMALL,
-    Shelf,
-    birds,
-    cut,
-    drink,
-    hostile_tar,
-    outside,
-    plain,
-    tar,
-    wav,
-)
+from helpers.archives import NAMES, SMALL, Shelf, birds, cut, drink, hostile_tar, outside, plain, tar, wav
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -33,9 +21,7 @@ from birdmml.fetch.salvage.members import Hold, Loss, MemberLimits, RecoveredMem
 from birdmml.fetch.salvage.parts import Files
 from birdmml.fetch.salvage.stream import Stream
 
-SLACK = (
-    34_000  # zlib's blocks hold 16 K symbols, below 2 bytes each here: so far behind a hole one may begin.
-)
+SLACK = 34_000  # zlib's blocks hold 16 K symbols, below 2 bytes each here: so far behind a hole one may begin.
 
 
 @pytest.mark.parametrize(
@@ -57,9 +43,7 @@ def test_the_stream_hands_out_every_member_outside_the_missing_parts(
     assert must <= set(got) | unsure and len(must & unsure) <= 2 * len(gone)
     if gone != (0, 7):  # Without its first part and its last, an archive's names say less of what is missing.
         folder = salvage([p for i, p in enumerate(paths) if i not in gone], tmp_path / "out")
-        assert {name: m.state for name, m in got.items()} == {
-            n: m["state"] for n, m in folder.members.items()
-        }
+        assert {name: m.state for name, m in got.items()} == {n: m["state"] for n, m in folder.members.items()}
         assert set(report.lost) == set(folder.lost)
         assert report.uncertain_bytes == folder.uncertain_bytes
     assert {p for h in report.holes for p in h.parts} == {paths[i].name for i in gone}
@@ -169,18 +153,13 @@ def test_a_member_over_the_limit_is_never_held(tmp_path: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("pack", [gzip.compress, bytes], ids=["gzip", "tar"])
-def test_hostile_members_are_refused_by_name(
-    tmp_path: Path, name: str, kind: bytes, reason: str, pack: type
-) -> None:
+def test_hostile_members_are_refused_by_name(tmp_path: Path, name: str, kind: bytes, reason: str, pack: type) -> None:
     data = hostile_tar(
         ("ok", tarfile.REGTYPE, b"fine", ""), (name, kind, b"", "ok"), ("after", tarfile.REGTYPE, b"too", "")
     )
     stream = Stream(Shelf(cut(pack(data), tmp_path / "parts", 1)))
     events = list(stream)
-    assert {e.name: e.data for e in events if isinstance(e, RecoveredMember)} == {
-        "ok": b"fine",
-        "after": b"too",
-    }
+    assert {e.name: e.data for e in events if isinstance(e, RecoveredMember)} == {"ok": b"fine", "after": b"too"}
     (refused,) = [e for e in events if isinstance(e, Refusal)]
     assert refused.name == name and reason in refused.reason
     assert stream.report().refused == [{"member": name, "reason": refused.reason}]
@@ -195,15 +174,11 @@ def test_too_many_members_end_the_stream(tmp_path: Path) -> None:
 
 def test_a_plain_tar_in_parts_is_read_past_its_holes(tmp_path: Path) -> None:
     data = tar(SMALL)
-    paths = [
-        p.rename(p.with_name(f"x.tar.{NAMES[i]}")) for i, p in enumerate(cut(data, tmp_path / "parts", 8))
-    ]
+    paths = [p.rename(p.with_name(f"x.tar.{NAMES[i]}")) for i, p in enumerate(cut(data, tmp_path / "parts", 8))]
     size, got = paths[0].stat().st_size, dict[str, RecoveredMember]()
     shelf = Shelf(paths, {0, 5})
     drink(Stream(shelf, state=tmp_path / "state"), got)
-    whole = {
-        name for name, lies in spans(SMALL).items() if not any(touches(lies, i * size, size) for i in (0, 5))
-    }
+    whole = {name for name, lies in spans(SMALL).items() if not any(touches(lies, i * size, size) for i in (0, 5))}
     assert set(got) == whole and plain(got) == {name: SMALL[name] for name in got}
     shelf.gone.clear()
     drink(stream := Stream(shelf, state=tmp_path / "state"), got)
@@ -259,12 +234,7 @@ def test_a_stream_is_read_once(tmp_path: Path) -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(
-    window=st.binary(max_size=300),
-    data=st.binary(max_size=300),
-    bit=st.integers(0, 7),
-    level=st.integers(0, 9),
-)
+@given(window=st.binary(max_size=300), data=st.binary(max_size=300), bit=st.integers(0, 7), level=st.integers(0, 9))
 def test_a_primed_decoder_reads_on_from_any_bit_with_the_window_given(
     window: bytes, data: bytes, bit: int, level: int
 ) -> None:

@@ -67,10 +67,7 @@ def test_hostile_members_are_refused_by_name_and_the_rest_is_read(
         data = data[: entry + 38] + (stat.S_IFREG << 16).to_bytes(4, "little") + data[entry + 42 :]
     path.write_bytes(data)
     events = list(members(path))
-    assert {e.name: e.data for e in events if isinstance(e, RecoveredMember)} == {
-        "ok": b"fine",
-        "after": b"too",
-    }
+    assert {e.name: e.data for e in events if isinstance(e, RecoveredMember)} == {"ok": b"fine", "after": b"too"}
     (refused,) = [e for e in events if isinstance(e, Refusal)]
     assert refused.name == name and reason in refused.reason
 
@@ -111,17 +108,11 @@ def test_a_size_that_is_a_lie_is_no_member(tmp_path: Path, stated: int) -> None:
 def test_members_that_share_their_bytes_are_refused(tmp_path: Path) -> None:
     path = packed(tmp_path / "x.zip", {"one": bytes(900_000), "two": bytes(900_000), "ok": b"fine"})
     data = bytearray(path.read_bytes())
-    entry = data.index(
-        b"PK\x01\x02", data.index(b"PK\x01\x02") + 1
-    )  # The second in the list points at the first.
+    entry = data.index(b"PK\x01\x02", data.index(b"PK\x01\x02") + 1)  # The second in the list points at the first.
     data[entry + 42 : entry + 46] = bytes(4)
     path.write_bytes(data)
     events = list(members(path))
-    assert [(e.name, type(e)) for e in events] == [
-        ("one", Refusal),
-        ("two", Refusal),
-        ("ok", RecoveredMember),
-    ]
+    assert [(e.name, type(e)) for e in events] == [("one", Refusal), ("two", Refusal), ("ok", RecoveredMember)]
 
 
 @pytest.mark.parametrize(("method", "kind"), [(zipfile.ZIP_STORED, Loss), (zipfile.ZIP_DEFLATED, Loss)])
@@ -169,10 +160,7 @@ def test_a_zip_without_its_end_says_so(tmp_path: Path, keep: float) -> None:
 
 
 @settings(
-    max_examples=150,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    max_examples=150, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(at=st.lists(st.tuples(st.integers(0, 10**6), st.integers(1, 255)), min_size=1, max_size=4))
 def test_whatever_is_broken_nothing_wrong_comes_out(

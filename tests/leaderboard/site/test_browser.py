@@ -30,9 +30,7 @@ def tab() -> Iterator[devtools.Tab]:
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three methods on one set, one of them with one seed and by a protocol; a table with reported rows."""
     root = tmp_path_factory.mktemp("site")
-    made = [
-        boards.submission(root, f"s-{m}", method=m, seed=i, hits=0.3 + i / 4) for i, m in enumerate(METHODS)
-    ]
+    made = [boards.submission(root, f"s-{m}", method=m, seed=i, hits=0.3 + i / 4) for i, m in enumerate(METHODS)]
     protocol = {"protocol": {"name": "birdmml-v1", "digest": "d" * 64, "departures": []}}
     made.append(boards.submission(root, "s-one", method="siglip", seeds=(1,), settings=protocol))
     made.append(boards.submission(root, "s-all", method="confu", evalset="ssw60-all"))
@@ -94,14 +92,7 @@ def test_keys_alone_sort_a_table(tab: devtools.Tab, site: Path) -> None:
     tab.open(site / "index.html")
     tab.run(f"{head('method')}.querySelector('button').focus()")
     for kind in ("keyDown", "keyUp"):
-        tab.call(
-            "Input.dispatchKeyEvent",
-            type=kind,
-            key="Enter",
-            code="Enter",
-            windowsVirtualKeyCode=13,
-            text="\r",
-        )
+        tab.call("Input.dispatchKeyEvent", type=kind, key="Enter", code="Enter", windowsVirtualKeyCode=13, text="\r")
     tab.wait(f"{head('method')}.getAttribute('aria-sort') === 'ascending'")
 
 
@@ -117,9 +108,7 @@ def test_keys_alone_sort_a_table(tab: devtools.Tab, site: Path) -> None:
         ("#verified=1&method=confu", [["confu"]]),
     ],
 )
-def test_a_link_restores_a_filter(
-    tab: devtools.Tab, site: Path, state: str, methods: list[list[str]]
-) -> None:
+def test_a_link_restores_a_filter(tab: devtools.Tab, site: Path, state: str, methods: list[list[str]]) -> None:
     tab.open(site / "index.html", state.replace(" ", "+"))
     assert sorted(rows(tab)) == sorted(methods)
 
@@ -151,23 +140,17 @@ def test_a_plain_anchor_is_a_place_and_no_state(tab: devtools.Tab, site: Path) -
     assert tab.run("document.querySelector(location.hash).tagName") == "H2"
 
 
-def test_items_are_listed_by_who_is_right_and_a_link_restores_the_choice(
-    tab: devtools.Tab, site: Path
-) -> None:
+def test_items_are_listed_by_who_is_right_and_a_link_restores_the_choice(tab: devtools.Tab, site: Path) -> None:
     page = next(p for p in sorted((site / "items").glob("*.html")))
     tab.open(page)
     tab.wait("document.querySelectorAll('#counts td')[1].textContent !== ''")
     counts = json.loads(
-        tab.run(
-            "JSON.stringify([...document.querySelectorAll('#counts tbody td')].map((c) => +c.textContent))"
-        )
+        tab.run("JSON.stringify([...document.querySelectorAll('#counts tbody td')].map((c) => +c.textContent))")
     )
     assert sum(counts) == 40
     assert tab.run("document.querySelectorAll('#list li').length") == counts[1]
     state = tab.run("location.hash")
-    said = json.loads(
-        tab.run("JSON.stringify([...document.querySelectorAll('#list li')].map((i) => i.innerText))")
-    )
+    said = json.loads(tab.run("JSON.stringify([...document.querySelectorAll('#list li')].map((i) => i.innerText))"))
     for item in said:
         _, target, a, b = filter(None, item.split("\n"))
         assert f"says {target}," in a or "50 %" in a
@@ -189,9 +172,7 @@ def test_a_hostile_submission_does_nothing(tab: devtools.Tab, tmp_path: Path) ->
             tab.wait("document.querySelectorAll('#counts td')[1].textContent !== ''")
         assert tab.run("document.title") != "owned"
         assert (
-            tab.run(
-                "document.querySelectorAll('img, iframe, object, [onerror], a[href^=\"javascript\" i]').length"
-            )
+            tab.run("document.querySelectorAll('img, iframe, object, [onerror], a[href^=\"javascript\" i]').length")
             == 0
         )
 
@@ -258,18 +239,14 @@ def test_axe_finds_nothing_serious(tab: devtools.Tab, site: Path, dark: bool) ->
                 tab.run(f"{script};1")
                 told = "r.violations.map((v) => [v.impact, v.id, v.nodes[0].html])"
                 # Its preloading would read styles by a request, which the policy forbids.
-                found = json.loads(
-                    tab.run(f"axe.run({{preload: false}}).then((r) => JSON.stringify({told}))")
-                )
+                found = json.loads(tab.run(f"axe.run({{preload: false}}).then((r) => JSON.stringify({told}))"))
                 assert [v for v in found if v[0] in ("serious", "critical")] == [], page.name
     finally:
         tab.shape(1280, 900)
 
 
 def test_five_hundred_rows_open_within_a_second(tab: devtools.Tab, tmp_path: Path) -> None:
-    few = [
-        boards.submission(tmp_path, f"s{i}", seed=i, hits=i / 10, tasks=("A", "V", "A+V")) for i in range(10)
-    ]
+    few = [boards.submission(tmp_path, f"s{i}", seed=i, hits=i / 10, tasks=("A", "V", "A+V")) for i in range(10)]
     many = [replace(few[i % 10], slug=f"team-{i:03d}") for i in range(500)]
     out = boards.write(tmp_path / "out", boards.site_of(*many))
     assert (out / "index.html").stat().st_size < 1_000_000

@@ -164,9 +164,7 @@ def test_a_folder_without_submissions_is_one_line(tmp_path: Path) -> None:
             gather(folder)
 
 
-def test_the_command_says_what_it_made_and_strict_what_was_refused(
-    cli: Cli, submissions: Path, tmp_path: Path
-) -> None:
+def test_the_command_says_what_it_made_and_strict_what_was_refused(cli: Cli, submissions: Path, tmp_path: Path) -> None:
     options = ("leaderboard", "build", "--submissions", submissions, "--out", tmp_path / "site")
     dry = cli(*options, "--dry-run")
     assert dry.code == 0
@@ -195,9 +193,7 @@ def test_outcomes_that_cannot_be_paired_are_shown_without_letters(tmp_path: Path
     )
     outcomes.write(entry.folder / "m.parquet", items)
     summary = vars(items.summary("effective rank"))
-    figures = (
-        Figure("competition", "test-split", "A", "effective rank", **summary, predictions="m.parquet"),
-    )
+    figures = (Figure("competition", "test-split", "A", "effective rank", **summary, predictions="m.parquet"),)
     result = entry.result.__class__(**{**vars(entry.result), "figures": figures})
     made = boards.site_of(boards.Submission("a", (boards.Entry(entry.folder, result),)))
     assert "effective rank" in made["index.html"]
@@ -227,9 +223,7 @@ def test_media_are_shown_with_their_credit_where_their_licence_allows_it(
     monkeypatch.setattr("birdmml.leaderboard.site.browser.may_be_shown", lambda _: False)
     closed, notes = site(made, data=small_demo)
     assert not [name for name in dict(closed.files()) if name.startswith("items/media/")]
-    assert notes == [
-        f"no {p} of {len(ids)} items: their licence does not allow it" for p in ("audio", "image")
-    ]
+    assert notes == [f"no {p} of {len(ids)} items: their licence does not allow it" for p in ("audio", "image")]
 
 
 @pytest.mark.parametrize(

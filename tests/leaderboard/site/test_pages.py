@@ -97,9 +97,7 @@ def test_a_hostile_submission_adds_no_element_no_attribute_and_no_address(tmp_pa
             found = seen(page)
             assert found.tags <= ALLOWED, found.tags - ALLOWED
             assert not {a for a in found.attributes if a.startswith("on")}
-            assert not [
-                x for x in found.links if ":" in x and not x.startswith(("https://example.org/", "data:,"))
-            ]
+            assert not [x for x in found.links if ":" in x and not x.startswith(("https://example.org/", "data:,"))]
 
 
 def test_a_text_of_ten_megabytes_is_cut_and_says_so(tmp_path: Path) -> None:
@@ -175,10 +173,7 @@ def test_markdown_of_a_table_is_inert(tmp_path: Path) -> None:
     (table,), _ = tables.tables(tables.members([boards.hostile(tmp_path)]))
     made = exports.as_markdown([table])
     assert "<script" not in made
-    assert (
-        len({line.count(" | ") for line in made.splitlines() if line.startswith("|") and "---" not in line})
-        == 1
-    )
+    assert len({line.count(" | ") for line in made.splitlines() if line.startswith("|") and "---" not in line}) == 1
 
 
 def test_a_result_of_details_alone_has_a_page_and_no_table(tmp_path: Path) -> None:

@@ -29,9 +29,7 @@ def z() -> dict[str, torch.Tensor]:
 
 def test_confu_and_tri_clip_give_the_published_values(z: dict[str, torch.Tensor]) -> None:
     assert float(confu.loss(z, 0.5, 0.07, variant="reference")["loss"]) == pytest.approx(3.1182487, abs=2e-6)
-    assert float(tri_clip.loss({m: z[m] for m in SINGLES}, 0.07)["loss"]) == pytest.approx(
-        5.0353470, abs=2e-6
-    )
+    assert float(tri_clip.loss({m: z[m] for m in SINGLES}, 0.07)["loss"]) == pytest.approx(5.0353470, abs=2e-6)
 
 
 @pytest.mark.parametrize(
@@ -58,9 +56,7 @@ def test_symile_gives_the_published_values(z: dict[str, torch.Tensor]) -> None:
 @pytest.mark.parametrize("name", METHODS)
 @settings(deadline=None, max_examples=12)
 @given(st.integers(1, 9), st.integers(1, 12), st.integers(0, 2**31), st.booleans())
-def test_every_loss_equals_its_naive_float64_twin(
-    name: str, batch: int, dim: int, seed: int, masked: bool
-) -> None:
+def test_every_loss_equals_its_naive_float64_twin(name: str, batch: int, dim: int, seed: int, masked: bool) -> None:
     model, h = model_of(name, dim=dim, seed=seed), features(batch, seed)
     same = species(batch, seed) if masked else None
     torch.manual_seed(seed)

@@ -68,9 +68,7 @@ def test_one_row_has_nothing_to_tell_apart(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", METHODS)
-@pytest.mark.parametrize(
-    "widths", [WIDTHS, FOUR, {"vision": 5, "audio": 4, "text": 3}, {"a": 3, "b": 4}], ids=len
-)
+@pytest.mark.parametrize("widths", [WIDTHS, FOUR, {"vision": 5, "audio": 4, "text": 3}, {"a": 3, "b": 4}], ids=len)
 def test_any_subset_of_modalities_embeds_to_the_same_unit_vectors(name: str, widths: dict[str, int]) -> None:
     if name == "triangle" and len(widths) != 3:
         pytest.skip("defined for three")
@@ -177,9 +175,7 @@ def test_gradients_are_finite_at_identical_opposite_and_zero_vectors(
     made = {"zero": 0 * base, "same": base, "opposite": -base, "tiny": 1e-30 * base, "huge": 1e18 * base}
     generator = torch.Generator().manual_seed(len(kinds))
     h = {
-        m: torch.stack(
-            [made.get(row[i], torch.randn(4, generator=generator)) for row in kinds]
-        ).requires_grad_()
+        m: torch.stack([made.get(row[i], torch.randn(4, generator=generator)) for row in kinds]).requires_grad_()
         for i, m in enumerate(widths)
     }
     same = torch.from_numpy(species(len(kinds), 0)) if masked else None

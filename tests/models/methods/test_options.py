@@ -41,9 +41,7 @@ def test_confus_released_loss_is_the_sum_over_its_number_of_terms() -> None:
         paper = model_of("confu", fused_weight=weight)
         assert terms == len(model.loss(h)) - 1 == len(paper.loss(h)) - 1
         if weight:
-            assert model.loss(h)["loss"].item() == pytest.approx(
-                loss("confu", z, 0, variant="reference"), rel=1e-5
-            )
+            assert model.loss(h)["loss"].item() == pytest.approx(loss("confu", z, 0, variant="reference"), rel=1e-5)
         else:
             assert model.loss(h)["loss"].item() == pytest.approx(loss("tri_clip", z, 0), rel=1e-5)
 
@@ -67,9 +65,7 @@ def test_confu_fuses_every_subset_up_to_its_order(order: int, fusions: int, fuse
     assert len(terms) == 6 + fused_terms + 1
     z = arrays(model.embed(h))
     assert terms["loss"].item() == pytest.approx(loss("confu", z, 0), rel=1e-5)
-    assert {(q, t) for q, t in model.pairs() if "+" in q} == {
-        tuple(name.split("~")) for name in terms if "+" in name
-    }
+    assert {(q, t) for q, t in model.pairs() if "+" in q} == {tuple(name.split("~")) for name in terms if "+" in name}
 
 
 def test_confu_of_two_modalities_is_info_nce() -> None:
@@ -181,9 +177,7 @@ def test_clips_two_models_share_nothing() -> None:
     terms["audio~text"].backward()
     touched = {name for name, p in network.named_parameters() if p.grad is not None and p.grad.any()}
     assert any(name.startswith("encoders.text@audio.") for name in touched)
-    assert not any(
-        name.startswith(("encoders.image.", "encoders.text.", "head.projections.image")) for name in touched
-    )
+    assert not any(name.startswith(("encoders.image.", "encoders.text.", "head.projections.image")) for name in touched)
     assert "head.temperatures.audio.log_scale" in touched
     assert "head.temperatures.image.log_scale" not in touched
 

@@ -65,9 +65,7 @@ def test_the_guides_example_trains_scores_and_loads_again(
     gone = cli(*common, "--out", "x", "--checkpoint", checkpoint)
     assert (gone.code, gone.out) == (2, "")
     assert "no file code/my_method.py" in gone.err
-    with pytest.raises(
-        CheckpointError, match=rf"code/my_method\.py \(SHA-256 {digest[:12]}\): give --method"
-    ):
+    with pytest.raises(CheckpointError, match=rf"code/my_method\.py \(SHA-256 {digest[:12]}\): give --method"):
         load(checkpoint)
     with pytest.raises(CheckpointError, match="give --method the path"):
         load(checkpoint, "confu")
@@ -141,13 +139,9 @@ def test_a_missing_file_names_what_lies_beside_it(small_demo: Path, cli: Cli, mi
 
 
 @pytest.mark.parametrize("own", [True, False])
-def test_an_unknown_option_suggests_the_nearest_name(
-    own: bool, small_demo: Path, cli: Cli, mine: Path
-) -> None:
+def test_an_unknown_option_suggests_the_nearest_name(own: bool, small_demo: Path, cli: Cli, mine: Path) -> None:
     method = mine if own else "gram"
-    ran = cli(
-        "bench", "--data", small_demo, "--method", method, "--set", "method.temprature=0.1", "--dry-run"
-    )
+    ran = cli("bench", "--data", small_demo, "--method", method, "--set", "method.temprature=0.1", "--dry-run")
     assert ran.code == 2
     assert "unknown setting 'method.temprature': nearest are method.temperature" in ran.err
 

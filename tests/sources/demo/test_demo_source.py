@@ -31,8 +31,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def hashes(settings: world.DemoSettings) -> list[str]:
     return [
-        hashlib.sha256(sources_demo.open_media(settings, r.locator)).hexdigest()
-        for r in sources_demo.records(settings)
+        hashlib.sha256(sources_demo.open_media(settings, r.locator)).hexdigest() for r in sources_demo.records(settings)
     ]
 
 
@@ -88,18 +87,12 @@ def test_one_item_does_not_depend_on_how_many_others_there_are() -> None:
 
 
 def test_photos_of_an_observation_share_their_place_only_with_each_other() -> None:
-    seeds = [
-        sources_demo._sight(SMALL, world.photo_and_clip(SMALL, s, i))[0].seed
-        for s in range(4)
-        for i in range(6)
-    ]
+    seeds = [sources_demo._sight(SMALL, world.photo_and_clip(SMALL, s, i))[0].seed for s in range(4) for i in range(6)]
     assert seeds[0::2] == seeds[1::2]
     assert len(set(seeds)) == len(seeds) // 2
 
 
-@pytest.mark.parametrize(
-    "locator", ["photo:4:0", "photo:0:6", "clip:-1:0", "video:0:0", "photo:0", "", "photo:0:0:0"]
-)
+@pytest.mark.parametrize("locator", ["photo:4:0", "photo:0:6", "clip:-1:0", "video:0:0", "photo:0", "", "photo:0:0:0"])
 def test_a_locator_of_other_settings_is_refused(locator: str) -> None:
     with pytest.raises(SourceError, match="same settings"):
         sources_demo.open_media(SMALL, locator)
@@ -152,9 +145,7 @@ def test_a_video_is_the_same_whenever_and_wherever_it_is_written(tmp_path: Path)
 def test_a_missing_video_is_named_with_the_next_step(written: Path, tmp_path: Path) -> None:
     root = copy(written, tmp_path / "data" / "evalsets" / "demo")
     (root / "video_ml" / "demo-00003.mp4").unlink()
-    with pytest.raises(
-        EvalsetError, match=rf"demo-00003.mp4 is missing .*birdmml build --out {tmp_path}/data"
-    ):
+    with pytest.raises(EvalsetError, match=rf"demo-00003.mp4 is missing .*birdmml build --out {tmp_path}/data"):
         demo.items(root)
 
 

@@ -25,11 +25,7 @@ def peak_hz(sound) -> float:
     return float(np.fft.rfftfreq(len(sound), 1 / RATE)[power.argmax()])
 
 
-@given(
-    number=st.integers(0, world.N_SONGS - 1),
-    seed=st.integers(0, 2**32),
-    seconds=st.sampled_from([2.0, 3.0, 5.0]),
-)
+@given(number=st.integers(0, world.N_SONGS - 1), seed=st.integers(0, 2**32), seconds=st.sampled_from([2.0, 3.0, 5.0]))
 @hypothesis_settings(deadline=None, max_examples=80)
 def test_clips_are_never_silent_and_never_clipped(number: int, seed: int, seconds: float) -> None:
     rng = np.random.default_rng(seed)

@@ -35,10 +35,7 @@ def test_plumage_and_voice_are_said_in_plain_words() -> None:
     assert tell.plumage(world.Plumage("black", "streaked", "masked", "cream")) == (
         "black, with a streaked cream breast and a white mask"
     )
-    assert (
-        tell.plumage(world.Plumage("blue", "spotted", "plain", "cream"))
-        == "blue, with a spotted cream breast"
-    )
+    assert tell.plumage(world.Plumage("blue", "spotted", "plain", "cream")) == "blue, with a spotted cream breast"
     song = world.Song("rising", "low", "paired", "level")
     assert tell.voice(song) == "low rising notes in pairs, all on one pitch"
 
@@ -50,18 +47,10 @@ def test_different_traits_give_different_words() -> None:
 
 @pytest.mark.parametrize(
     ("name", "article"),
-    [
-        ("American Crow", "an"),
-        ("Mallard", "a"),
-        ("European Starling", "a"),
-        ("Osprey", "an"),
-        ("Eastern Phoebe", "an"),
-    ],
+    [("American Crow", "an"), ("Mallard", "a"), ("European Starling", "a"), ("Osprey", "an"), ("Eastern Phoebe", "an")],
 )
 def test_names_get_the_right_article(name: str, article: str) -> None:
-    texts = {
-        tell.caption(sight(world.look(0), world.song(0), name), np.random.default_rng(i)) for i in range(200)
-    }
+    texts = {tell.caption(sight(world.look(0), world.song(0), name), np.random.default_rng(i)) for i in range(200)}
     found = {m.lower() for t in texts for m in re.findall(rf"\b(an?) {name}", t, flags=re.IGNORECASE)}
     assert found == {article}
 
@@ -81,15 +70,7 @@ def test_nearly_half_name_and_describe_a_third_only_name_and_some_only_describe(
     for name, text in captions:
         described = any(w in text for w in ("breast", "sings", "singing"))
         short = len(text.split()) <= len(name.split()) + 4
-        kinds[
-            "both"
-            if name in text and described
-            else "name"
-            if short
-            else "place"
-            if name in text
-            else "traits"
-        ] += 1
+        kinds["both" if name in text and described else "name" if short else "place" if name in text else "traits"] += 1
     shares = {k: v / len(captions) for k, v in kinds.items()}
     assert shares["both"] == pytest.approx(0.45, abs=0.05)
     assert shares["name"] == pytest.approx(0.35, abs=0.05)

@@ -16,11 +16,7 @@ SYNERGY = st.fractions(0, 1, max_denominator=64)
 
 
 def all_items(settings: DemoSettings) -> list[DemoItem]:
-    return [
-        world.photo_and_clip(settings, s, i)
-        for s in range(settings.species)
-        for i in range(settings.per_species)
-    ]
+    return [world.photo_and_clip(settings, s, i) for s in range(settings.species) for i in range(settings.per_species)]
 
 
 def bayes(items: list[DemoItem], key) -> Fraction:
@@ -32,9 +28,7 @@ def bayes(items: list[DemoItem], key) -> Fraction:
 
 
 def test_default_ceilings_are_a_half_a_third_and_one() -> None:
-    assert world.ceilings(DemoSettings()) == pytest.approx(
-        {"image": 1 / 2, "audio": 1 / 3, "image+audio": 1.0}
-    )
+    assert world.ceilings(DemoSettings()) == pytest.approx({"image": 1 / 2, "audio": 1 / 3, "image+audio": 1.0})
     items = all_items(DemoSettings())
     assert bayes(items, lambda i: i.look) == Fraction(1, 2)
     assert bayes(items, lambda i: i.song) == Fraction(1, 3)
