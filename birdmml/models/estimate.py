@@ -24,7 +24,7 @@ from birdmml.models.step import checkpoint_activations
 
 # Weights, gradients and two moments of AdamW, float32.
 COPIES = 4
-# Largest factor, either way, between estimate and a measured step (see tests/training/test_estimate.py).
+# Largest factor, either way, between estimate and a measured step (see tests/models/test_estimate.py).
 FACTOR = 2.0
 MARGIN = 0.8
 TRACED = (4, 8)
