@@ -99,10 +99,10 @@ def write_extra(settings: Settings, root: Path | str, index: int) -> None:
     species, nth = divmod(index, settings.eval_videos)
     item = world.film(settings, species, nth)
     rng = world.rng(settings, "film", species, nth)
-    film = shoot(world.look(item.look), world.song(item.song), settings.image_size, settings.clip_seconds, rng)
+    frames, audio = shoot(world.look(item.look), world.song(item.song), settings.image_size, settings.clip_seconds, rng)
     folder = Path(root) / EVALSET / "video_ml"
     folder.mkdir(parents=True, exist_ok=True)
-    encode_video(folder / f"{_asset_id(index)}.mp4", film.frames, film.audio, FPS, RATE_HZ)
+    encode_video(folder / f"demo-{index:05d}.mp4", frames, audio, FPS, RATE_HZ)
 
 
 def finish_extras(settings: Settings, root: Path | str) -> dict[str, Any]:
@@ -162,15 +162,11 @@ def _caption(settings: Settings, item: DemoItem) -> str:
     return tell.caption(sight, world.rng(settings, "caption", item.species, item.index))
 
 
-def _asset_id(index: int) -> str:
-    return f"demo-{index:05d}"
-
-
 def _video_row(settings: Settings, index: int) -> dict[str, Any]:
     side = settings.image_size - settings.image_size % 2
     frames = round(settings.clip_seconds * FPS)
     return {
-        "asset_id": _asset_id(index),
+        "asset_id": f"demo-{index:05d}",
         "label": index // settings.eval_videos,
         "split": "test",
         "fps": FPS,

@@ -200,11 +200,9 @@ def _check(option: str, value: float, low: float, high: float, why: str) -> None
         raise UsageError(f"--{option} {value:g} is outside {low:g} to {high:g} ({why}): give a value in this range")
 
 
-# ---- The looks and songs that the demo's birds can have, numbered so that the first dozen differ most.
+# The looks and songs that the demo's birds can have, numbered so that the first dozen differ most.
 # A look is colour x pattern x head x belly: 12 * 4 * 4 * 2 = 384. A song is syllable x pitch x rhythm x
 # course: 8 * 3 * 4 * 3 = 288. Each number gives another combination; neighbours differ in several traits.
-
-
 RGB = tuple[int, int, int]
 
 COLOURS: dict[str, RGB] = {
