@@ -17,17 +17,14 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
-from urllib.parse import urlsplit
 
 from birdmml.core.licenses import normalise
 from birdmml.core.species import normalise as species_normalise
 from birdmml.errors import SourceError, UsageError
 from birdmml.fetch.api import Answer, Api
 from birdmml.schema import Credit, Recording, Reject
+from birdmml.sources.common import web_address
 from birdmml.sources.inat_xc.wikipedia import SpeciesNames, plain
-
-# ---- All pages of one query to Xeno-canto, read until they fit together.
-
 
 READINGS = 3
 MOST_PAGES = 2000
@@ -59,7 +56,6 @@ def read_all(ask: Ask) -> Listed:
     after three readings taken as the sum of all, with a note.
     """
     everything: dict[str, dict[str, Any]] = {}
-    change = ""
     for reading in range(READINGS):
         records: dict[str, dict[str, Any]] = {}
         try:
@@ -132,12 +128,9 @@ def _sorted(records: dict[str, dict[str, Any]]) -> tuple[dict[str, Any], ...]:
     return tuple(records[k] for k in sorted(records, key=lambda k: (len(k), k)))
 
 
-# ---- One recording as Xeno-canto's API words it: read, cleaned, and its licence, author and addresses checked.
-
-
 RESTRICTED = "restricted_species"
 _LENGTH = re.compile(r"(?:(\d{1,3}):)?(\d{1,4}):(\d{1,2}(?:\.\d{1,3})?)")
-_EXTENSION = re.compile(r"\.(mp3|wav|flac|ogg|m4a|opus)")
+_EXTENSION = re.compile(r"\.(mp3|wav|flac|ogg|m4a|opus)\Z")
 
 
 class UnreadableRecord(Exception):
@@ -169,17 +162,18 @@ class RecordingEntry:
 
 
 def read_record(value: dict[str, Any], base: str) -> RecordingEntry:
-    """A recording from its JSON; `base` is the service's address. Raises Unfit."""
-    text = str(value.get("id")) if isinstance(value.get("id"), str | int) else ""
-    if not (text.isascii() and text.isdigit() and len(text) <= 12) or isinstance(value.get("id"), bool):
+    """A recording from its JSON; `base` is the service's address. Raises UnreadableRecord."""
+    key = _key(value)
+    if not key:
         raise UnreadableRecord("xeno-canto", "bad_record", f"a recording whose id is {value.get('id')!r:.40}")
-    number = int(text)
-    file = _address(value.get("file"), base)
+    number = int(key)
+    file = web_address(value.get("file"), base)
     original = plain(value.get("lic"))
-    page = _address(value.get("url"), "https:") or f"https://xeno-canto.org/{number}"
+    page = web_address(value.get("url"), "https:") or f"https://xeno-canto.org/{number}"
     credit = Credit(normalise(original), original, plain(value.get("rec"), 200), page)
     quality = plain(value.get("q"), 20).upper()
-    suffix = _EXTENSION.fullmatch(_suffix(plain(value.get("file-name"))))
+    suffix = _EXTENSION.search(plain(value.get("file-name")).lower())
+    also = value.get("also")
     seconds = _seconds(value.get("length"))
     return RecordingEntry(
         number=number,
@@ -191,7 +185,7 @@ def read_record(value: dict[str, Any], base: str) -> RecordingEntry:
         quality=quality if quality in tuple("ABCDE") else "",
         seconds=seconds or 0.0,
         types=tuple(t for t in (p.strip() for p in plain(value.get("type"), 300).split(",")) if t),
-        also=_texts(value.get("also")),
+        also=tuple(t for t in (plain(v, 100) for v in also[:200]) if t) if isinstance(also, list) else (),
         problem=_problem(value, file, credit, seconds),
     )
 
@@ -209,35 +203,12 @@ def _problem(value: dict[str, Any], file: str, credit: Credit, seconds: float | 
     return None
 
 
-def _address(value: Any, base: str) -> str:
-    """A web address, one without a scheme read with the service's own; "" for anything else."""
-    if not isinstance(value, str) or not value.isprintable() or " " in value or len(value) > 2000:
-        return ""
-    if value.startswith("//"):
-        value = f"{urlsplit(base).scheme}:{value}"
-    try:
-        parts = urlsplit(value)
-        return value if parts.scheme in ("http", "https") and parts.hostname and not parts.username else ""
-    except ValueError:
-        return ""
-
-
 def _seconds(value: Any) -> float | None:
     """The seconds of "m:ss" or "h:mm:ss"; None for anything else."""
     match = _LENGTH.fullmatch(value.strip()) if isinstance(value, str) else None
     if not match or not value.isascii() or float(match[3]) >= 60 or (match[1] and int(match[2]) >= 60):
         return None
     return 3600 * int(match[1] or 0) + 60 * int(match[2]) + float(match[3])
-
-
-def _suffix(name: str) -> str:
-    return name[name.rfind(".") :].lower() if "." in name else ""
-
-
-def _texts(value: Any) -> tuple[str, ...]:
-    if not isinstance(value, list):
-        return ()
-    return tuple(t for t in (plain(v, 100) for v in value[:200]) if t)
 
 
 XENO_CANTO = "https://xeno-canto.org"
@@ -403,7 +374,7 @@ class XenoCanto:
         if record.quality not in wish.qualities:
             return "quality", f"its quality is {record.quality or 'not scored'}"
         if not wish.least_s <= record.seconds <= wish.most_s:
-            return ("length", f"it is {record.seconds:g} s long, wanted are {wish.least_s:g} to {wish.most_s:g} s")
+            return "length", f"it is {record.seconds:g} s long, wanted are {wish.least_s:g} to {wish.most_s:g} s"
         if wish.types and not {t.casefold() for t in record.types} & {t.casefold() for t in wish.types}:
             return "type", f"it is of type {', '.join(record.types) or 'unknown'}"
         if wish.alone and record.also:
