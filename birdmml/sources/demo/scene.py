@@ -30,6 +30,7 @@ class Scene:
     blur: float
 
 
+# The order of the draws decides the bytes of every demo: what is new must draw after what is there.
 def some_scene(rng: np.random.Generator) -> Scene:
     """A random scene."""
     return Scene(
@@ -53,6 +54,7 @@ def backdrop(scene: Scene, side: int, drawn: int) -> Image.Image:
 
 def _gradient(place: Habitat, side: int, rng: np.random.Generator) -> Image.Image:
     """Top to bottom through the place's colours, with a little unevenness."""
+    # Twelve pixels, enlarged: smooth, and cheaper than a gradient computed at full size.
     rows = np.array([place.top, place.middle, place.bottom], dtype=np.float32)
     small = np.repeat(rows[:, None, :], 4, axis=1) + rng.normal(0.0, 9.0, (3, 4, 1)) + rng.normal(0.0, 5.0, (3, 4, 3))
     picture = Image.fromarray(np.clip(small, 0, 255).astype(np.uint8))

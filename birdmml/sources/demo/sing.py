@@ -101,8 +101,9 @@ def score(song: Song, voice: Voice, seconds: float) -> tuple[Note, ...]:
             length = min(_NOTE_PART * gap, _NOTE_PART * min(gaps) if song.rhythm == "paired" else _LONGEST_NOTE_S)
             if at + length / voice.tempo > seconds:
                 return tuple(notes)
-            hz = PITCH_HZ[song.pitch] * voice.pitch * _course(song.course, k / (len(gaps) - 1))
-            notes.append(Note(at, length / voice.tempo, hz))
+            part = k / (len(gaps) - 1)
+            course = {"level": 1.0, "climbing": 0.84 * 1.45**part, "dropping": 1.22 * 1.45**-part}[song.course]
+            notes.append(Note(at, length / voice.tempo, PITCH_HZ[song.pitch] * voice.pitch * course))
             at += gap / voice.tempo
         at += _PAUSE_S
     return tuple(notes)
@@ -168,12 +169,6 @@ def _shape(syllable: str, t: Curve, seconds: float) -> tuple[Curve, Curve]:
         return 0.76 + 0.52 * np.sin(np.pi * u), even
     # two-note: a high half and a low one, parted by a breath.
     return np.where(u < 0.5, 1.18, 0.82), np.minimum(1.0, np.abs(u - 0.5) * seconds / 0.012)
-
-
-def _course(course: str, part: float) -> float:
-    """Pitch factor at `part` (0 to 1) of the phrase."""
-    factors: dict[str, float] = {"level": 1.0, "climbing": 0.84 * 1.45**part, "dropping": 1.22 * 1.45**-part}
-    return factors[course]
 
 
 def _surroundings(ambience: Ambience, total: int, rate_hz: int, rng: np.random.Generator) -> Sound:

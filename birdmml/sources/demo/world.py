@@ -127,21 +127,16 @@ def _item(settings: DemoSettings, kind: Kind, species: int, index: int, per_spec
     is_second = math.floor((at + 1) * share) > math.floor(at * share)
     rule = second if is_second else first
     before = math.floor(at * share) - math.floor(species * per_species * share)
-    look, song = _look_and_song(settings, kind, rule, species, nth=before)
-    return DemoItem(kind, species, index, rule, look, song)
-
-
-def _look_and_song(settings: DemoSettings, kind: Kind, rule: Rule, species: int, nth: int) -> tuple[int, int]:
     n = settings.species
     looks, songs = math.ceil(n / 2), math.ceil(n / 3)
     if rule == "shared":
-        return species // 2, shared_songs(n)[species]
+        return DemoItem(kind, species, index, rule, species // 2, shared_songs(n)[species])
     if rule == "redundant":
-        return looks + species, songs + species
+        return DemoItem(kind, species, index, rule, looks + species, songs + species)
     # The nth XOR item has the same look in every species: a look is then equally frequent in all of them.
-    turn, place = divmod(nth, n)
+    turn, place = divmod(before, n)
     look = _turn(settings.seed, n, kind == "film", turn)[place]
-    return looks + look, songs + (species - look) % n
+    return DemoItem(kind, species, index, rule, looks + look, songs + (species - look) % n)
 
 
 @lru_cache(maxsize=MAX_SPECIES)

@@ -67,17 +67,13 @@ def _service_lines(settings: Settings) -> Iterator[str]:
     photos = species * rows
     size = photos * PHOTO_BYTES.get(settings.photo_size, 0)
     yield _line("photos", photos, size, settings.photos_per_second, settings.photos)
-    each = recordings_for(rows, settings.clip_seconds)
+    # About how many recordings of usual length give so many clips.
+    each = max(min(rows, 20), math.ceil(rows / max(RECORDING_S / settings.clip_seconds, 1.0)))
     recordings = species * each
     requests = recordings + species * math.ceil(each / LISTED)
     yield _line("sounds", requests, recordings * RECORDING_BYTES, settings.recordings_per_second, settings.xeno_canto)
     yield _line("texts", species, 0, settings.articles_per_second, settings.wikipedia)
     yield "        estimates; gone photos, failures and other names add requests; the services are asked side by side"
-
-
-def recordings_for(rows: int, clip_s: float) -> int:
-    """About how many recordings of usual length give so many clips."""
-    return max(min(rows, 20), math.ceil(rows / max(RECORDING_S / clip_s, 1.0)))
 
 
 def _line(what: str, requests: int, size: int, per_second: float, base: str) -> str:

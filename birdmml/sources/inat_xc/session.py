@@ -84,18 +84,14 @@ class RawSession:
         agent, key = user_agent(settings.contact), key_from()
         with ExitStack() as stack:
             stack.callback(_tidy, folder)
-            self._index = RawIndex(folder / "raw.sqlite")
-            stack.callback(self._index.close)
+            self._index = stack.enter_context(RawIndex(folder / "raw.sqlite"))
             self._index.begin(retry_failed)
-            ledger = Ledger(folder / "ledger.sqlite")
-            stack.callback(ledger.close)
-            answers = Answers(folder / "answers.sqlite")
-            stack.callback(answers.close)
+            ledger = stack.enter_context(Ledger(folder / "ledger.sqlite"))
+            answers = stack.enter_context(Answers(folder / "answers.sqlite"))
             if retry_failed:
                 ledger.retry_failed()
                 answers.retry_failed()
-            self._fetcher = fetcher_for(settings, ledger, agent, part.sharing if part else 1)
-            stack.callback(self._fetcher.close)
+            self._fetcher = stack.enter_context(fetcher_for(settings, ledger, agent, part.sharing if part else 1))
             self._guard()
             self._ask_services(answers, key, limit)
             self._load(agent)
@@ -177,6 +173,7 @@ class RawSession:
             XenoCanto(xeno_canto, wish, seed=settings.seed), Wikipedia(wikipedia),
             self._rows, min(self._rows, LEAST_RECORDINGS, limit or LEAST_RECORDINGS),
         )  # fmt: skip
+        # One list shows whether the key is good, before an hour goes into the tables.
         for species in self._species[:1]:
             self._streams.list_one(species)
 

@@ -21,9 +21,8 @@ from birdmml.schema import Reject
 from birdmml.sources.inat_xc.index import RawIndex, Row
 from birdmml.sources.inat_xc.settings import RawSettings
 from birdmml.sources.inat_xc.wikipedia import Wikipedia, names_of
-from birdmml.sources.inat_xc.xeno_canto import Take, XenoCanto
+from birdmml.sources.inat_xc.xeno_canto import XenoCanto
 
-MOST_CHOICES = 1_000_000
 PASSING = (408, 425, 429)
 # So many photos gone and none there: the address is wrong, not the photos.
 ALL_GONE = 200
@@ -92,11 +91,15 @@ class Streams:
         """Ask for the list of a species, once."""
         if self._index.listing(species.label) is not None:
             return
-        listing = self._xeno_canto.listing(names_of(species), MOST_CHOICES)
-        takes = [(t.recording.id, _doc(t), clips_in(t.seconds, self._settings.clip_seconds)) for t in listing.takes]
+        listing = self._xeno_canto.listing(names_of(species))
+        takes = []
+        for take in listing.takes:
+            record = take.recording
+            doc = {"url": take.url, "locator": record.locator, "credit": asdict(record.credit)}
+            takes.append((record.id, json.dumps(doc), clips_in(take.seconds, self._settings.clip_seconds)))
         failed = any(r.reason == "list_failed" for r in listing.rejects)
-        doc = {"matched": listing.matched, "by": listing.by, "notes": list(listing.notes), "failed": failed}
-        self._index.add_listing(species.label, doc, takes, listing.rejects)
+        facts = {"matched": listing.matched, "by": listing.by, "notes": list(listing.notes), "failed": failed}
+        self._index.add_listing(species.label, facts, takes, listing.rejects)
 
     def articles(self, species: Sequence[Species]) -> Iterator[Arrival]:
         """Summaries of Wikipedia; nothing of it is delivered, it lies in the index."""
@@ -162,11 +165,6 @@ def clips_in(seconds: float, clip_s: float) -> int:
     """How many clips a recording of this length gives: whole ones and an end of a second or more, at least one."""
     full, rest = divmod(seconds, clip_s)
     return max(1, int(full) + (rest >= 1.0))
-
-
-def _doc(take: Take) -> str:
-    record = take.recording
-    return json.dumps({"url": take.url, "locator": record.locator, "credit": asdict(record.credit)})
 
 
 def together(streams: Sequence[Iterator[Arrival]], stop: Callable[[], None], room: int = 32) -> Iterator[Arrival]:

@@ -291,7 +291,7 @@ class ReleaseSession:
     def _require(self) -> None:
         """Stop where one kind has no archive that could be opened at all: a build would be empty."""
         for kind in KINDS:
-            if not self._archives.opened(kind):
+            if kind not in self._archives.opened:
                 gone = ", ".join(self._archives.unavailable(kind)) or "no archive with that in its name"
                 raise SourceError(
                     f"the release has no {kind} that can be read ({gone}): download it again, or with --retry-failed"

@@ -34,17 +34,16 @@ from birdmml.sources.release.zenodo import (
     sort_release,
 )
 
-# ---- Where the release's files come from: a folder of the user's, or the record, downloaded part by part.
-# Both say which files there should be, hand one over when it is asked for, checked against its MD5, and say of each
-# that cannot be had why: missing (it is nowhere), corrupt (its MD5 is another one), failed (not to be downloaded).
-
-
 AGENT = f"birdmml/{__version__} (dataset builder; https://arxiv.org/abs/2511.21331)"
 RECORD = "record.json"
 
 
 class ReleaseFiles(Protocol):
-    """The files of one release; `states` has those that cannot be had, by name."""
+    """The files of one release, in a folder of the user's or downloaded part by part.
+
+    `states` has, by name, those that cannot be had: missing (it is nowhere), corrupt (its MD5 is another one), or
+    failed (not to be downloaded).
+    """
 
     release: Release
     states: dict[str, str]
@@ -53,16 +52,17 @@ class ReleaseFiles(Protocol):
         """The file, whole and checked; None when it cannot be had, and `states` says why."""
 
     def damaged(self, file: RecordFile) -> Path | None:
-        """The file although it is corrupt, if it is there."""
+        """The file although it is corrupt, if it is there: a download whose MD5 does not fit is not kept."""
+        return None
 
     def done(self, file: RecordFile) -> None:
-        """It is not needed any more, unless asked for again."""
+        """It is not needed any more, unless asked for again; the user's files stay."""
 
     def close(self) -> None:
-        """Let go."""
+        """Let go of what is open."""
 
 
-class LocalFiles:
+class LocalFiles(ReleaseFiles):
     """Files that the user has, in DIR or DIR/files; nothing is downloaded, changed or deleted.
 
     A record.json (the answer of Zenodo's API) beside them says what there should be, and the MD5 of each.
@@ -118,14 +118,8 @@ class LocalFiles:
         """The file as it is."""
         return self._here.get(file.key)
 
-    def done(self, file: RecordFile) -> None:
-        """The files are the user's: they stay."""
 
-    def close(self) -> None:
-        """Nothing is open."""
-
-
-class DownloadedFiles:
+class DownloadedFiles(ReleaseFiles):
     """The record's files, each brought when it is asked for and deleted when it was read.
 
     What was downloaded and what became of it stands in `folder`/ledger.sqlite.
@@ -167,10 +161,6 @@ class DownloadedFiles:
             return None
         self.states.pop(file.key, None)
         return outcome.path
-
-    def damaged(self, file: RecordFile) -> Path | None:
-        """Nothing: what does not fit its MD5 is not kept."""
-        return None
 
     def done(self, file: RecordFile) -> None:
         """Delete it: so that the disk never holds the whole archive."""
@@ -239,7 +229,7 @@ class Archives:
         self._limits, self._turn = limits, turn
         self._by_kind = {"photo": shelf.release.photos, "audio": shelf.release.audio}
         self._streams: dict[str, dict[str, Stream]] = {"photo": {}, "audio": {}}
-        self._opened: set[str] = set()
+        self.opened: set[str] = set()  # Kinds of which anything could be read.
         self._cut: set[str] = set()  # Archives that end too early.
         self._root = root
         self._waiting: deque[tuple[int, Stream, int]] = deque()  # (our number, its stream, the stream's number)
@@ -259,7 +249,7 @@ class Archives:
         for base in (self._root, self._root / PREFIX) if self._root else ():
             if (base / FOLDERS[kind]).is_dir():
                 for event, path in self._tree(base, FOLDERS[kind]):
-                    self._opened.add(kind)
+                    self.opened.add(kind)
                     yield event, path
 
     def _tar(self, kind: str, archive: ReleaseArchive) -> Iterator[tuple[Event, Path | None]]:
@@ -280,7 +270,7 @@ class Archives:
                 "get its parts again, with record.json beside them to know which one is broken"
             )
         if any(not self._index.fact(f"gone:{f.key}") for f in archive.files):
-            self._opened.add(kind)
+            self.opened.add(kind)
 
     def _zip(self, kind: str, archive: ReleaseArchive) -> Iterator[tuple[Event, Path | None]]:
         if archive.split:
@@ -290,7 +280,7 @@ class Archives:
             )
         file, read = archive.files[0], f"read:{archive.files[0].key}"
         if self._index.fact(read) == [file.size, file.md5]:
-            self._opened.add(kind)
+            self.opened.add(kind)
             return
         path = sound = self._shelf.path(file)
         self._index.note(f"gone:{file.key}", None if path else self._shelf.states.get(file.key, "missing"))
@@ -298,7 +288,7 @@ class Archives:
         path = path or self._shelf.damaged(file)
         if path is None:
             return
-        self._opened.add(kind)
+        self.opened.add(kind)
         for event in zipped.members(path, self._limits):
             yield event, None
         self._index.note(read, [file.size, file.md5] if sound else None)
@@ -331,10 +321,6 @@ class Archives:
             safe[id(stream)] = (stream, number)
         for stream, number in safe.values():
             stream.acknowledge(number)
-
-    def opened(self, kind: str) -> bool:
-        """Whether anything of this kind could be read."""
-        return kind in self._opened
 
     def unavailable(self, kind: str) -> list[str]:
         """Names of files that could not be had, with the reason where it is not that they are nowhere."""

@@ -67,7 +67,6 @@ class Release:
     csv: RecordFile
     audio: tuple[ReleaseArchive, ...]
     photos: tuple[ReleaseArchive, ...]
-    other: tuple[RecordFile, ...]
 
 
 def record_url(base: str, record_id: str) -> str:
@@ -110,7 +109,7 @@ def read_record(data: bytes, base: str = ZENODO) -> ZenodoRecord:
 
 
 def sort_release(record: ZenodoRecord) -> Release:
-    """Which file is the table (`*.csv`), which are audio, photos (`photo` or `image` in the name), and the rest.
+    """Which file is the table (`*.csv`), which are audio and which photos (`photo` or `image` in the name).
 
     Parts of a split archive whose name says neither are audio, as in the published record. Where no archive is
     named after photos, one whole archive that is not named after audio is taken for them. Raises SourceError
@@ -132,8 +131,7 @@ def sort_release(record: ZenodoRecord) -> Release:
             (audio if archive.split else unnamed).append(archive)
     if not photos and len(unnamed) == 1:
         photos = unnamed
-    used = {tables[0].key} | {f.key for archive in (*audio, *photos) for f in archive.files}
-    return Release(tables[0], tuple(audio), tuple(photos), tuple(f for f in record.files if f.key not in used))
+    return Release(tables[0], tuple(audio), tuple(photos))
 
 
 def _archives(files: Iterable[RecordFile]) -> list[ReleaseArchive]:
