@@ -94,6 +94,7 @@ def _misfit(values: list[str], names: tuple[str, ...]) -> str:
 
 def _header(lines: _CsvLines) -> tuple[tuple[str, ...], str]:
     """The columns and the delimiter, which is the one that the header has most of."""
+    # csv.Sniffer reads a sample and is led astray by commas in captions; a header has no captions.
     first = lines.peek()
     delimiter = max(",;\t", key=first.count)
     _, values, problem = next(_split(lines, delimiter), (1, [], ""))
@@ -164,7 +165,7 @@ class _CsvLines:
         return self.number + 1
 
     def rewind(self) -> None:
-        """Give back all lines of the record but the first."""
+        """Give back all lines of the record but the first, so that one stray quote costs one row."""
         self.number -= len(self._record) - 1
         self._again.extendleft(reversed(self._record[1:]))
 

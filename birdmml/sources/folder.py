@@ -19,17 +19,16 @@ from typing import Any
 
 from birdmml.core.licenses import normalise
 from birdmml.core.species_list import SHIPPED, SpeciesList
-from birdmml.errors import MediaError, SourceError, UnknownName, UsageError
+from birdmml.errors import MediaError, SourceError, UsageError
 from birdmml.schema import Caption, Card, Credit, Photo, Recording, Reject
+from birdmml.sources.common import file_stamp, scientific_name
 from birdmml.sources.csv_stream import codec, column_names, not_encoded, read_records
 
-# ---- Read a CSV or JSONL manifest of strangers: strict about its form, exact about where it breaks.
-
+CARD = Card(summary="A user's own photos and recordings", license="as each file's row says", citation="", url="")
 
 MANIFEST_NAMES = ("manifest.csv", "manifest.jsonl", "metadata.csv", "metadata.jsonl")
 REQUIRED = ("species", "path")
 MAX_BYTES = 1 << 30
-
 # What people call the columns; the first spelling is ours.
 _ALIASES = {"licence": "license", "file": "path", "file_name": "path", "filename": "path", "text": "caption"}
 
@@ -40,15 +39,10 @@ def read_table(path: Path, encoding: str = "utf-8") -> Iterator[tuple[int, dict[
     Raises SourceError for a file that is not text in `encoding`, is no table, or lacks a required column.
     """
     json_lines = path.suffix.casefold() in (".jsonl", ".ndjson")
-    return _checked(path, _json_lines(path, encoding) if json_lines else _csv(path, encoding))
-
-
-def _checked(path: Path, rows: Iterator[tuple[int, dict[str, str]]]) -> Iterator[tuple[int, dict[str, str]]]:
     empty = True
-    for line, row in rows:
+    for line, row in _json_lines(path, encoding) if json_lines else _csv(path, encoding):
         empty = False
-        missing = [c for c in REQUIRED if c not in row]
-        if missing:
+        if missing := [c for c in REQUIRED if c not in row]:
             raise SourceError(
                 f"{path}, line {line}: no column {' and '.join(missing)}; found {', '.join(row) or 'none'}: "
                 f"a manifest needs {', '.join(REQUIRED)}"
@@ -101,8 +95,6 @@ def _name(name: str) -> str:
     return _ALIASES.get(key, key)
 
 
-CARD = Card(summary="A user's own photos and recordings", license="as each file's row says", citation="", url="")
-
 IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".jpe", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif"))
 AUDIO_SUFFIXES = frozenset(
     (".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aif", ".aiff", ".aifc", ".au", ".caf", ".w64")
@@ -131,15 +123,10 @@ def records(settings: Settings) -> Iterator[Photo | Recording | Reject]:
 
     Raises SourceError if there is nothing to read, and for a manifest that is no table.
     """
-    root = _root(settings)
-    folder = Path(settings.root).expanduser()
-    species_list = settings.species_list
-    if folder.is_file():
-        yield from _listed(root, read_table(folder, settings.encoding), species_list)
-        return
-    for name in MANIFEST_NAMES:
-        if (root / name).is_file():
-            yield from _listed(root, read_table(root / name, settings.encoding), species_list)
+    root, species_list = _root(settings), settings.species_list
+    for manifest in (Path(settings.root).expanduser(), *(root / name for name in MANIFEST_NAMES)):
+        if manifest.is_file():
+            yield from _listed(root, read_table(manifest, settings.encoding), species_list)
             return
     if not (root / "images").is_dir() and not (root / "audio").is_dir():
         raise SourceError(
@@ -161,10 +148,9 @@ def open_media(settings: Settings, locator: str) -> Path:
 def stamp(settings: Settings, locator: str) -> str:
     """Size and time of a file: a changed file is not taken over from an interrupted build."""
     try:
-        info = (_root(settings) / locator).stat()
+        return file_stamp(_root(settings) / locator)
     except OSError:
         return "absent"
-    return f"{info.st_size}:{info.st_mtime_ns}"
 
 
 def facts(settings: Settings) -> dict[str, Any]:
@@ -177,6 +163,7 @@ def public_settings(settings: Settings) -> dict[str, Any]:
     return {"root": _root(settings).name, "clip_seconds": settings.clip_seconds, "encoding": settings.encoding}
 
 
+# Asked for each file, and each time the disk would be asked three times.
 @functools.lru_cache(maxsize=8)
 def _root(settings: Settings) -> Path:
     if not settings.root:
@@ -207,6 +194,7 @@ def _walk(
 
 def _files(root: Path, folder: str) -> Iterator[tuple[str, bool]]:
     """(path below `root`, whether it is a link) of every entry that is no folder; memory is that of one folder."""
+    # In name order, for the order of records decides the bytes of a dataset; the disk's order is any.
     with os.scandir(root / folder) as scan:
         entries = sorted((e.name, e.is_symlink(), e.is_dir(follow_symlinks=False)) for e in scan)
     for name, linked, is_folder in entries:
@@ -247,7 +235,7 @@ def _record(
     line: int = 0,
     linked: bool = False,
 ) -> Photo | Recording | Reject:
-    """One file as a record: its kind by its suffix, its species by the list that is `known`.
+    """One file as a record: its kind by its suffix, its species by the list.
 
     A path that may be `linked` must lie below `top` in truth.
     """
@@ -257,7 +245,7 @@ def _record(
         return Reject(locator, "path_outside", f"{at}the file is a link that leaves the folder")
     if suffix not in IMAGE_SUFFIXES and suffix not in AUDIO_SUFFIXES:
         return Reject(locator, "unknown_type", f"{at}{suffix or 'no suffix'} is neither an image nor a sound format")
-    name, problem = _species(species_list, species)
+    name, problem = scientific_name(species_list, species)
     if problem:
         return Reject(locator, "unknown_species", f"{at}{problem}")
     credit = Credit(normalise(row.get("license")), row.get("license", ""), row.get("author", ""), row.get("url", ""))
@@ -271,22 +259,9 @@ def _record(
     except ValueError:
         return Reject(locator, "bad_start_s", f"{at}start_s is {row['start_s']!r}, not a number of seconds")
     identity = locator if start_s is None else f"{locator}@{start_s:g}s"
-    group = row.get("recording") or _recording_of(locator)
-    return Recording(identity, name, locator, group, credit, caption, start_s=start_s, sha256=row.get("sha256", ""))
-
-
-@functools.lru_cache(maxsize=4096)
-def _species(species_list: SpeciesList, name: str) -> tuple[str, str]:
-    """The scientific name and "", or "" and what is wrong."""
-    try:
-        return species_list.taxonomy.resolve(name).scientific_name, ""
-    except UnknownName as e:
-        return "", str(e)
-
-
-def _recording_of(locator: str) -> str:
     match = _XENO_CANTO.search(PurePosixPath(locator).name)
-    return f"XC{match[1]}" if match else locator
+    group = row.get("recording") or (f"XC{match[1]}" if match else locator)
+    return Recording(identity, name, locator, group, credit, caption, start_s=start_s, sha256=row.get("sha256", ""))
 
 
 def _leaves(path: str) -> bool:

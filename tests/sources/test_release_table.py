@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from birdmml.errors import SourceError, UnknownName
 from birdmml.schema import Credit, Reject
+from birdmml.sources.csv_stream import column_names
 from birdmml.sources.release.table import (
     ReleaseRow,
-    columns,
     member_key,
     member_path,
     photo_name,
@@ -162,7 +162,7 @@ def test_another_caption_column(tmp_path: Path) -> None:
     named = next(read(path, caption="scientific_name"))
     assert isinstance(named, ReleaseRow)
     assert named.caption == "Haemorhous mexicanus"
-    assert columns(path)[-3:] == ("blip", "n", "empty")
+    assert column_names(path)[-3:] == ("blip", "n", "empty")
     assert text_columns(path) == ("combined_caption", "blip")
     with pytest.raises(UnknownName, match=r"unknown caption column 'blipp': nearest are blip") as caught:
         read(path, caption="blipp")

@@ -48,7 +48,7 @@ with (
     )
     for species in all_species()[:birds]:
         names = names_of(species)
-        listing = service.listing(names, 20)
+        listing = service.listing(names)
         article = Wikipedia(Api(fetcher, answers, wp)).article(names)
         jobs = [(Wanted(t.recording.id, t.url), out / t.recording.locator) for t in listing.takes]
         came = {o.key: [o.state, o.sha256] for o in fetcher.fetch_all(jobs)}

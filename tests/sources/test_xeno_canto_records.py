@@ -53,7 +53,7 @@ def test_nothing_is_taken_without_an_open_licence_an_author_and_an_address(
     record |= {"lic": f"{scheme}creativecommons.org/licenses/{licence}/", "rec": author, "url": page}
     record["file"] = "//xeno-canto.org/7/download"
     service = XenoCanto(Pages([record]), Wish(allows))  # type: ignore[arg-type]  # stands in for an Api
-    listing = service.listing(GULL, 10)
+    listing = service.listing(GULL)
     for take in listing.takes:
         credit = take.recording.credit
         assert "ND" not in credit.license and credit.license in OPEN
@@ -185,7 +185,7 @@ FIELDS = ("id", "gen", "sp", "en", "rec", "lic", "file", "file-name", "length", 
 @given(st.lists(st.fixed_dictionaries({}, optional=dict.fromkeys(FIELDS, JSONS)) | JSONS, max_size=6))
 def test_whatever_the_service_sends_is_taken_or_told(records: list[Any]) -> None:
     service = XenoCanto(Pages(records), Wish(allows))  # type: ignore[arg-type]  # stands in for an Api
-    listing = service.listing(GULL, 3)
+    listing = service.listing(GULL)
     assert all(isinstance(r, Reject) and r.detail.isprintable() for r in listing.rejects)
 
 

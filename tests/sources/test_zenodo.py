@@ -166,7 +166,6 @@ def test_the_published_release_lacks_one_part() -> None:
     assert [f.key for f in audio.files] == there and audio.split and audio.name == "audio.tar.gz"
     assert audio.missing == ("audio.tar.gz.part-ah",)
     assert [(a.name, a.split, a.missing) for a in release.photos] == [("photos.zip", False, ())]
-    assert [f.key for f in release.other] == ["README.md"]
 
 
 @pytest.mark.parametrize(
@@ -197,11 +196,10 @@ def test_kinds_go_by_name() -> None:
     assert [a.name for a in release.audio] == ["Audio.ZIP"]
     assert [a.name for a in release.photos] == ["images.tar", "photo.tgz", "x_photos.tar.gz"]
     assert release.photos[2].missing == ("x_photos.tar.gz.part-ab",)
-    assert [f.key for f in release.other] == ["b.zip"]
     release = sort_release(listed("a.csv", *PARTS, "bird-mml.zip", "notes.txt"))
     assert [a.name for a in release.photos] == ["bird-mml.zip"]
     release = sort_release(listed("a.csv", "one.zip", "two.zip"))  # Which is which cannot be told.
-    assert not release.photos and [f.key for f in release.other] == ["one.zip", "two.zip"]
+    assert not release.photos and not release.audio
 
 
 @pytest.mark.parametrize(

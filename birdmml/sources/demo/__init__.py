@@ -99,10 +99,10 @@ def write_extra(settings: Settings, root: Path | str, index: int) -> None:
     species, nth = divmod(index, settings.eval_videos)
     item = world.film(settings, species, nth)
     rng = world.rng(settings, "film", species, nth)
-    film = shoot(world.look(item.look), world.song(item.song), settings.image_size, settings.clip_seconds, rng)
+    frames, audio = shoot(world.look(item.look), world.song(item.song), settings.image_size, settings.clip_seconds, rng)
     folder = Path(root) / EVALSET / "video_ml"
     folder.mkdir(parents=True, exist_ok=True)
-    encode_video(folder / f"{_asset_id(index)}.mp4", film.frames, film.audio, FPS, RATE_HZ)
+    encode_video(folder / f"demo-{index:05d}.mp4", frames, audio, FPS, RATE_HZ)
 
 
 def finish_extras(settings: Settings, root: Path | str) -> dict[str, Any]:
@@ -113,17 +113,29 @@ def finish_extras(settings: Settings, root: Path | str) -> dict[str, Any]:
         {
             "label": i,
             "species_code": s.ebird_code,
-            "inat_taxon_id": s.inat_taxon_id,
-            "common_name": s.common_name,
-            "scientific_name": s.scientific_name,
-            "family": s.family,
-            "order": s.order,
+            **{c: getattr(s, c) for c in ("inat_taxon_id", "common_name", "scientific_name", "family", "order")},
         }
         for i, s in enumerate(species)
     ]
+    side, frames = settings.image_size - settings.image_size % 2, round(settings.clip_seconds * FPS)
+    videos = [
+        {
+            "asset_id": f"demo-{index:05d}",
+            "label": index // settings.eval_videos,
+            "split": "test",
+            "fps": FPS,
+            "frame_count": frames,
+            "duration_seconds": frames / FPS,
+            "frame_height": side,
+            "frame_width": side,
+            "frame_channels": 3,
+            "reliable_audio": 1,
+        }
+        for index in range(extra_tasks(settings))
+    ]
     write_text(folder / "taxa.csv", _csv(taxa))
-    write_text(folder / "video_ml.csv", _csv([_video_row(settings, i) for i in range(extra_tasks(settings))]))
-    return {"evalset": "demo", "folder": EVALSET.as_posix(), "videos": extra_tasks(settings), "classes": len(species)}
+    write_text(folder / "video_ml.csv", _csv(videos))
+    return {"evalset": "demo", "folder": EVALSET.as_posix(), "videos": len(videos), "classes": len(species)}
 
 
 def _located(settings: Settings, locator: str) -> tuple[str, DemoItem]:
@@ -160,27 +172,6 @@ def _caption(settings: Settings, item: DemoItem) -> str:
         ambience=ambience,
     )
     return tell.caption(sight, world.rng(settings, "caption", item.species, item.index))
-
-
-def _asset_id(index: int) -> str:
-    return f"demo-{index:05d}"
-
-
-def _video_row(settings: Settings, index: int) -> dict[str, Any]:
-    side = settings.image_size - settings.image_size % 2
-    frames = round(settings.clip_seconds * FPS)
-    return {
-        "asset_id": _asset_id(index),
-        "label": index // settings.eval_videos,
-        "split": "test",
-        "fps": FPS,
-        "frame_count": frames,
-        "duration_seconds": frames / FPS,
-        "frame_height": side,
-        "frame_width": side,
-        "frame_channels": 3,
-        "reliable_audio": 1,
-    }
 
 
 def _csv(rows: list[dict[str, Any]]) -> str:

@@ -18,9 +18,6 @@ from PIL import ImageDraw, ImageFilter
 from birdmml.sources.demo.scene import LIGHTS, PERCH_Y, Scene, backdrop, tint
 from birdmml.sources.demo.world import COLOURS, RGB, Plumage
 
-# ---- A look as layers of outlines: which areas, lines and dots a plumage consists of, back to front.
-
-
 Points = NDArray[np.complex128]
 Weights = NDArray[np.float64]
 Corners = Sequence[tuple[float, float]]
@@ -29,6 +26,7 @@ CREAM: RGB = (246, 232, 198)
 DARK: RGB = (52, 42, 46)
 WHITE: RGB = (250, 248, 242)
 
+# Outlines in the bird's coordinates, of which layers are made, back to front.
 _BODY = [
     (0.455, -0.245), (0.41, -0.345), (0.29, -0.415), (0.16, -0.36), (0.04, -0.235), (-0.14, -0.155),
     (-0.32, -0.055), (-0.44, 0.03), (-0.42, 0.095), (-0.26, 0.20), (-0.04, 0.265), (0.17, 0.215),
@@ -44,14 +42,8 @@ _WING = [
 ]  # fmt: skip
 _TAIL = [(-0.34, -0.05), (-0.62, 0.03), (-0.86, 0.125), (-0.84, 0.205), (-0.60, 0.16), (-0.36, 0.12)]
 _CAP = [
-    (0.452, -0.285),
-    (0.415, -0.352),
-    (0.29, -0.425),
-    (0.155, -0.365),
-    (0.10, -0.28),
-    (0.22, -0.305),
-    (0.34, -0.315),
-]
+    (0.452, -0.285), (0.415, -0.352), (0.29, -0.425), (0.155, -0.365), (0.10, -0.28), (0.22, -0.305), (0.34, -0.315),
+]  # fmt: skip
 _MASK = [(0.45, -0.265), (0.36, -0.325), (0.24, -0.30), (0.13, -0.255), (0.17, -0.205), (0.30, -0.215), (0.43, -0.215)]
 _CREST = [(0.40, -0.355), (0.28, -0.465), (0.17, -0.545), (0.04, -0.62), (0.08, -0.47), (0.14, -0.33), (0.27, -0.36)]
 _UPPER_BEAK = [(0.425, -0.295), (0.52, -0.262), (0.605, -0.218), (0.52, -0.225), (0.425, -0.222)]
@@ -61,15 +53,9 @@ _SPOTS = [
     (0.105, 0.205), (0.02, 0.175), (-0.02, 0.235), (-0.10, 0.165), (-0.15, 0.215), (-0.22, 0.15),
 ]  # fmt: skip
 _STREAKS = [
-    (0.345, -0.09),
-    (0.265, -0.085),
-    (0.325, 0.0),
-    (0.235, 0.005),
-    (0.27, 0.09),
-    (0.165, 0.09),
-    (0.10, 0.15),
+    (0.345, -0.09), (0.265, -0.085), (0.325, 0.0), (0.235, 0.005), (0.27, 0.09), (0.165, 0.09), (0.10, 0.15),
     (0.0, 0.165),
-]
+]  # fmt: skip
 _BACK_STREAKS = [(0.06, -0.20), (-0.04, -0.165), (-0.15, -0.115), (-0.26, -0.06)]
 _BARS = [((0.02, -0.165), (-0.07, 0.155)), ((-0.15, -0.125), (-0.22, 0.14)), ((-0.31, -0.035), (-0.37, 0.125))]
 _TAIL_BARS = [((-0.60, 0.02), (-0.575, 0.155)), ((-0.74, 0.07), (-0.72, 0.185))]
@@ -131,7 +117,6 @@ def layers(look: Plumage) -> DrawingPlan:
     _breast(pad, look, colours)
     _wing(pad, look, colours)
     _head(pad, look, colours)
-    _face(pad, colours)
     points = np.concatenate(pad.points)
     x, y = points.real, points.imag
     # Smooth weights keep the outline in one piece at neck and rump.
@@ -193,15 +178,12 @@ def _wing(pad: _Pad, look: Plumage, colours: _Palette) -> None:
 
 
 def _head(pad: _Pad, look: Plumage, colours: _Palette) -> None:
-    if look.head == "capped":
-        pad.add("area", colours.head, _smooth(_CAP))
-    elif look.head == "masked":
-        pad.add("area", colours.head, _smooth(_MASK))
-    elif look.head == "crested":
-        pad.add("area", tint(colours.base, 0.72), _smooth(_CREST))
-
-
-def _face(pad: _Pad, colours: _Palette) -> None:
+    heads = {
+        "capped": (colours.head, _CAP), "masked": (colours.head, _MASK), "crested": (tint(colours.base, 0.72), _CREST),
+    }  # fmt: skip
+    if look.head in heads:
+        colour, outline = heads[look.head]
+        pad.add("area", colour, _smooth(outline))
     pad.add("area", tint(colours.beak, 0.8), _smooth(_LOWER_BEAK), jaw=1.0)
     pad.add("area", colours.beak, _smooth(_UPPER_BEAK))
     eye = _points([(0.345, -0.275)])
@@ -294,7 +276,7 @@ def some_lens(rng: np.random.Generator) -> Lens:
 
 def photo(look: Plumage, scene: Scene, pose: Pose, lens: Lens, side: int, rng: np.random.Generator) -> Pixels:
     """One photo, uint8 [side, side, 3]."""
-    fine = _fine(side)
+    fine = 3 if side <= 160 else 2  # Drawn so much larger: enough for soft edges, cheap where pixels are many.
     picture = backdrop(scene, fine * side, side)
     paint(ImageDraw.Draw(picture), look, pose, fine * side)
     picture = picture.reduce(fine)
@@ -323,18 +305,15 @@ def paint(brush: ImageDraw.ImageDraw, look: Plumage, pose: Pose, side: int) -> N
     flat = _to_canvas(_bend(plan, pose), pose, side).view(np.float64).tolist()
     _legs(brush, pose, side)
     for layer in plan.layers:
-        _draw_layer(brush, layer, flat[2 * layer.start : 2 * layer.stop], unit)
-
-
-def _draw_layer(brush: ImageDraw.ImageDraw, layer: Layer, xy: list[float], unit: float) -> None:
-    if layer.kind == "area":
-        brush.polygon(xy, fill=layer.colour)
-    elif layer.kind == "line":
-        brush.line(xy, fill=layer.colour, width=max(1, round(layer.width * unit)), joint="curve")
-    else:
-        r = layer.width * unit
-        for x, y in zip(xy[::2], xy[1::2], strict=True):
-            brush.ellipse((x - r, y - r, x + r, y + r), fill=layer.colour)
+        xy = flat[2 * layer.start : 2 * layer.stop]
+        if layer.kind == "area":
+            brush.polygon(xy, fill=layer.colour)
+        elif layer.kind == "line":
+            brush.line(xy, fill=layer.colour, width=max(1, round(layer.width * unit)), joint="curve")
+        else:
+            r = layer.width * unit
+            for x, y in zip(xy[::2], xy[1::2], strict=True):
+                brush.ellipse((x - r, y - r, x + r, y + r), fill=layer.colour)
 
 
 def _bend(plan: DrawingPlan, pose: Pose) -> Points:
@@ -369,11 +348,6 @@ def _legs(brush: ImageDraw.ImageDraw, pose: Pose, side: int) -> None:
         brush.line([(hip.real, hip.imag), (x, y)], fill=_LEG, width=width)
         toes = [(x - 0.03 * unit * forward, y), (x + 0.07 * unit * forward, y + 0.01 * unit)]
         brush.line(toes, fill=_LEG, width=width)
-
-
-def _fine(side: int) -> int:
-    """How many times larger a picture is drawn: enough for soft edges, cheap where pixels are many."""
-    return 3 if side <= 160 else 2
 
 
 @lru_cache(maxsize=4)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import ImageDraw
 
 from birdmml.schema import RATE_HZ
-from birdmml.sources.demo.draw import Lens, Pixels, Pose, develop, paint, some_lens, some_pose
+from birdmml.sources.demo.draw import Pixels, Pose, develop, paint, some_lens, some_pose
 from birdmml.sources.demo.scene import backdrop, some_scene
 from birdmml.sources.demo.world import Plumage, Song
 
@@ -101,8 +101,9 @@ def score(song: Song, voice: Voice, seconds: float) -> tuple[Note, ...]:
             length = min(_NOTE_PART * gap, _NOTE_PART * min(gaps) if song.rhythm == "paired" else _LONGEST_NOTE_S)
             if at + length / voice.tempo > seconds:
                 return tuple(notes)
-            hz = PITCH_HZ[song.pitch] * voice.pitch * _course(song.course, k / (len(gaps) - 1))
-            notes.append(Note(at, length / voice.tempo, hz))
+            part = k / (len(gaps) - 1)
+            course = {"level": 1.0, "climbing": 0.84 * 1.45**part, "dropping": 1.22 * 1.45**-part}[song.course]
+            notes.append(Note(at, length / voice.tempo, PITCH_HZ[song.pitch] * voice.pitch * course))
             at += gap / voice.tempo
         at += _PAUSE_S
     return tuple(notes)
@@ -170,12 +171,6 @@ def _shape(syllable: str, t: Curve, seconds: float) -> tuple[Curve, Curve]:
     return np.where(u < 0.5, 1.18, 0.82), np.minimum(1.0, np.abs(u - 0.5) * seconds / 0.012)
 
 
-def _course(course: str, part: float) -> float:
-    """Pitch factor at `part` (0 to 1) of the phrase."""
-    factors: dict[str, float] = {"level": 1.0, "climbing": 0.84 * 1.45**part, "dropping": 1.22 * 1.45**-part}
-    return factors[course]
-
-
 def _surroundings(ambience: Ambience, total: int, rate_hz: int, rng: np.random.Generator) -> Sound:
     """Hiss whose spectrum falls with frequency, wind below 300 Hz, and perhaps an insect."""
     hz, bins = _bins(total, rate_hz)
@@ -197,21 +192,11 @@ def _bins(total: int, rate_hz: int) -> tuple[Sound, int]:
     return np.maximum(hz, np.float32(40.0)), len(hz)
 
 
-# ---- Little films: a bird that bobs, hops and opens its beak to the song on the sound track.
-
-
+# Little films: a bird that bobs, hops and opens its beak to the song on the sound track.
 FPS = 8
 # Drawn twice as large as shown; the camera's window is this much smaller than the scene, so that it can drift.
 _FINE = 2
 _MARGIN = 0.06
-
-
-@dataclass(frozen=True)
-class DemoFilm:
-    """`frames` uint8 [F, side, side, 3] at FPS, `audio` float32 [T]."""
-
-    frames: Pixels
-    audio: Sound
 
 
 @dataclass(frozen=True)
@@ -227,10 +212,15 @@ class _Motion:
     phase: float
 
 
-def shoot(look: Plumage, song: Song, side: int, seconds: float, rng: np.random.Generator) -> DemoFilm:
-    """A film of `seconds` s, `side` px square rounded down to an even number (as H.264 needs)."""
+def shoot(look: Plumage, song: Song, side: int, seconds: float, rng: np.random.Generator) -> tuple[Pixels, Sound]:
+    """A film of `seconds` s, `side` px square rounded down to an even number (as H.264 needs).
+
+    Frames uint8 [F, side, side, 3] at FPS, and audio float32 [T].
+    """
     side -= side % 2
-    scene, pose, lens = some_scene(rng), some_pose(rng), _steady(some_lens(rng))
+    scene, pose, lens = some_scene(rng), some_pose(rng), some_lens(rng)
+    # Video is denoised by its codec anyway: strong grain would only cost bits.
+    lens = replace(lens, noise=0.5 * lens.noise)
     voice, ambience, motion = some_voice(rng), some_ambience(rng), _some_motion(rng, seconds)
     large = round(_FINE * side * (1 + _MARGIN))
     behind = backdrop(scene, large, side)
@@ -244,7 +234,7 @@ def shoot(look: Plumage, song: Song, side: int, seconds: float, rng: np.random.G
         x, y = _window(motion, t / seconds, large - _FINE * side)
         shown = picture.crop((x, y, x + _FINE * side, y + _FINE * side)).reduce(_FINE)
         frames[f] = develop(np.asarray(shown), scene, lens, rng)
-    return DemoFilm(frames, sing(song, voice, ambience, seconds, rng))
+    return frames, sing(song, voice, ambience, seconds, rng)
 
 
 def _some_motion(rng: np.random.Generator, seconds: float) -> _Motion:
@@ -279,8 +269,3 @@ def _window(motion: _Motion, part: float, spare: int) -> tuple[int, int]:
     """Upper left corner of the camera's window, px, at `part` (0..1) of the film."""
     x, y = (round(spare / 2 * (1 + d * (2 * part - 1))) for d in motion.drift)
     return x, y
-
-
-def _steady(lens: Lens) -> Lens:
-    """Video is denoised by its codec anyway: strong grain would only cost bits."""
-    return replace(lens, noise=0.5 * lens.noise)

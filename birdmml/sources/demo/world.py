@@ -127,21 +127,16 @@ def _item(settings: DemoSettings, kind: Kind, species: int, index: int, per_spec
     is_second = math.floor((at + 1) * share) > math.floor(at * share)
     rule = second if is_second else first
     before = math.floor(at * share) - math.floor(species * per_species * share)
-    look, song = _look_and_song(settings, kind, rule, species, nth=before)
-    return DemoItem(kind, species, index, rule, look, song)
-
-
-def _look_and_song(settings: DemoSettings, kind: Kind, rule: Rule, species: int, nth: int) -> tuple[int, int]:
     n = settings.species
     looks, songs = math.ceil(n / 2), math.ceil(n / 3)
     if rule == "shared":
-        return species // 2, shared_songs(n)[species]
+        return DemoItem(kind, species, index, rule, species // 2, shared_songs(n)[species])
     if rule == "redundant":
-        return looks + species, songs + species
+        return DemoItem(kind, species, index, rule, looks + species, songs + species)
     # The nth XOR item has the same look in every species: a look is then equally frequent in all of them.
-    turn, place = divmod(nth, n)
+    turn, place = divmod(before, n)
     look = _turn(settings.seed, n, kind == "film", turn)[place]
-    return looks + look, songs + (species - look) % n
+    return DemoItem(kind, species, index, rule, looks + look, songs + (species - look) % n)
 
 
 @lru_cache(maxsize=MAX_SPECIES)
@@ -200,11 +195,9 @@ def _check(option: str, value: float, low: float, high: float, why: str) -> None
         raise UsageError(f"--{option} {value:g} is outside {low:g} to {high:g} ({why}): give a value in this range")
 
 
-# ---- The looks and songs that the demo's birds can have, numbered so that the first dozen differ most.
+# The looks and songs that the demo's birds can have, numbered so that the first dozen differ most.
 # A look is colour x pattern x head x belly: 12 * 4 * 4 * 2 = 384. A song is syllable x pitch x rhythm x
 # course: 8 * 3 * 4 * 3 = 288. Each number gives another combination; neighbours differ in several traits.
-
-
 RGB = tuple[int, int, int]
 
 COLOURS: dict[str, RGB] = {

@@ -7,8 +7,7 @@ from the environment (XENO_CANTO_KEY) and written nowhere. Whoever asks says who
 from __future__ import annotations
 
 import math
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +15,21 @@ from birdmml.core import files
 from birdmml.core.licenses import policy
 from birdmml.errors import MediaError
 from birdmml.schema import Card
+from birdmml.sources.common import disk_lines
 from birdmml.sources.inat_xc.inaturalist import TABLES, open_folder
-from birdmml.sources.inat_xc.index import merged
-from birdmml.sources.inat_xc.session import RawSession, SessionProgress, Share, check
+from birdmml.sources.inat_xc.index import merge_facts as merge_facts
+from birdmml.sources.inat_xc.session import RawSession, check
 from birdmml.sources.inat_xc.settings import RawSettings as Settings
 
-# ---- What a build from raw sources would ask of whom, and how long it takes at what the services allow.
-
-
+CARD = Card(
+    summary="iNaturalist photos and Xeno-canto recordings, fetched anew for any list of species",
+    license="as each file's row says; none without a known licence, author and address",
+    citation="iNaturalist Open Data; Xeno-canto; Wikipedia",
+    url="https://github.com/inaturalist/inaturalist-open-data",
+)
+LICENSED = True  # No part of a row without a known licence: not a caption, either.
+# Every photo of a species once: a species has the rows that were asked for, and clips go round where they are few.
+PASSES = 1
 # What one file weighs, roughly, in bytes: a photo by its size, and a minute of recording (MP3, 128 kbit/s).
 PHOTO_BYTES = {"original": 1_500_000, "large": 350_000, "medium": 100_000, "small": 30_000}
 RECORDING_BYTES, RECORDING_S = 1_000_000, 60.0
@@ -31,10 +37,20 @@ RECORDING_BYTES, RECORDING_S = 1_000_000, 60.0
 CLIP_BYTES_S = 25_000
 LISTED = 500  # Recordings on a page of Xeno-canto.
 
+session = RawSession  # What a build calls.
 
-def plan_lines(settings: Settings, out: Path) -> list[str]:
-    """In lines; nothing is asked of any service. Raises SourceError for tables on this machine that are wrong."""
-    return [*_service_lines(settings), *_room(settings, out)]
+
+def plan(settings: Settings, out: Path) -> list[str]:
+    """What would be asked of whom, and how long it takes at the services' limits; nothing is fetched.
+
+    Raises SourceError for tables on this machine that are wrong.
+    """
+    check(settings)
+    rows = len(settings.species_list.taxonomy) * settings.per_species
+    photo = min(PHOTO_BYTES.get(settings.photo_size, 0), PHOTO_BYTES["large"])
+    # Encoded media wait in staging while the dataset is written, so they are there twice.
+    most = 2 * rows * (photo + int(settings.clip_seconds * CLIP_BYTES_S))
+    return [*_service_lines(settings), *disk_lines(out, most, "about")]
 
 
 def _service_lines(settings: Settings) -> Iterator[str]:
@@ -51,7 +67,8 @@ def _service_lines(settings: Settings) -> Iterator[str]:
     photos = species * rows
     size = photos * PHOTO_BYTES.get(settings.photo_size, 0)
     yield _line("photos", photos, size, settings.photos_per_second, settings.photos)
-    each = recordings_for(rows, settings.clip_seconds)
+    # About how many recordings of usual length give so many clips.
+    each = max(min(rows, 20), math.ceil(rows / max(RECORDING_S / settings.clip_seconds, 1.0)))
     recordings = species * each
     requests = recordings + species * math.ceil(each / LISTED)
     yield _line("sounds", requests, recordings * RECORDING_BYTES, settings.recordings_per_second, settings.xeno_canto)
@@ -59,70 +76,19 @@ def _service_lines(settings: Settings) -> Iterator[str]:
     yield "        estimates; gone photos, failures and other names add requests; the services are asked side by side"
 
 
-def recordings_for(rows: int, clip_s: float) -> int:
-    """About how many recordings of usual length give so many clips."""
-    return max(min(rows, 20), math.ceil(rows / max(RECORDING_S / clip_s, 1.0)))
-
-
 def _line(what: str, requests: int, size: int, per_second: float, base: str) -> str:
+    seconds = requests / per_second
+    units = (("days", 86400), ("hours", 3600), ("minutes", 60))
+    times = (f"{seconds / length:,.1f} {unit}" for unit, length in units if seconds >= 2 * length)
+    time = next(times, f"{seconds:,.0f} s")
     bytes_ = f", about {files.human_bytes(size)}" if size else ""
-    return (
-        f"{what:<7} about {requests:,} requests{bytes_} from {base}: {_time(requests / per_second)} at "
-        f"{per_second:g} a second"
-    )
-
-
-def _time(seconds: float) -> str:
-    for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:,.1f} {unit}"
-    return f"{seconds:,.0f} s"
-
-
-def _room(settings: Settings, out: Path) -> Iterator[str]:
-    place = next(p for p in (out.expanduser().resolve(), *out.expanduser().resolve().parents) if p.exists())
-    free = shutil.disk_usage(place).free
-    rows = len(settings.species_list.taxonomy) * settings.per_species
-    photo = min(PHOTO_BYTES.get(settings.photo_size, 0), PHOTO_BYTES["large"])
-    # Encoded media wait in staging while the dataset is written.
-    most = 2 * rows * (photo + int(settings.clip_seconds * CLIP_BYTES_S))
-    yield f"disk    about {files.human_bytes(most)} needed at {place}, {files.human_bytes(free)} free"
-    if free < most:
-        yield "        that may not be enough: free some space, or name another --out"
-
-
-CARD = Card(
-    summary="iNaturalist photos and Xeno-canto recordings, fetched anew for any list of species",
-    license="as each file's row says; none without a known licence, author and address",
-    citation="iNaturalist Open Data; Xeno-canto; Wikipedia",
-    url="https://github.com/inaturalist/inaturalist-open-data",
-)
-LICENSED = True  # No part of a row without a known licence: not a caption, either.
-# Every photo of a species once: a species has the rows that were asked for, and clips go round where they are few.
-PASSES = 1
-
-
-def session(
-    settings: Settings,
-    folder: Path,
-    limit: int | None,
-    retry_failed: bool,
-    progress: SessionProgress,
-    part: Share | None = None,
-) -> RawSession:
-    """One reading; `folder` keeps what it must not forget. `part` is the share of this machine (None: all)."""
-    return RawSession(settings, folder, limit, retry_failed, progress, part)
+    return f"{what:<7} about {requests:,} requests{bytes_} from {base}: {time} at {per_second:g} a second"
 
 
 def wanted_rows(settings: Settings, limit: int | None) -> dict[str, int]:
     """How many rows each species should have."""
     rows = min(settings.per_species, limit or settings.per_species)
     return {s.scientific_name: rows for s in settings.species_list.taxonomy.species}
-
-
-def merge_facts(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What all parts of a divided build have found, as one build would say it."""
-    return merged(parts)
 
 
 def open_media(settings: Settings, locator: str) -> Path:
@@ -139,9 +105,3 @@ def public_settings(settings: Settings) -> dict[str, Any]:
     """What decides the choice, without paths, contact or addresses of the user's."""
     names = ("per_species", "photo_size", "licenses", "seed", "clip_seconds", "min_side", "max_recording_s")
     return {name: getattr(settings, name) for name in names}
-
-
-def plan(settings: Settings, out: Path) -> list[str]:
-    """What would be asked of whom, and how long it takes at the services' limits; nothing is fetched."""
-    check(settings)
-    return plan_lines(settings, out)

@@ -8,25 +8,24 @@ photo of each observation, then second ones, each lot by the MD5 of "seed:photo"
 from __future__ import annotations
 
 import gzip
+import shutil
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from birdmml.core import files
+from birdmml.core.pool import Progress
 from birdmml.errors import SourceError, UsageError
 from birdmml.fetch.download import Fetcher
 from birdmml.fetch.ledger import Ledger, WantedFile
 from birdmml.fetch.pace import Politeness
+from birdmml.sources.common import downloading, one_line
 from birdmml.sources.inat_xc.settings import RawSettings
 
-# ---- The four monthly tables of iNaturalist Open Data: found or downloaded, and checked by the names in their headers.
-# Tab-separated with a header and without quoting: a quote is a letter like any other. Columns are found by name, so an
-# added one does no harm, and one that is lacking is an error that says what was found.
-
-
+# The four monthly tables of iNaturalist Open Data are tab-separated with a header and without quoting: a quote is a
+# letter like any other. Columns are taken by name, so an added one does no harm, and one that is lacking is an error.
 TABLES = ("taxa", "observations", "photos", "observers")
 # What is read of each table, and as what; other columns are passed over.
 NEEDED: Mapping[str, Mapping[str, str]] = {
@@ -40,8 +39,11 @@ NEEDED: Mapping[str, Mapping[str, str]] = {
     },
     "observers": {"observer_id": "BIGINT", "login": "VARCHAR", "name": "VARCHAR"},
 }  # fmt: skip
-SUFFIXES = (".csv.gz", ".csv")
+SUFFIXES = (".csv.gz", ".csv")  # The provider's first.
+# So many lines that are no rows are a table of another kind.
+MOST_BAD = 100_000
 _LONGEST_HEADER = 1 << 16
+_ACTIVE = "lower(coalesce(active, '')) IN ('true', 't', '1')"
 
 
 @dataclass(frozen=True)
@@ -71,26 +73,15 @@ class InatTable:
         return [info.st_size, info.st_mtime_ns]
 
 
-# So many lines that are no rows are a table of another kind.
-MOST_BAD = 100_000
-
-
-def file_names(table: str) -> tuple[str, ...]:
-    """Names that a table's file may have, the provider's first."""
-    return tuple(f"{table}{suffix}" for suffix in SUFFIXES)
-
-
 def open_folder(folder: Path) -> dict[str, InatTable]:
     """The four tables of a folder. Raises SourceError for a missing, unreadable or changed one."""
     if not folder.is_dir():
-        raise SourceError(f"--inat {folder} is no folder: name the one with {', '.join(map(_first, TABLES))}")
+        raise SourceError(f"--inat {folder} is no folder: name the one with {'.csv.gz, '.join(TABLES)}.csv.gz")
     tables = {}
     for name in TABLES:
-        path = next((p for n in file_names(name) if (p := folder / n).is_file()), None)
+        path = next((p for suffix in SUFFIXES if (p := folder / f"{name}{suffix}").is_file()), None)
         if path is None:
-            raise SourceError(
-                f"{folder} has no {_first(name)}: download it from iNaturalist Open Data into that folder"
-            )
+            raise SourceError(f"{folder} has no {name}.csv.gz: download it from iNaturalist Open Data into that folder")
         tables[name] = read_header(name, path)
     return tables
 
@@ -105,37 +96,29 @@ def read_header(name: str, path: Path) -> InatTable:
         raise SourceError(f"{path} cannot be read ({e}): download it again") from e
     text = line.decode("utf-8", "replace").removeprefix("\ufeff").rstrip("\r\n")
     columns = tuple(c.strip() for c in text.split("\t"))
-    lacking = [c for c in NEEDED[name] if c not in columns]
-    if lacking:
+    shown = ", ".join("".join(c if c.isprintable() else "?" for c in column[:40]) for column in columns[:20])
+    shown = shown[:400] or "nothing"
+    if lacking := [c for c in NEEDED[name] if c not in columns]:
         raise SourceError(
-            f"{path.name} has no column {' and no column '.join(lacking)}; found: {_shown(columns)}; "
+            f"{path.name} has no column {' and no column '.join(lacking)}; found: {shown}; "
             f"needed: {', '.join(NEEDED[name])}. The table is another one, or its format has changed: get "
-            f"{_first(name)} of iNaturalist Open Data again, or a newer birdmml"
+            f"{name}.csv.gz of iNaturalist Open Data again, or a newer birdmml"
         )
     if len(set(columns)) != len(columns) or not all(columns):
-        raise SourceError(f"{path.name}: a column has no name, or one stands twice: {_shown(columns)}")
+        raise SourceError(f"{path.name}: a column has no name, or one stands twice: {shown}")
     return InatTable(name, path, columns, "\\r\\n" if line.endswith(b"\r\n") else "\\n")
 
 
-def identity(table: InatTable) -> dict[str, int | str]:
-    """What the manifest says of a table: its size in bytes and its SHA-256."""
-    return {"bytes": table.path.stat().st_size, "sha256": files.sha256_file(table.path)}
-
-
-def _first(table: str) -> str:
-    return file_names(table)[0]
-
-
-def _shown(columns: tuple[str, ...]) -> str:
-    text = ", ".join("".join(c if c.isprintable() else "?" for c in name[:40]) for name in columns[:20])
-    return text[:400] or "nothing"
+def identities(tables: Mapping[str, InatTable]) -> dict[str, dict[str, int | str]]:
+    """What the manifest says of the tables: the size of each in bytes and its SHA-256."""
+    return {
+        name: {"bytes": table.path.stat().st_size, "sha256": files.sha256_file(table.path)}
+        for name, table in tables.items()
+    }
 
 
 def _quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
-
-
-_ACTIVE = "lower(coalesce(active, '')) IN ('true', 't', '1')"
 
 
 @dataclass(frozen=True)
@@ -212,8 +195,11 @@ class Selection:
         memory_mb: int,
     ) -> None:
         self._tables, self._wanted, self._rules = tables, wanted, rules
-        self.found = TableCounts()
-        duckdb = _duckdb()
+        self.counts = TableCounts()
+        try:
+            import duckdb  # Of an extra, and heavy.
+        except ImportError as e:
+            raise UsageError("--source inat-xc joins tables with DuckDB: pip install 'birdmml[raw]'") from e
         self._error: type[Exception] = duckdb.Error
         self._path = folder / "join.duckdb"
         _clear(folder)
@@ -242,7 +228,7 @@ class Selection:
                 f"the iNaturalist tables cannot be read ({_line(e)}): download the one named again, or free some "
                 "space or memory (--memory) if that is what was lacking"
             ) from e
-        return self.found
+        return self.counts
 
     def candidates(self, most: int) -> Iterator[Candidate]:
         """The first `most` choices of each species, species by species in the order of choice."""
@@ -264,7 +250,7 @@ class Selection:
         )
         while rows := cursor.fetchmany(4096):
             for row in rows:
-                login, name = _plain(row[9]), _plain(row[10])
+                login, name = (one_line(text[:1000])[:200] for text in row[9:])
                 yield Candidate(*(*row[:9], login, name or login))
 
     def _taxa(self) -> None:
@@ -294,10 +280,10 @@ class Selection:
             by_name.setdefault(label, {}).setdefault(place, []).append(one)
         for w in self._wanted:
             mine = by_name.get(w.label, {})
-            self.found.taxa[w.label] = standing = _standing(w, rows_of_taxa, mine)
+            self.counts.taxa[w.label] = standing = _standing(w, rows_of_taxa, mine)
             if not standing[1] and mine:
-                self.found.today[w.label] = sorted({i for ids in mine.values() for i in ids})
-        used = [(i, label) for label, (_, ids) in self.found.taxa.items() for i in ids]
+                self.counts.today[w.label] = sorted({i for ids in mine.values() for i in ids})
+        used = [(i, label) for label, (_, ids) in self.counts.taxa.items() for i in ids]
         self._db.execute("CREATE TABLE used (id BIGINT, label INTEGER)")
         if used:
             self._db.executemany("INSERT INTO used VALUES (?, ?)", used)
@@ -337,12 +323,12 @@ class Selection:
             [[w.label for w in self._wanted if w.mine]],
         )
         repeated = "SELECT label, sum(more) FROM offered GROUP BY label HAVING sum(more) > 0 ORDER BY label"
-        self.found.duplicates = {label: int(n) for label, n in self._db.execute(repeated).fetchall()}
+        self.counts.duplicates = {label: int(n) for label, n in self._db.execute(repeated).fetchall()}
         self._db.execute("DROP TABLE raw")
 
     def _sift(self) -> None:
         """Why each photo may not be taken, and the order of choice of those that may."""
-        least, selected = self._rules.min_side, self.found
+        least = self._rules.min_side
         licenses = self._db.execute("SELECT DISTINCT license FROM offered").fetchall()
         allowed = [text for (text,) in licenses if self._rules.allowed(text)]
         sifted = (
@@ -351,14 +337,13 @@ class Selection:
             "WHEN NOT regexp_full_match(lower(coalesce(extension, '')), '[a-z0-9]{1,8}') THEN 'extension' "
             "ELSE '' END AS why FROM offered"
         )
-        values = [allowed, least, least, least]
-        self._make("sifted", sifted, values)
+        self._make("sifted", sifted, [allowed, least, least, least])
         self._db.execute("DROP TABLE offered")
         for label, why, detail, n in self._db.execute(
             "SELECT label, why, CASE why WHEN 'license' THEN license WHEN 'extension' THEN coalesce(extension, '') "
             "ELSE '' END AS detail, count(*) FROM sifted WHERE why <> '' GROUP BY ALL ORDER BY ALL"
         ).fetchall():
-            selected.refused[label, why, detail] = n
+            self.counts.refused[label, why, detail] = n
         self._make(
             "ranked",
             "SELECT * EXCLUDE (h, turn), "
@@ -369,30 +354,29 @@ class Selection:
             "FROM sifted WHERE why = ''))", [self._rules.seed],
         )  # fmt: skip
         self._db.execute("DROP TABLE sifted")
-        selected.offered = dict(self._db.execute("SELECT label, count(*) FROM ranked GROUP BY label").fetchall())
+        self.counts.offered = dict(self._db.execute("SELECT label, count(*) FROM ranked GROUP BY label").fetchall())
 
     def _read(self, name: str) -> str:
         return self._tables[name].sql(rejects=f"bad_{name}")
 
     def _count_bad(self, name: str) -> None:
         """Lines that are no rows are counted; too many of them are another table."""
-        n = self._number(f"SELECT count(DISTINCT line) FROM bad_{name}")
-        if n:
-            self.found.bad_lines[name] = n
+        lines = self._db.execute(
+            f"SELECT line, min(error_message), count(*) OVER () FROM bad_{name} "
+            "WHERE line IS NOT NULL GROUP BY line ORDER BY line LIMIT 1"
+        ).fetchone()
+        if not lines:
+            return
+        line, error, n = lines
+        self.counts.bad_lines[name] = n
         if n >= MOST_BAD:
-            first = self._db.execute(f"SELECT line, error_message FROM bad_{name} ORDER BY line LIMIT 1").fetchone()
             raise SourceError(
                 f"{self._tables[name].path.name} has {n:,} or more lines that are no rows; the first, line "
-                f"{first[0] if first else '?'}: {_line(first[1] if first else '')}: a column has changed; get the "
-                "table again, or a newer birdmml"
+                f"{line}: {_line(error)}: a column has changed; get the table again, or a newer birdmml"
             )
 
     def _make(self, name: str, query: str, values: Iterable[Any] = ()) -> None:
         self._db.execute(f"CREATE OR REPLACE TABLE {name} AS {query}", list(values))
-
-    def _number(self, query: str) -> int:
-        row = self._db.execute(query).fetchone()
-        return int(row[0]) if row else 0
 
 
 def _standing(w: WantedSpecies, active: Mapping[int, bool], named: Mapping[int, list[int]]) -> tuple[str, list[int]]:
@@ -412,46 +396,21 @@ def _standing(w: WantedSpecies, active: Mapping[int, bool], named: Mapping[int, 
 
 
 def _clear(folder: Path) -> None:
-    import shutil
-
     folder.mkdir(parents=True, exist_ok=True)
     for path in folder.glob("join.duckdb*"):
         path.unlink()
     shutil.rmtree(folder / "join.tmp", ignore_errors=True)
 
 
-def _plain(text: str) -> str:
-    """A name on one line, without control and direction marks."""
-    return " ".join("".join(c if c.isprintable() else " " for c in text[:1000]).split())[:200]
-
-
 def _line(e: object) -> str:
     return " ".join(str(e).split())[:300]
 
 
-def _duckdb() -> ModuleType:
-    try:
-        import duckdb
-    except ImportError as e:
-        raise UsageError("--source inat-xc joins tables with DuckDB: pip install 'birdmml[raw]'") from e
-    return duckdb
-
-
-# ---- Where the iNaturalist tables come from: a folder of the user's, or the bucket, downloaded so that it can go on.
-
-
-ShelfProgress = Callable[[str, int, int], None]
-
-
-def tables_of(settings: RawSettings, folder: Path, agent: str, progress: ShelfProgress) -> dict[str, InatTable]:
-    """The four tables, checked by their headers. Raises SourceError for one that cannot be had."""
+def tables_of(settings: RawSettings, folder: Path, agent: str, progress: Progress) -> dict[str, InatTable]:
+    """The four tables, of a folder or downloaded, checked by their headers. Raises SourceError where one lacks."""
     if not settings.is_url:
         return open_folder(Path(settings.inat).expanduser())
     base, to = settings.inat.rstrip("/"), folder / "tables"
-
-    def heard(key: str, done: int, total: int | None) -> None:
-        progress(f"download {key}", done, total or done)
-
     politeness = Politeness(
         agent,
         named=[base],
@@ -460,10 +419,10 @@ def tables_of(settings: RawSettings, folder: Path, agent: str, progress: ShelfPr
         timeout_s=settings.timeout_s,
     )
     with Ledger(folder / "tables.sqlite") as ledger, Fetcher(ledger, politeness) as fetcher:
-        ledger.retry_failed()
+        ledger.retry_failed()  # Without one of the tables nothing can be built, so each start asks for it again.
         for name in TABLES:
             key = f"{name}.csv.gz"
-            outcome = fetcher.fetch(WantedFile(key, f"{base}/{key}"), to / key, heard)
+            outcome = fetcher.fetch(WantedFile(key, f"{base}/{key}"), to / key, downloading(progress))
             if outcome.state != "done":
                 raise SourceError(
                     f"{base}/{key} cannot be had ({outcome.reason or outcome.state}): check --inat, or try "

@@ -44,10 +44,9 @@ class RawIndex(WorkFile):
 
     def begin(self, retry_failed: bool) -> None:
         """What came but was not safe is asked for again (and is here); with `retry_failed`, what failed, too."""
-        states = ("fetched", "failed") if retry_failed else ("fetched",)
+        again = ("fetched", "failed" if retry_failed else "fetched")
         for kind in KINDS:
-            for state in states:
-                self.run(f"UPDATE {kind} SET state = '', reason = '' WHERE state = ?", (state,))  # noqa: S608  # KINDS
+            self.run(f"UPDATE {kind} SET state = '', reason = '' WHERE state IN (?, ?)", again)  # noqa: S608  # KINDS
         if retry_failed:
             self.run("DELETE FROM listings WHERE json_extract(doc, '$.failed')")
             self.run("DELETE FROM articles WHERE doc = 'null'")
@@ -181,9 +180,6 @@ class RawIndex(WorkFile):
             after = list(page[-1][:width])
 
 
-# ---- What a build from raw sources says of what did not come: one line each, with its reason and its cost.
-
-
 _TAXA = {
     "unknown": "iNaturalist's table has no such taxon",
     "inactive": "iNaturalist's table has its taxon as inactive: it was split or lumped",
@@ -219,13 +215,11 @@ def absent(
     for kind, what in (("photos", "photo"), ("recordings", "recording")):
         for label, name, state, reason in index.ended(kind, "gone", "failed", "unfit"):
             detail = reason or "no observer is known, and without an author it cannot enter"
-            slug = {"gone": f"{what}_gone", "failed": f"{what}_failed", "unfit": f"{what}_no_author"}[state]
-            yield Reject(f"{what} {name}", slug, f"{names[label]}: {detail}{_instead(state)}", True, names[label])
+            slug = f"{what}_{'no_author' if state == 'unfit' else state}"
+            # What failed keeps its place: it may come another time, and the choice must not depend on that.
+            instead = "" if state == "failed" else "; the next choice took its place where there was one"
+            yield Reject(f"{what} {name}", slug, f"{names[label]}: {detail}{instead}", True, names[label])
     yield from index.rejects()
-
-
-def _instead(state: str) -> str:
-    return "" if state == "failed" else "; the next choice took its place where there was one"
 
 
 def _species(
@@ -240,9 +234,8 @@ def _species(
     elif state:
         named = today.get(str(s.label), [])
         hint = f"; today's id of that name there: {', '.join(map(str, named))}" if named else ""
-        question = (
-            ", ".join(str(i) for i in (s.inat_taxon_id, *s.former_inat_ids) if i is not None) or "no id, by its name"
-        )
+        ids_of = (s.inat_taxon_id, *s.former_inat_ids)
+        question = ", ".join(str(i) for i in ids_of if i is not None) or "no id, by its name"
         detail = f"{_TAXA[state]} (asked for {question}){hint}; all {rows:,} rows of it are lacking"
         yield Reject(where, f"taxon_{state}", detail, True, s.scientific_name)
     held = index.held("photos", s.label)
@@ -254,8 +247,8 @@ def _species(
         yield Reject(f"photos of {s.scientific_name}", "photos_short", detail, True, s.scientific_name)
 
 
-def merged(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The facts of parts as those of one build; raises SourceError where they were made from different tables."""
+def merge_facts(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What the parts of a divided build say, as one would say it; raises SourceError where their tables differ."""
     first = parts[0]
     for number, part in enumerate(parts):
         if part["tables"] != first["tables"]:
@@ -274,9 +267,9 @@ def merged(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _sums(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
-    total: Counter[str] = Counter()
-    for one in counts:
-        total.update(one)
+    total = Counter[str]()
+    for count in counts:
+        total.update(count)
     return dict(sorted(total.items()))
 
 

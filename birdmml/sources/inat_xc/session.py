@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from birdmml.core import files
 from birdmml.core.licenses import normalise, policy
+from birdmml.core.pool import Progress
 from birdmml.core.species import Species
 from birdmml.errors import SourceError, UsageError
 from birdmml.fetch.api import Answers, Api
@@ -28,11 +29,10 @@ from birdmml.sources.inat_xc import inaturalist
 from birdmml.sources.inat_xc.inaturalist import tables_of
 from birdmml.sources.inat_xc.index import RawIndex, absent, by_species
 from birdmml.sources.inat_xc.settings import RawSettings
-from birdmml.sources.inat_xc.streams import Arrival, Articles, Need, Photos, Recordings, together
+from birdmml.sources.inat_xc.streams import Arrival, Streams, together
 from birdmml.sources.inat_xc.wikipedia import MOST_BYTES, Wikipedia
 from birdmml.sources.inat_xc.xeno_canto import Wish, XenoCanto, key_from
 
-SessionProgress = Callable[[str, int, int], None]
 # A split needs recordings on each side, however long they are.
 LEAST_RECORDINGS = 20
 # Photos that are noted beyond a quarter more than are wanted: they replace those that are gone.
@@ -56,7 +56,10 @@ class Share(Protocol):
 
 
 class RawSession:
-    """Photos and recordings as they come; see `birdmml.dataset.intake.SourceSession`."""
+    """Photos and recordings as they come; see `birdmml.dataset.intake.SourceSession`.
+
+    `folder` keeps what must not be forgotten; `part` is the share of this machine (None: all).
+    """
 
     def __init__(
         self,
@@ -64,36 +67,33 @@ class RawSession:
         folder: Path,
         limit: int | None,
         retry_failed: bool,
-        progress: SessionProgress,
+        progress: Progress,
         part: Share | None = None,
     ) -> None:
         check(settings)
-        self._settings, self._folder, self._tell = settings, folder, progress
+        self._settings, self._folder, self._progress = settings, folder, progress
         self.resumes = True
         self.turn: Callable[[], None] = lambda: None
         self._rows = min(settings.per_species, limit or settings.per_species)
         taxonomy = settings.species_list.taxonomy
         self._species = [s for s in taxonomy.species if part is None or part.takes(s.scientific_name)]
-        self._whole = part is None or part.count == 1
+        self._undivided = part is None or part.count == 1
         self._speaks = part is None or part.takes("")  # For all parts, of what all have seen.
         self._pending: deque[tuple[int, Arrival]] = deque()
         self._seq = 0
         agent, key = user_agent(settings.contact), key_from()
         with ExitStack() as stack:
             stack.callback(_tidy, folder)
-            self._index = RawIndex(folder / "raw.sqlite")
-            stack.callback(self._index.close)
+            self._index = stack.enter_context(RawIndex(folder / "raw.sqlite"))
             self._index.begin(retry_failed)
-            ledger = Ledger(folder / "ledger.sqlite")
-            stack.callback(ledger.close)
-            answers = Answers(folder / "answers.sqlite")
-            stack.callback(answers.close)
+            ledger = stack.enter_context(Ledger(folder / "ledger.sqlite"))
+            answers = stack.enter_context(Answers(folder / "answers.sqlite"))
             if retry_failed:
                 ledger.retry_failed()
                 answers.retry_failed()
-            self._fetcher = fetcher_for(settings, ledger, agent, part.sharing if part else 1)
-            stack.callback(self._fetcher.close)
-            self._streams(answers, key, limit)
+            self._fetcher = stack.enter_context(fetcher_for(settings, ledger, agent, part.sharing if part else 1))
+            self._guard()
+            self._ask_services(answers, key, limit)
             self._load(agent)
             self._opened = stack.pop_all()
         self.total: int | None = sum(
@@ -101,13 +101,14 @@ class RawSession:
         )
 
     def __iter__(self) -> Iterator[Delivery]:
-        streams = [iter(self._photos), iter(self._recordings), iter(self._articles)]
+        photos = self._streams.photos([s.label for s in self._species])
+        streams = [photos, self._streams.recordings(self._species), self._streams.articles(self._species)]
         for arrival in together(streams, self._fetcher.close):
             self._seq += 1
             self._pending.append((self._seq, arrival))
             yield Delivery(self._record(arrival), arrival.path.read_bytes(), self._seq)
         self._index.commit()
-        if self._whole:
+        if self._undivided:
             self._require()
 
     def acknowledge(self, seq: int) -> None:
@@ -161,21 +162,20 @@ class RawSession:
         """Close files and connections; what was not acknowledged comes again, from the disk."""
         self._opened.close()
 
-    def _streams(self, answers: Answers, key: str, limit: int | None) -> None:
+    def _ask_services(self, answers: Answers, key: str, limit: int | None) -> None:
         """The three services. Raises SourceError where Xeno-canto refuses the key, before anything else is asked."""
-        settings, index, folder = self._settings, self._index, self._folder / "files"
-        need = Need(self._rows, self._rows, settings.clip_seconds, min(self._rows, LEAST_RECORDINGS, limit or 1 << 30))
+        settings = self._settings
         wish = Wish(policy(settings.licenses).allows, most_s=settings.max_recording_s)
         xeno_canto = Api(self._fetcher, answers, settings.xeno_canto, secrets={"key": key})
         wikipedia = Api(self._fetcher, answers, settings.wikipedia, most_bytes=MOST_BYTES)
-        service = XenoCanto(xeno_canto, wish, seed=settings.seed)
-        labels = [s.label for s in self._species]
-        self._photos = Photos(self._fetcher, index, settings.photos, settings.photo_size, folder, labels, need)
-        self._recordings = Recordings(self._fetcher, index, service, folder, self._species, need)
-        self._articles = Articles(index, Wikipedia(wikipedia), self._species)
-        self._guard()
-        if self._species:
-            self._recordings.list_one(labels[0])
+        self._streams = Streams(
+            self._fetcher, self._index, settings, self._folder / "files",
+            XenoCanto(xeno_canto, wish, seed=settings.seed), Wikipedia(wikipedia),
+            self._rows, min(self._rows, LEAST_RECORDINGS, limit or LEAST_RECORDINGS),
+        )  # fmt: skip
+        # One list shows whether the key is good, before an hour goes into the tables.
+        for species in self._species[:1]:
+            self._streams.list_one(species)
 
     def _guard(self) -> None:
         """Unfinished work was made with these settings, or it is not gone on with."""
@@ -204,18 +204,18 @@ class RawSession:
             (self._folder / LOADED).touch()
             if settings.is_url:
                 return
-        tables = tables_of(settings, self._folder, agent, self._tell)
+        tables = tables_of(settings, self._folder, agent, self._progress)
         stamps = {name: table.stamp() for name, table in tables.items()}
         if (loaded := index.fact("loaded")) is not None:
-            if not settings.is_url and loaded != stamps:
-                identities = {name: inaturalist.identity(table) for name, table in tables.items()}
-                if identities != index.fact("tables"):
-                    raise SourceError(
-                        "the iNaturalist tables are others than in the unfinished build: put the former ones back, or "
-                        "delete the .partial folder to start over"
-                    )
+            # Copied tables have other times and the same bytes: only then are gigabytes hashed again.
+            changed = not settings.is_url and loaded != stamps
+            if changed and inaturalist.identities(tables) != index.fact("tables"):
+                raise SourceError(
+                    "the iNaturalist tables are others than in the unfinished build: put the former ones back, or "
+                    "delete the .partial folder to start over"
+                )
             return
-        self._tell("join the tables", 0, 1)
+        self._progress("join the tables", 0, 1)
         rules = inaturalist.PhotoRules(
             settings.seed, lambda text: policy(settings.licenses).allows(normalise(text)), min_side=settings.min_side
         )
@@ -227,19 +227,17 @@ class RawSession:
             selected = selection.run()
             index.add_photos(selection.candidates(most))
         index.note("found", _selection_facts(selected))
-        index.note("taxa", {str(k): v for k, v in selected.taxa.items()})
-        index.note("today", {str(k): v for k, v in selected.today.items()})
-        index.note("duplicates", {str(k): v for k, v in selected.duplicates.items()})
-        index.note("offered", {str(k): v for k, v in selected.offered.items()})
+        for name in ("taxa", "today", "duplicates", "offered"):
+            index.note(name, getattr(selected, name))
         index.note("refused", [[*key, n] for key, n in sorted(selected.refused.items())])
-        index.note("tables", {name: inaturalist.identity(table) for name, table in tables.items()})
+        index.note("tables", inaturalist.identities(tables))
         index.note("loaded", stamps)
         index.commit()
         (self._folder / LOADED).touch()
         shutil.rmtree(self._folder / "join", ignore_errors=True)
         if settings.is_url:  # Gigabytes that nobody asks again.
             shutil.rmtree(self._folder / "tables", ignore_errors=True)
-        self._tell("join the tables", 1, 1)
+        self._progress("join the tables", 1, 1)
 
     def _record(self, arrival: Arrival) -> Photo | Recording:
         doc = json.loads(arrival.doc)
@@ -268,9 +266,7 @@ class RawSession:
         """Stop where one half is missing altogether: the build would be empty."""
         for kind, what in (("photos", "photo"), ("recordings", "recording")):
             if not self._index.counts(kind).get("done", 0) and not any(a.kind == kind for _, a in self._pending):
-                reasons: dict[str, int] = {}
-                for r in self.absent():
-                    reasons[r.reason] = reasons.get(r.reason, 0) + 1
+                reasons = Counter(r.reason for r in self.absent())
                 message = ", ".join(f"{n:,} {reason}" for reason, n in sorted(reasons.items())) or "none was offered"
                 raise SourceError(
                     f"not one {what} could be had ({message}): check --inat, --licenses and the species, or try again "
@@ -330,9 +326,9 @@ def _wanted(species: Species, mine: bool) -> inaturalist.WantedSpecies:
 
 
 def _selection_facts(selected: inaturalist.TableCounts) -> dict[str, Any]:
-    refused: dict[str, int] = {}
+    refused = Counter[str]()
     for (_, why, _), n in selected.refused.items():
-        refused[why] = refused.get(why, 0) + n
+        refused[why] += n
     return {
         "photos_that_may_be_taken": sum(selected.offered.values()),
         "photos_refused": dict(sorted(refused.items())),

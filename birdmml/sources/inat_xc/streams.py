@@ -15,14 +15,14 @@ from pathlib import Path
 
 from birdmml.core.species import Species
 from birdmml.errors import SourceError
-from birdmml.fetch.download import Fetcher, FetchOutcome
+from birdmml.fetch.download import Fetcher, FetchOutcome, Job
 from birdmml.fetch.ledger import WantedFile
 from birdmml.schema import Reject
 from birdmml.sources.inat_xc.index import RawIndex, Row
+from birdmml.sources.inat_xc.settings import RawSettings
 from birdmml.sources.inat_xc.wikipedia import Wikipedia, names_of
-from birdmml.sources.inat_xc.xeno_canto import Take, XenoCanto
+from birdmml.sources.inat_xc.xeno_canto import XenoCanto
 
-MOST_CHOICES = 1_000_000
 PASSING = (408, 425, 429)
 # So many photos gone and none there: the address is wrong, not the photos.
 ALL_GONE = 200
@@ -39,129 +39,115 @@ class Arrival:
     path: Path
 
 
-@dataclass(frozen=True)
-class Need:
-    """How much of a species is wanted: photos, clips of `clip_s` seconds, and at least so many recordings."""
-
-    photos: int
-    clips: int
-    clip_s: float
-    recordings: int
-
-
-class Photos:
-    """Photos at `{bucket}/photos/{id}/{size}.{extension}`."""
-
-    def __init__(
-        self, fetcher: Fetcher, index: RawIndex, bucket: str, size: str, folder: Path, labels: Sequence[int], need: Need
-    ) -> None:
-        self._fetcher, self._index, self._folder = fetcher, index, folder
-        self._base, self._size = bucket.rstrip("/"), size
-        self._labels, self._need = labels, need
-
-    def __iter__(self) -> Iterator[Arrival]:
-        return _rounds(self._index, "photos", self._labels, self._wanted, self._fetcher.fetch_small, self._job)
-
-    def _wanted(self, label: int) -> list[Row]:
-        return self._index.photos_for(label, self._need.photos)
-
-    def _job(self, row: Row) -> tuple[WantedFile, Path]:
-        number, extension = int(row[2]), json.loads(row[3])["extension"]
-        name = f"photos/{number}/{self._size}.{extension}"
-        to = self._folder / "photos" / f"{number % 1000:03d}" / f"{number}.{extension.casefold()}"
-        return WantedFile(name, f"{self._base}/{name}"), to
-
-
-class Recordings:
-    """Recordings of Xeno-canto, listed species by species as the downloads go on."""
+class Streams:
+    """The streams of a reading: `rows` photos and clips of each species, and at least `least` recordings."""
 
     def __init__(
         self,
         fetcher: Fetcher,
         index: RawIndex,
-        service: XenoCanto,
+        settings: RawSettings,
         folder: Path,
-        species: Sequence[Species],
-        need: Need,
+        xeno_canto: XenoCanto,
+        wikipedia: Wikipedia,
+        rows: int,
+        least: int,
     ) -> None:
-        self._fetcher, self._index, self._service = fetcher, index, service
-        self._folder, self._need = folder, need
-        self._names = {s.label: names_of(s) for s in species}
+        self._fetcher, self._index, self._settings, self._folder = fetcher, index, settings, folder
+        self._xeno_canto, self._wikipedia = xeno_canto, wikipedia
+        self._rows, self._least = rows, least
 
-    def __iter__(self) -> Iterator[Arrival]:
-        labels = list(self._names)
-        return _rounds(self._index, "recordings", labels, self._wanted, self._fetcher.fetch_all, self._job)
+    def photos(self, labels: Sequence[int]) -> Iterator[Arrival]:
+        """Photos at `{bucket}/photos/{id}/{size}.{extension}`."""
+        base, size = self._settings.photos.rstrip("/"), self._settings.photo_size
 
-    def list_one(self, label: int) -> None:
+        def job(row: Row) -> Job:
+            number, extension = int(row[2]), json.loads(row[3])["extension"]
+            name = f"photos/{number}/{size}.{extension}"
+            # A folder of a million files is slow on most file systems: a thousand folders.
+            to = self._folder / "photos" / f"{number % 1000:03d}" / f"{number}.{extension.casefold()}"
+            return WantedFile(name, f"{base}/{name}"), to
+
+        def wanted(label: int) -> list[Row]:
+            return self._index.photos_for(label, self._rows)
+
+        return self._rounds("photos", labels, wanted, self._fetcher.fetch_small, job)
+
+    def recordings(self, species: Sequence[Species]) -> Iterator[Arrival]:
+        """Recordings of Xeno-canto, listed species by species as the downloads go on."""
+        by_label = {s.label: s for s in species}
+
+        def job(row: Row) -> Job:
+            take = json.loads(row[3])
+            return WantedFile(row[2], take["url"]), self._folder / take["locator"]
+
+        def wanted(label: int) -> list[Row]:
+            self.list_one(by_label[label])
+            return self._index.recordings_for(label, self._rows, self._least)
+
+        return self._rounds("recordings", list(by_label), wanted, self._fetcher.fetch_all, job)
+
+    def list_one(self, species: Species) -> None:
         """Ask for the list of a species, once."""
-        if self._index.listing(label) is not None:
+        if self._index.listing(species.label) is not None:
             return
-        listing = self._service.listing(self._names[label], MOST_CHOICES)
-        takes = [(t.recording.id, _doc(t), clips_in(t.seconds, self._need.clip_s)) for t in listing.takes]
+        listing = self._xeno_canto.listing(names_of(species))
+        takes = []
+        for take in listing.takes:
+            record = take.recording
+            doc = {"url": take.url, "locator": record.locator, "credit": asdict(record.credit)}
+            takes.append((record.id, json.dumps(doc), clips_in(take.seconds, self._settings.clip_seconds)))
         failed = any(r.reason == "list_failed" for r in listing.rejects)
-        doc = {"matched": listing.matched, "by": listing.by, "notes": list(listing.notes), "failed": failed}
-        self._index.add_listing(label, doc, takes, listing.rejects)
+        facts = {"matched": listing.matched, "by": listing.by, "notes": list(listing.notes), "failed": failed}
+        self._index.add_listing(species.label, facts, takes, listing.rejects)
 
-    def _wanted(self, label: int) -> list[Row]:
-        self.list_one(label)
-        return self._index.recordings_for(label, self._need.clips, self._need.recordings)
-
-    def _job(self, row: Row) -> tuple[WantedFile, Path]:
-        take = json.loads(row[3])
-        return WantedFile(row[2], take["url"]), self._folder / take["locator"]
-
-
-class Articles:
-    """Summaries of Wikipedia; nothing of it is delivered, it lies in the index."""
-
-    def __init__(self, index: RawIndex, service: Wikipedia, species: Sequence[Species]) -> None:
-        self._index, self._service, self._species = index, service, species
-
-    def __iter__(self) -> Iterator[Arrival]:
-        for species in self._species:
-            if self._index.article(species.label)[0]:
+    def articles(self, species: Sequence[Species]) -> Iterator[Arrival]:
+        """Summaries of Wikipedia; nothing of it is delivered, it lies in the index."""
+        for one in species:
+            if self._index.article(one.label)[0]:
                 continue
-            article = self._service.article(names_of(species))
-            self._index.reject(species.label, "article", [article] if isinstance(article, Reject) else [])
-            self._index.add_article(species.label, None if isinstance(article, Reject) else article)
+            article = self._wikipedia.article(names_of(one))
+            self._index.reject(one.label, "article", [article] if isinstance(article, Reject) else [])
+            self._index.add_article(one.label, None if isinstance(article, Reject) else article)
         yield from ()
 
+    def _rounds(
+        self,
+        kind: str,
+        labels: Sequence[int],
+        wanted: Callable[[int], list[Row]],
+        fetch: Callable[[Iterator[Job]], Iterator[FetchOutcome]],
+        job: Callable[[Row], Job],
+    ) -> Iterator[Arrival]:
+        """Fetch what is wanted until nothing is; yields what came, and notes in the index what did not."""
+        gone, came = 0, self._index.counts(kind).get("done", 0)
+        while labels:
+            flying: dict[str, Row] = {}
+            lost: set[int] = set()
 
-def _rounds(
-    index: RawIndex,
-    kind: str,
-    labels: Sequence[int],
-    wanted: Callable[[int], list[Row]],
-    fetch: Callable[[Iterator[tuple[WantedFile, Path]]], Iterator[FetchOutcome]],
-    job: Callable[[Row], tuple[WantedFile, Path]],
-) -> Iterator[Arrival]:
-    """Fetch what is wanted until nothing is; yields what came, and tells the index of what did not."""
-    labels = list(labels)
-    gone, came = 0, index.counts(kind).get("done", 0)
-    while labels:
-        flying: dict[str, Row] = {}
-        lost: set[int] = set()
+            def jobs() -> Iterator[Job]:
+                for label in labels:  # noqa: B023  # used up before the next round
+                    for row in wanted(label):
+                        file, to = job(row)
+                        flying[file.key] = row  # noqa: B023  # as above
+                        yield file, to
 
-        def jobs() -> Iterator[tuple[WantedFile, Path]]:
-            for label in labels:  # noqa: B023  # used up before the next round
-                for row in wanted(label):
-                    file, to = job(row)
-                    flying[file.key] = row  # noqa: B023  # as above
-                    yield file, to
-
-        for outcome in fetch(jobs()):
-            row = flying.pop(outcome.key)
-            state = fate(outcome)
-            index.mark(kind, row[0], row[1], state, outcome.reason)
-            if state == "gone":
-                lost.add(row[0])
-                gone += 1
-            came += state == "fetched"
-            if gone >= ALL_GONE and not came and kind == "photos":
-                raise _nothing_there(row[2], outcome.reason)
-            if outcome.path is not None:
-                yield Arrival(kind, row[0], row[1], row[3], outcome.path)
-        labels = sorted(lost)
+            for outcome in fetch(jobs()):
+                label, place, name, doc, _ = flying.pop(outcome.key)
+                state = fate(outcome)
+                self._index.mark(kind, label, place, state, outcome.reason)
+                if state == "gone":
+                    lost.add(label)
+                    gone += 1
+                came += state == "fetched"
+                if gone >= ALL_GONE and not came and kind == "photos":
+                    raise SourceError(
+                        f"the first {ALL_GONE} photos are all gone (the last, photo {name}: {outcome.reason}): check "
+                        "--photos, and whether the tables are those of this bucket"
+                    )
+                if outcome.path is not None:
+                    yield Arrival(kind, label, place, doc, outcome.path)
+            labels = sorted(lost)
 
 
 def fate(outcome: FetchOutcome) -> str:
@@ -175,22 +161,10 @@ def fate(outcome: FetchOutcome) -> str:
     return "gone" if outcome.state == "missing" or lasting else "failed"
 
 
-def _nothing_there(name: str, reason: str) -> SourceError:
-    return SourceError(
-        f"the first {ALL_GONE} photos are all gone (the last, photo {name}: {reason}): check --photos, and whether the "
-        "tables are those of this bucket"
-    )
-
-
 def clips_in(seconds: float, clip_s: float) -> int:
     """How many clips a recording of this length gives: whole ones and an end of a second or more, at least one."""
     full, rest = divmod(seconds, clip_s)
     return max(1, int(full) + (rest >= 1.0))
-
-
-def _doc(take: Take) -> str:
-    record = take.recording
-    return json.dumps({"url": take.url, "locator": record.locator, "credit": asdict(record.credit)})
 
 
 def together(streams: Sequence[Iterator[Arrival]], stop: Callable[[], None], room: int = 32) -> Iterator[Arrival]:

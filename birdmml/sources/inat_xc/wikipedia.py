@@ -15,9 +15,7 @@ from urllib.parse import quote, urlsplit
 from birdmml.core.species import Species
 from birdmml.fetch.api import Answer, Api
 from birdmml.schema import Article, Reject
-
-# ---- What a species is called, for services that know it by one of its names.
-
+from birdmml.sources.common import one_line, web_address
 
 _BINOMIAL = re.compile(r"[A-Z][a-z-]{1,40} [a-z-]{2,40}")
 
@@ -46,8 +44,8 @@ def plain(text: object, longest: int = 500) -> str:
     """A text of a service on one line: entities read, control and direction marks out; "" for what is no text."""
     if not isinstance(text, str):
         return ""
-    text = html.unescape(text[: 4 * longest])
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:longest].rstrip()
+    # Cut before it is read, too, for a service may send a megabyte: with room for entities, which become one letter.
+    return one_line(html.unescape(text[: 4 * longest]))[:longest].rstrip()
 
 
 WIKIPEDIA = "https://en.wikipedia.org"
@@ -96,7 +94,7 @@ def _article(answer: Answer, names: SpeciesNames, base: str) -> Article | str:
     kind = plain(value.get("type"), 40)
     if kind != "standard":
         return f"the page is of type {kind or 'unknown'}, not standard"
-    text = _text(value.get("extract"))
+    text = plain(value.get("extract"), LONGEST)
     if not text:
         return "its summary is empty"
     titles = value.get("titles")
@@ -106,40 +104,20 @@ def _article(answer: Answer, names: SpeciesNames, base: str) -> Article | str:
         return f"title {title!r:.80} and revision {revision!r:.40} do not name a page and its version"
     if not _speaks_of(text, names):
         return f"the page {title} speaks of something else: none of the names stands in it"
-    links = _links(value)
-    page = f"{base}/wiki/{quote(title, safe='_()')}"
-    history = f"{base}/w/index.php?title={quote(title, safe='')}&action=history"
-    return Article(
-        names.scientific,
-        text,
-        title,
-        _own(links.get("page"), base) or page,
-        revision,
-        _own(links.get("revisions"), base) or history,
-    )
-
-
-def _text(value: Any) -> str:
-    return plain(value, LONGEST) if isinstance(value, str) else ""
-
-
-def _links(value: dict[str, Any]) -> dict[str, Any]:
     urls = value.get("content_urls")
     desktop = urls.get("desktop") if isinstance(urls, dict) else None
-    return desktop if isinstance(desktop, dict) else {}
+    links = desktop if isinstance(desktop, dict) else {}
+    page = f"{base}/wiki/{quote(title, safe='_()')}"
+    history = f"{base}/w/index.php?title={quote(title, safe='')}&action=history"
+    page, history = _own(links.get("page"), base) or page, _own(links.get("revisions"), base) or history
+    return Article(names.scientific, text, title, page, revision, history)
 
 
 def _own(link: Any, base: str) -> str:
     """A link that leads to Wikipedia or to the service itself; "" for any other."""
-    if not isinstance(link, str) or not link.isprintable() or " " in link or len(link) > 2000:
-        return ""
-    try:
-        parts, own = urlsplit(link), urlsplit(base)
-    except ValueError:
-        return ""
-    host = parts.hostname or ""
-    ours = host == own.hostname or host.endswith(".wikipedia.org")
-    return link if parts.scheme in ("http", "https") and ours and not parts.username else ""
+    address = web_address(link)
+    host = urlsplit(address).hostname or ""
+    return address if host == urlsplit(base).hostname or host.endswith(".wikipedia.org") else ""
 
 
 def _speaks_of(text: str, names: SpeciesNames) -> bool:

@@ -1,7 +1,7 @@
 """Recordings of a species from Xeno-canto's API v3: listed page by page, judged one by one, chosen by rule.
 
     service = XenoCanto(api, Wish(allows=policy.allows), seed=0)
-    listing = service.listing(names_of(species), most=1000)
+    listing = service.listing(names_of(species))
     for take in listing.takes:
         fetch take.url to folder / take.recording.locator
 
@@ -17,17 +17,14 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
-from urllib.parse import urlsplit
 
 from birdmml.core.licenses import normalise
 from birdmml.core.species import normalise as species_normalise
 from birdmml.errors import SourceError, UsageError
 from birdmml.fetch.api import Answer, Api
 from birdmml.schema import Credit, Recording, Reject
+from birdmml.sources.common import web_address
 from birdmml.sources.inat_xc.wikipedia import SpeciesNames, plain
-
-# ---- All pages of one query to Xeno-canto, read until they fit together.
-
 
 READINGS = 3
 MOST_PAGES = 2000
@@ -58,8 +55,8 @@ def read_all(ask: Ask) -> Listed:
     A list that changes while it is read (another count, a number twice, fewer than were said) is read anew, and
     after three readings taken as the sum of all, with a note.
     """
+    # Recordings come in every hour, and each shifts the pages behind it: one could be missed, another come twice.
     everything: dict[str, dict[str, Any]] = {}
-    change = ""
     for reading in range(READINGS):
         records: dict[str, dict[str, Any]] = {}
         try:
@@ -132,27 +129,20 @@ def _sorted(records: dict[str, dict[str, Any]]) -> tuple[dict[str, Any], ...]:
     return tuple(records[k] for k in sorted(records, key=lambda k: (len(k), k)))
 
 
-# ---- One recording as Xeno-canto's API words it: read, cleaned, and its licence, author and addresses checked.
-
-
 RESTRICTED = "restricted_species"
 _LENGTH = re.compile(r"(?:(\d{1,3}):)?(\d{1,4}):(\d{1,2}(?:\.\d{1,3})?)")
-_EXTENSION = re.compile(r"\.(mp3|wav|flac|ogg|m4a|opus)")
+_EXTENSION = re.compile(r"\.(mp3|wav|flac|ogg|m4a|opus)\Z")
 
 
 class UnreadableRecord(Exception):
-    """A record that cannot even be read: where, a slug, and words."""
-
-    def __init__(self, where: str, reason: str, detail: str) -> None:
-        super().__init__(detail)
-        self.where, self.reason, self.detail = where, reason, detail
+    """A record that cannot even be read, in words."""
 
 
 @dataclass(frozen=True)
 class RecordingEntry:
     """One recording. `problem` (a slug and words) says why it cannot be used whatever is wished.
 
-    `file` is where its bytes lie, `seconds` its length, `quality` A to E or "", `also` who else is heard.
+    `file` is where its bytes lie, `seconds` its length, `quality` A to E or "".
     """
 
     number: int
@@ -163,23 +153,21 @@ class RecordingEntry:
     extension: str
     quality: str
     seconds: float
-    types: tuple[str, ...]
-    also: tuple[str, ...]
     problem: tuple[str, str] | None = None
 
 
 def read_record(value: dict[str, Any], base: str) -> RecordingEntry:
-    """A recording from its JSON; `base` is the service's address. Raises Unfit."""
-    text = str(value.get("id")) if isinstance(value.get("id"), str | int) else ""
-    if not (text.isascii() and text.isdigit() and len(text) <= 12) or isinstance(value.get("id"), bool):
-        raise UnreadableRecord("xeno-canto", "bad_record", f"a recording whose id is {value.get('id')!r:.40}")
-    number = int(text)
-    file = _address(value.get("file"), base)
+    """A recording from its JSON; `base` is the service's address. Raises UnreadableRecord."""
+    key = _key(value)
+    if not key:
+        raise UnreadableRecord(f"a recording whose id is {value.get('id')!r:.40}")
+    number = int(key)
+    file = web_address(value.get("file"), base)
     original = plain(value.get("lic"))
-    page = _address(value.get("url"), "https:") or f"https://xeno-canto.org/{number}"
+    page = web_address(value.get("url"), "https:") or f"https://xeno-canto.org/{number}"
     credit = Credit(normalise(original), original, plain(value.get("rec"), 200), page)
     quality = plain(value.get("q"), 20).upper()
-    suffix = _EXTENSION.fullmatch(_suffix(plain(value.get("file-name"))))
+    suffix = _EXTENSION.search(plain(value.get("file-name")).lower())
     seconds = _seconds(value.get("length"))
     return RecordingEntry(
         number=number,
@@ -190,8 +178,6 @@ def read_record(value: dict[str, Any], base: str) -> RecordingEntry:
         extension=suffix[0] if suffix else "",
         quality=quality if quality in tuple("ABCDE") else "",
         seconds=seconds or 0.0,
-        types=tuple(t for t in (p.strip() for p in plain(value.get("type"), 300).split(",")) if t),
-        also=_texts(value.get("also")),
         problem=_problem(value, file, credit, seconds),
     )
 
@@ -209,35 +195,12 @@ def _problem(value: dict[str, Any], file: str, credit: Credit, seconds: float | 
     return None
 
 
-def _address(value: Any, base: str) -> str:
-    """A web address, one without a scheme read with the service's own; "" for anything else."""
-    if not isinstance(value, str) or not value.isprintable() or " " in value or len(value) > 2000:
-        return ""
-    if value.startswith("//"):
-        value = f"{urlsplit(base).scheme}:{value}"
-    try:
-        parts = urlsplit(value)
-        return value if parts.scheme in ("http", "https") and parts.hostname and not parts.username else ""
-    except ValueError:
-        return ""
-
-
 def _seconds(value: Any) -> float | None:
     """The seconds of "m:ss" or "h:mm:ss"; None for anything else."""
     match = _LENGTH.fullmatch(value.strip()) if isinstance(value, str) else None
     if not match or not value.isascii() or float(match[3]) >= 60 or (match[1] and int(match[2]) >= 60):
         return None
     return 3600 * int(match[1] or 0) + 60 * int(match[2]) + float(match[3])
-
-
-def _suffix(name: str) -> str:
-    return name[name.rfind(".") :].lower() if "." in name else ""
-
-
-def _texts(value: Any) -> tuple[str, ...]:
-    if not isinstance(value, list):
-        return ()
-    return tuple(t for t in (plain(v, 100) for v in value[:200]) if t)
 
 
 XENO_CANTO = "https://xeno-canto.org"
@@ -249,18 +212,12 @@ PER_SECOND = 1.0  # What the service asks for.
 
 @dataclass(frozen=True)
 class Wish:
-    """Which recordings may be taken. `allows` is asked with an SPDX id; lengths in seconds.
-
-    `types` (song, call, ...) takes a recording that has any of them, none given takes all; with `alone` one in
-    whose background other species are named is left out.
-    """
+    """Which recordings may be taken. `allows` is asked with an SPDX id; lengths in seconds."""
 
     allows: Callable[[str], bool]
     qualities: tuple[str, ...] = QUALITIES
     least_s: float = 0.0
     most_s: float = 3600.0
-    types: tuple[str, ...] = ()
-    alone: bool = False
 
     def __post_init__(self) -> None:
         if unknown := [q for q in self.qualities if q not in QUALITIES]:
@@ -277,22 +234,19 @@ class Take:
     url: str
     quality: str
     seconds: float
-    types: tuple[str, ...]
-    also: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class SpeciesListing:
     """What the service has of one species.
 
-    `takes` are those chosen, `spares` the rest that may be used, in the order in which they would be chosen.
+    `takes` are those that may be used, in the order in which they are to be chosen.
     `rejects` are all others, each with its reason, or the one reason for which there is no list. `matched` is the
     name under which they were found and `by` the kind of that name ("" where none was); `notes` are for the report.
     """
 
     species: str
     takes: tuple[Take, ...] = ()
-    spares: tuple[Take, ...] = ()
     rejects: tuple[Reject, ...] = ()
     matched: str = ""
     by: str = ""
@@ -320,8 +274,8 @@ class XenoCanto:
             raise UsageError(f"{per_page} recordings a page: Xeno-canto gives 50 to 500")
         self._api, self._wish, self._seed, self._per_page = api, wish, seed, per_page
 
-    def listing(self, names: SpeciesNames, most: int) -> SpeciesListing:
-        """What there is of a species, at most `most` of it chosen.
+    def listing(self, names: SpeciesNames) -> SpeciesListing:
+        """What there is of a species.
 
         A service that does not answer as it should gives a listing with that one reject. Raises SourceError where
         the key is refused, BuildError and Stopped as `Api.get` does.
@@ -335,7 +289,7 @@ class XenoCanto:
             except NoPages as e:
                 failed = Reject(where, "list_failed", f"{name}: {e}", absent=True, species=names.scientific)
                 return SpeciesListing(names.scientific, rejects=(*earlier, failed))
-            listing = self._judged(names, name, by, listed, most)
+            listing = self._judged(names, name, by, listed)
             earlier += listing.rejects
             if listing.matched:
                 return replace(listing, rejects=earlier)
@@ -354,43 +308,45 @@ class XenoCanto:
             )
         return answer
 
-    def _judged(self, names: SpeciesNames, name: str, by: str, listed: Listed, most: int) -> SpeciesListing:
+    def _judged(self, names: SpeciesNames, name: str, by: str, listed: Listed) -> SpeciesListing:
         """The recordings of the species among those listed; none of it at all gives an empty listing."""
         recordings: list[RecordingEntry] = []
         others: list[RecordingEntry] = []
         rejects: list[Reject] = []
+        rejected = partial(Reject, absent=True, species=names.scientific)
         for value in listed.records:
             try:
                 record = read_record(value, self._api.base)
             except UnreadableRecord as e:
-                rejects.append(Reject(e.where, e.reason, e.detail, absent=True, species=names.scientific))
+                rejects.append(rejected("xeno-canto", "bad_record", str(e)))
                 continue
             (recordings if _is(record, name, by) else others).append(record)
         if by == "English name" and len({r.species for r in recordings}) > 1:
             kinds = ", ".join(sorted({r.species for r in recordings}))
             detail = f"{name} is the English name of {kinds}: which is meant cannot be known"
-            reject = Reject(f"xeno-canto: {name}", "ambiguous_name", detail, absent=True, species=names.scientific)
-            return SpeciesListing(names.scientific, rejects=(*rejects, reject))
+            rejects.append(rejected(f"xeno-canto: {name}", "ambiguous_name", detail))
+            return SpeciesListing(names.scientific, rejects=tuple(rejects))
         if not recordings:
             return SpeciesListing(names.scientific, rejects=tuple(rejects))
         takes = []
         for record in recordings:
+            number = f"XC{record.number}"
             if unfit := self._unfit(record):
-                rejects.append(Reject(f"XC{record.number}", *unfit, absent=True, species=names.scientific))
+                rejects.append(rejected(number, *unfit))
             else:
-                takes.append(self._take(record, names.scientific))
+                locator = f"xeno-canto/{record.number % 1000:03d}/{number}{record.extension}"
+                recording = Recording(number, names.scientific, locator, number, record.credit)
+                takes.append(Take(recording, record.file, record.quality, record.seconds))
         for record in others:
             detail = f"it is of {record.species}, not of {name}"
-            rejects.append(Reject(f"XC{record.number}", "other_species", detail, absent=True, species=names.scientific))
+            rejects.append(rejected(f"XC{record.number}", "other_species", detail))
         takes.sort(key=self._order)
         matched = name if by != "English name" else recordings[0].species
         notes = [*listed.notes]
         if by != "scientific name":
             notes.append(f"{names.scientific}: found on Xeno-canto as {matched}, by its {by} {name}")
         rejects.sort(key=lambda r: (r.path, r.reason, r.detail))
-        return SpeciesListing(
-            names.scientific, tuple(takes[:most]), tuple(takes[most:]), tuple(rejects), matched, by, tuple(notes)
-        )
+        return SpeciesListing(names.scientific, tuple(takes), tuple(rejects), matched, by, tuple(notes))
 
     def _unfit(self, record: RecordingEntry) -> tuple[str, str] | None:
         """Why a recording may not be taken: a slug and words."""
@@ -403,21 +359,12 @@ class XenoCanto:
         if record.quality not in wish.qualities:
             return "quality", f"its quality is {record.quality or 'not scored'}"
         if not wish.least_s <= record.seconds <= wish.most_s:
-            return ("length", f"it is {record.seconds:g} s long, wanted are {wish.least_s:g} to {wish.most_s:g} s")
-        if wish.types and not {t.casefold() for t in record.types} & {t.casefold() for t in wish.types}:
-            return "type", f"it is of type {', '.join(record.types) or 'unknown'}"
-        if wish.alone and record.also:
-            return "background", f"also heard: {', '.join(record.also)[:200]}"
+            return "length", f"it is {record.seconds:g} s long, wanted are {wish.least_s:g} to {wish.most_s:g} s"
         return None
-
-    def _take(self, record: RecordingEntry, species: str) -> Take:
-        name = f"XC{record.number}"
-        locator = f"xeno-canto/{record.number % 1000:03d}/{name}{record.extension}"
-        recording = Recording(name, species, locator, name, record.credit)
-        return Take(recording, record.file, record.quality, record.seconds, record.types, record.also)
 
     def _order(self, take: Take) -> tuple[int, bytes]:
         """Better quality first; within one, an order that only the seed and the number decide."""
+        # Python's own hash differs from run to run, and its random numbers may from version to version.
         chance = hashlib.sha256(f"{self._seed}:{take.recording.id}".encode()).digest()
         return QUALITIES.index(take.quality), chance
 

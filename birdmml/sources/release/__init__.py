@@ -15,21 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from birdmml.core import files
+from birdmml.core.pool import Progress
 from birdmml.errors import MediaError, SourceError
 from birdmml.fetch.salvage.members import Loss, MemberLimits, RecoveredMember, Refusal
 from birdmml.schema import Card, Delivery, Photo, Recording, Reject
+from birdmml.sources.common import disk_lines, file_stamp
 from birdmml.sources.release import table
-from birdmml.sources.release.archive import (
-    RECORD,
-    Archives,
-    DownloadedFiles,
-    LocalFiles,
-    ReleaseFiles,
-    ReleaseProgress,
-    every,
-    look,
-    needed,
-)
+from birdmml.sources.release.archive import RECORD, Archives, DownloadedFiles, LocalFiles, ReleaseFiles, every, look
 from birdmml.sources.release.index import HAD, ReleaseIndex
 from birdmml.sources.release.table import PREFIX, member_key, member_path
 from birdmml.sources.release.zenodo import ZENODO, Release
@@ -60,13 +52,6 @@ class Settings:
     encoding: str = "utf-8"
 
 
-def session(
-    settings: Settings, folder: Path, limit: int | None, retry_failed: bool, progress: ReleaseProgress
-) -> ReleaseSession:
-    """One reading of the release; `folder` keeps what it must not forget."""
-    return ReleaseSession(settings, folder, limit, retry_failed, progress)
-
-
 def open_media(settings: Settings, locator: str) -> Path:
     """A file of an unpacked release; raises MediaError if it has gone."""
     for base in (Path(settings.root).expanduser(), Path(settings.root).expanduser() / PREFIX):
@@ -80,10 +65,9 @@ def stamp(settings: Settings, locator: str) -> str:
     if not settings.root:
         return ""
     try:
-        info = open_media(settings, locator).stat()
+        return file_stamp(open_media(settings, locator))
     except MediaError:
         return ""
-    return f"{info.st_size}:{info.st_mtime_ns}"
 
 
 def decoding(settings: Settings) -> dict[str, Any]:
@@ -105,10 +89,17 @@ def plan(settings: Settings, out: Path) -> list[str]:
     else:
         with tempfile.TemporaryDirectory() as folder:
             release = look(settings.zenodo, settings.record, Path(folder))
-    return [*_listed(release, lacking), *_room(settings, release, out)]
+    sizes = [f.size for f in every(release)]
+    lines = [
+        *_archive_lines(release, lacking),
+        f"{'read' if settings.root else 'download':<7} {files.human_bytes(sum(sizes))} in {len(sizes)} files, "
+        f"the largest {files.human_bytes(max(sizes))}",
+    ]
+    # Encoded media wait in staging while the dataset is written: twice the data, and one part.
+    return [*lines, *disk_lines(out, 2 * sum(sizes) + (0 if settings.root else max(sizes)), "up to")]
 
 
-def _listed(release: Release, lacking: Sequence[str]) -> Iterator[str]:
+def _archive_lines(release: Release, lacking: Sequence[str]) -> Iterator[str]:
     yield f"table   {release.csv.key} ({files.human_bytes(release.csv.size)})"
     for kind, archives in (("photos", release.photos), ("audio", release.audio)):
         for archive in archives:
@@ -120,32 +111,24 @@ def _listed(release: Release, lacking: Sequence[str]) -> Iterator[str]:
                 yield f"        missing: {', '.join(gone)}; what lay in them is lost, the rest is read"
 
 
-def _room(settings: Settings, release: Release, out: Path) -> Iterator[str]:
-    verb = "read" if settings.root else "download"
-    yield f"{verb:<7} {needed(release)}"
-    place = next(p for p in (out.expanduser().resolve(), *out.expanduser().resolve().parents) if p.exists())
-    free = shutil.disk_usage(place).free
-    total = sum(f.size for f in every(release))
-    # Encoded media wait in staging while the dataset is written: twice the data, and one part.
-    most = 2 * total + (0 if settings.root else max(f.size for f in every(release)))
-    yield f"disk    up to {files.human_bytes(most)} needed at {place}, {files.human_bytes(free)} free"
-    if free < most:
-        yield "        that may not be enough: free some space, or name another --out"
-
-
 class ReleaseSession:
-    """Deliveries from the archives, in the order in which they stand there."""
+    """Deliveries from the archives, in the order in which they stand there; `folder` keeps what it must not forget."""
 
     def __init__(
-        self, settings: Settings, folder: Path, limit: int | None, retry_failed: bool, progress: ReleaseProgress
+        self, settings: Settings, folder: Path, limit: int | None, retry_failed: bool, progress: Progress
     ) -> None:
-        self._settings, self._tell = settings, progress
+        self._settings, self._progress = settings, progress
         self.resumes = True
         self.turn: Callable[[], None] = lambda: None
         self._seq = 0
         self._index = ReleaseIndex(folder / "release.sqlite")
+        root = Path(settings.root).expanduser() if settings.root else None
         try:
-            self._shelf = self._opened(folder, retry_failed)
+            self._shelf: ReleaseFiles = (
+                LocalFiles(root, self._index)
+                if root
+                else DownloadedFiles(settings.zenodo, settings.record, folder, retry_failed, progress)
+            )
             self._load(limit)
         except BaseException:  # Whatever it is, files are closed; raised again.
             new = self._index.fact("loaded") is None
@@ -153,7 +136,7 @@ class ReleaseSession:
             if new and not (folder / RECORD).exists():
                 shutil.rmtree(folder)  # Nothing is in it that would be of use the next time.
             raise
-        root = Path(settings.root).expanduser() if settings.root else None
+        # A lambda, for `turn` is set later, by the reader.
         self._archives = Archives(self._shelf, self._index, folder, LIMITS, root, lambda: self.turn())
         self.total: int | None = self._index.total()
 
@@ -175,30 +158,28 @@ class ReleaseSession:
         """Every row that lacks a half, with the reason; and members that no row names."""
         holes = {kind: self._archives.unavailable(kind) for kind in KINDS}
         for kind in KINDS:
-            for _, names in self._index.told(kind, "ambiguous"):
-                for name in json.loads(names):
+            for names in self._index.ambiguous(kind):
+                for name in names:
                     yield Reject(name, "member_ambiguous", _twins(names), absent=True)
-        for row in self._index.missing():
-            word = "photo" if row.kind == "photo" else "clip"
-            if row.state == "ambiguous":
-                slug, why = "ambiguous", _twins(row.reason)
-            elif row.state:
-                slug, why = row.state, row.reason
-            elif holes[row.kind]:
-                slug, why = (
-                    "lost",
-                    f"it is in none of the parts that are there (not there: {', '.join(holes[row.kind])})",
-                )
-            else:
+        for line, species, kind, path, state, reason in self._index.missing():
+            slug, why = state, reason
+            if state == "ambiguous":
+                why = _twins(json.loads(reason))
+            elif not state and holes[kind]:
+                # A name that no archive showed may have stood in a part that is lost.
+                slug = "lost"
+                why = f"it is in none of the parts that are there (not there: {', '.join(holes[kind])})"
+            elif not state:
                 slug, why = "absent", "the archive has no such member"
-            where = f"{self._shelf.release.csv.key}, line {row.line}"
-            yield Reject(where, f"{row.kind}_{slug}", f"{word} {row.path}: {why}", True, row.species)
+            where = f"{self._shelf.release.csv.key}, line {line}"
+            detail = f"{'photo' if kind == 'photo' else 'clip'} {path}: {why}"
+            yield Reject(where, f"{kind}_{slug}", detail, True, species)
 
     def withdrawn(self) -> Iterator[str]:
         """Locators of media that were handed over and then turned out to be one of two with the same name."""
         for kind in KINDS:
-            for _, names in self._index.told(kind, "ambiguous"):
-                yield from json.loads(names)
+            for names in self._index.ambiguous(kind):
+                yield from names
 
     def recovered(self) -> Iterator[str]:
         """Locators of what lies behind a hole that has not closed."""
@@ -221,7 +202,7 @@ class ReleaseSession:
         }
 
     def _members(self, kind: str) -> dict[str, int]:
-        counts = self._index.counts().get(kind, {})
+        counts = self._index.counts(kind)
         had = sum(counts.pop(state, 0) for state in HAD)
         recovered = sum(1 for _ in self._archives.behind(kind))
         counted = {"complete": had - recovered, "recovered": recovered, **counts}
@@ -243,12 +224,6 @@ class ReleaseSession:
         """Close the files; what was not acknowledged comes again."""
         self._shelf.close()
         self._index.close()
-
-    def _opened(self, folder: Path, retry_failed: bool) -> ReleaseFiles:
-        settings = self._settings
-        if settings.root:
-            return LocalFiles(Path(settings.root).expanduser(), self._index)
-        return DownloadedFiles(settings.zenodo, settings.record, folder, retry_failed, self._tell)
 
     def _load(self, limit: int | None) -> None:
         """Take the table in, once; a changed one may not be mixed with what was built from the old one."""
@@ -273,11 +248,11 @@ class ReleaseSession:
                 f"{path.name}, --caption, --encoding or --limit is another one than in the unfinished build: "
                 "delete the .partial folder to start over, or give what was given before"
             )
-        self._tell("read the table", 0, 1)
+        self._progress("read the table", 0, 1)
         index.load(table.read(path, self._settings.caption, self._settings.encoding), limit)
         index.note("loaded", which)
         index.commit()
-        self._tell("read the table", 1, 1)
+        self._progress("read the table", 1, 1)
 
     def _numbered(self, record: Photo | Recording | Reject, data: bytes | None = None) -> Delivery:
         self._seq += 1
@@ -285,7 +260,7 @@ class ReleaseSession:
 
     def _event(self, kind: str, event: RecoveredMember | Refusal | Loss, path: Path | None) -> Iterator[Delivery]:
         key, index = member_key(event.name), self._index
-        name, state, reason = index.know(kind, key) or ("", "", "")
+        name, state, reason = index.member(kind, key)
         here = member_path(event.name) or event.name
         if not isinstance(event, RecoveredMember):
             refused = isinstance(event, Refusal)
@@ -311,18 +286,20 @@ class ReleaseSession:
         if not records and not index.listed(kind, key):
             detail = "no row of the table that can be used names this member"
             yield self._numbered(Reject(name, "not_in_table", detail, absent=True))
-        archive = self._archives.current
-        index.met(kind, key, name, member.state, archive=archive, behind=member.behind)
+        index.met(kind, key, name, member.state, archive=self._archives.current, behind=member.behind)
 
     def _require(self) -> None:
         """Stop where one kind has no archive that could be opened at all: a build would be empty."""
         for kind in KINDS:
-            if not self._archives.opened(kind):
+            if kind not in self._archives.opened:
                 gone = ", ".join(self._archives.unavailable(kind)) or "no archive with that in its name"
                 raise SourceError(
                     f"the release has no {kind} that can be read ({gone}): download it again, or with --retry-failed"
                 )
 
 
-def _twins(names: str) -> str:
-    return f"{' and '.join(json.loads(names))} have the same name but for spelling: which is meant cannot be known"
+def _twins(names: Sequence[str]) -> str:
+    return f"{' and '.join(names)} have the same name but for spelling: which is meant cannot be known"
+
+
+session = ReleaseSession  # What a build calls.

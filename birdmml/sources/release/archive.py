@@ -12,13 +12,15 @@ from typing import Protocol
 
 from birdmml import __version__
 from birdmml.core import files
+from birdmml.core.pool import Progress
 from birdmml.errors import BuildError, SourceError
-from birdmml.fetch.download import Fetcher, Space, space_needed
+from birdmml.fetch.download import Fetcher
 from birdmml.fetch.ledger import Ledger, WantedFile
 from birdmml.fetch.pace import Politeness
 from birdmml.fetch.salvage import zipped
 from birdmml.fetch.salvage.members import Event, MemberLimits, RecoveredMember, Refusal
 from birdmml.fetch.salvage.stream import Stream
+from birdmml.sources.common import downloading
 from birdmml.sources.release.index import ReleaseIndex
 from birdmml.sources.release.table import PREFIX
 from birdmml.sources.release.zenodo import (
@@ -32,18 +34,16 @@ from birdmml.sources.release.zenodo import (
     sort_release,
 )
 
-# ---- Where the release's files come from: a folder of the user's, or the record, downloaded part by part.
-# Both say which files there should be, hand one over when it is asked for, checked against its MD5, and say of each
-# that cannot be had why: missing (it is nowhere), corrupt (its MD5 is another one), failed (not to be downloaded).
-
-
 AGENT = f"birdmml/{__version__} (dataset builder; https://arxiv.org/abs/2511.21331)"
 RECORD = "record.json"
-ReleaseProgress = Callable[[str, int, int], None]
 
 
 class ReleaseFiles(Protocol):
-    """The files of one release; `states` has those that cannot be had, by name."""
+    """The files of one release, in a folder of the user's or downloaded part by part.
+
+    `states` has, by name, those that cannot be had: missing (it is nowhere), corrupt (its MD5 is another one), or
+    failed (not to be downloaded).
+    """
 
     release: Release
     states: dict[str, str]
@@ -52,16 +52,17 @@ class ReleaseFiles(Protocol):
         """The file, whole and checked; None when it cannot be had, and `states` says why."""
 
     def damaged(self, file: RecordFile) -> Path | None:
-        """The file although it is corrupt, if it is there."""
+        """The file although it is corrupt, if it is there: a download whose MD5 does not fit is not kept."""
+        return None
 
     def done(self, file: RecordFile) -> None:
-        """It is not needed any more, unless asked for again."""
+        """It is not needed any more, unless asked for again; the user's files stay."""
 
     def close(self) -> None:
-        """Let go."""
+        """Let go of what is open."""
 
 
-class LocalFiles:
+class LocalFiles(ReleaseFiles):
     """Files that the user has, in DIR or DIR/files; nothing is downloaded, changed or deleted.
 
     A record.json (the answer of Zenodo's API) beside them says what there should be, and the MD5 of each.
@@ -117,21 +118,15 @@ class LocalFiles:
         """The file as it is."""
         return self._here.get(file.key)
 
-    def done(self, file: RecordFile) -> None:
-        """The files are the user's: they stay."""
 
-    def close(self) -> None:
-        """Nothing is open."""
-
-
-class DownloadedFiles:
+class DownloadedFiles(ReleaseFiles):
     """The record's files, each brought when it is asked for and deleted when it was read.
 
     What was downloaded and what became of it stands in `folder`/ledger.sqlite.
     """
 
-    def __init__(self, base: str, record: str, folder: Path, retry_failed: bool, progress: ReleaseProgress) -> None:
-        self._folder, self._tell = folder, progress
+    def __init__(self, base: str, record: str, folder: Path, retry_failed: bool, progress: Progress) -> None:
+        self._folder, self._progress = folder, progress
         self.states: dict[str, str] = {}
         folder.mkdir(parents=True, exist_ok=True)
         self._ledger = Ledger(folder / "ledger.sqlite")
@@ -153,27 +148,19 @@ class DownloadedFiles:
             if not kept.is_file():
                 raise
             return read_record(kept.read_bytes(), base)  # An interrupted build goes on with what it was told.
-        record_there = read_record(data, base)
+        parsed = read_record(data, base)  # Before it takes the place of one that could be read.
         with files.atomic_write(kept) as f:
             f.write(data)
-        return record_there
+        return parsed
 
     def path(self, file: RecordFile) -> Path | None:
-        """Download the file, or go on downloading it; progress is told in bytes."""
-
-        def heard(key: str, done: int, total: int | None) -> None:
-            self._tell(f"download {key}", done, total or done)
-
-        outcome = self._fetcher.fetch(_wanted(file), self._folder / "files" / file.key, heard)
+        """Download the file, or go on downloading it; progress is in bytes."""
+        outcome = self._fetcher.fetch(_wanted(file), self._folder / "files" / file.key, downloading(self._progress))
         if outcome.state != "done":
             self.states[file.key] = f"{outcome.state}: {outcome.reason}" if outcome.reason else outcome.state
             return None
         self.states.pop(file.key, None)
         return outcome.path
-
-    def damaged(self, file: RecordFile) -> Path | None:
-        """Nothing: what does not fit its MD5 is not kept."""
-        return None
 
     def done(self, file: RecordFile) -> None:
         """Delete it: so that the disk never holds the whole archive."""
@@ -183,10 +170,6 @@ class DownloadedFiles:
         """Close connections and the ledger; what is half there stays for the next run."""
         self._fetcher.close()
         self._ledger.close()
-
-    def space(self) -> Space:
-        """What is still to be downloaded in all, and the room there is for one part at a time."""
-        return space_needed([(_wanted(f), self._folder / "files" / f.key) for f in every(self.release)], self._folder)
 
 
 def every(release: Release) -> list[RecordFile]:
@@ -202,13 +185,6 @@ def look(base: str, record: str, folder: Path) -> Release:
 
 def _wanted(file: RecordFile) -> WantedFile:
     return WantedFile(file.key, file.url, file.size, file.md5)
-
-
-def needed(release: Release) -> str:
-    """The sizes in words."""
-    largest = max((f.size for f in every(release)), default=0)
-    total = sum(f.size for f in every(release))
-    return f"{files.human_bytes(total)} in {len(every(release))} files, the largest {files.human_bytes(largest)}"
 
 
 FOLDERS = {"photo": "photos", "audio": "audio"}
@@ -251,9 +227,9 @@ class Archives:
     ) -> None:
         self._shelf, self._index, self._folder = shelf, index, folder
         self._limits, self._turn = limits, turn
-        self._of = {"photo": shelf.release.photos, "audio": shelf.release.audio}
+        self._by_kind = {"photo": shelf.release.photos, "audio": shelf.release.audio}
         self._streams: dict[str, dict[str, Stream]] = {"photo": {}, "audio": {}}
-        self._opened: set[str] = set()
+        self.opened: set[str] = set()  # Kinds of which anything could be read.
         self._cut: set[str] = set()  # Archives that end too early.
         self._root = root
         self._waiting: deque[tuple[int, Stream, int]] = deque()  # (our number, its stream, the stream's number)
@@ -265,14 +241,16 @@ class Archives:
 
         Raises SourceError where an archive says itself that a byte in it is wrong, and not which.
         """
-        for archive in self._of[kind]:
+        for archive in self._by_kind[kind]:
             if archive.name.casefold().endswith(".zip"):
                 yield from self._zip(kind, archive)
             else:
                 yield from self._tar(kind, archive)
-        for event, path in self._tree(kind):
-            self._opened.add(kind)
-            yield event, path
+        for base in (self._root, self._root / PREFIX) if self._root else ():
+            if (base / FOLDERS[kind]).is_dir():
+                for event, path in self._tree(base, FOLDERS[kind]):
+                    self.opened.add(kind)
+                    yield event, path
 
     def _tar(self, kind: str, archive: ReleaseArchive) -> Iterator[tuple[Event, Path | None]]:
         state = self._folder / "streams" / archive.name
@@ -292,7 +270,7 @@ class Archives:
                 "get its parts again, with record.json beside them to know which one is broken"
             )
         if any(not self._index.fact(f"gone:{f.key}") for f in archive.files):
-            self._opened.add(kind)
+            self.opened.add(kind)
 
     def _zip(self, kind: str, archive: ReleaseArchive) -> Iterator[tuple[Event, Path | None]]:
         if archive.split:
@@ -302,7 +280,7 @@ class Archives:
             )
         file, read = archive.files[0], f"read:{archive.files[0].key}"
         if self._index.fact(read) == [file.size, file.md5]:
-            self._opened.add(kind)
+            self.opened.add(kind)
             return
         path = sound = self._shelf.path(file)
         self._index.note(f"gone:{file.key}", None if path else self._shelf.states.get(file.key, "missing"))
@@ -310,26 +288,21 @@ class Archives:
         path = path or self._shelf.damaged(file)
         if path is None:
             return
-        self._opened.add(kind)
+        self.opened.add(kind)
         for event in zipped.members(path, self._limits):
             yield event, None
         self._index.note(read, [file.size, file.md5] if sound else None)
         self._turn()
         self._shelf.done(file)
 
-    def _tree(self, kind: str) -> Iterator[tuple[Event, Path | None]]:
+    def _tree(self, base: Path, folder: str) -> Iterator[tuple[Event, Path | None]]:
         """Files of an unpacked archive, folder by folder in name order."""
-        for base in (self._root, self._root / PREFIX) if self._root else ():
-            if (base / FOLDERS[kind]).is_dir():
-                yield from self._walk(base, FOLDERS[kind])
-
-    def _walk(self, base: Path, folder: str) -> Iterator[tuple[Event, Path | None]]:
         with os.scandir(base / folder) as scan:
             entries = sorted((e.name, e.is_dir(follow_symlinks=False), e.is_file(follow_symlinks=False)) for e in scan)
         for name, is_folder, is_file in entries:
             path = f"{folder}/{name}"
             if is_folder:
-                yield from self._walk(base, path)
+                yield from self._tree(base, path)
             elif is_file:
                 yield RecoveredMember(path, b"", "complete"), base / path
             else:
@@ -349,14 +322,10 @@ class Archives:
         for stream, number in safe.values():
             stream.acknowledge(number)
 
-    def opened(self, kind: str) -> bool:
-        """Whether anything of this kind could be read."""
-        return kind in self._opened
-
     def unavailable(self, kind: str) -> list[str]:
         """Names of files that could not be had, with the reason where it is not that they are nowhere."""
         missing = []
-        for archive in self._of[kind]:
+        for archive in self._by_kind[kind]:
             last = max([*(f.key for f in archive.files), *archive.missing])
             if archive.name in self._cut and not self._index.fact(f"gone:{last}"):
                 missing.append(f"the end of {archive.name}")
@@ -382,7 +351,7 @@ class Archives:
         """Members that no checksum covers: neither the MD5 of their parts nor, because of a hole, the archive's."""
         return sum(
             self._streams[kind][archive.name].report().unverified
-            for archive in self._of[kind]
+            for archive in self._by_kind[kind]
             if archive.name in self._streams[kind] and any(f.md5 is None for f in archive.files)
         )
 

@@ -6,9 +6,9 @@ One SQLite file in the build's work folder. It is committed before anybody is to
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict
 
 from birdmml.core.sqlite import WorkFile
 from birdmml.fetch.salvage.account import Place
@@ -19,6 +19,7 @@ _TABLES = (
     WorkFile.FACTS,
     """CREATE TABLE IF NOT EXISTS rows (number INTEGER PRIMARY KEY, line INTEGER, species TEXT, photo TEXT, audio TEXT,
     taken INTEGER, doc TEXT)""",
+    # Each member asks which rows name it: a scan of 150,000 rows a member would take days.
     "CREATE INDEX IF NOT EXISTS rows_photo ON rows (photo)",
     "CREATE INDEX IF NOT EXISTS rows_audio ON rows (audio)",
     "CREATE TABLE IF NOT EXISTS refused (path TEXT, reason TEXT, detail TEXT)",
@@ -26,18 +27,6 @@ _TABLES = (
     part INTEGER, byte INTEGER, PRIMARY KEY (kind, key)) WITHOUT ROWID""",
 )
 HAD = ("complete", "recovered")
-
-
-@dataclass(frozen=True)
-class Missing:
-    """A row of the table that has no photo or no clip; `state` is what is known of the member ("": nothing)."""
-
-    line: int
-    species: str
-    kind: str
-    path: str
-    state: str
-    reason: str
 
 
 class ReleaseIndex(WorkFile):
@@ -49,19 +38,17 @@ class ReleaseIndex(WorkFile):
         """Take the table in: all rows, of which at most `limit` a species are wanted."""
         self._db.execute("DELETE FROM rows")
         self._db.execute("DELETE FROM refused")
-        taken: dict[str, int] = {}
-        warnings: dict[str, int] = {}
+        taken, warnings = Counter[str](), Counter[str]()
         for row in rows:
             if isinstance(row, Reject):
                 self._db.execute("INSERT INTO refused VALUES (?, ?, ?)", (row.path, row.reason, row.detail))
                 continue
-            taken[row.species] = taken.get(row.species, 0) + 1
-            wanted = limit is None or taken[row.species] <= limit
-            for slug in row.warnings:
-                warnings[slug] = warnings.get(slug, 0) + 1
-            values = (row.number, row.line, row.species, row.photo_key, row.audio_key, int(wanted), _doc(row))
+            taken[row.species] += 1
+            warnings.update(row.warnings)
+            wanted = int(limit is None or taken[row.species] <= limit)
+            values = (row.number, row.line, row.species, row.photo_key, row.audio_key, wanted, _doc(row))
             self._db.execute("INSERT INTO rows VALUES (?, ?, ?, ?, ?, ?, ?)", values)
-        self.note("table", {"rows": sum(taken.values()), "species": len(taken)})
+        self.note("table", {"rows": taken.total(), "species": len(taken)})
         self.note("disagreements", dict(sorted(warnings.items())))
 
     def refused(self) -> Iterator[Reject]:
@@ -82,10 +69,23 @@ class ReleaseIndex(WorkFile):
     def photos(self, key: str, path: str) -> list[Photo]:
         """A photo for each wanted row that shows this member, which lies at `path`."""
         query = "SELECT number, species, audio, doc FROM rows WHERE photo = ? AND taken ORDER BY number"
-        return [
-            self._photo(key if not i else f"{key}#row{number}", path, number, species, audio, json.loads(doc))
-            for i, (number, species, audio, doc) in enumerate(self.fetch_all(query, (key,)))
-        ]
+        photos: list[Photo] = []
+        for number, species, audio, text in self.fetch_all(query, (key,)):
+            doc = json.loads(text)
+            photo = Photo(
+                id=f"{key}#row{number}" if photos else key,
+                species=species,
+                locator=path,
+                observation=doc["observation"],
+                credit=Credit(**doc["image_credit"]),
+                caption=Caption(doc["caption"], "provided", Credit(**doc["caption_credit"])),
+                partner=self._recording_id(audio, species),
+                row=number,
+                split=doc["split"],
+                metadata=doc["metadata"],
+            )
+            photos.append(photo)
+        return photos
 
     def recordings(self, key: str, path: str) -> list[Recording]:
         """A recording for each species under which wanted rows name this member: one, unless the table errs."""
@@ -104,11 +104,10 @@ class ReleaseIndex(WorkFile):
             for species in order
         ]
 
-    def know(self, kind: str, key: str) -> tuple[str, str, str] | None:
-        """(name, state, reason) of a member that was met before."""
+    def member(self, kind: str, key: str) -> tuple[str, str, str]:
+        """(name, state, reason) of a member that was met before; all "" of one that was not."""
         query = "SELECT name, state, reason FROM members WHERE kind = ? AND key = ?"
-        member: tuple[str, str, str] | None = self.fetch_one(query, (kind, key))
-        return member
+        return self.fetch_one(query, (kind, key)) or ("", "", "")
 
     def met(
         self,
@@ -132,45 +131,30 @@ class ReleaseIndex(WorkFile):
         )
         yield from (name for (name,) in self._db.execute(query, (kind, archive, *hole)))
 
-    def missing(self) -> Iterator[Missing]:
-        """The halves that wanted rows lack, in the table's order."""
+    def missing(self) -> Iterator[tuple[int, str, str, str, str, str]]:
+        """(line, species, kind, path, state, reason) of the halves that wanted rows lack, in the table's order.
+
+        `state` is what is known of the member ("": nothing).
+        """
         query = (
-            "SELECT line, species, kind, path, state, reason FROM ("
+            "SELECT line, species, kind, path, coalesce(state, ''), coalesce(reason, '') FROM ("
             "SELECT line, species, 'photo' AS kind, photo AS key, json_extract(doc, '$.photo') AS path FROM rows "
             "WHERE taken UNION ALL "
             "SELECT line, species, 'audio', audio, json_extract(doc, '$.audio') FROM rows WHERE taken) "
             "LEFT JOIN members USING (kind, key) "
             "WHERE state IS NULL OR state NOT IN ('complete', 'recovered') ORDER BY line, kind"
         )
-        for line, species, kind, path, state, reason in self._db.execute(query):
-            yield Missing(line, species, kind, path, state or "", reason or "")
+        yield from self._db.execute(query)
 
-    def told(self, kind: str, state: str) -> Iterator[tuple[str, str]]:
-        """(name, reason) of the members in this state, in the order of their keys."""
-        query = "SELECT name, reason FROM members WHERE kind = ? AND state = ? ORDER BY key"
-        yield from self._db.execute(query, (kind, state))
+    def ambiguous(self, kind: str) -> Iterator[list[str]]:
+        """The names of members that are one but for spelling, in the order of their keys."""
+        query = "SELECT reason FROM members WHERE kind = ? AND state = 'ambiguous' ORDER BY key"
+        yield from (json.loads(names) for (names,) in self._db.execute(query, (kind,)))
 
-    def counts(self) -> dict[str, dict[str, int]]:
-        """Members by kind and state."""
-        numbers: dict[str, dict[str, int]] = {}
-        query = "SELECT kind, state, count(*) FROM members GROUP BY kind, state ORDER BY kind, state"
-        for kind, state, n in self._db.execute(query):
-            numbers.setdefault(kind, {})[state] = n
-        return numbers
-
-    def _photo(self, identity: str, path: str, number: int, species: str, audio: str, doc: dict[str, Any]) -> Photo:
-        return Photo(
-            id=identity,
-            species=species,
-            locator=path,
-            observation=doc["observation"],
-            credit=Credit(**doc["image_credit"]),
-            caption=Caption(doc["caption"], "provided", Credit(**doc["caption_credit"])),
-            partner=self._recording_id(audio, species),
-            row=number,
-            split=doc["split"],
-            metadata=doc["metadata"],
-        )
+    def counts(self, kind: str) -> dict[str, int]:
+        """Members by state."""
+        query = "SELECT state, count(*) FROM members WHERE kind = ? GROUP BY state ORDER BY state"
+        return dict(self.fetch_all(query, (kind,)))
 
     def _recording_id(self, key: str, species: str) -> str:
         """The member's key; with the species where an earlier row has the member under another one."""

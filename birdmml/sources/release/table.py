@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from itertools import islice
@@ -16,17 +16,15 @@ from pathlib import Path
 
 from birdmml.core import species as core_species
 from birdmml.core.licenses import UNKNOWN_LICENSE, normalise
+from birdmml.core.species_list import SHIPPED
 from birdmml.errors import SourceError, UnknownName
 from birdmml.schema import Credit, Reject
+from birdmml.sources.common import scientific_name
 from birdmml.sources.csv_stream import CsvRecord, column_names, read_records
 
-# ---- What the release's paths say: the member they name, and the ids in it.
+PREFIX = "bird-mml"
 # photos/199840.0/770647.JPG                                iNaturalist taxon and photo
 # audio/Haemorhous_mexicanus/House_Finch_323531_clip1.wav   species, Xeno-canto number, clip
-
-
-PREFIX = "bird-mml"
-
 _FLOAT = re.compile(r"([0-9]+)\.0+")
 _DRIVE = re.compile(r"[A-Za-z]:")
 _SOUND = re.compile(r"(?:(.*)_)?(?:XC)?([0-9]{3,12})(?:_clip([0-9]{1,6}))?", re.IGNORECASE)
@@ -101,10 +99,8 @@ def sound_name(path: str) -> SoundName:
         clip = int(match[3]) if match[3] else None
         return SoundName(folder, match[1] or "", match[2], clip, f"XC{match[2]}")
     cut = _CLIP.search(stem)
-    stem_alone = _CLIP.sub("", stem)
-    return SoundName(
-        folder, stem_alone, "", int(cut[1]) if cut else None, member_key("/".join([*parts[:-1], stem_alone]))
-    )
+    name = _CLIP.sub("", stem)
+    return SoundName(folder, name, "", int(cut[1]) if cut else None, member_key("/".join([*parts[:-1], name])))
 
 
 def _parts(path: str) -> list[str]:
@@ -135,18 +131,10 @@ REQUIRED = ("scientific_name", "photo_file", "audio_file")
 CAPTION = "combined_caption"
 OBSERVATION = ("observation_uuid", "observation_id", "inat_observation_uuid", "inat_observation_id")
 ATTRIBUTION = (
-    "inat_observer_login",
-    "inat_observer_name",
-    "license_image",
-    "audio_recorder",
-    "license_audio_xc",
-    "audio_id",
-    "audio_url",
-    "wikipedia_article_url",
-    "wikipedia_history_url",
-    "wikipedia_license_text",
-    "wikipedia_license_url",
-)
+    "inat_observer_login", "inat_observer_name", "license_image", "audio_recorder", "license_audio_xc", "audio_id",
+    "audio_url", "wikipedia_article_url", "wikipedia_history_url", "wikipedia_license_text", "wikipedia_license_url",
+)  # fmt: skip
+_license = lru_cache(maxsize=256)(normalise)  # Three a row, and a table has a dozen different ones.
 # What pandas and its kin leave where there was no text.
 _NO_TEXT = frozenset(("", "nan", "none", "null"))
 _SAMPLE = 200
@@ -191,14 +179,9 @@ class ReleaseRow:
         return member_key(self.audio)
 
 
-def columns(path: Path, encoding: str = "utf-8") -> tuple[str, ...]:
-    """The table's columns in order, in lower case; raises SourceError where it is no table."""
-    return column_names(path, encoding)
-
-
 def text_columns(path: Path, encoding: str = "utf-8") -> tuple[str, ...]:
     """The columns that hold sentences: four words and more in most of the first rows that fill them."""
-    names = columns(path, encoding)
+    names = column_names(path, encoding)
     filled, long = dict.fromkeys(names, 0), dict.fromkeys(names, 0)
     for record in islice(read_records(path, encoding), _SAMPLE):
         for name, value in record.values.items():
@@ -215,7 +198,7 @@ def read(path: Path, caption: str = CAPTION, encoding: str = "utf-8") -> Iterato
     release's table and UnknownName for a caption column that is not in it; SourceError later for bytes that are
     not `encoding`, and where too much of the file is no CSV.
     """
-    names = columns(path, encoding)
+    names = column_names(path, encoding)
     if missing := [c for c in REQUIRED if c not in names]:
         raise SourceError(
             f"{path}, line 1: no column {' and '.join(missing)}; found {_shown(names)}: "
@@ -238,19 +221,16 @@ def _rows(path: Path, caption: str, encoding: str) -> Iterator[ReleaseRow | Reje
         row = _row(count, record, caption)
         count += 1
         if isinstance(row, ReleaseRow):
+            # A digest of 16 bytes stands for the two paths, which are ten times as long.
             pair = hashlib.blake2b(f"{row.photo_key}\0{row.audio_key}".encode(), digest_size=16).digest()
             first = seen.setdefault(pair, row.line)
-            yield row if first == row.line else _twice(where, row, first)
+            detail = f"line {row.line}: {row.photo} with {row.audio} stands in line {first} already"
+            yield row if first == row.line else Reject(where, "listed_twice", detail)
         else:
             reason, detail = row
             yield Reject(where, reason, f"line {record.line}: {detail}")
     if not count:
         raise SourceError(f"{path} has a header and no rows: download it again")
-
-
-def _twice(where: str, row: ReleaseRow, first: int) -> Reject:
-    detail = f"line {row.line}: {row.photo} with {row.audio} stands in line {first} already"
-    return Reject(where, "listed_twice", detail)
 
 
 def _row(number: int, record: CsvRecord, caption: str) -> ReleaseRow | tuple[str, str]:
@@ -261,35 +241,27 @@ def _row(number: int, record: CsvRecord, caption: str) -> ReleaseRow | tuple[str
     name, photo, audio = (values.pop(c) for c in REQUIRED)
     if not photo or not audio:
         return "no_path", f"{'audio_file' if photo else 'photo_file'} is empty"
-    inside = member_path(photo), member_path(audio)
-    if inside[0] is None or inside[1] is None:
-        column, value = ("photo_file", photo) if inside[0] is None else ("audio_file", audio)
+    photo_path, audio_path = member_path(photo), member_path(audio)
+    if photo_path is None or audio_path is None:
+        column, value = ("photo_file", photo) if photo_path is None else ("audio_file", audio)
         return "path_outside", f"{column} {value[:200]!r} is absolute or climbs out of the release"
-    species, problem = _species(name)
+    species, problem = scientific_name(SHIPPED, name)
     if problem:
         return "unknown_species", problem
-    text = record.values[caption]
-    if text.casefold() in _NO_TEXT:
+    if record.values[caption].casefold() in _NO_TEXT:
         return "no_caption", f"{caption} is empty"
     values.pop(caption, None)
-    return _release_row(number, record.line, species, inside[0], inside[1], text, values)
-
-
-def _release_row(
-    number: int, line: int, species: str, photo: str, audio: str, caption: str, values: dict[str, str]
-) -> ReleaseRow:
-    """The row from what was checked; `values` are the columns that are left."""
-    seen, heard = photo_name(photo), sound_name(audio)
+    seen, heard = photo_name(photo_path), sound_name(audio_path)
     stated = {c: values.pop(c, "") for c in (*ATTRIBUTION, *OBSERVATION)}
     event = next((stated[c] for c in OBSERVATION if stated[c]), "").removesuffix(".0")
     return ReleaseRow(
         number=number,
-        line=line,
+        line=record.line,
         species=species,
-        photo=photo,
-        audio=audio,
-        caption=caption,
-        observation=event or f"photo-{seen.photo_id or member_key(photo)}",
+        photo=photo_path,
+        audio=audio_path,
+        caption=record.values[caption],
+        observation=event or f"photo-{seen.photo_id or member_key(photo_path)}",
         recording=heard.recording,
         photo_id=seen.photo_id,
         taxon_id=seen.taxon_id,
@@ -304,7 +276,7 @@ def _release_row(
 
 
 def _image_credit(stated: Mapping[str, str], photo: PhotoName) -> Credit:
-    original, login, name = (stated["license_image"], stated["inat_observer_login"], stated["inat_observer_name"])
+    original, login, name = stated["license_image"], stated["inat_observer_login"], stated["inat_observer_name"]
     author = f"{name} ({login})" if name and login else name or login
     url = f"https://www.inaturalist.org/photos/{photo.photo_id}" if photo.photo_id else ""
     return Credit(_license(original), original, author, url)
@@ -349,11 +321,6 @@ def _named(text: str) -> str | None:
     return _names().get(core_species.normalise(text))
 
 
-@lru_cache(maxsize=256)
-def _license(text: str) -> str:
-    return normalise(text)
-
-
 @cache
 def _names() -> dict[str, str]:
     """Every name and taxon id, normalised, to the scientific name; cheaper than asking for the nearest."""
@@ -365,15 +332,6 @@ def _names() -> dict[str, str]:
     return scientific
 
 
-@lru_cache(maxsize=4096)
-def _species(name: str) -> tuple[str, str]:
-    """The scientific name and "", or "" and what is wrong."""
-    try:
-        return core_species.resolve(name).scientific_name, ""
-    except UnknownName as e:
-        return "", str(e)
-
-
-def _shown(names: tuple[str, ...]) -> str:
+def _shown(names: Sequence[str]) -> str:
     text = ", ".join(n[:40] for n in names[:12]) or "none"
     return text + (f" and {len(names) - 12} more" if len(names) > 12 else "")

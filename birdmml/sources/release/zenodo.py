@@ -7,24 +7,21 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import PureWindowsPath
-from typing import Any, Protocol
+from string import ascii_lowercase
+from typing import Any
 from urllib.parse import quote, urlsplit
 
 from birdmml.errors import SourceError
+from birdmml.fetch.download import Fetcher
+from birdmml.sources.common import one_line
 
 ZENODO = "https://zenodo.org"
-MOST_RECORD_BYTES = 1 << 24
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,63}")
 _PART = re.compile(r"(?P<stem>.+part-?)(?P<tail>[a-z]{2})")
 _WHOLE = (".zip", ".tar", ".tar.gz", ".tgz")
+# What `split` appends to the names of parts, in their order.
+_TAILS = [a + b for a in ascii_lowercase for b in ascii_lowercase]
 _SHOWN = 12  # Names in one message.
-
-
-class Getter(Protocol):
-    """What fetches small answers: `birdmml.fetch.download.Fetcher` does."""
-
-    def get(self, url: str, most_bytes: int) -> bytes:
-        """The body of the answer to GET."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +67,6 @@ class Release:
     csv: RecordFile
     audio: tuple[ReleaseArchive, ...]
     photos: tuple[ReleaseArchive, ...]
-    other: tuple[RecordFile, ...]
 
 
 def record_url(base: str, record_id: str) -> str:
@@ -85,9 +81,9 @@ def content_url(base: str, record_id: str, key: str) -> str:
     return f"{record_url(base, record_id)}/files/{quote(key, safe='')}/content"
 
 
-def fetch_record(getter: Getter, base: str, record_id: str) -> ZenodoRecord:
-    """Ask for a record and read it; raises SourceError, and what `getter` raises."""
-    return read_record(getter.get(record_url(base, record_id), MOST_RECORD_BYTES), base)
+def fetch_record(fetcher: Fetcher, base: str, record_id: str) -> ZenodoRecord:
+    """Ask for a record and read it; raises SourceError, and what `fetcher` raises."""
+    return read_record(fetcher.get(record_url(base, record_id)), base)
 
 
 def read_record(data: bytes, base: str = ZENODO) -> ZenodoRecord:
@@ -113,7 +109,7 @@ def read_record(data: bytes, base: str = ZENODO) -> ZenodoRecord:
 
 
 def sort_release(record: ZenodoRecord) -> Release:
-    """Which file is the table (`*.csv`), which are audio, photos (`photo` or `image` in the name), and the rest.
+    """Which file is the table (`*.csv`), which are audio and which photos (`photo` or `image` in the name).
 
     Parts of a split archive whose name says neither are audio, as in the published record. Where no archive is
     named after photos, one whole archive that is not named after audio is taken for them. Raises SourceError
@@ -124,9 +120,7 @@ def sort_release(record: ZenodoRecord) -> Release:
         have = _names(tables or record.files)
         problem = f"{len(tables)} tables ({have})" if tables else f"no table (*.csv) among {have}"
         raise SourceError(f"record {record.id} has {problem}: give a record of Bird-MML, or use --from DIR")
-    audio: list[ReleaseArchive] = []
-    photos: list[ReleaseArchive] = []
-    unnamed: list[ReleaseArchive] = []
+    audio, photos, unnamed = list[ReleaseArchive](), list[ReleaseArchive](), list[ReleaseArchive]()
     for archive in _archives(record.files):
         name = archive.name.casefold()
         if "audio" in name:
@@ -137,8 +131,7 @@ def sort_release(record: ZenodoRecord) -> Release:
             (audio if archive.split else unnamed).append(archive)
     if not photos and len(unnamed) == 1:
         photos = unnamed
-    used = {tables[0].key} | {f.key for archive in (*audio, *photos) for f in archive.files}
-    return Release(tables[0], tuple(audio), tuple(photos), tuple(f for f in record.files if f.key not in used))
+    return Release(tables[0], tuple(audio), tuple(photos))
 
 
 def _archives(files: Iterable[RecordFile]) -> list[ReleaseArchive]:
@@ -146,24 +139,15 @@ def _archives(files: Iterable[RecordFile]) -> list[ReleaseArchive]:
     archives: list[ReleaseArchive] = []
     parts: dict[str, dict[int, RecordFile]] = {}
     for file in files:
-        part = _PART.fullmatch(file.key)
-        if part:
-            parts.setdefault(part["stem"], {})[_place(part["tail"])] = file
+        if part := _PART.fullmatch(file.key):
+            parts.setdefault(part["stem"], {})[_TAILS.index(part["tail"])] = file
         elif file.key.casefold().endswith(_WHOLE):
             archives.append(ReleaseArchive(file.key, (file,)))
     for stem, placed in parts.items():
-        gaps = tuple(stem + _tail(i) for i in range(max(placed)) if i not in placed)
+        gaps = tuple(stem + _TAILS[i] for i in range(max(placed)) if i not in placed)
         name = re.sub(r"[._-]?part-?$", "", stem)
         archives.append(ReleaseArchive(name, tuple(placed[i] for i in sorted(placed)), gaps))
     return sorted(archives, key=lambda a: (a.name, a.split))
-
-
-def _place(tail: str) -> int:
-    return 26 * (ord(tail[0]) - 97) + ord(tail[1]) - 97
-
-
-def _tail(place: int) -> str:
-    return chr(97 + place // 26) + chr(97 + place % 26)
 
 
 def _listed(body: Mapping[str, Any]) -> list[tuple[str, Any]]:
@@ -211,9 +195,7 @@ def _md5(where: str, checksum: Any) -> str | None:
     """None where there is no MD5: absent, or of another kind."""
     if checksum is None or checksum == "":
         return None
-    if not isinstance(checksum, str):
-        raise _bad(f"{where}.checksum", checksum, "md5: and 32 hex digits")
-    kind, _, digits = checksum.rpartition(":")
+    kind, _, digits = checksum.rpartition(":") if isinstance(checksum, str) else ("", "", "")
     if kind.casefold() not in ("", "md5"):
         return None
     if not re.fullmatch(r"[0-9a-fA-F]{32}", digits):
@@ -250,7 +232,7 @@ def _title(body: Mapping[str, Any]) -> str:
     title = body.get("title", metadata.get("title", "") if isinstance(metadata, dict) else "")
     if not isinstance(title, str):
         raise _bad("title", title, "a text")
-    return " ".join("".join(c if c.isprintable() else " " for c in title).split())
+    return one_line(title)
 
 
 def _first(value: Mapping[str, Any], *names: str) -> tuple[str, Any]:
