@@ -184,7 +184,7 @@ def _pairs(settings: list[str], limit: int | None) -> dict[str, str]:
 def _arrays(module: ModuleType, source: Path, out: Path, pairs: Mapping[str, str], progress: Any) -> PrepareOutcome:
     import importlib
 
-    run = importlib.import_module("birdmml.evalsets.prepare").prepare
+    run = importlib.import_module("birdmml.evalsets.prepare").prepare_arrays
     manifest = run(module, source, out, pairs, progress).manifest
     lines = [f"{out}: {manifest['name']}"]
     lines += evalset_counts({"classes": len(manifest["classes"]), **evalset_rows(manifest)})

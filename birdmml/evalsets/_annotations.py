@@ -14,6 +14,7 @@ from typing import Any
 from birdmml.errors import EvalsetError
 from birdmml.schema import Reject
 
+FAKE_MARK = "birdmml-fake.txt"  # Lies beside files made for tests, so that what is made of them says so.
 _LONGEST_FIELD = 1 << 20
 
 
@@ -172,12 +173,6 @@ def _fault(
 def count(claims: Iterable[TableRow]) -> dict[str, int]:
     """Rows by split."""
     return dict(sorted(Counter(c.split for c in claims).items()))
-
-
-# ---- What the user gets where, and the mark of files that were made for tests.
-
-
-FAKE_MARK = "birdmml-fake.txt"  # Lies beside files made for tests, so that what is made of them says so.
 
 
 @dataclass(frozen=True)

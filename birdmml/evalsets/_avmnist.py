@@ -1,7 +1,13 @@
-"""AV-MNIST as MultiBench packs it: image/, audio/ and labels as .npy, memory-mapped, never unpickled.
+"""AV-MNIST from MultiBench's .npy files, or made anew of MNIST's idx files and WAVs of spoken digits.
 
-image/{train,test}_data.npy [60000|10000, 784] and audio/{train,test}_data.npy [60000|10000, 112, 112], both to be
-divided by 255; train_labels.npy, test_labels.npy. The last twelfth of train (5,000 of 60,000) is validation.
+MultiBench's are memory-mapped, never unpickled: image/{train,test}_data.npy [60000|10000, 784] and
+audio/{train,test}_data.npy [60000|10000, 112, 112], both to be divided by 255; train_labels.npy, test_labels.npy. The
+last twelfth of train (5,000 of 60,000) is validation.
+
+Made anew it is not MultiBench's file, and says so. Images are divided in the same way. Utterances (or whole speakers)
+are dealt out to the three splits first, so that none is heard in two; then each image gets an utterance of its digit
+from its own split, every utterance equally often. A spoken digit becomes 112 x 112 grey values by one short-time
+Fourier transform, without a resize or a mel bank.
 """
 
 from __future__ import annotations
@@ -10,7 +16,7 @@ import gzip
 import re
 import struct
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,11 +30,15 @@ from birdmml.evalsets._annotations import is_fake
 from birdmml.evalsets.arrays import SPLITS, Field, Gathered, Progress, SampleChange, Samples, SplitSource
 from birdmml.media.audio import Sound, check_sound, cut
 
-# ---- Equal shares of each digit, drawn by a seed.
-
-
+Array = NDArray[Any]
 Ints = NDArray[np.int64]
 CLASSES = 10
+SHAPES = {"image": (28, 28), "audio": (112, 112)}
+VALIDATION_IMAGES = 12  # One in so many of train's: 5,000 of 60,000.
+# Split -> the provider's file that it lies in: MultiBench's name of it, and MNIST's.
+_SIDE = {"train": "train", "validation": "train", "test": "test"}
+_PREFIX = {"train": "train", "validation": "train", "test": "t10k"}
+_BLOCK = 512  # Rows of the mapped files that are in memory at once.
 
 
 def share(size: int, digit: int) -> int:
@@ -65,12 +75,10 @@ def reuse(items: int, count: int, rng: np.random.Generator) -> Ints:
     return np.concatenate([rng.permutation(items) for _ in range(rounds)])[:count].astype(np.int64)
 
 
-SHAPES = {"image": (28, 28), "audio": (112, 112)}
-NPY_VALIDATION_SHARE = 12
-_BLOCK = 512
-
-Array = NDArray[Any]
-Arrays = Mapping[str, Mapping[str, Array]]  # {"train" | "test": {"image" | "audio": [N, ...]}}
+def pools(train: int, test: int) -> dict[str, Ints]:
+    """{split: its rows of the provider's file}, of files with so many rows."""
+    cut_at = train - max(1, train // VALIDATION_IMAGES)
+    return {"train": np.arange(cut_at), "validation": np.arange(cut_at, train), "test": np.arange(test)}
 
 
 def has_npy(source: Path) -> bool:
@@ -82,40 +90,29 @@ def gather_npy(
     source: Path, names: tuple[str, ...], sizes: Mapping[str, int], limit: int, seed: int, progress: Progress
 ) -> Gathered:
     """The set, or an equal share of each digit; raises EvalsetError for files that do not fit each other."""
-    arrays = {side: {m: _open(source / m / f"{side}_data.npy", SHAPES[m]) for m in SHAPES} for side in _SIDES}
-    labels = {side: _labels(source / f"{side}_labels.npy", len(names)) for side in _SIDES}
-    for side in _SIDES:
-        _check_rows(source, side, arrays[side], labels[side])
-    pools = _pools(labels)
+    sides = ("train", "test")
+    arrays = {side: {m: _open(source / m / f"{side}_data.npy", SHAPES[m]) for m in SHAPES} for side in sides}
+    labels = {side: _labels(source / f"{side}_labels.npy", len(names)) for side in sides}
+    for side in sides:
+        rows = {m: len(array) for m, array in arrays[side].items()} | {"labels": len(labels[side])}
+        if len(set(rows.values())) != 1:
+            listed = ", ".join(f"{n:,} {what}" for what, n in rows.items())
+            raise EvalsetError(f"{source}: {side} has {listed}: the files are not of one set; get them again")
     chosen = {
-        split: choose(labels[side], pool, sizes[split], limit, [seed, n], split)
-        for n, (split, (side, pool)) in enumerate(pools.items())
+        split: choose(labels[_SIDE[split]], pool, sizes[split], limit, [seed, n], split)
+        for n, (split, pool) in enumerate(pools(len(labels["train"]), len(labels["test"])).items())
     }
     notes: list[str] = []
-    fields = tuple(_field(m, source, arrays, pools, chosen, notes, progress) for m in SHAPES)
+    fields = tuple(_field(m, source, {s: arrays[_SIDE[s]][m] for s in chosen}, chosen, notes, progress) for m in SHAPES)
     return Gathered(
         class_names=names,
         fields=fields,
-        splits={s: _npy_part(s, arrays[side], labels[side], chosen[s], fields) for s, (side, _) in pools.items()},
+        splits={s: _npy_part(s, arrays[_SIDE[s]], labels[_SIDE[s]], rows, fields) for s, rows in chosen.items()},
         settings={"origin": "multibench", "sizes": dict(sizes), "limit": limit, "seed": seed},
         found={"samples": {split: len(rows) for split, rows in chosen.items()}},
         notes=tuple(notes),
         demo=is_fake(source),
     )
-
-
-_SIDES = ("train", "test")
-
-
-def _pools(labels: Mapping[str, Ints]) -> dict[str, tuple[str, Ints]]:
-    """{split: (file's side, its rows)}."""
-    rows = len(labels["train"])
-    cut = rows - max(1, rows // NPY_VALIDATION_SHARE)
-    return {
-        "train": ("train", np.arange(cut)),
-        "validation": ("train", np.arange(cut, rows)),
-        "test": ("test", np.arange(len(labels["test"]))),
-    }
 
 
 def _open(path: Path, shape: tuple[int, ...]) -> Array:
@@ -134,7 +131,10 @@ def _open(path: Path, shape: tuple[int, ...]) -> Array:
 
 
 def _labels(path: Path, classes: int) -> Ints:
-    values = np.asarray(_open_labels(path)).reshape(-1)
+    try:
+        values = np.asarray(_open(path, ())).reshape(-1)
+    except EvalsetError:  # Some copies have labels with axes of length 1 behind them.
+        values = np.asarray(_open(path, (1,))).reshape(-1)
     if values.size == 0 or not np.isin(values, np.arange(classes)).all():
         bad = values[~np.isin(values, np.arange(classes))][:1]
         raise EvalsetError(
@@ -143,53 +143,27 @@ def _labels(path: Path, classes: int) -> Ints:
     return values.astype(np.int64)
 
 
-def _open_labels(path: Path) -> Array:
-    try:
-        return _open(path, ())
-    except EvalsetError:
-        return _open(path, (1,))
-
-
-def _check_rows(source: Path, side: str, arrays: Mapping[str, Array], labels: Ints) -> None:
-    rows = {m: len(array) for m, array in arrays.items()} | {"labels": len(labels)}
-    if len(set(rows.values())) != 1:
-        listed = ", ".join(f"{n:,} {what}" for what, n in rows.items())
-        raise EvalsetError(f"{source}: {side} has {listed}: the files are not of one set; get them again")
-
-
 def _field(
-    name: str,
-    source: Path,
-    arrays: Arrays,
-    pools: Mapping[str, tuple[str, Ints]],
-    chosen: Mapping[str, Ints],
-    notes: list[str],
+    name: str, source: Path, arrays: Mapping[str, Array], chosen: Mapping[str, Ints], notes: list[str],
     progress: Progress,
-) -> Field:
+) -> Field:  # fmt: skip
     """uint8 where that is exact in every sample that is used, else float32; notes values beyond 0 to 255."""
     exact, low, high = True, 0.0, 255.0
-    for split, (side, _) in pools.items():
-        for rows in () if arrays[side][name].dtype == np.uint8 else _blocks(chosen[split]):
-            block = arrays[side][name][rows]
-            _check_finite(block, rows, source / name / f"{side}_data.npy")
+    for split, rows in chosen.items():
+        for start in () if arrays[split].dtype == np.uint8 else range(0, len(rows), _BLOCK):
+            part = rows[start : start + _BLOCK]
+            block = arrays[split][part]
+            finite = np.isfinite(block).reshape(len(part), -1).all(axis=1)
+            if not finite.all():
+                path = source / name / f"{_SIDE[split]}_data.npy"
+                raise EvalsetError(f"{path} holds NaN or infinity in row {part[~finite][0]}: get the file again")
             low, high = min(low, float(block.min())), max(high, float(block.max()))
             exact = exact and bool((block == np.rint(block)).all())
-        progress(f"check {name}", len(chosen[split]), len(chosen[split]))
+        progress(f"check {name}", len(rows), len(rows))
     if (low, high) != (0.0, 255.0):
         exact = False
         notes.append(f"{name} has values from {low:g} to {high:g}, expected 0 to 255")
     return Field(name, SHAPES[name], "uint8" if exact else "float32", divisor=255)
-
-
-def _check_finite(block: Array, rows: Ints, path: Path) -> None:
-    finite = np.isfinite(block).reshape(len(rows), -1).all(axis=1)
-    if not finite.all():
-        raise EvalsetError(f"{path} holds NaN or infinity in row {rows[~finite][0]}: get the file again")
-
-
-def _blocks(rows: Ints) -> Iterator[Ints]:
-    for start in range(0, len(rows), _BLOCK):
-        yield rows[start : start + _BLOCK]
 
 
 def _npy_part(
@@ -203,14 +177,14 @@ def _npy_part(
     return SplitSource(len(chosen), read)
 
 
-# ---- MNIST's idx files, gzipped or not: a big-endian header, then bytes.
-
-
 _MOST_BYTES = 256 << 20
 
 
 def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
-    """uint8 [N] or [N, H, W] of an idx file; raises EvalsetError unless it holds exactly what its header says."""
+    """uint8 [N] or [N, H, W] of an idx file, gzipped or not: a big-endian header, then bytes.
+
+    Raises EvalsetError unless it holds exactly what its header says.
+    """
     try:
         with path.open("rb") as raw, gzip.open(raw) if path.suffix == ".gz" else raw as f:
             magic, *shape = struct.unpack(f">{1 + dimensions}I", f.read(4 + 4 * dimensions))
@@ -227,9 +201,6 @@ def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
         more = "more" if len(data) > size else f"{len(data):,}"
         raise EvalsetError(f"{path} holds {more} bytes, its header says {size:,}: get it again")
     return np.frombuffer(data, dtype=np.uint8).reshape(shape)
-
-
-# ---- A spoken digit as 112 x 112 grey values: one short-time Fourier transform, without a resize or a mel bank.
 
 
 RATE_HZ = 8000
@@ -255,30 +226,15 @@ def spectrogram(samples: Sound) -> NDArray[np.uint8]:
     return np.asarray(np.rint((1.0 + db / FLOOR_DB) * 255.0), dtype=np.uint8)
 
 
-def read_wave(path: Path) -> tuple[NDArray[np.uint8], float]:
-    """(spectrogram of a recording, seconds beyond the first); raises MediaError for damage, silence and NaN."""
-    clips = list(cut(path, SECONDS, RATE_HZ, max_seconds=60.0))
-    check_sound(clips[0], RATE_HZ)
-    return spectrogram(clips[0].samples), sum(c.valid_seconds for c in clips[1:])
-
-
-# ---- AV-MNIST made anew from MNIST's idx files and WAVs of spoken digits; not MultiBench's file, and it says so.
-# Images: the first 55,000 of MNIST's train set are train, the last 5,000 validation, its test set is test.
-# Utterances (or whole speakers) are dealt out to the three sides first, so that none is heard on two; then each image
-# gets an utterance of its digit from its own side, every utterance equally often.
-
-
 NOTE = "Made from raw files: this is not MultiBench's AV-MNIST file, and figures on the two do not compare."
 CPU_SIZES = {"train": 6000, "validation": 1000, "test": 2000}
 # Of the utterances (of a digit and speaker), or of the speakers.
 TEST_SHARE, RAW_VALIDATION_SHARE = 0.2, 0.1
-VALIDATION_IMAGES = 12  # 5,000 of 60,000, as in MultiBench.
 MOST_UTTERANCES = 20_000
 MOST_BYTES = 4 << 20
 _NAME = re.compile(r"([0-9])_([A-Za-z0-9-]{1,40})_([0-9]{1,6})\.wav")
 _IMAGE_FOLDERS = ("", "mnist", "MNIST/raw", "image")
 _SOUND_FOLDERS = ("", "fsdd/recordings", "recordings", "fsdd", "audio")
-_PREFIX = {"train": "train", "validation": "train", "test": "t10k"}
 
 
 @dataclass(frozen=True)
@@ -289,14 +245,6 @@ class Utterance:
     digit: int
     speaker: str
     spectrogram: NDArray[np.uint8]
-
-
-@dataclass(frozen=True)
-class Pairs:
-    """One split: rows of the image file, and for each the number of its utterance, [N] each."""
-
-    images: Ints
-    utterances: Ints
 
 
 def has_raw(source: Path) -> bool:
@@ -320,22 +268,27 @@ def gather_raw(
     sides = deal(heard, group, seed)
     pairs = {split: _pair(split, labels, heard, sides[split], wanted[split], limit, seed) for split in SPLITS}
     counts = {
-        "samples": {split: len(p.images) for split, p in pairs.items()},
+        "samples": {split: len(images_of) for split, (images_of, _) in pairs.items()},
         "images": {side: len(array) for side, array in images.items()},
         "utterances": utterances | {split: len(sides[split]) for split in SPLITS},
-        "uses of an utterance": {split: _uses(pairs[split], len(sides[split])) for split in SPLITS},
+        "uses of an utterance": {split: _uses(pairs[split][1], len(sides[split])) for split in SPLITS},
     }
+    reused = [
+        f"{split}: {n['used']:,} utterances, each heard with {n['least']} to {n['most']} images"
+        for split, n in counts["uses of an utterance"].items()
+        if n["most"] > 1
+    ]
     settings = {
         "origin": "raw", "note": NOTE, "sizes": wanted, "limit": limit, "seed": seed, "group": group,
         "shares": {"test": TEST_SHARE, "validation": RAW_VALIDATION_SHARE}, "spectrogram": RECIPE,
     }  # fmt: skip
     return Gathered(
         class_names=names,
-        fields=(Field("image", (28, 28), "uint8", 255), Field("audio", (112, 112), "uint8", 255)),
-        splits={s: _raw_part(s, images[_PREFIX[s]], labels[_PREFIX[s]], heard, pairs[s]) for s in SPLITS},
+        fields=tuple(Field(m, shape, "uint8", 255) for m, shape in SHAPES.items()),
+        splits={s: _raw_part(s, images[_PREFIX[s]], labels[_PREFIX[s]], heard, *pairs[s]) for s in SPLITS},
         settings=settings,
         found=counts,
-        notes=(NOTE, *_reused(counts["uses of an utterance"])),
+        notes=(NOTE, *reused),
         rejects=tuple(rejects),
         changes=tuple(changes),
         demo=is_fake(source),
@@ -374,9 +327,10 @@ def _sides(n: int) -> list[str]:
 
 def _pair(
     split: str, labels: Mapping[str, Ints], heard: list[Utterance], side: Ints, size: int, limit: int, seed: int
-) -> Pairs:
+) -> tuple[Ints, Ints]:
+    """The rows of the image file that the split uses, and for each the number of its utterance, [N] each."""
     own, at = labels[_PREFIX[split]], SPLITS.index(split)
-    images = choose(own, _pool(split, len(own)), size, limit, [seed, at], split)
+    images = choose(own, pools(len(own), len(own))[split], size, limit, [seed, at], split)
     utterances = np.zeros(len(images), dtype=np.int64)
     for digit in range(CLASSES):
         rows = np.flatnonzero(own[images] == digit)
@@ -384,35 +338,24 @@ def _pair(
         rng = np.random.default_rng([seed, 3, at, digit])
         if len(rows):
             utterances[rows] = matching[reuse(len(matching), len(rows), rng)]
-    return Pairs(images, utterances)
+    return images, utterances
 
 
-def _pool(split: str, rows: int) -> Ints:
-    if split == "test":
-        return np.arange(rows)
-    cut = rows - max(1, rows // VALIDATION_IMAGES)
-    return np.arange(cut) if split == "train" else np.arange(cut, rows)
-
-
-def _raw_part(split: str, images: NDArray[np.uint8], labels: Ints, heard: list[Utterance], pairs: Pairs) -> SplitSource:
+def _raw_part(
+    split: str, images: NDArray[np.uint8], labels: Ints, heard: list[Utterance], chosen: Ints, numbers: Ints
+) -> SplitSource:
     def read(start: int, stop: int) -> Samples:
-        rows, utterances = pairs.images[start:stop], pairs.utterances[start:stop]
+        rows, utterances = chosen[start:stop], numbers[start:stop]
         ids = tuple(f"{split}-{_PREFIX[split]}{i:05d}-{heard[u].name}" for i, u in zip(rows, utterances, strict=True))
         audio = np.stack([heard[u].spectrogram for u in utterances])
         return Samples(ids, labels[rows], {"image": images[rows], "audio": audio})
 
-    return SplitSource(len(pairs.images), read)
+    return SplitSource(len(chosen), read)
 
 
-def _uses(pairs: Pairs, there: int) -> dict[str, int]:
-    _, counts = np.unique(pairs.utterances, return_counts=True)
+def _uses(utterances: Ints, there: int) -> dict[str, int]:
+    _, counts = np.unique(utterances, return_counts=True)
     return {"used": len(counts), "least": int(counts.min()) if len(counts) == there else 0, "most": int(counts.max())}
-
-
-def _reused(uses: Mapping[str, Mapping[str, int]]) -> Iterator[str]:
-    for split, n in uses.items():
-        if n["most"] > 1:
-            yield f"{split}: {n['used']:,} utterances, each heard with {n['least']} to {n['most']} images"
 
 
 def _mnist(source: Path) -> tuple[dict[str, NDArray[np.uint8]], dict[str, Ints]]:
@@ -428,7 +371,7 @@ def _mnist(source: Path) -> tuple[dict[str, NDArray[np.uint8]], dict[str, Ints]]
             else:
                 labels[side] = array.astype(np.int64)
         rows, shape = len(labels[side]), images[side].shape
-        if shape != (rows, 28, 28) or rows < 2 or labels[side].max() >= CLASSES:
+        if shape != (rows, *SHAPES["image"]) or rows < 2 or labels[side].max() >= CLASSES:
             raise EvalsetError(f"{source}: MNIST's {side} has images {shape} and {rows} labels: get them again")
     return images, labels
 
@@ -478,6 +421,8 @@ def _utterance(path: Path, seen: dict[str, str]) -> tuple[Utterance, float]:
     sha256 = files.sha256_file(path)
     if sha256 in seen:
         raise MediaError("duplicate", f"the same bytes as {seen[sha256]}")
-    spectrogram, over_s = read_wave(path)
+    clips = list(cut(path, SECONDS, RATE_HZ, max_seconds=60.0))
+    check_sound(clips[0], RATE_HZ)
     seen[sha256] = path.name
-    return Utterance(path.stem, int(name[1]), name[2], spectrogram), over_s
+    over_s = sum(c.valid_seconds for c in clips[1:])
+    return Utterance(path.stem, int(name[1]), name[2], spectrogram(clips[0].samples)), over_s

@@ -102,14 +102,23 @@ def gather(layout: PickleLayout, source: Path, options: MultibenchOptions, progr
     content = _pickles.load(path)
     progress("read", 1, 1)
     splits, notes = _splits(content, layout, path)
-    features = _features(splits, path)
+    widths = {m: {split.arrays[m].shape[2] for split in splits} for m in MODALITIES}
+    for m, sizes in widths.items():
+        if len(sizes) != 1 or 0 in sizes:
+            raise EvalsetError(f"{path}: {m} has {sorted(sizes)} features in its splits: get the file again")
+    features = {m: sizes.pop() for m, sizes in widths.items()}
     parts, rejects, changes = {}, list[SampleChange](), list[SampleChange]()
     for split in splits:
         kept, lost, altered = plan(split.name, split.arrays, split.labels, split.ids)
         parts[split.name] = _part(split, kept[: options.limit or None])
         rejects, changes = rejects + lost, changes + altered
         progress("check", len(parts), len(splits))
-    _refuse_not_finite(rejects, options, path)
+    if (bad := [r for r in rejects if r.reason == "not_finite"]) and options.not_finite == "refuse":
+        first = "; ".join(f"{r.id}: {r.detail}" for r in bad[:3])
+        raise EvalsetError(
+            f"{path}: {len(bad)} samples hold NaN or infinity ({first}{'; ...' if len(bad) > 3 else ''}): get the "
+            "file again, or leave them out, listed, with the option not_finite=drop"
+        )
     samples = {s.name: len(s.ids) for s in splits}
     if options.limit:
         notes.append(f"only the first {options.limit:,} samples of each split are taken (limit): a trial")
@@ -236,29 +245,10 @@ def _ids(values: Any, n: int, split: str, where: str) -> tuple[str, ...]:
     if not isinstance(values, np.ndarray | list | tuple) or len(values) != n:
         have = len(values) if isinstance(values, np.ndarray | list | tuple) else type(values).__name__
         raise EvalsetError(f"{where}.id has {have} entries for {n} samples: get the file again")
-    return tuple(f"{split}-{i:05d}-{_word(value)}" for i, value in enumerate(values))
-
-
-def _word(value: Any) -> str:
-    parts = value if isinstance(value, list | tuple) else np.atleast_1d(np.asarray(value, dtype=object)).ravel()
-    words = [p.decode("latin1") if isinstance(p, bytes) else str(p) for p in parts]
-    clean = "_".join(words)[:_LONGEST_ID]
-    return "".join(c if c.isprintable() else "?" for c in clean)
-
-
-def _features(splits: list[_Split], path: Path) -> dict[str, int]:
-    widths = {m: {s.arrays[m].shape[2] for s in splits} for m in MODALITIES}
-    for m, sizes in widths.items():
-        if len(sizes) != 1 or 0 in sizes:
-            raise EvalsetError(f"{path}: {m} has {sorted(sizes)} features in its splits: get the file again")
-    return {m: sizes.pop() for m, sizes in widths.items()}
-
-
-def _refuse_not_finite(rejects: list[SampleChange], options: MultibenchOptions, path: Path) -> None:
-    bad = [r for r in rejects if r.reason == "not_finite"]
-    if bad and options.not_finite == "refuse":
-        first = "; ".join(f"{r.id}: {r.detail}" for r in bad[:3])
-        raise EvalsetError(
-            f"{path}: {len(bad)} samples hold NaN or infinity ({first}{'; ...' if len(bad) > 3 else ''}): get the "
-            "file again, or leave them out, listed, with the option not_finite=drop"
-        )
+    ids = []
+    for i, value in enumerate(values):
+        # A video's name, or with the times of its part beside it.
+        parts = value if isinstance(value, list | tuple) else np.atleast_1d(np.asarray(value, dtype=object)).ravel()
+        word = "_".join(p.decode("latin1") if isinstance(p, bytes) else str(p) for p in parts)[:_LONGEST_ID]
+        ids.append(f"{split}-{i:05d}-" + "".join(c if c.isprintable() else "?" for c in word))
+    return tuple(ids)

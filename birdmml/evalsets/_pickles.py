@@ -23,9 +23,6 @@ from numpy.typing import NDArray
 from birdmml.core import files
 from birdmml.errors import EvalsetError
 
-# ---- First look at a pickle: every opcode is read, none is run.
-
-
 # Every opcode of protocols 0 to 5, but for those that look up persistent ids and extensions, make instances, use
 # buffers from elsewhere, or make sets.
 OPCODES = frozenset(
@@ -51,6 +48,10 @@ NAMES = {
     ("_codecs", "encode"): "encode",
     **{(m, "bytes"): "bytes" for m in ("__builtin__", "builtins")},
 }
+
+
+_KINDS = "biufSUO"
+_LONGEST_TEXT = 4096
 
 
 class UnsafePickle(Exception):
@@ -124,26 +125,19 @@ def _globals(ops: Iterator[Any]) -> Iterator[tuple[str, Any, int]]:
         yield name, argument, place
 
 
-# ---- What stands in for the names that numpy writes into a pickle; numpy's own unpickling code never runs.
-
-
-_KINDS = "biufSUO"
-_LONGEST_TEXT = 4096
-
-
 class Unpickler(pickle.Unpickler):
     """Answers the names of `NAMES` with stand-ins made for this one load, and no other name."""
 
     def __init__(self, view: mmap.mmap, budget: ArrayBudget) -> None:
         super().__init__(view, encoding="latin1")
         self._stand_ins: dict[str, Any] = {
-            "ndarray": _Named(_no_call),
+            "ndarray": _Named(_ndarray),
             "_reconstruct": _Named(lambda *_: _Array(budget)),
             "_frombuffer": _Named(lambda *args: _from_buffer(budget, *args)),
-            "scalar": _Named(lambda *args: _scalar(*args)),
-            "dtype": _Named(lambda *args: _DType(*args)),
+            "scalar": _Named(_scalar),
+            "dtype": _Named(_DType),
             "encode": _Named(_encode),
-            "bytes": _Named(_no_bytes),
+            "bytes": _Named(_bytes),
         }
 
     def find_class(self, module: str, name: str) -> Any:
@@ -168,7 +162,7 @@ class _Named:
         raise UnsafePickle("sets the state of a name, which numpy never writes")
 
 
-def _no_call(*_: Any) -> NoReturn:
+def _ndarray(*_: Any) -> NoReturn:
     raise UnsafePickle("makes an array in a way that numpy never writes")
 
 
@@ -194,16 +188,12 @@ class _DType:
         text = code.decode("latin1") if isinstance(code, bytes) else code
         if not isinstance(text, str) or len(text) > 16:
             raise UnsafePickle("holds a dtype that is no plain number or text")
-        self.dtype = self._known(text)
-
-    @staticmethod
-    def _known(text: str) -> np.dtype[Any]:
-        if not (text.lstrip("<>|=")[:1] in tuple(_KINDS) and text.lstrip("<>|=")[1:].isdecimal()):
+        kind, size = text.lstrip("<>|=")[:1], text.lstrip("<>|=")[1:]
+        if kind not in tuple(_KINDS) or not size.isdecimal():
             raise UnsafePickle(f"holds the dtype {text!r}, which is no plain number or text")
-        dtype = np.dtype(text)
-        if dtype.itemsize > 4 * _LONGEST_TEXT:
+        self.dtype = np.dtype(text)
+        if self.dtype.itemsize > 4 * _LONGEST_TEXT:
             raise UnsafePickle(f"holds the dtype {text!r}, longer than any name")
-        return dtype
 
     def __setstate__(self, state: Any) -> None:
         # (version, byte order, subdtype, names, fields, item size, alignment, flags): the middle is for structures.
@@ -212,10 +202,8 @@ class _DType:
         order = state[1].decode("latin1") if isinstance(state[1], bytes) else state[1]
         if order not in ("<", ">", "|", "=") or state[5] not in (-1, self.dtype.itemsize):
             raise UnsafePickle("holds a dtype whose state does not fit it")
-        if order == "<":
-            self.dtype = self.dtype.newbyteorder("<")
-        elif order == ">":
-            self.dtype = self.dtype.newbyteorder(">")
+        if order in ("<", ">"):
+            self.dtype = self.dtype.newbyteorder("<" if order == "<" else ">")
 
 
 class _Array:
@@ -231,54 +219,50 @@ class _Array:
         if not isinstance(state, tuple) or len(state) not in (4, 5):
             raise UnsafePickle("holds an array whose state is not numpy's")
         shape, dtype, fortran, data = state[-4:]
-        self.value = _array(self._budget, shape, dtype, "F" if fortran else "C", data)
+        self.value = _array(self._budget, shape, dtype, bool(fortran), data)
 
 
-def _array(budget: ArrayBudget, shape: Any, dtype: Any, order: str, data: Any) -> NDArray[Any]:
+def _array(budget: ArrayBudget, shape: Any, dtype: Any, fortran: bool, data: Any) -> NDArray[Any]:
     """An array from its parts; raises Unfit unless they fit each other exactly."""
     if not isinstance(dtype, _DType) or not isinstance(shape, tuple) or len(shape) > 8:
         raise UnsafePickle("holds an array without a plain dtype and shape")
     if not all(type(n) is int and n >= 0 for n in shape):
         raise UnsafePickle(f"holds an array of the shape {str(shape)[:60]}")
     count, wanted = math.prod(shape), dtype.dtype
+    flat: NDArray[Any]
     if wanted.kind == "O":
         budget.take(8 * count)
-        return _objects(shape, count, order, data)
-    raw = data.encode("latin1") if isinstance(data, str) else data
-    if not isinstance(raw, bytes | bytearray) or len(raw) != count * wanted.itemsize:
-        have = len(raw) if isinstance(raw, bytes | bytearray) else 0
-        raise UnsafePickle(f"holds an array of the shape {shape} and type {wanted} with {have:,} bytes of data")
-    budget.take(len(raw))
-    flat: NDArray[Any] = np.frombuffer(raw, dtype=wanted) if raw else np.zeros(count, wanted)
-    flat.flags.writeable = False
-    return flat.reshape(shape, order="F" if order == "F" else "C")
-
-
-def _objects(shape: tuple[int, ...], count: int, order: str, data: Any) -> NDArray[Any]:
-    """An array of strings and numbers that was written object by object."""
-    if not isinstance(data, list) or len(data) != count:
-        raise UnsafePickle(f"holds an array of objects of the shape {shape} without as many objects")
-    out = np.empty(count, dtype=object)
-    for i, value in enumerate(data):
-        if not isinstance(value, str | bytes | int | float | np.generic | None):
+        if not isinstance(data, list) or len(data) != count:
+            raise UnsafePickle(f"holds an array of objects of the shape {shape} without as many objects")
+        if any(not isinstance(value, str | bytes | int | float | np.generic | None) for value in data):
             raise UnsafePickle("holds an array of objects that are no strings or numbers")
-        out[i] = value
-    return out.reshape(shape, order="F" if order == "F" else "C")
+        flat = np.empty(count, dtype=object)
+        for i, value in enumerate(data):  # One by one: given the list, numpy would look into its values.
+            flat[i] = value
+    else:
+        raw = data.encode("latin1") if isinstance(data, str) else data
+        if not isinstance(raw, bytes | bytearray) or len(raw) != count * wanted.itemsize:
+            have = len(raw) if isinstance(raw, bytes | bytearray) else 0
+            raise UnsafePickle(f"holds an array of the shape {shape} and type {wanted} with {have:,} bytes of data")
+        budget.take(len(raw))
+        flat = np.frombuffer(raw, dtype=wanted) if raw else np.zeros(count, wanted)
+        flat.flags.writeable = False
+    return flat.reshape(shape, order="F" if fortran else "C")
 
 
 def _from_buffer(budget: ArrayBudget, data: Any, dtype: Any, shape: Any, order: Any, *_: Any) -> _Array:
     array = _Array(budget)
-    array.value = _array(budget, shape, dtype, "F" if order == "F" else "C", data)
+    array.value = _array(budget, shape, dtype, order == "F", data)
     return array
 
 
 def _scalar(dtype: Any, data: Any = b"", *_: Any) -> Any:
     if not isinstance(dtype, _DType) or dtype.dtype.kind == "O":
         raise UnsafePickle("holds a numpy scalar that is no number or text")
-    return _array(ArrayBudget(_LONGEST_TEXT * 4), (), dtype, "C", data)[()]
+    return _array(ArrayBudget(_LONGEST_TEXT * 4), (), dtype, False, data)[()]
 
 
-def _no_bytes(*args: Any) -> bytes:
+def _bytes(*args: Any) -> bytes:
     # How Python 3 writes b"" in the protocols of Python 2.
     if args:
         raise UnsafePickle("makes bytes in a way that no array does")
@@ -344,29 +328,19 @@ def load(path: Path, limits: PickleLimits = LIMITS) -> Any:
     """
     try:
         with path.open("rb") as f:
-            _check_size(f.seek(0, 2), limits)
+            if not (size := f.seek(0, 2)):
+                raise UnsafePickle("has no bytes")
+            if size > limits.file_bytes:
+                have, most = files.human_bytes(size), files.human_bytes(limits.file_bytes)
+                raise UnsafePickle(f"has {have}, more than the {most} that are read")
             with mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ) as view:
                 scan(view, limits.opcodes)
                 view.seek(0)
-                return _load(view, limits)
+                return StandInRemover(limits.depth).of(Unpickler(view, ArrayBudget(limits.array_bytes)).load())
     except OSError as e:
         raise EvalsetError(f"{path} cannot be read ({e.strerror or e}): name the pickle that was downloaded") from e
     except UnsafePickle as e:
         raise EvalsetError(f"{path} {e}: it was not loaded; get the file from its publisher again") from e
-
-
-def _load(view: mmap.mmap, limits: PickleLimits) -> Any:
-    try:
-        return StandInRemover(limits.depth).of(Unpickler(view, ArrayBudget(limits.array_bytes)).load())
-    except UnsafePickle:
-        raise
-    except Exception as e:  # a made-up opcode sequence may fail in any way; it is told in one line
-        raise UnsafePickle(f"cannot be loaded ({type(e).__name__}: {plain(str(e))})") from e
-
-
-def _check_size(size: int, limits: PickleLimits) -> None:
-    if not size:
-        raise UnsafePickle("has no bytes")
-    if size > limits.file_bytes:
-        have, most = files.human_bytes(size), files.human_bytes(limits.file_bytes)
-        raise UnsafePickle(f"has {have}, more than the {most} that are read")
+    except Exception as e:  # A made-up sequence of opcodes may fail in any way: it is reported in one line.
+        reason = f"cannot be loaded ({type(e).__name__}: {plain(str(e))})"
+        raise EvalsetError(f"{path} {reason}: it was not loaded; get the file from its publisher again") from e

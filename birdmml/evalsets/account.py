@@ -7,7 +7,7 @@ import csv
 import io
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import astuple, dataclass, fields
 from functools import cache
 from itertools import chain
 from pathlib import Path
@@ -26,6 +26,10 @@ from birdmml.evalsets.shelf import EvalsetListing
 from birdmml.media import image
 from birdmml.schema import RATE_HZ, Reject
 
+# What report/index.html shows at most, so that a browser opens it.
+MAX_THUMBS = 200
+MAX_LISTED = 200
+THUMB_PX = 64
 RowsBySplit = Mapping[str, Mapping[str, Sequence[EvalsetRow]]]  # By collection and split.
 
 
@@ -70,59 +74,44 @@ def differences(published: Mapping[str, Any], counts: Mapping[str, Any]) -> list
     return lines
 
 
-def written_counts(annotations: Annotations, rows: RowsBySplit) -> dict[str, Any]:
-    """The counts of what is written, in the form of PUBLISHED."""
-    counts: dict[str, Any] = {"classes": len(annotations.classes)}
-    return counts | {name: {s: len(r) for s, r in splits.items()} for name, splits in rows.items()}
-
-
 def manifest(
-    module: ModuleType, name: str, chosen: Mapping[str, Any], survey: EvalsetSurvey, rows: RowsBySplit,
+    module: ModuleType, key: str, chosen: Mapping[str, Any], survey: EvalsetSurvey, rows: RowsBySplit,
     shards: Sequence[WrittenShard],
 ) -> dict[str, Any]:  # fmt: skip
-    """The whole manifest; `chosen` are the settings."""
-    annotations = survey.annotations
-    kinds = {c.name: c.kind for c in module.COLLECTIONS}
-    collections = {
-        collection: {
-            "kind": kinds[collection],
-            "splits": {
-                split: {"rows": len(part), "shards": _listed(shards, f"data/{collection}/{split}-")}
-                for split, part in splits.items()
-            },
-        }
-        for collection, splits in rows.items()
-    }
-    counts = written_counts(annotations, rows)
+    """The whole manifest of the set named `key`; `chosen` are the settings."""
+    classes, kinds = survey.annotations.classes, {c.name: c.kind for c in module.COLLECTIONS}
+    collections: dict[str, Any] = {name: {"kind": kinds[name], "splits": {}} for name in rows}
+    for name, parts in rows.items():
+        for split, part in parts.items():
+            mine = [shard.listed() for shard in shards if shard.path.startswith(f"data/{name}/{split}-")]
+            collections[name]["splits"][split] = {"rows": len(part), "shards": mine}
+    # In the form of PUBLISHED.
+    counts = {"classes": len(classes), **{name: {s: len(r) for s, r in parts.items()} for name, parts in rows.items()}}
     limited = [f"limited to {chosen['limit']} rows a split (--limit)"] if chosen["limit"] else []
     return {
-        **manifest_head(name, survey.listing.fake, annotations.classes),
-        "taxa": [dict(t) for t in annotations.taxa],
+        **manifest_head(key, survey.listing.fake, classes),
+        "taxa": [dict(t) for t in survey.annotations.taxa],
         "prompt": module.PROMPT,
         "license": module.CARD.license,
         "collections": collections,
         "published": module.PUBLISHED,
         "found": counts,
-        "differences": [*limited, *differences(module.PUBLISHED, counts), *annotations.notes],
+        "differences": [*limited, *differences(module.PUBLISHED, counts), *survey.annotations.notes],
         "settings": dict(chosen),
-        "digest": digest(annotations.classes, chosen, collections),
+        "digest": digest(classes, chosen, collections),
     }
 
 
 def strays(listing: EvalsetListing, annotations: Annotations) -> list[Reject]:
     """Files that enter no row: refused by the reader, or named by no table."""
-    folders = {name.rpartition("/")[0] for name in annotations.named}
-    unnamed = [
-        _stray(file, file.rpartition("/")[0] in folders) for file in listing.files if file not in annotations.named
-    ]
+    folders, unnamed = {name.rpartition("/")[0] for name in annotations.named}, list[Reject]()
+    for file in (file for file in listing.files if file not in annotations.named):
+        folder = file.rpartition("/")[0]
+        if folder not in folders and "/" in folder:
+            unnamed.append(Reject(file, "unknown_class_folder", f"no table names a file in {folder}"))
+        else:
+            unnamed.append(Reject(file, "not_annotated", "no table names this file"))
     return sorted([*listing.strays, *unnamed], key=lambda r: (r.path, r.reason))
-
-
-def _stray(file: str, is_named: bool) -> Reject:
-    folder = file.rpartition("/")[0]
-    if not is_named and "/" in folder:
-        return Reject(file, "unknown_class_folder", f"no table names a file in {folder}")
-    return Reject(file, "not_annotated", "no table names this file")
 
 
 def report(
@@ -130,7 +119,12 @@ def report(
 ) -> dict[str, Any]:
     """What report/report.json holds."""
     unused, considered = strays(survey.listing, survey.annotations), survey.considered
-    silent = {name: _silent(splits) for name, splits in rows.items() if _has_sound(manifest, name)}
+    # Videos without an audio track: a missing modality, never silence.
+    silent = {
+        name: [row.id for part in parts.values() for row in part if not row.decoded.spans.get("audio")]
+        for name, parts in rows.items()
+        if manifest["collections"][name]["kind"] == "videos"
+    }
     share = len(rejects) / considered if considered else 0.0
     kept = ("name", "demo", "settings", "published", "found", "differences", "digest")
     return {
@@ -150,53 +144,34 @@ def report(
     }
 
 
-def _listed(shards: Sequence[WrittenShard], start: str) -> list[dict[str, Any]]:
-    return [shard.listed() for shard in shards if shard.path.startswith(start)]
-
-
 def by_reason(rejects: Iterable[Reject]) -> dict[str, int]:
     """How many of each, most first."""
     counted = Counter(r.reason for r in rejects)
     return dict(sorted(counted.items(), key=lambda entry: (-entry[1], entry[0])))
 
 
-def _has_sound(manifest: Mapping[str, Any], name: str) -> bool:
-    return bool(manifest["collections"].get(name, {}).get("kind") == "videos")
-
-
-def _silent(splits: Mapping[str, Sequence[EvalsetRow]]) -> list[str]:
-    """Ids of videos without an audio track."""
-    return [row.id for rows in splits.values() for row in rows if not row.decoded.spans.get("audio")]
-
-
 def _plain(reject: Reject) -> dict[str, str]:
     return {"path": reject.path, "reason": reject.reason, "detail": reject.detail}
 
 
-# ---- report/ of a prepared set: report.json for programs, rejects.csv for tables, index.html for people.
-
-
-MAX_THUMBS = 200
-MAX_LISTED = 200
-THUMB_PX = 64
-
-
 def write_report(root: Path, report: Mapping[str, Any], classes: list[str], rows: RowsBySplit, folder: Path) -> None:
-    """Write all of report/ below `root`; thumbnails come from the media staged in `folder`. Same set, same bytes."""
+    """Write report/ below `root`: report.json for programs, rejects.csv for tables, index.html for people.
+
+    Thumbnails come from the media staged in `folder`. Same set, same bytes.
+    """
     files.write_json(root / "report" / "report.json", report)
-    files.write_text(root / "report" / "rejects.csv", _rejects_csv(report))
+    listed = [(what, r) for what, key in (("row", "rejects"), ("file", "strays")) for r in report[key]]
+    lines = [(what, r["path"], r["reason"], r["detail"]) for what, r in listed]
+    files.write_text(root / "report" / "rejects.csv", _csv(("what", "path", "reason", "detail"), lines))
     page = _template().render(
         report=report, counts=list(_counts(report)), thumbs=list(_thumbs(classes, rows, folder)), shown=MAX_LISTED
     )
     files.write_text(root / "report" / "index.html", page)
 
 
-def _rejects_csv(report: Mapping[str, Any]) -> str:
+def _csv(head: Sequence[str], lines: Iterable[Iterable[object]]) -> str:
     out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(("what", "path", "reason", "detail"))
-    for what, listed in (("row", report["rejects"]), ("file", report["strays"])):
-        writer.writerows((what, r["path"], r["reason"], r["detail"]) for r in listed)
+    csv.writer(out, lineterminator="\n").writerows([head, *lines])
     return out.getvalue()
 
 
@@ -219,17 +194,13 @@ def _of(counts: Mapping[str, int], split: str) -> int:
 def _thumbs(classes: list[str], rows: RowsBySplit, folder: Path) -> Iterator[tuple[str, str]]:
     """Class name and a small picture as a data URI, of the first row of each class that has one."""
     first: dict[int, bytes] = {}
-    for splits in rows.values():
-        for row in (row for part in splits.values() for row in part):
-            if row.label not in first and (data := _first_picture(row, folder)):
-                first[row.label] = data
+    for row in (row for splits in rows.values() for part in splits.values() for row in part):
+        pictures = chain(row.media(folder, "frames"), row.media(folder, "image"))
+        if row.label not in first and (data := next(pictures, b"")):
+            first[row.label] = data
     for label, data in sorted(first.items())[:MAX_THUMBS]:
         small = image.encode_jpeg(shrink(image.decode_image(data, at_least=THUMB_PX), THUMB_PX))
         yield classes[label], f"data:image/jpeg;base64,{base64.b64encode(small).decode()}"
-
-
-def _first_picture(row: EvalsetRow, folder: Path) -> bytes:
-    return next(chain(row.media(folder, "frames"), row.media(folder, "image")), b"")
 
 
 @cache
@@ -239,40 +210,27 @@ def _template() -> jinja2.Template:
     return environment.get_template("prepared.html.j2")
 
 
-# ---- What a set of numbers was made of: counts beside the published ones, and every sample left out or changed.
-
-
 _KEYS = ("name", "demo", "published", "found", "differences", "left_out", "changed", "settings", "digest")
 
 
 def write(folder: Path, manifest: Mapping[str, Any], gathered: Gathered) -> None:
     """report.json and report.md, rejects.csv and changes.csv (one line a sample)."""
-    files.write_text(folder / "rejects.csv", _changes_csv(gathered.rejects))
-    files.write_text(folder / "changes.csv", _changes_csv(gathered.changes))
-    about = {k: manifest[k] for k in _KEYS} | {"rows": _rows(manifest)}
-    files.write_json(folder / "report.json", about)
-    files.write_text(folder / "report.md", _page(manifest))
+    head = [f.name for f in fields(SampleChange)]
+    for name, changes in (("rejects", gathered.rejects), ("changes", gathered.changes)):
+        files.write_text(folder / f"{name}.csv", _csv(head, map(astuple, changes)))
+    parts = (part for c in manifest["collections"].values() for part in c["splits"].items())
+    rows = {split: about["rows"] for split, about in parts}
+    files.write_json(folder / "report.json", {k: manifest[k] for k in _KEYS} | {"rows": rows})
+    files.write_text(folder / "report.md", _page(manifest, rows))
 
 
-def _rows(manifest: Mapping[str, Any]) -> dict[str, int]:
-    return {split: about["rows"] for c in manifest["collections"].values() for split, about in c["splits"].items()}
-
-
-def _changes_csv(changes: Iterable[SampleChange]) -> str:
-    out = io.StringIO()
-    writer = csv.DictWriter(out, [f.name for f in fields(SampleChange)], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(asdict(c) for c in changes)
-    return out.getvalue()
-
-
-def _page(manifest: Mapping[str, Any]) -> str:
+def _page(manifest: Mapping[str, Any], rows: Mapping[str, int]) -> str:
     parts = [f"# {manifest['name']}", ""]
     if manifest["demo"]:
         parts += ["**Made of a fake: a demonstration, no data.**", ""]
     if note := manifest["settings"].get("note"):
         parts += [f"**{note}**", ""]
-    parts += ["| split | rows |", "| --- | --- |", *_lines(_rows(manifest)), ""]
+    parts += ["| split | rows |", "| --- | --- |", *(f"| {split} | {n:,} |" for split, n in rows.items()), ""]
     parts += ["| count | published | found |", "| --- | --- | --- |"]
     published, counts = flat(manifest["published"]), flat(manifest["found"])
     parts += [f"| {k} | {published.get(k, '-')} | {counts.get(k, '-')} |" for k in {**published, **counts}]
@@ -288,10 +246,6 @@ def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     for key, value in tree.items():
         out |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
     return out
-
-
-def _lines(counts: Mapping[str, int]) -> list[str]:
-    return [f"| {key} | {value:,} |" for key, value in counts.items()]
 
 
 def _count_lines(counts: Mapping[str, int]) -> list[str]:

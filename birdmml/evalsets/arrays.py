@@ -29,6 +29,8 @@ SPLITS = ("train", "validation", "test")
 DTYPES = ("float32", "uint8")
 # Reports progress as (stage, done, total).
 Progress = Callable[[str, int, int], None]
+BLOCK_ROWS = 1024
+_UNREADABLE = "{path} cannot be read ({why}): {again}"
 
 
 @dataclass(frozen=True)
@@ -154,53 +156,22 @@ def fields_of(columns: pa.Schema, where: str) -> tuple[Field, ...]:
 
 def rows_of(batch: pa.RecordBatch, fields: Sequence[Field]) -> Samples:
     """A batch as values: float32 [N, *shape], stored numbers divided by the field's divisor."""
-    lengths = {f.name: batch.column(_length(f)).to_numpy() for f in fields if f.steps}
+    arrays: dict[str, NDArray[np.float32]] = {}
+    for f in fields:
+        flat = batch.column(f.name).flatten().to_numpy(zero_copy_only=False)
+        values = flat.reshape(len(batch), *f.shape).astype(np.float32)
+        # Divided as the protocols write it (x / 255), not multiplied by a rounded reciprocal.
+        arrays[f.name] = values if f.divisor == 1 else values / np.float32(f.divisor)
     return Samples(
         tuple(batch.column("id").to_pylist()),
         batch.column("label").to_numpy(),
-        {f.name: _values(batch.column(f.name), f) for f in fields},
-        lengths,
-    )
-
-
-def joined(parts: Iterator[Samples], total: int) -> Samples:
-    """All rows of the parts in their order; `total` rows are promised, and one copy is made of each."""
-    ids: list[str] = []
-    out: dict[tuple[str, str], NDArray[Any]] = {}
-    for part in parts:
-        start, stop = len(ids), len(ids) + len(part.ids)
-        ids.extend(part.ids)
-        columns: dict[tuple[str, str], NDArray[Any]] = {("", "label"): part.labels}
-        columns |= {("array", k): v for k, v in part.arrays.items()}
-        columns |= {("length", k): v for k, v in part.lengths.items()}
-        for key, column in columns.items():
-            if key not in out:
-                out[key] = np.empty((total, *column.shape[1:]), column.dtype)
-            out[key][start:stop] = column
-    return Samples(
-        tuple(ids),
-        out["", "label"],
-        {name: v for (kind, name), v in out.items() if kind == "array"},
-        {name: v for (kind, name), v in out.items() if kind == "length"},
+        arrays,
+        {f.name: batch.column(_length(f)).to_numpy() for f in fields if f.steps},
     )
 
 
 def _length(f: Field) -> str:
     return f"{f.name}_length"
-
-
-def _values(column: pa.Array, f: Field) -> NDArray[np.float32]:
-    flat = column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), *f.shape)
-    # Divided as the protocols write it (x / 255), not multiplied by a rounded reciprocal.
-    values: NDArray[np.float32] = flat.astype(np.float32)
-    return values if f.divisor == 1 else values / np.float32(f.divisor)
-
-
-# ---- A prepared evaluation set of numbers, read back: whole splits as arrays, or block by block.
-
-
-BLOCK_ROWS = 1024
-_UNREADABLE = "{path} cannot be read ({why}): {again}"
 
 
 @dataclass(frozen=True)
@@ -213,14 +184,20 @@ class ArraySet(SetOnDisk):
     def open(cls, root: Path) -> ArraySet:
         """The set in `root`; raises EvalsetError, with the next step, unless it is a finished one of arrays."""
         manifest = read_manifest(root)
+        opened = cls(root, manifest, "")
         try:
             names = [n for n, c in manifest["collections"].items() if c["kind"] == KIND]
+            if not names:
+                raise EvalsetError(f"{root} holds no arrays: name a set such as mosi or av_mnist")
             opened = cls(root, manifest, names[0])
-            opened._check()
-        except IndexError as e:
-            raise EvalsetError(f"{root} holds no arrays: name a set such as mosi or av_mnist") from e
+            # Touch all that is needed later, so that a garbled manifest fails here.
+            if not opened.splits:
+                raise ValueError("the splits: there are none")
+            for split, about in opened._splits.items():
+                if sum(shard["rows"] for shard in about["shards"]) != opened.rows(split) or not about["shards"]:
+                    raise ValueError(f"the rows of {split}")
         except (KeyError, TypeError, ValueError, AttributeError) as e:
-            raise EvalsetError(f"{root / MANIFEST} lacks or garbles {e}: {_again(root, manifest['name'])}") from e
+            raise EvalsetError(f"{root / MANIFEST} lacks or garbles {e}: {opened._again}") from e
         return opened
 
     @property
@@ -272,11 +249,13 @@ class ArraySet(SetOnDisk):
 
     def read(self, split: str) -> Samples:
         """All of `split`: ids, labels [N], arrays [N, *shape] float32, lengths [N]."""
-        return joined(self.blocks(split), self.rows(split))
-
-    def arrays(self, split: str) -> dict[str, NDArray[np.float32]]:
-        """{modality: [N, *shape]} of `split`."""
-        return dict(self.read(split).arrays)
+        parts = list(self.blocks(split))
+        return Samples(
+            tuple(name for part in parts for name in part.ids),
+            np.concatenate([part.labels for part in parts]),
+            {f.name: np.concatenate([part.arrays[f.name] for part in parts]) for f in self.fields},
+            {f.name: np.concatenate([part.lengths[f.name] for part in parts]) for f in self.fields if f.steps},
+        )
 
     def ids(self, split: str) -> tuple[str, ...]:
         """The samples' ids, as they stand in the other answers."""
@@ -291,8 +270,7 @@ class ArraySet(SetOnDisk):
 
     def lengths(self, split: str) -> dict[str, NDArray[np.int32]]:
         """{modality: [N]}: how many of a sample's steps are real; empty where samples have no steps."""
-        names = [f.name for f in self.fields if f.steps]
-        return {n: np.asarray(self._column(split, f"{n}_length"), dtype=np.int32) for n in names}
+        return {f.name: np.asarray(self._column(split, _length(f)), dtype=np.int32) for f in self.fields if f.steps}
 
     def _column(self, split: str, name: str) -> list[Any]:
         shards = self.shards(split)
@@ -301,22 +279,10 @@ class ArraySet(SetOnDisk):
                 raise EvalsetError(f"{path} has no column {name}: {self._again}")
         return shards.column(name)
 
-    def _check(self) -> None:
-        """Touch all that is needed later, so that a garbled manifest fails here; raises KeyError, ValueError."""
-        if not self.splits:
-            raise ValueError("the splits: there are none")
-        for split, about in self._splits.items():
-            if sum(shard["rows"] for shard in about["shards"]) != self.rows(split) or not about["shards"]:
-                raise ValueError(f"the rows of {split}")
-
     @property
     def _splits(self) -> Mapping[str, Any]:
         return dict(self.manifest["collections"][self.collection]["splits"])
 
     @property
     def _again(self) -> str:
-        return _again(self.root, self.name)
-
-
-def _again(root: Path, name: str) -> str:
-    return f"prepare it again with `birdmml prepare {name} --out {root}`"
+        return f"prepare it again with `birdmml prepare {self.name} --out {self.root}`"

@@ -16,12 +16,11 @@ from birdmml.dataset.shards import BROKEN, first_line
 from birdmml.dataset.validate import DatasetProblem, Findings
 from birdmml.errors import BirdmmlError, MediaError
 from birdmml.evalsets import arrays, read
-from birdmml.evalsets.decode import schema
+from birdmml.evalsets.decode import KINDS, schema
 from birdmml.evalsets.read import Prepared
 from birdmml.media.audio import decode_clip
 from birdmml.media.image import decode_image
 
-KINDS = ("videos", "images", "audio", arrays.KIND)
 _AT_ONCE = 16  # Rows of media held in memory.
 _DECODE: Mapping[str, Callable[[bytes], Any]] = {
     "frames": decode_image,
@@ -43,19 +42,13 @@ class _GroupToCheck:
     frames: int
 
 
-@dataclass(frozen=True)
-class _CheckedGroup:
-    ids: list[str]
-    problems: list[DatasetProblem]
-
-
 def check(root: Path, workers: int = 1, progress: Callable[[str, int, int], None] | None = None) -> Findings:
     """Check digest, hashes, counts, columns, ids and labels, and decode every medium of a set of any kind.
 
     Raises EvalsetError if `root` holds no set to look at.
     """
     prepared_set = Prepared.open(root)
-    problems = [DatasetProblem("manifest", *_halves(line)) for line in read.validate(root)]
+    problems = [DatasetProblem("manifest", *line.partition(": ")[::2]) for line in read.validate(root)]
     tasks: list[_GroupToCheck] = []
     of: list[str] = []
     shards = 0
@@ -68,15 +61,14 @@ def check(root: Path, workers: int = 1, progress: Callable[[str, int, int], None
             of += [collection] * len(groups)
     with Pool(workers) as pool:
         groups_read = pool.run(_check_group, tasks, counter(progress or silent, "validate", len(tasks)))
-    for group in groups_read:
-        problems += group.problems
-    problems += _repeated(of, groups_read)
-    return Findings(sum(len(g.ids) for g in groups_read), shards, tuple(problems))
-
-
-def _halves(line: str) -> tuple[str, str]:
-    where, _, detail = line.partition(": ")
-    return where, detail
+    problems += [problem for _, group_problems in groups_read for problem in group_problems]
+    seen: set[tuple[str, str]] = set()
+    for collection, (ids, _) in zip(of, groups_read, strict=True):
+        for row in ids:
+            if (collection, row) in seen:
+                problems.append(DatasetProblem("duplicate_id", f"{collection} row {row}", "two rows have this id"))
+            seen.add((collection, row))
+    return Findings(sum(len(ids) for ids, _ in groups_read), shards, tuple(problems))
 
 
 def _open(prepared_set: Prepared, collection: str, path: Path) -> tuple[list[DatasetProblem], list[_GroupToCheck]]:
@@ -96,8 +88,8 @@ def _open(prepared_set: Prepared, collection: str, path: Path) -> tuple[list[Dat
 
 def _check_columns(columns: pa.Schema, kind: str, name: str) -> None:
     """Raise EvalsetError or ArrowException where columns are not those of the kind."""
-    if kind not in KINDS:
-        raise pa.ArrowInvalid(f"{kind} is no kind of collection: it must be one of {', '.join(KINDS)}")
+    if kind not in (kinds := (*KINDS, arrays.KIND)):
+        raise pa.ArrowInvalid(f"{kind} is no kind of collection: it must be one of {', '.join(kinds)}")
     is_numbers = kind == arrays.KIND
     expected = arrays.schema(arrays.fields_of(columns, name)) if is_numbers else schema(kind, ())
     if not columns.equals(expected, check_metadata=False):
@@ -106,7 +98,8 @@ def _check_columns(columns: pa.Schema, kind: str, name: str) -> None:
         raise pa.ArrowInvalid(f"columns are not those of a collection of {kind}: {what}")
 
 
-def _check_group(task: _GroupToCheck) -> _CheckedGroup:
+def _check_group(task: _GroupToCheck) -> tuple[list[str], list[DatasetProblem]]:
+    """(ids of a row group, what is wrong with its rows)."""
     ids: list[str] = []
     problems: list[DatasetProblem] = []
     try:
@@ -120,7 +113,7 @@ def _check_group(task: _GroupToCheck) -> _CheckedGroup:
                 problems += _named(task, row)
     except (*BROKEN, TypeError) as e:
         problems.append(DatasetProblem("damaged", f"{task.name} row group {task.group}", first_line(e)))
-    return _CheckedGroup(ids, problems)
+    return ids, problems
 
 
 def _named(task: _GroupToCheck, row: Mapping[str, Any]) -> Iterator[DatasetProblem]:
@@ -151,7 +144,11 @@ def _media(task: _GroupToCheck, batch: pa.RecordBatch) -> Iterator[tuple[int, st
     """(row of the batch, slug, words) of every medium that is not there or does not decode."""
     for i, row in enumerate(batch.to_pylist()):
         if task.kind == "videos":
-            yield from ((i, "counts", words) for words in _counts(task, row))
+            frames, sweep, times = (len(row[c] or ()) for c in ("frames", "sweep", "sweep_s"))
+            if frames != task.frames:
+                yield i, "counts", f"{frames} frames, {task.frames} were prepared"
+            if sweep != times:
+                yield i, "counts", f"{sweep} single frames at {times} times"
         for column in (c for c in batch.schema.names if c in _DECODE):
             if row[column] is None and (task.kind, column) == ("videos", "audio"):
                 continue  # A film without a sound track.
@@ -170,21 +167,3 @@ def _decoded(column: str, value: Any) -> Iterator[tuple[str, str]]:
             yield e.reason, f"{place}: {e.detail}"
     if len(sizes) > 1:
         yield "size", f"{column}: pictures of {len(sizes)} sizes"
-
-
-def _counts(task: _GroupToCheck, row: Mapping[str, Any]) -> Iterator[str]:
-    frames, sweep, times = (len(row[c] or ()) for c in ("frames", "sweep", "sweep_s"))
-    if frames != task.frames:
-        yield f"{frames} frames, {task.frames} were prepared"
-    if sweep != times:
-        yield f"{sweep} single frames at {times} times"
-
-
-def _repeated(of: list[str], groups: list[_CheckedGroup]) -> Iterator[DatasetProblem]:
-    """Ids that stand twice in a collection."""
-    seen: set[tuple[str, str]] = set()
-    for collection, group in zip(of, groups, strict=True):
-        for row in group.ids:
-            if (collection, row) in seen:
-                yield DatasetProblem("duplicate_id", f"{collection} row {row}", "two rows have this id")
-            seen.add((collection, row))

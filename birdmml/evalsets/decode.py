@@ -1,4 +1,4 @@
-"""Decode one chunk of media into a data file and a receipt. Runs in worker processes."""
+"""Media of an evaluation set, in worker processes: a chunk to a data file and a receipt, rows to Parquet shards."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from birdmml.core import files
 from birdmml.dataset.decode import data_path, file_name, read_lines, read_span, write_lines
 from birdmml.dataset.shards import SHARD_BYTES, WrittenShard, cut, shard_name, write_shard
 from birdmml.errors import MediaError
+from birdmml.evalsets._annotations import Collection
 from birdmml.evalsets.shelf import MAX_FILE_BYTES
 from birdmml.media import audio, image, video
 from birdmml.schema import RATE_HZ
@@ -25,6 +26,27 @@ from birdmml.schema import RATE_HZ
 FRAMES = 8
 SWEEP_S = tuple(k / 2 for k in range(1, 20))  # 0.5, 1.0, ... 9.5 s
 QUALITY = 95  # Stored with full colour resolution (4:4:4), so that a frame loses next to nothing.
+
+GROUP_BYTES = 32 << 20
+GROUP_ROWS = 64
+KINDS: dict[str, tuple[str, ...]] = {
+    "videos": ("frames", "sweep", "sweep_s", "audio", "duration_s", "fps"),
+    "images": ("image",),
+    "audio": ("audio", "duration_s"),
+}
+_TEXT, _PICTURE = {"dtype": "string", "_type": "Value"}, {"_type": "Image"}
+_NUMBER = {"dtype": "float64", "_type": "Value"}
+_MEDIUM = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+# Column -> its type, what Hugging Face's `datasets` takes it for, and what the names of its media end with.
+_COLUMNS: dict[str, tuple[pa.DataType, dict[str, Any], str]] = {
+    "frames": (pa.list_(_MEDIUM), {"feature": _PICTURE, "_type": "List"}, ".jpg"),
+    "sweep": (pa.list_(_MEDIUM), {"feature": _PICTURE, "_type": "List"}, ".jpg"),
+    "sweep_s": (pa.list_(pa.float32()), {"feature": {"dtype": "float32", "_type": "Value"}, "_type": "List"}, ""),
+    "audio": (_MEDIUM, {"sampling_rate": RATE_HZ, "decode": False, "_type": "Audio"}, ".flac"),
+    "image": (_MEDIUM, _PICTURE, ".jpg"),
+    "duration_s": (pa.float64(), _NUMBER, ""),
+    "fps": (pa.float64(), _NUMBER, ""),
+}
 
 Span = tuple[int, int]
 
@@ -107,15 +129,13 @@ def shrink(picture: NDArray[np.uint8], px: int) -> NDArray[np.uint8]:
 
 def _one(item: MediaFile, chunk: DecodeTask, out: BinaryIO) -> tuple[dict[str, list[Span]], dict[str, Any]]:
     source = _source(item, chunk)
+    if item.kind == "images" and isinstance(source, bytes):
+        image.decode_image(source)
+        return {"image": [_put(out, source)]}, {}
     if item.kind == "videos":
         return _video(source, chunk.frame_px, out)
-    if item.kind == "audio":
-        sound = audio.decode_sound(source)
-        values = {"duration_s": _seconds(len(sound) / RATE_HZ)}
-        return {"audio": [_put(out, audio.encode_flac(sound))]}, values
-    data = source if isinstance(source, bytes) else _read(source)
-    image.decode_image(data)
-    return {"image": [_put(out, data)]}, {}
+    sound = audio.decode_sound(source)
+    return {"audio": [_put(out, audio.encode_flac(sound))]}, {"duration_s": round(len(sound) / RATE_HZ, 4)}
 
 
 def _video(source: Path | bytes, px: int, out: BinaryIO) -> tuple[dict[str, list[Span]], dict[str, Any]]:
@@ -123,12 +143,8 @@ def _video(source: Path | bytes, px: int, out: BinaryIO) -> tuple[dict[str, list
     spans = {name: [_put(out, data) for data in getattr(film, name)] for name in ("frames", "sweep")}
     # No track is no sound: a missing modality, never silence.
     spans["audio"] = [] if film.audio is None else [_put(out, audio.encode_flac(film.audio))]
-    values = {"sweep_s": list(film.sweep_s), "fps": _seconds(film.fps), "duration_s": _seconds(film.duration_s)}
+    values = {"sweep_s": list(film.sweep_s), "fps": round(film.fps, 4), "duration_s": round(film.duration_s, 4)}
     return spans, values
-
-
-def _seconds(value: float) -> float:
-    return round(value, 4)
 
 
 def _source(item: MediaFile, chunk: DecodeTask) -> Path | bytes:
@@ -136,49 +152,20 @@ def _source(item: MediaFile, chunk: DecodeTask) -> Path | bytes:
         path = Path(item.where)
         try:
             size = path.stat().st_size
+            # FFmpeg and libsndfile read from the disk; a photo is stored as it is, so its bytes are needed anyway.
+            data = path.read_bytes() if item.kind == "images" and size <= MAX_FILE_BYTES else b""
         except OSError as e:
             raise MediaError("unreadable", f"the file cannot be read ({e.strerror or e})") from e
         if size > MAX_FILE_BYTES:
             raise MediaError("file_too_large", f"{size:,} bytes are over the limit of {MAX_FILE_BYTES:,}")
-        return path
+        return data if item.kind == "images" else path
     return read_span(Path(chunk.spool), *item.where)
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as e:
-        raise MediaError("unreadable", f"the file cannot be read ({e.strerror or e})") from e
 
 
 def _put(out: BinaryIO, data: bytes) -> Span:
     offset = out.tell()
     out.write(data)
     return offset, len(data)
-
-
-# ---- Rows of an evaluation set to Parquet shards: planned from sizes, the same bytes on any number of workers.
-
-
-GROUP_BYTES = 32 << 20
-GROUP_ROWS = 64
-
-_MEDIUM = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-_COLUMNS: dict[str, tuple[str, ...]] = {
-    "videos": ("frames", "sweep", "sweep_s", "audio", "duration_s", "fps"),
-    "images": ("image",),
-    "audio": ("audio", "duration_s"),
-}
-_TYPES = {
-    "frames": pa.list_(_MEDIUM),
-    "sweep": pa.list_(_MEDIUM),
-    "sweep_s": pa.list_(pa.float32()),
-    "audio": _MEDIUM,
-    "image": _MEDIUM,
-    "duration_s": pa.float64(),
-    "fps": pa.float64(),
-}
-_SUFFIX = {"frames": ".jpg", "sweep": ".jpg", "audio": ".flac", "image": ".jpg"}
 
 
 @dataclass(frozen=True)
@@ -189,11 +176,6 @@ class EvalsetRow:
     label: int
     class_name: str
     decoded: DecodedFile
-
-    @property
-    def size(self) -> int:
-        """Bytes of all its media."""
-        return self.decoded.bytes
 
     def media(self, folder: Path, column: str) -> Iterator[bytes]:
         """What lies in `folder`, where the row's file was decoded to, for one column."""
@@ -215,36 +197,26 @@ class EvalsetShardTask:
 
 def schema(kind: str, classes: Sequence[str]) -> pa.Schema:
     """Columns of a collection, with the feature metadata by which Hugging Face's `datasets` shows media."""
-    fields = [pa.field("id", pa.string()), pa.field("label", pa.int64()), pa.field("class_name", pa.string())]
-    fields += [pa.field(name, _TYPES[name]) for name in _COLUMNS[kind]]
-    sound = {"sampling_rate": RATE_HZ, "decode": False, "_type": "Audio"}
-    picture = {"_type": "Image"}
-    features: dict[str, Any] = {
-        "id": {"dtype": "string", "_type": "Value"},
-        "label": {"names": list(classes), "_type": "ClassLabel"},
-        "class_name": {"dtype": "string", "_type": "Value"},
-        "frames": {"feature": picture, "_type": "List"},
-        "sweep": {"feature": picture, "_type": "List"},
-        "sweep_s": {"feature": {"dtype": "float32", "_type": "Value"}, "_type": "List"},
-        "audio": sound,
-        "image": picture,
-        "duration_s": {"dtype": "float64", "_type": "Value"},
-        "fps": {"dtype": "float64", "_type": "Value"},
-    }
-    info = {"info": {"features": {f.name: features[f.name] for f in fields}}}
-    return pa.schema(fields, metadata={"huggingface": json.dumps(info)})
+    columns: list[tuple[str, pa.DataType, dict[str, Any]]] = [
+        ("id", pa.string(), _TEXT),
+        ("label", pa.int64(), {"names": list(classes), "_type": "ClassLabel"}),
+        ("class_name", pa.string(), _TEXT),
+        *((name, *_COLUMNS[name][:2]) for name in KINDS[kind]),
+    ]
+    info = {"info": {"features": {name: feature for name, _, feature in columns}}}
+    return pa.schema([(name, kind) for name, kind, _ in columns], metadata={"huggingface": json.dumps(info)})
 
 
 def plan(
-    root: Path, folder: Path, collection: str, kind: str, classes: tuple[str, ...], split: str,
+    root: Path, folder: Path, collection: Collection, classes: tuple[str, ...], split: str,
     rows: Sequence[EvalsetRow], shard_bytes: int = SHARD_BYTES,
 ) -> list[EvalsetShardTask]:  # fmt: skip
     """Cut the rows of one split, in order, into shards of about `shard_bytes` of media; no rows, no shard."""
-    runs = list(cut(rows, attrgetter("size"), shard_bytes))
-    names = [f"data/{collection}/{shard_name(split, i, len(runs))}" for i in range(len(runs))]
+    runs = list(cut(rows, attrgetter("decoded.bytes"), shard_bytes))
+    paths = [f"data/{collection.name}/{shard_name(split, i, len(runs))}" for i in range(len(runs))]
     return [
-        EvalsetShardTask(str(root), name, str(folder), kind, classes, tuple(run))
-        for name, run in zip(names, runs, strict=True)
+        EvalsetShardTask(str(root), path, str(folder), collection.kind, classes, tuple(run))
+        for path, run in zip(paths, runs, strict=True)
     ]
 
 
@@ -253,7 +225,7 @@ def prepare_shard(task: EvalsetShardTask) -> WrittenShard:
     form = schema(task.kind, task.classes)
     groups = (
         pa.Table.from_pylist([_values(row, Path(task.staging)) for row in run], schema=form)
-        for run in cut(task.rows, attrgetter("size"), GROUP_BYTES, GROUP_ROWS)
+        for run in cut(task.rows, attrgetter("decoded.bytes"), GROUP_BYTES, GROUP_ROWS)
     )
     return write_shard(Path(task.root), task.path, form, groups, ["class_name"])
 
@@ -262,9 +234,10 @@ def _values(row: EvalsetRow, folder: Path) -> dict[str, Any]:
     """All columns of one row; a medium that the file does not have is null."""
     values: dict[str, Any] = {"id": row.id, "label": row.label, "class_name": row.class_name, **row.decoded.values}
     for column in row.decoded.spans:
-        many = pa.types.is_list(_TYPES[column])
+        kind, _, suffix = _COLUMNS[column]
+        many = pa.types.is_list(kind)
         cells = [
-            {"bytes": data, "path": file_name(f"{row.id}-{i}" if many else row.id, _SUFFIX[column])}
+            {"bytes": data, "path": file_name(f"{row.id}-{i}" if many else row.id, suffix)}
             for i, data in enumerate(row.media(folder, column))
         ]
         values[column] = cells if many else cells[0] if cells else None

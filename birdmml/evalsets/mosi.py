@@ -1,11 +1,14 @@
-"""CMU-MOSI: vision, audio and text of 2,199 opinions, for retrieval (MultiBench's pickle; the user's own copy)."""
+"""CMU-MOSI: vision, audio and text of 2,199 opinions, for retrieval (MultiBench's pickle; the user's own copy).
+
+The file's label is a sentiment from -3 to 3; here it is a class, below zero or not. Copies with 74 audio features
+instead of 5 are read too: they differ from what is published, and the manifest says so.
+"""
 
 from __future__ import annotations
 
-from pathlib import Path
+from functools import partial
 
 from birdmml.evalsets import _multibench
-from birdmml.evalsets.arrays import Gathered, Progress
 from birdmml.schema import Card
 
 CARD = Card(
@@ -24,8 +27,4 @@ LAYOUT = _multibench.PickleLayout(
 DOWNLOAD = LAYOUT.download()
 PUBLISHED = {"samples": {"train": 1284, "validation": 229, "test": 686}, "features": dict(LAYOUT.features)}
 Options = _multibench.MultibenchOptions
-
-
-def gather(source: Path, options: _multibench.MultibenchOptions, progress: Progress) -> Gathered:
-    """The set in `mosi_data.pkl`, or in a folder that holds it; copies with 74 audio features differ, and say so."""
-    return _multibench.gather(LAYOUT, source, options, progress)
+gather = partial(_multibench.gather, LAYOUT)

@@ -1,11 +1,14 @@
-"""MUStARD: vision, audio and text of sarcasm in TV shows, for retrieval (MultiBench's pickle; the user's own copy)."""
+"""MUStARD: vision, audio and text of sarcasm in TV shows, for retrieval (MultiBench's pickle; the user's own copy).
+
+690 lines, half of them sarcastic, in `sarcasm.pkl`. It is a pickle from strangers, as the two other sets of affect:
+`_pickles` lets arrays and plain containers out of it, and nothing else.
+"""
 
 from __future__ import annotations
 
-from pathlib import Path
+from functools import partial
 
 from birdmml.evalsets import _multibench
-from birdmml.evalsets.arrays import Gathered, Progress
 from birdmml.schema import Card
 
 CARD = Card(
@@ -25,8 +28,4 @@ DOWNLOAD = LAYOUT.download()
 # MultiBench's paper gives the total, not the splits.
 PUBLISHED = {"total": 690, "features": dict(LAYOUT.features)}
 Options = _multibench.MultibenchOptions
-
-
-def gather(source: Path, options: _multibench.MultibenchOptions, progress: Progress) -> Gathered:
-    """The set in `sarcasm.pkl`, or in a folder that holds it."""
-    return _multibench.gather(LAYOUT, source, options, progress)
+gather = partial(_multibench.gather, LAYOUT)

@@ -40,14 +40,13 @@ from birdmml.evalsets.read import Prepared, digest, is_prepared, manifest_head, 
 from birdmml.evalsets.shelf import EvalsetFiles, EvalsetLayout
 from birdmml.schema import Reject
 
-# ---- One preparation from start to finish: list, decode in chunks, write shards, report, manifest last.
-
-
 CHUNK_WORK = 128
 _WORK = {"videos": 8}  # A video takes as long as hundreds of photos; a chunk is what a kill can lose.
 CHUNK_BYTES = 64 << 20
 FRAME_PX = 256
 MAX_REJECTS = 0.01
+COLLECTION = "samples"  # Of a set of arrays, which has one.
+GROUP_BYTES = 16 << 20
 PrepareProgress = Callable[[str, int, int], None]
 
 
@@ -143,13 +142,19 @@ class _Stages:
         with Pool(workers) as pool:
             done, resumed = self._decode(seen, pool)
             rows, rejects = self._rows(seen, done)
-            shards = self._write(seen, rows, pool)
+            self._check_space(rows)
+            shards = self._write(seen.annotations.classes, rows, pool)
         chosen = account.settings(self.options.frame_px, self.options.limit)
         manifest = account.manifest(self.module, self.name, chosen, seen, rows, shards)
         report = account.report(manifest, seen, rows, rejects, max_rejects)
         write_report(self.place.dataset, report, manifest["classes"], rows, self.place.staging)
         files.write_json(self.place.dataset / MANIFEST, manifest)
-        self._accept(report)
+        if not report["accepted"] and is_prepared(self.place.out):
+            raise BuildError(
+                f"{report['rejected']:,} of {report['considered']:,} rows cannot be used, and {self.place.out} holds "
+                f"a finished set, which stays; this one's report is {self.place.dataset / 'report' / 'index.html'}: "
+                "name another --out, or allow more with --max-rejects"
+            )
         self.place.commit()
         return Preparation(self.place.out, manifest, report, resumed)
 
@@ -232,33 +237,23 @@ class _Stages:
                     rows[name][entry.split].append(EvalsetRow(entry.id, entry.label, class_name, decoded))
         return rows, rejects
 
-    def _write(self, seen: EvalsetSurvey, rows: account.RowsBySplit, pool: Pool) -> list[WrittenShard]:
-        place, classes = self.place, seen.annotations.classes
-        kinds = {c.name: c.kind for c in self.module.COLLECTIONS}
+    def _write(self, classes: tuple[str, ...], rows: account.RowsBySplit, pool: Pool) -> list[WrittenShard]:
+        root, staging = self.place.dataset, self.place.staging
         tasks = [
             task
-            for name, splits in rows.items()
-            for split, part in splits.items()
-            for task in plan(place.dataset, place.staging, name, kinds[name], classes, split, part)
+            for collection in self.module.COLLECTIONS
+            for split, part in rows[collection.name].items()
+            for task in plan(root, staging, collection, classes, split, part)
         ]
-        self._check_space(rows)
         return pool.run(prepare_shard, tasks, counter(self.progress, "write", len(tasks)))
 
     def _check_space(self, rows: account.RowsBySplit) -> None:
-        need = sum(row.size for splits in rows.values() for part in splits.values() for row in part)
+        need = sum(row.decoded.bytes for splits in rows.values() for part in splits.values() for row in part)
         free = shutil.disk_usage(self.place.work).free
         if free < need:
             raise BuildError(
                 f"the set needs {files.human_bytes(need)} and {self.place.work} has {files.human_bytes(free)} left: "
                 "free some space and run the same command again (finished work is kept), or choose another --out"
-            )
-
-    def _accept(self, report: Mapping[str, Any]) -> None:
-        if not report["accepted"] and is_prepared(self.place.out):
-            raise BuildError(
-                f"{report['rejected']:,} of {report['considered']:,} rows cannot be used, and {self.place.out} holds "
-                f"a finished set, which stays; this one's report is {self.place.dataset / 'report' / 'index.html'}: "
-                "name another --out, or allow more with --max-rejects"
             )
 
 
@@ -283,60 +278,36 @@ def _item(file: str, key: str, kind: str, where: bytes | Path, spool: Path) -> M
     return MediaFile(file, key, kind, (offset, len(where)))
 
 
-# ---- Evaluation sets of numbers to Parquet: streamed in blocks, counted against what is published, manifest last.
-# A module with KIND = "arrays" brings `Options`, a frozen dataclass of what users may set; `gather(source, options,
-# progress) -> Gathered`, which reads and checks the provider's files; PUBLISHED, the provider's counts; and DOWNLOAD.
-
-
-COLLECTION = "samples"
-GROUP_BYTES = 16 << 20
-
-
 def prepare_arrays(
     module: ModuleType, source: Path, out: Path, options: Mapping[str, str], progress: Progress | None = None
 ) -> Prepared:
-    """Write the set that `module` finds in `source` to the folder `out`.
+    """Write the set of numbers that `module` finds in `source` to the folder `out`, in blocks, the manifest last.
 
-    `options` override the fields of the module's `Options`. The same files and options give the same bytes. `out` is
-    as it was until the new set is complete. Raises UsageError for an option that does not exist, EvalsetError for
-    files that are not the provider's, BuildError where `out` cannot be written or holds something else.
+    The module brings `Options`, a frozen dataclass of what users may set, `gather(source, options, progress)`, which
+    reads and checks the provider's files, PUBLISHED, the provider's counts, and DOWNLOAD. `options` override the
+    fields of its `Options`. The same files and options give the same bytes. `out` is as it was until the new set is
+    complete. Raises UsageError for an option that does not exist, EvalsetError for files that are not the provider's,
+    BuildError where `out` cannot be written or holds something else.
     """
     chosen = settings.override(module.Options(), [f"{k}={v}" for k, v in options.items()])
     name = module.__name__.rpartition(".")[2]
-    with BuildPlace(out, lambda folder: _name_of(folder) == name) as place:
+    progress = progress or silent
+    with BuildPlace(out, lambda folder: is_prepared(folder) and read_manifest(folder)["name"] == name) as place:
         try:
-            return _prepare(module, name, source, place, chosen, progress or silent)
+            gathered: Gathered = module.gather(source, chosen, progress)
+            for split, part in gathered.splits.items():
+                if part.rows == 0:
+                    raise EvalsetError(f"{name}: no sample of {split} is left: see the publisher's files")
+            place.prepare("")  # Made anew each time: it takes minutes at most.
+            root = place.dataset
+            splits = {split: _write(part, gathered, root, split, progress) for split, part in gathered.splits.items()}
+            manifest = _describe(module, name, gathered, splits)
+            account.write(root / "report", manifest, gathered)
+            files.write_json(root / MANIFEST, manifest)
+            place.commit()
+            return Prepared(place.out, manifest)
         except OSError as e:
             raise BuildError(place.disk_words(e)) from e
-
-
-def _prepare(
-    module: ModuleType, name: str, source: Path, place: BuildPlace, chosen: Any, progress: Progress
-) -> Prepared:
-    gathered: Gathered = module.gather(source, chosen, progress)
-    _check_complete(gathered, name)
-    place.prepare("")  # Made anew each time: it takes minutes at most.
-    root = place.dataset
-    splits = {split: _write(part, gathered, root, split, progress) for split, part in gathered.splits.items()}
-    manifest = _describe(module, name, gathered, splits)
-    account.write(root / "report", manifest, gathered)
-    files.write_json(root / MANIFEST, manifest)
-    place.commit()
-    return Prepared(place.out, manifest)
-
-
-def _name_of(folder: Path) -> str:
-    """Which prepared set a folder holds; "" if none."""
-    try:
-        return str(read_manifest(folder).get("name"))
-    except EvalsetError:
-        return ""
-
-
-def _check_complete(gathered: Gathered, name: str) -> None:
-    for split, part in gathered.splits.items():
-        if part.rows == 0:
-            raise EvalsetError(f"{name}: no sample of {split} is left: see the publisher's files")
 
 
 def _write(part: SplitSource, gathered: Gathered, root: Path, split: str, progress: Progress) -> dict[str, Any]:
@@ -362,18 +333,16 @@ def _groups(part: SplitSource, gathered: Gathered, start: int, stop: int) -> Ite
 
 def _describe(module: ModuleType, name: str, gathered: Gathered, splits: Mapping[str, Any]) -> dict[str, Any]:
     collections = {COLLECTION: {"kind": KIND, "splits": dict(splits)}}
-    published = dict(module.PUBLISHED)
-    chosen = dict(gathered.settings)
     return {
         **manifest_head(name, gathered.demo, gathered.class_names),
         "collections": collections,
-        "published": published,
+        "published": dict(module.PUBLISHED),
         "found": dict(gathered.found),
-        "differences": [*differences(published, gathered.found), *gathered.notes],
+        "differences": [*differences(module.PUBLISHED, gathered.found), *gathered.notes],
         "left_out": dict(Counter(c.reason for c in gathered.rejects)),
         "changed": dict(Counter(c.reason for c in gathered.changes)),
-        "settings": chosen,
-        "digest": digest(gathered.class_names, chosen, collections),
+        "settings": dict(gathered.settings),
+        "digest": digest(gathered.class_names, gathered.settings, collections),
     }
 
 

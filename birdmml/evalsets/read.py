@@ -26,6 +26,11 @@ ALL = "all"
 _AT_ONCE = 16  # Rows of media held in memory.
 _KEYS = ("birdmml_version", "name", "demo", "classes", "collections", "settings", "digest")
 
+# Kinds of collections of one medium a row: its column, and what decodes it.
+_MEDIA: dict[str, tuple[str, Callable[[bytes], NDArray[Any]]]] = {
+    "images": ("image", decode_image),
+    "audio": ("audio", decode_clip),
+}
 T = TypeVar("T")
 Item = Any  # A PreparedFilm, uint8 [H, W, 3], float32 [T], or for arrays the stored columns as a dict.
 
@@ -43,19 +48,19 @@ class PreparedFilm:
     @cached_property
     def frames(self) -> NDArray[np.uint8]:
         """The middles of eight equal segments, uint8 [F, H, W, 3]."""
-        return np.stack([_picture(cell, self.id) for cell in self.cells["frames"]])
+        return np.stack([_decoded(decode_image, cell, self.id) for cell in self.cells["frames"]])
 
     @cached_property
     def sweep(self) -> NDArray[np.uint8]:
         """The frames at `sweep_s`, uint8 [K, H, W, 3]; K is 0 for a video shorter than the first of them."""
-        pictures = [_picture(cell, self.id) for cell in self.cells["sweep"]]
+        pictures = [_decoded(decode_image, cell, self.id) for cell in self.cells["sweep"]]
         return np.stack(pictures) if pictures else np.zeros((0, *self.frames.shape[1:]), np.uint8)
 
     @cached_property
     def audio(self) -> NDArray[np.float32] | None:
         """Mono float32 [T] at 22,050 Hz; None where the video has no audio track."""
         cell = self.cells["audio"]
-        return None if cell is None else _sound(cell, self.id)
+        return None if cell is None else _decoded(decode_clip, cell, self.id)
 
 
 class PreparedRows:
@@ -75,7 +80,13 @@ class PreparedRows:
 
     def __iter__(self) -> Iterator[Item]:
         for row in self.cells():
-            yield _item(self.kind, row)
+            if self.kind == "videos":
+                yield PreparedFilm(row["id"], row["duration_s"], row["fps"], tuple(row["sweep_s"]), row)
+            elif self.kind in _MEDIA:
+                column, decode = _MEDIA[self.kind]
+                yield _decoded(decode, row[column], row["id"])
+            else:
+                yield row
 
     def cells(self, columns: list[str] | None = None) -> Iterator[dict[str, Any]]:
         """The rows as they are stored: media as {"bytes", "path"}; only some `columns` if given."""
@@ -249,7 +260,12 @@ def _check_shards(path: Path, manifest: Mapping[str, Any]) -> None:
     try:
         collections = manifest["collections"].values()
         shards = [s for c in collections for p in c["splits"].values() for s in p["shards"]]
-        outside = [s["path"] for s in shards if not _is_inside(s["path"])]
+        # Windows takes a colon or a backslash in a name for more than a part of it.
+        outside = [
+            name
+            for name in (shard["path"] for shard in shards)
+            if (inner := PurePosixPath(name)).is_absolute() or ".." in inner.parts or "\\" in name or ":" in name
+        ]
         counted = all(isinstance(s[k], int) for s in shards for k in ("rows", "bytes"))
         described = all(isinstance(n, str) for n in manifest["classes"]) and isinstance(manifest["settings"], dict)
     except (KeyError, TypeError, AttributeError) as e:
@@ -260,30 +276,6 @@ def _check_shards(path: Path, manifest: Mapping[str, Any]) -> None:
         raise EvalsetError(f"{path} garbles the rows or bytes of a shard: prepare the set again")
     if outside:
         raise EvalsetError(f"{path} names {outside[0]!r}, outside of the set: prepare it again")
-
-
-def _is_inside(name: str) -> bool:
-    """Whether a path below a folder stays there on every system: Windows takes a colon or a backslash for more."""
-    path = PurePosixPath(name)
-    return not (path.is_absolute() or ".." in path.parts or "\\" in name or ":" in name)
-
-
-def _item(kind: str, row: Mapping[str, Any]) -> Item:
-    if kind == "videos":
-        return PreparedFilm(row["id"], row["duration_s"], row["fps"], tuple(row["sweep_s"]), row)
-    if kind == "images":
-        return _picture(row["image"], row["id"])
-    if kind == "audio":
-        return _sound(row["audio"], row["id"])
-    return dict(row)
-
-
-def _picture(cell: Mapping[str, Any], row: str) -> NDArray[np.uint8]:
-    return _decoded(decode_image, cell, row)
-
-
-def _sound(cell: Mapping[str, Any], row: str) -> NDArray[np.float32]:
-    return _decoded(decode_clip, cell, row)
 
 
 def _decoded(decode: Callable[[bytes], T], cell: Mapping[str, Any], row: str) -> T:

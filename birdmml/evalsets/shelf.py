@@ -83,8 +83,9 @@ class EvalsetFiles:
         """Look at everything once. Raises EvalsetError where an archive cannot be used at all."""
         if self.root is not None:
             self._tree(self.root)
-            if self._has_all():
-                self.archives = []  # They are what the folder was unpacked from.
+            tops, tables = {name.split("/")[0] for name in self.listing.files}, set(self.listing.tables)
+            if set(self.layout.tables) <= tables and set(self.layout.folders) <= tops:
+                self.archives = []  # The folder holds something of all: they are what it was unpacked from.
         done = 0
         for archive in self.archives:
             self._archive(archive, done, progress)
@@ -106,11 +107,6 @@ class EvalsetFiles:
                     yield place, event.data
                 if not left:
                     break
-
-    def _has_all(self) -> bool:
-        """Whether the folder holds every table, and something of every folder of media."""
-        tops = {name.split("/")[0] for name in self.listing.files}
-        return set(self.layout.tables) <= set(self.listing.tables) and set(self.layout.folders) <= tops
 
     def _tree(self, root: Path, below: str = "") -> None:
         """Files of a folder, in name order."""

@@ -60,7 +60,13 @@ def annotate(tables: Mapping[str, bytes], files: Many[str]) -> Annotations:
     for collection in COLLECTIONS:
         table = f"{collection.folder}.csv"
         records, more = rows(table, tables, _NEEDED, _COLUMNS[table].split())
-        claims = [_claim(collection, table, n, row) for n, row in enumerate(records, 2)]
+        claims = []
+        for number, row in enumerate(records, 2):
+            name, label = row["asset_id"], row["label"]
+            # A name with a folder in it could point outside the set.
+            plain = name and "/" not in name and "\\" not in name
+            file = f"{collection.folder}/{name}{_SUFFIX[collection.kind]}" if plain else ""
+            claims.append(TableRow(f"{table}:{number}", name, whole_number(label), label, row["split"], file))
         entries[collection.name], bad = settle(claims, len(taxa), SPLITS, files)
         notes += more
         rejects += bad
@@ -72,15 +78,8 @@ def annotate(tables: Mapping[str, bytes], files: Many[str]) -> Annotations:
     )  # fmt: skip
 
 
-def _claim(collection: Collection, table: str, number: int, row: Mapping[str, str]) -> TableRow:
-    name, label = row["asset_id"], row["label"]
-    # A name with a folder in it could point outside the set.
-    plain = name and "/" not in name and "\\" not in name
-    file = f"{collection.folder}/{name}{_SUFFIX[collection.kind]}" if plain else ""
-    return TableRow(f"{table}:{number}", name, whole_number(label), label, row["split"], file)
-
-
 def _taxa(tables: Mapping[str, bytes]) -> tuple[list[dict[str, str]], list[str]]:
+    """The classes in label order, and a note where the taxonomy has another species there, or another name today."""
     records, notes = rows("taxa.csv", tables, ("label", "common_name", "scientific_name"), _TAXA)
     labels, wanted = [row["label"] for row in records], [str(n) for n in range(len(records))]
     if sorted(labels) != sorted(wanted):
@@ -91,17 +90,12 @@ def _taxa(tables: Mapping[str, bytes]) -> tuple[list[dict[str, str]], list[str]]
     if nameless := [row["label"] for row in records if not row["common_name"]]:
         raise EvalsetError(f"taxa.csv: class {nameless[0]} has no common_name: get the table again")
     records.sort(key=lambda row: int(row["label"]))
+    species_of = {species.ssw60_label: species for species in all_species()}
     for row in records:
-        notes += _renamed(row)
+        species = species_of.get(int(row["label"]))
+        if species is not None and row["common_name"] != species.common_name:
+            notes.append(
+                f"class {row['label']} is {row['common_name']!r} in taxa.csv and {species.common_name!r} in the "
+                "taxonomy; the set's own name is kept"
+            )
     return records, notes
-
-
-def _renamed(row: Mapping[str, str]) -> list[str]:
-    """A note where the taxonomy has another species under the label, or calls it otherwise today."""
-    species = next((s for s in all_species() if s.ssw60_label == int(row["label"])), None)
-    if species is None or row["common_name"] == species.common_name:
-        return []
-    return [
-        f"class {row['label']} is {row['common_name']!r} in taxa.csv and {species.common_name!r} in the taxonomy; "
-        "the set's own name is kept"
-    ]

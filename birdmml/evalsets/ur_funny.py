@@ -1,11 +1,14 @@
-"""UR-FUNNY: vision, audio and text of punchlines, for retrieval (MultiBench's pickle; the user's own copy)."""
+"""UR-FUNNY: vision, audio and text of punchlines, for retrieval (MultiBench's pickle; the user's own copy).
+
+16,514 lines of talks in `humor.pkl`, funny or not: the largest of the three sets of affect. Where the file has the
+label -1, 0 is meant.
+"""
 
 from __future__ import annotations
 
-from pathlib import Path
+from functools import partial
 
 from birdmml.evalsets import _multibench
-from birdmml.evalsets.arrays import Gathered, Progress
 from birdmml.schema import Card
 
 CARD = Card(
@@ -25,8 +28,4 @@ DOWNLOAD = LAYOUT.download()
 # MultiBench's paper gives the total, not the splits.
 PUBLISHED = {"total": 16514, "features": dict(LAYOUT.features)}
 Options = _multibench.MultibenchOptions
-
-
-def gather(source: Path, options: _multibench.MultibenchOptions, progress: Progress) -> Gathered:
-    """The set in `humor.pkl`, or in a folder that holds it."""
-    return _multibench.gather(LAYOUT, source, options, progress)
+gather = partial(_multibench.gather, LAYOUT)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Collection as Many
 from collections.abc import Mapping
-from dataclasses import replace
 
 from birdmml.core.species import Species, all_species, resolve
 from birdmml.errors import UnknownName
@@ -44,25 +43,23 @@ def annotate(tables: Mapping[str, bytes], files: Many[str]) -> Annotations:
     A line's raw label becomes its place among all raw labels, sorted as numbers; a class is called as its folder. A
     line whose folder and label do not go together elsewhere is rejected, for one of them must be wrong.
     """
-    read = [
+    listed = [
         (where, _end(path), raw, whole_number(raw), table.partition("_")[0])
         for table in TABLES
         for where, path, raw in lines(table, tables)
     ]
-    folder_of = _folders([(n, end.rpartition("/")[0]) for _, end, _, n, _ in read if n is not None])
+    folder_of = _folders([(n, end.rpartition("/")[0]) for _, end, _, n, _ in listed if n is not None])
     label_of = {raw: label for label, raw in enumerate(folder_of)}
     by_end = {_end(file): file for file in sorted(files)}
     claims, rejects = list[TableRow](), list[Reject]()
-    for where, end, raw, number, split in read:
+    for where, end, raw, number, split in listed:
         file = by_end.get(end, f"{COLLECTIONS[0].folder}/{end}")
-        claim = TableRow(
-            where, end.rpartition(".")[0] or end, None if number is None else label_of.get(number), raw, split, file
-        )
-        claims.append(claim)
+        name = end.rpartition(".")[0] or end
         if number is not None and folder_of.get(number) != end.rpartition("/")[0]:
             detail = f"{where}: label {raw} and this folder do not go together in the other lines"
             rejects.append(Reject(file, "label_disagrees", detail))
-            claims[-1] = replace(claim, id="")
+            name = ""
+        claims.append(TableRow(where, name, None if number is None else label_of.get(number), raw, split, file))
     entries, bad = settle([c for c in claims if c.id], len(folder_of), SPLITS, files)
     names, taxa, notes = _names(list(folder_of.values()))
     return Annotations(

@@ -208,7 +208,13 @@ def _aligned(methods: Sequence[Outcomes]) -> Doubles:
     if len(set(names)) != len(names):
         raise ResultError(f"methods need names of their own, got {', '.join(names)}")
     for m in methods:
-        _check(m)
+        if m.values.ndim != 2 or m.values.size == 0 or m.values.shape[1] != len(m.ids):
+            raise ResultError(f"{m.name} needs outcomes [seeds, {len(m.ids)} items], got {m.values.shape}")
+        if len(set(m.ids)) != len(m.ids):
+            twice = Counter(m.ids).most_common(1)[0][0]
+            raise ResultError(f"{m.name} lists {len(m.ids) - len(set(m.ids))} items more than once, as {twice!r}")
+        if bad := int((~np.isfinite(m.values)).sum()):
+            raise ResultError(f"{bad} of {m.values.size} outcomes of {m.name} are not finite: score it again")
     first = methods[0]
     aligned = []
     for m in methods:
@@ -219,23 +225,11 @@ def _aligned(methods: Sequence[Outcomes]) -> Doubles:
     return np.stack(aligned)
 
 
-def _check(m: Outcomes) -> None:
-    if m.values.ndim != 2 or m.values.size == 0 or m.values.shape[1] != len(m.ids):
-        raise ResultError(f"{m.name} needs outcomes [seeds, {len(m.ids)} items], got {m.values.shape}")
-    if len(set(m.ids)) != len(m.ids):
-        twice = Counter(m.ids).most_common(1)[0][0]
-        raise ResultError(f"{m.name} lists {len(m.ids) - len(set(m.ids))} items more than once, as {twice!r}")
-    bad = int((~np.isfinite(m.values)).sum())
-    if bad:
-        raise ResultError(f"{bad} of {m.values.size} outcomes of {m.name} are not finite: score it again")
-
-
 def _mismatch(a: Outcomes, b: Outcomes) -> str:
     reasons = []
     for one, other in ((a, b), (b, a)):
         ids = set(other.ids)
-        alone = [item for item in one.ids if item not in ids]
-        if alone:
+        if alone := [item for item in one.ids if item not in ids]:
             shown = ", ".join(repr(item) for item in alone[:3])
             reasons.append(f"{len(alone)} of {len(one.ids)} in {one.name} alone ({shown})")
     return f"{a.name} and {b.name} were not scored on the same items: {'; '.join(reasons)}; score both on one set"

@@ -129,17 +129,15 @@ def _one(result: Result, suite: str, evalset: str, items: Path, folder: Path) ->
         return path
     chosen = order([confusion_data(outcome, names) for _, outcome in placed])
     tables = [confusion_data(outcome, chosen) for _, outcome in placed]
-    panels = [MatrixPanel(_title(f), t.shares, _words(t)) for (f, _), t in zip(placed, tables, strict=True)]
+    panels = []
+    for (f, _), table in zip(placed, tables, strict=True):
+        head = f"{f.task}: {100 * f.value:.1f} % right\nn = {f.n:,}, chance {100 * f.chance:.1f} %"
+        confused = [
+            (f"{100 * p.share:.0f} % of {p.items:,}", f"{short(p.true)} → {short(p.named)}") for p in pairs(table)
+        ]
+        panels.append(MatrixPanel(head, table.shares, confused))
     draw_matrices(result, path, title, chosen, panels, _notes(placed[0][1].candidates, tables))
     return path
-
-
-def _title(figure: Figure) -> str:
-    return f"{figure.task}: {100 * figure.value:.1f} % right\nn = {figure.n:,}, chance {100 * figure.chance:.1f} %"
-
-
-def _words(table: ConfusionMatrix) -> list[tuple[str, str]]:
-    return [(f"{100 * p.share:.0f} % of {p.items:,}", f"{short(p.true)} → {short(p.named)}") for p in pairs(table)]
 
 
 def _notes(candidates: int, tables: Sequence[ConfusionMatrix]) -> list[str]:
@@ -147,7 +145,7 @@ def _notes(candidates: int, tables: Sequence[ConfusionMatrix]) -> list[str]:
     shown = len(tables[0].classes)
     empty = sum(not t.items[i] for i in range(shown) for t in tables)
     level = max(t.level for t in tables)
-    return [
+    notes = [
         "Order: classes taken for each other stand together (average linkage, over all panels).",
         f"{shown} classes: too many for their names." if shown > NAMED else "",
         f"Hatched rows ({empty} in all): no item of that class, so nothing was measured." if empty else "",
@@ -158,9 +156,7 @@ def _notes(candidates: int, tables: Sequence[ConfusionMatrix]) -> list[str]:
         if level
         else "",
     ]
-
-
-# Square tables of shares beside each other, with words below: laid out in inches, so that nothing is cut off.
+    return [note for note in notes if note]
 
 
 @dataclass(frozen=True)
@@ -174,7 +170,7 @@ class MatrixPanel:
 
 @dataclass(frozen=True)
 class _Layout:
-    """Inches: the `side` of a table, the left edge of the first, their pitch, edges from the top; points: `size`."""
+    """In inches, so that nothing is cut off: a table's `side`, edge of the first, pitch, edges from the top."""
 
     side: float
     left: float
@@ -182,7 +178,7 @@ class _Layout:
     top: float
     words: float
     notes: float
-    size: float
+    size: float  # Points, of the names of classes.
     width: float
     height: float
 
@@ -202,12 +198,10 @@ def draw_matrices(
     result: Result, path: Path, title: str, classes: Sequence[str], panels: Sequence[MatrixPanel], notes: Sequence[str]
 ) -> None:
     """Write a PNG: panels from left to right, whose rows are named once; the colour is that of a share's root."""
-    head, notes = [*caption(result).splitlines(), title], [note for note in notes if note]
+    head = [*caption(result).splitlines(), title]
     names = [short(name) for name in classes] if len(classes) <= NAMED else []
     layout = _laid_out(len(classes), names, panels, head, notes)
-    canvas = blank(layout.width, layout.height, constrained=False)
-    for i, line in enumerate(head):
-        layout.write(canvas, EDGE, EDGE + HEAD_LINE * i, line, HEAD)
+    canvas = _headed(layout, head)
     for i, panel in enumerate(panels):
         left = layout.left + i * layout.pitch
         axis = canvas.add_axes(layout.box(left, layout.side))
@@ -224,11 +218,15 @@ def say(result: Result, path: Path, title: str, words: str) -> None:
     """Write a PNG of words alone, where there is nothing that could be drawn."""
     lines = [*caption(result).splitlines(), title, words]
     width, height = _inches(lines, HEAD) + 2 * EDGE, 2 * EDGE + HEAD_LINE * len(lines)
-    layout = _Layout(0, 0, 0, 0, 0, 0, 0, width, height)
-    canvas = blank(width, height, constrained=False)
+    save(_headed(_Layout(0, 0, 0, 0, 0, 0, 0, width, height), lines), path)
+
+
+def _headed(layout: _Layout, lines: Sequence[str]) -> Any:
+    """An empty picture with its heading."""
+    canvas = blank(layout.width, layout.height, constrained=False)
     for i, line in enumerate(lines):
         layout.write(canvas, EDGE, EDGE + HEAD_LINE * i, line, HEAD)
-    save(canvas, path)
+    return canvas
 
 
 def short(name: str) -> str:

@@ -74,27 +74,12 @@ Spot = tuple[Panel | None, str, float]  # Panel (still without lines), line and 
 
 def panels(result: Result) -> tuple[Panel, ...]:
     """Every curve of at least two points, by suite and evaluation set."""
-    drawn = [*shots(result), *noises(result), *frames(result), *_panels(result, _xor)]
+    drawn = [panel for spot_of in (shot, noise, frame, xor) for panel in panels_of(result, spot_of)]
     return tuple(p for p in drawn if any(len(set(line.xs)) > 1 for line in p.lines))[:MOST_PANELS]
 
 
-def shots(result: Result) -> list[Panel]:
-    """Few-shot accuracy over the number of shots, a panel an evaluation set."""
-    return _panels(result, _shot)
-
-
-def noises(result: Result) -> list[Panel]:
-    """Accuracy over the level of noise, a panel an evaluation set and kind of noise; lines have the clean level."""
-    return _panels(result, _noise)
-
-
-def frames(result: Result) -> list[Panel]:
-    """Accuracy of single frames over their time in s, a panel an evaluation set."""
-    return _panels(result, _frame)
-
-
-def _panels(result: Result, spot_of: Callable[[Figure], Spot | None]) -> list[Panel]:
-    """Panels and their lines in the order of the figures."""
+def panels_of(result: Result, spot_of: Callable[[Figure], Spot | None]) -> list[Panel]:
+    """Panels and their lines in the order of the figures; `spot_of` is one of the functions below."""
     levels: dict[tuple[str, str], Figure] = {}
     grouped: dict[Panel, dict[str, list[Point]]] = {}
     for figure in result.figures:
@@ -118,7 +103,8 @@ def _panels(result: Result, spot_of: Callable[[Figure], Spot | None]) -> list[Pa
     ]
 
 
-def _shot(f: Figure) -> Spot | None:
+def shot(f: Figure) -> Spot | None:
+    """Few-shot accuracy over the number of shots, a panel an evaluation set."""
     match = _SHOT.fullmatch(f.task) if f.suite == "few-shot" else None
     if match is None or int(match[2]) < 1:
         return None
@@ -126,7 +112,8 @@ def _shot(f: Figure) -> Spot | None:
     return panel, match[1], float(match[2])
 
 
-def _noise(f: Figure) -> Spot | None:
+def noise(f: Figure) -> Spot | None:
+    """Accuracy over the level of noise, a panel an evaluation set and kind; lines have the clean level."""
     try:
         condition = condition_of(f.task) if f.suite == "noise" else None
     except (BirdmmlError, ValueError):
@@ -143,13 +130,15 @@ def _noise(f: Figure) -> Spot | None:
     return Panel(title, axis, evalset=f.evalset, kind=kind), task, worse.level
 
 
-def _frame(f: Figure) -> Spot | None:
-    frame = frame_of(f.task)
+def frame(f: Figure) -> Spot | None:
+    """Accuracy of single frames over their time in s, a panel an evaluation set."""
+    at = frame_of(f.task)
     panel = Panel(f"single frames of {f.evalset}", "seconds into the video", evalset=f.evalset)
-    return None if frame is None else (panel, *frame)
+    return None if at is None else (panel, *at)
 
 
-def _xor(f: Figure) -> Spot | None:
+def xor(f: Figure) -> Spot | None:
+    """Accuracy over the share of samples that only all variables together explain."""
     match = _XOR.fullmatch(f.task) if f.suite == "xor" else None
     panel = Panel("XOR", "share p of samples with c = a xor b")
     return None if match is None else (panel, match[1], float(match[2]))

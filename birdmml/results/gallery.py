@@ -167,14 +167,11 @@ class _Tally:
         not_below[i - part.start] -= match >= self.lower[i]
         self.ranks.greater[part] += above
         self.ranks.ties[part] += not_below - above
-        self._keep_best(scores, part, across.start)
-
-    def _keep_best(self, scores: Floats, part: slice, first: int) -> None:
-        """argmax only where the maximum grew: along columns it costs ten times as much as the maximum."""
+        # argmax only where the maximum grew: along columns it costs ten times as much as the maximum.
         high = scores.max(axis=1)
         grown = np.flatnonzero(high > self.top[part])
         self.top[part.start + grown] = high[grown]
-        self.ranks.best[part.start + grown] = first + scores[grown].argmax(axis=1)
+        self.ranks.best[part.start + grown] = across.start + scores[grown].argmax(axis=1)
 
 
 def _trues(mask: NDArray[np.bool_]) -> Ints:

@@ -216,7 +216,9 @@ def bootstrap(
     n = values.shape[1]
     step = max(1, BLOCK_ELEMENTS // 4 // max(1, values.size))
     counted = _kept_counts if n * samples <= KEPT_ELEMENTS else _counts
-    centre = _medians(values) if median else _means(values)
+    # Every seed has the same draw: the mean of the seeds' means is the mean of the items' means.
+    items = values.mean(axis=0)
+    centre = _medians(values) if median else lambda counts: counts.astype(np.float64) @ items / n
     return _interval(np.concatenate([centre(block) for block in counted(n, step, samples, seed)]), level)
 
 
@@ -234,13 +236,6 @@ def _counts(n: int, step: int, samples: int, seed: int) -> Iterator[Counts]:
 def _kept_counts(n: int, step: int, samples: int, seed: int) -> tuple[Counts, ...]:
     """The same, kept: most figures of a result are over the same number of items."""
     return tuple(_counts(n, step, samples, seed))
-
-
-def _means(values: NDArray[np.float64]) -> Callable[[Counts], NDArray[np.float64]]:
-    """Of counts [B, N], the mean of `values` [S, N] over the items drawn, averaged over seeds [B]."""
-    # Every seed has the same draw: the mean of the seeds' means is the mean of the items' means.
-    items = values.mean(axis=0)
-    return lambda counts: counts.astype(np.float64) @ items / len(items)
 
 
 def _medians(values: NDArray[np.float64]) -> Callable[[Counts], NDArray[np.float64]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -17,9 +17,6 @@ from birdmml.core.files import atomic_write
 from birdmml.errors import ResultError
 from birdmml.results import gallery, metrics
 from birdmml.results.metrics import Summary, cutoff, hit
-
-# ---- What all kinds of outcomes share: seeds in blocks, the same items for each, names as numbers.
-
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -36,53 +33,34 @@ def inside(folder: Path, name: str) -> Path:
     return path
 
 
-def by_seed(seeds: Sequence[int], n: int) -> Ints:
-    """The seed of each row: N rows a seed, in blocks."""
-    return np.repeat(np.asarray(seeds, dtype=np.int64), n)
-
-
-def seeds_of(table: pa.Table, path: Path) -> tuple[tuple[int, ...], int]:
-    """The seeds, in order, and the number of items a seed; raises ResultError."""
-    seed = np.asarray(table["seed"])
-    seeds = tuple(int(s) for s in dict.fromkeys(seed.tolist()))
-    n = len(seed) // len(seeds)
-    if not np.array_equal(seed, by_seed(seeds, n)):
-        raise ResultError(f"{path} does not have the same number of items for each seed, in blocks")
-    return seeds, n
-
-
-def same_for_all(table: pa.Table, column: str, seeds: tuple[int, ...], n: int, path: Path) -> list[Any]:
-    """The first seed's values of a column that must not depend on the seed; raises ResultError."""
-    values: list[Any] = table[column].to_pylist()
-    if values != values[:n] * len(seeds):
-        raise ResultError(f"{path}: the seeds were not scored on the same items ({column} differs)")
-    return values[:n]
-
-
-def names_of(table: pa.Table, column: str, seeds: int, n: int) -> tuple[tuple[str, ...], ...]:
-    """A column of names [S][N]."""
-    values = table[column].to_pylist()
-    return tuple(tuple(values[i * n : (i + 1) * n]) for i in range(seeds))
-
-
-def check_unique(ids: Sequence[str], draws: Ints | None, path: Path) -> None:
-    """Raise ResultError where an item (of a draw) comes twice."""
-    keys = list(ids) if draws is None else list(zip(ids, draws.tolist(), strict=True))
-    if len(set(keys)) != len(keys):
-        raise ResultError(f"{path} lists an item twice")
-
-
 def codes(names: Sequence[str]) -> Ints:
     """Names as numbers from 0, in order of first appearance."""
     place: dict[str, int] = {}
     return np.asarray([place.setdefault(name, len(place)) for name in names], dtype=np.int64)
 
 
-# ---- Numbers of items whose weighted mean (or its exponential) is a figure.
-
-
+_NAMES = {"seed": pa.int64(), "id": pa.string(), "target": pa.string(), "prediction": pa.string()}
+_COUNTS = {"greater": pa.int64(), "ties": pa.int64()}
 MEAN, EXP_MEAN = "mean", "exp mean"
 MEASURE_COLUMNS = {"seed": pa.int64(), "id": pa.string(), "value": pa.float64(), "weight": pa.float64()}
+PREDICTION_COLUMNS = {**_NAMES, **_COUNTS, "outcome": pa.float64()}
+MEAN_AP, FIRST_RANK = "mAP", "median rank"
+SPECIES_COLUMNS = {
+    **_NAMES,
+    **_COUNTS,
+    "level": pa.int64(),
+    "relevant": pa.int64(),
+    "candidates": pa.int64(),
+    "average_precision": pa.float64(),
+}
+_DRAW = pa.field("draw", pa.int64())
+# The columns that hold one value an item, whatever the seed; all others hold one an item and seed.
+_SAME = ("id", "target", "draw", "relevant", "candidates")
+# Fields that are called otherwise than their columns: a column is about one row, a field about all.
+_FIELDS = {
+    "id": "ids", "target": "targets", "prediction": "predictions", "draw": "draws", "value": "values",
+    "weight": "weights",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -109,57 +87,7 @@ class Measures:
         if self.statistic == MEAN:
             return metrics.summarise_weighted(self.values, self.weights, self.chance, codes(self.ids))
         luck = math.log(self.chance) if self.chance > 0 else 0.0
-        summary = metrics.summarise_weighted(self.values, self.weights, luck, codes(self.ids))
-        return summary.mapped(math.exp)
-
-
-def measures_table(m: Measures) -> pa.Table:
-    """One row an item and seed; the metadata says of which figure, and how it is computed."""
-    about = {
-        "kind": "measured",
-        "metric": m.metric,
-        "statistic": m.statistic,
-        "chance": repr(float(m.chance)),
-        "demo": str(m.demo).lower(),
-    }
-    columns = {
-        "seed": by_seed(m.seeds, len(m.ids)),
-        "id": list(m.ids) * len(m.seeds),
-        "value": m.values.reshape(-1),
-        "weight": m.weights.reshape(-1),
-    }
-    return pa.table(columns, schema=pa.schema(list(MEASURE_COLUMNS.items())).with_metadata(about))
-
-
-def read_measures(rows: pa.Table, metadata: Mapping[str, str], path: Path) -> Measures:
-    """The outcomes of a table; raises ResultError unless they are consistent."""
-    seeds, n = seeds_of(rows, path)
-    ids = same_for_all(rows, "id", seeds, n, path)
-    values, weights = (np.asarray(rows[c]).reshape(len(seeds), n) for c in ("value", "weight"))
-    if not (np.isfinite(values).all() and np.isfinite(weights).all() and (weights >= 0).all()):
-        raise ResultError(f"{path} holds values that are not finite, or negative weights: score again")
-    try:
-        chance = float(metadata.get("chance", ""))
-    except ValueError as e:
-        raise ResultError(f"{path} does not say what chance is: score again") from e
-    if metadata.get("statistic") not in (MEAN, EXP_MEAN) or not math.isfinite(chance) or "metric" not in metadata:
-        raise ResultError(f"{path} does not say how its figure is computed: score again")
-    demo = metadata.get("demo") == "true"
-    return Measures(seeds, metadata["metric"], tuple(ids), values, weights, chance, metadata["statistic"], demo)
-
-
-# ---- Where the one right answer of each item landed.
-
-
-PREDICTION_COLUMNS = {
-    "seed": pa.int64(),
-    "id": pa.string(),
-    "target": pa.string(),
-    "prediction": pa.string(),
-    "greater": pa.int64(),
-    "ties": pa.int64(),
-    "outcome": pa.float64(),
-}
+        return metrics.summarise_weighted(self.values, self.weights, luck, codes(self.ids)).mapped(math.exp)
 
 
 @dataclass(frozen=True)
@@ -180,6 +108,11 @@ class Predictions:
     demo: bool = False
     draws: Ints | None = None
 
+    @property
+    def outcome(self) -> Floats:
+        """The expected hit@1 [S, N]."""
+        return hit(self.greater, self.ties, 1)
+
     def summary(self, metric: str) -> Summary:
         """The metric with its interval. Raises UnknownName or ResultError."""
         clusters = None if self.draws is None else codes(self.ids)
@@ -188,81 +121,12 @@ class Predictions:
         )
 
 
-def predictions_table(p: Predictions) -> pa.Table:
-    """One row an item and seed; `outcome` is the expected hit@1. The metadata names the candidates' number."""
-    seeds, n = len(p.seeds), len(p.ids)
-    columns: dict[str, Any] = {
-        "seed": by_seed(p.seeds, n),
-        "id": list(p.ids) * seeds,
-        "target": list(p.targets) * seeds,
-        "prediction": [name for names in p.predictions for name in names],
-        "greater": p.greater.reshape(-1),
-        "ties": p.ties.reshape(-1),
-        "outcome": hit(p.greater, p.ties, 1).reshape(-1),
-    }
-    schema = pa.schema(list(PREDICTION_COLUMNS.items()))
-    if p.draws is not None:
-        columns["draw"] = np.tile(p.draws, seeds)
-        schema = schema.append(pa.field("draw", pa.int64()))
-    about = {"kind": "placed", "candidates": str(p.candidates), "demo": str(p.demo).lower()}
-    return pa.table(columns, schema=schema.with_metadata(about))
-
-
-def read_predictions(rows: pa.Table, metadata: Mapping[str, str], path: Path) -> Predictions:
-    """The outcomes of a table; raises ResultError unless they are consistent."""
-    if not metadata.get("candidates", "").isdigit():
-        raise ResultError(f"{path} does not say how many candidates there were: score again")
-    seeds, n = seeds_of(rows, path)
-    draws = None
-    if "draw" in rows.column_names:
-        draws = np.asarray(same_for_all(rows, "draw", seeds, n, path), dtype=np.int64)
-    items = Predictions(
-        seeds,
-        int(metadata["candidates"]),
-        tuple(same_for_all(rows, "id", seeds, n, path)),
-        tuple(same_for_all(rows, "target", seeds, n, path)),
-        names_of(rows, "prediction", len(seeds), n),
-        np.asarray(rows["greater"]).reshape(len(seeds), n),
-        np.asarray(rows["ties"]).reshape(len(seeds), n),
-        metadata.get("demo") == "true",
-        draws,
-    )
-    _check_predictions(items, np.asarray(rows["outcome"]), path)
-    return items
-
-
-def _check_predictions(p: Predictions, outcomes: Floats, path: Path) -> None:
-    check_unique(p.ids, p.draws, path)
-    if not np.allclose(outcomes, hit(p.greater, p.ties, 1).reshape(-1), atol=1e-9):
-        raise ResultError(f"{path}: outcomes do not follow from `greater` and `ties`")
-    right = np.array([[a == b for a, b in zip(names, p.targets, strict=True)] for names in p.predictions])
-    if (right & (p.greater > 0)).any() or (~right & (p.greater == 0) & (p.ties == 0)).any():
-        raise ResultError(f"{path}: an item is predicted right but beaten, or wrong and yet unbeaten")
-
-
-# ---- Where the right answers of each item landed, when every candidate of its species is right.
-
-
-MEAN_AP, FIRST_RANK = "mAP", "median rank"
-SPECIES_COLUMNS = {
-    "seed": pa.int64(),
-    "id": pa.string(),
-    "target": pa.string(),
-    "prediction": pa.string(),
-    "greater": pa.int64(),
-    "ties": pa.int64(),
-    "level": pa.int64(),
-    "relevant": pa.int64(),
-    "candidates": pa.int64(),
-    "average_precision": pa.float64(),
-}
-
-
 @dataclass(frozen=True)
 class SpeciesHits:
     """As `gallery.SpeciesRanks`, under S seeds: counts and `average_precision` [S, N], what no seed changes [N].
 
-    `targets` and `predictions` name species: the item's own, and that of the best candidate.
+    `targets` and `predictions` name species: the item's own, and that of the best candidate. Every candidate of the
+    item's species is right.
     """
 
     seeds: tuple[int, ...]
@@ -280,97 +144,44 @@ class SpeciesHits:
     def summary(self, metric: str) -> Summary:
         """ "recall@k": a right answer is among the first k; "median rank": of the first one; "mAP"."""
         if metric == MEAN_AP:
+            values = self.average_precision
             luck = gallery.chance_average_precision(self.candidates, self.relevant)
-            return metrics.summarise_values(self.average_precision, float(luck.mean()))
-        if metric == FIRST_RANK:
+        elif metric == FIRST_RANK:
             values = gallery.first_rank(self.greater, self.ties, self.level)
             luck = gallery.chance_first_rank(self.candidates, self.relevant)
-            return metrics.summarise_values(values, float(luck.mean()), median=True)
-        k = cutoff(metric)
-        luck = gallery.chance_first_hit(self.candidates, self.relevant, k)
-        hits = gallery.first_hit(self.greater, self.ties, self.level, k)
-        return metrics.summarise_values(hits, float(luck.mean()))
-
-
-def species_table(s: SpeciesHits) -> pa.Table:
-    """One row an item and seed."""
-    seeds, n = len(s.seeds), len(s.ids)
-    columns = {
-        "seed": by_seed(s.seeds, n),
-        "id": list(s.ids) * seeds,
-        "target": list(s.targets) * seeds,
-        "prediction": [name for names in s.predictions for name in names],
-        "greater": s.greater.reshape(-1),
-        "ties": s.ties.reshape(-1),
-        "level": s.level.reshape(-1),
-        "relevant": np.tile(s.relevant, seeds),
-        "candidates": np.tile(s.candidates, seeds),
-        "average_precision": s.average_precision.reshape(-1),
-    }
-    about = {"kind": "species", "demo": str(s.demo).lower()}
-    return pa.table(columns, schema=pa.schema(list(SPECIES_COLUMNS.items())).with_metadata(about))
-
-
-def read_species(rows: pa.Table, metadata: Mapping[str, str], path: Path) -> SpeciesHits:
-    """The outcomes of a table; raises ResultError unless they are possible."""
-    seeds, n = seeds_of(rows, path)
-
-    def numbers(column: str) -> Ints:
-        return np.asarray(rows[column]).reshape(len(seeds), n)
-
-    def shared(column: str) -> Ints:
-        return np.asarray(same_for_all(rows, column, seeds, n, path), dtype=np.int64)
-
-    items = SpeciesHits(
-        seeds,
-        tuple(same_for_all(rows, "id", seeds, n, path)),
-        tuple(same_for_all(rows, "target", seeds, n, path)),
-        names_of(rows, "prediction", len(seeds), n),
-        numbers("greater"),
-        numbers("ties"),
-        numbers("level"),
-        np.asarray(rows["average_precision"]).reshape(len(seeds), n),
-        shared("relevant"),
-        shared("candidates"),
-        metadata.get("demo") == "true",
-    )
-    _check_species(items, path)
-    return items
-
-
-def _check_species(s: SpeciesHits, path: Path) -> None:
-    check_unique(s.ids, None, path)
-    wrong = s.candidates - s.relevant
-    counted = (s.greater >= 0) & (s.ties >= 0) & (s.greater + s.ties <= wrong)
-    right = (s.level >= 1) & (s.level <= s.relevant)
-    if not (counted & right).all() or not (wrong >= 0).all():
-        raise ResultError(f"{path}: an item counts more candidates than there are, or no right one")
-    if not ((s.average_precision > 0) & (s.average_precision <= 1 + 1e-9)).all():
-        raise ResultError(f"{path}: an average precision lies outside 0 to 1")
-    same = np.array([[a == b for a, b in zip(names, s.targets, strict=True)] for names in s.predictions])
-    if (same & (s.greater > 0)).any() or (~same & (s.greater == 0) & (s.ties == 0)).any():
-        raise ResultError(f"{path}: an item is predicted right but beaten, or wrong and yet unbeaten")
+        else:
+            k = cutoff(metric)
+            values = gallery.first_hit(self.greater, self.ties, self.level, k)
+            luck = gallery.chance_first_hit(self.candidates, self.relevant, k)
+        return metrics.summarise_values(values, float(luck.mean()), median=metric == FIRST_RANK)
 
 
 MAX_ROWS = 100_000_000
 Outcomes = Predictions | SpeciesHits | Measures
-# What a file's metadata call its kind -> its columns, and what reads its rows.
-_KINDS: dict[str, tuple[Mapping[str, Any], Callable[[pa.Table, Mapping[str, str], Path], Outcomes]]] = {
-    "placed": (PREDICTION_COLUMNS, read_predictions),
-    "species": (SPECIES_COLUMNS, read_species),
-    "measured": (MEASURE_COLUMNS, read_measures),
+# What a file's metadata call its kind -> what it becomes, its columns, and the fields that stand in the metadata.
+_KINDS: dict[str, tuple[type[Outcomes], Mapping[str, pa.DataType], tuple[str, ...]]] = {
+    "placed": (Predictions, PREDICTION_COLUMNS, ("candidates",)),
+    "species": (SpeciesHits, SPECIES_COLUMNS, ()),
+    "measured": (Measures, MEASURE_COLUMNS, ("metric", "statistic", "chance")),
 }
-COLUMNS = {name for columns, _ in _KINDS.values() for name in columns} | {"draw"}
+COLUMNS = {name for _, columns, _ in _KINDS.values() for name in columns} | {"draw"}
 
 
 def write(path: Path, outcomes: Outcomes) -> None:
     """Write one row an item and seed. The schema's metadata says what else is needed."""
-    if isinstance(outcomes, Predictions):
-        rows = predictions_table(outcomes)
-    else:
-        rows = measures_table(outcomes) if isinstance(outcomes, Measures) else species_table(outcomes)
+    kind, (_, columns, facts) = next((k, v) for k, v in _KINDS.items() if isinstance(outcomes, v[0]))
+    about = {"kind": kind, **{name: str(getattr(outcomes, name)) for name in facts}, "demo": str(outcomes.demo).lower()}
+    schema = pa.schema(list(columns.items()))
+    if isinstance(outcomes, Predictions) and outcomes.draws is not None:
+        schema = schema.append(_DRAW)
+    seeds, n = len(outcomes.seeds), len(outcomes.ids)
+    rows: dict[str, Any] = {"seed": np.repeat(np.asarray(outcomes.seeds, dtype=np.int64), n)}
+    for name in schema.names[1:]:
+        # As objects: an array of numpy's own texts would lose zeros at their ends.
+        value = np.asarray(getattr(outcomes, _FIELDS.get(name, name)), object if name in _NAMES else None)
+        rows[name] = np.tile(value, seeds) if name in _SAME else value.reshape(-1)
     with atomic_write(path) as f:
-        pq.write_table(rows, f, compression="zstd")
+        pq.write_table(pa.table(rows, schema=schema.with_metadata(about)), f, compression="zstd")
 
 
 def read(folder: Path, name: str) -> Outcomes:
@@ -381,14 +192,88 @@ def read(folder: Path, name: str) -> Outcomes:
         if file.metadata.num_rows > MAX_ROWS:
             raise ResultError(f"{path} has {file.metadata.num_rows} rows: that is no test set")
         metadata = {k.decode(): v.decode() for k, v in (file.schema_arrow.metadata or {}).items()}
-        kind = metadata.get("kind", "placed")
-        columns, read_rows = _KINDS.get(kind, _KINDS["placed"])
+        kind, columns, _ = _KINDS.get(metadata.get("kind", "placed"), _KINDS["placed"])
         wanted = pa.schema(list(columns.items()))
-        if columns is PREDICTION_COLUMNS and "draw" in file.schema_arrow.names:
-            wanted = wanted.append(pa.field("draw", pa.int64()))
+        if kind is Predictions and "draw" in file.schema_arrow.names:
+            wanted = wanted.append(_DRAW)
         rows = file.read(columns=wanted.names).cast(wanted)
     except (OSError, ValueError, KeyError, pa.ArrowException) as e:
         raise ResultError(f"{path} is not a predictions file ({e}): score again") from e
     if rows.num_rows == 0 or any(c.null_count for c in rows.columns):
         raise ResultError(f"{path} is empty or has gaps: score again")
-    return read_rows(rows, metadata, path)
+    facts = _facts(kind, metadata, path)
+    values = _values(rows, path)
+    hits = values.pop("outcome", None)
+    outcomes = kind(**values, **facts, demo=metadata.get("demo") == "true")
+    _check(outcomes, hits, path)
+    return outcomes
+
+
+def _facts(kind: type[Outcomes], metadata: Mapping[str, str], path: Path) -> dict[str, Any]:
+    """The fields that the metadata hold; raises ResultError for those that are not there or say nothing."""
+    if kind is SpeciesHits:
+        return {}
+    if kind is Predictions:
+        if not metadata.get("candidates", "").isdigit():
+            raise ResultError(f"{path} does not say how many candidates there were: score again")
+        return {"candidates": int(metadata["candidates"])}
+    try:
+        chance = float(metadata.get("chance", ""))
+    except ValueError as e:
+        raise ResultError(f"{path} does not say what chance is: score again") from e
+    if metadata.get("statistic") not in (MEAN, EXP_MEAN) or not math.isfinite(chance) or "metric" not in metadata:
+        raise ResultError(f"{path} does not say how its figure is computed: score again")
+    return {"metric": metadata["metric"], "statistic": metadata["statistic"], "chance": chance}
+
+
+def _values(rows: pa.Table, path: Path) -> dict[str, Any]:
+    """The fields that the columns hold, numbers [S, N] or [N]; raises ResultError unless the seeds are equal blocks."""
+    seed = np.asarray(rows["seed"])
+    seeds = tuple(int(s) for s in dict.fromkeys(seed.tolist()))
+    n = len(seed) // len(seeds)
+    if not np.array_equal(seed, np.repeat(np.asarray(seeds, dtype=np.int64), n)):
+        raise ResultError(f"{path} does not have the same number of items for each seed, in blocks")
+    values: dict[str, Any] = {"seeds": seeds}
+    for name in rows.column_names[1:]:
+        field, is_text = _FIELDS.get(name, name), name in _NAMES
+        column: Any = tuple(rows[name].to_pylist()) if is_text or name in _SAME else np.asarray(rows[name])
+        if name not in _SAME:
+            blocks = tuple(column[i * n : (i + 1) * n] for i in range(len(seeds)))
+            values[field] = blocks if is_text else column.reshape(len(seeds), n)
+        elif column != column[:n] * len(seeds):
+            raise ResultError(f"{path}: the seeds were not scored on the same items ({name} differs)")
+        else:
+            values[field] = column[:n] if is_text else np.asarray(column[:n], dtype=np.int64)
+    return values
+
+
+def _check(outcomes: Outcomes, hits: Floats | None, path: Path) -> None:
+    """Raise ResultError for outcomes that cannot be; `hits` [S, N] are the expected hit@1 as written."""
+    if isinstance(outcomes, Measures):
+        numbers = outcomes.values, outcomes.weights
+        if not all(np.isfinite(part).all() for part in numbers) or not (outcomes.weights >= 0).all():
+            raise ResultError(f"{path} holds values that are not finite, or negative weights: score again")
+        return
+    keys: list[Any] = list(outcomes.ids)
+    if isinstance(outcomes, Predictions) and outcomes.draws is not None:
+        keys = list(zip(outcomes.ids, outcomes.draws.tolist(), strict=True))
+    if len(set(keys)) != len(keys):
+        raise ResultError(f"{path} lists an item twice")
+    if isinstance(outcomes, SpeciesHits):
+        _check_counts(outcomes, path)
+    elif hits is None or not np.allclose(hits, outcomes.outcome, atol=1e-9):
+        raise ResultError(f"{path}: outcomes do not follow from `greater` and `ties`")
+    right = np.array([[a == b for a, b in zip(names, outcomes.targets, strict=True)] for names in outcomes.predictions])
+    # An item that is level with its best rival may be named either way.
+    if (right & (outcomes.greater > 0)).any() or (~right & (outcomes.greater == 0) & (outcomes.ties == 0)).any():
+        raise ResultError(f"{path}: an item is predicted right but beaten, or wrong and yet unbeaten")
+
+
+def _check_counts(s: SpeciesHits, path: Path) -> None:
+    wrong = s.candidates - s.relevant
+    counted = (s.greater >= 0) & (s.ties >= 0) & (s.greater + s.ties <= wrong)
+    right = (s.level >= 1) & (s.level <= s.relevant)
+    if not (counted & right).all() or not (wrong >= 0).all():
+        raise ResultError(f"{path}: an item counts more candidates than there are, or no right one")
+    if not ((s.average_precision > 0) & (s.average_precision <= 1 + 1e-9)).all():
+        raise ResultError(f"{path}: an average precision lies outside 0 to 1")

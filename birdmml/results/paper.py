@@ -93,7 +93,7 @@ def slips(rows: Sequence[Reported] | None = None) -> tuple[Slip, ...]:
     a ceiling; a share lies in 0 to 1.
     """
     rows = _paper_rows() if rows is None else rows
-    return (*_wrong_means(rows), *_heard_noise(rows), *_over_the_ceiling(rows), *_no_shares(rows))
+    return (*_wrong_means(rows), *_heard_noise(rows), *_impossible(rows))
 
 
 def _wrong_means(rows: Sequence[Reported]) -> Iterator[Slip]:
@@ -123,16 +123,13 @@ def _heard_noise(rows: Sequence[Reported]) -> Iterator[Slip]:
             yield Slip(row, expected, f"{row.task} does not use the degraded {noisy}: without noise {expected}")
 
 
-def _over_the_ceiling(rows: Sequence[Reported]) -> Iterator[Slip]:
+def _impossible(rows: Sequence[Reported]) -> Iterator[Slip]:
     for row in rows:
         if row.suite == "xor":
             p = float(row.conditions["p"])
             ceiling = p + (1 - p) / 32  # of 5 bits
             if row.value > ceiling + READING:
                 yield Slip(row, ceiling, f"no method can pass {ceiling:.3f} at p = {p:g}")
-
-
-def _no_shares(rows: Sequence[Reported]) -> Iterator[Slip]:
     for row in rows:
         most = 100.0 if row.unit == "%" else 1.0
         if not 0 <= row.value <= most:
@@ -159,9 +156,6 @@ def _read_paper(path: Path) -> Iterator[Reported]:
         if unit not in ("%", "share") or None in row or None in row.values():
             raise ValueError(f"{path.name}, row {table.line_num}: a cell too many or too few, or unit {unit!r}")
         yield Reported(**{**row, "value": float(row["value"])}, table=path.stem)  # type: ignore[arg-type]  # checked
-
-
-# ---- What the paper reports for a column of a table, with what is wrong with it.
 
 
 # The paper scores every video of these, those of the training split too.
@@ -205,15 +199,14 @@ def claim(figure: Figure, method: str) -> ReportedValue | None:
 
 @cache
 def _claim_rows(suite: str, name: str) -> tuple[tuple[str, str, ReportedValue], ...]:
-    return tuple(_read_claims(suite, name))
-
-
-def _read_claims(suite: str, name: str) -> Iterator[tuple[str, str, ReportedValue]]:
+    """(task, metric, value) of a suite and set; what contradicts other values is a slip, whatever its note says."""
     reasons = {slip.row: slip.reason for slip in slips()}
+    claim_rows = []
     for row in reported(suite, name):
         mark = "slip" if row in reasons else row.mark
-        note = reasons.get(row, row.note)
-        yield _task(row), row.metric, ReportedValue(row.method, round(row.share, 6), mark, note, row.source)
+        value = ReportedValue(row.method, round(row.share, 6), mark, reasons.get(row, row.note), row.source)
+        claim_rows.append((_task(row), row.metric, value))
+    return tuple(claim_rows)
 
 
 def _task(row: Reported) -> str:

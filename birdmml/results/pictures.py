@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from birdmml.core.files import atomic_write
-from birdmml.results.curves import Line, Panel, frames, noises, shots
+from birdmml.results import curves
+from birdmml.results.curves import Line, Panel, panels_of
 from birdmml.results.paper import claim
 from birdmml.results.tasks import frame_of
 from birdmml.schema import PLAIN_METRICS, Figure, Result, headline
@@ -29,9 +30,6 @@ def draw_all(result: Result, folder: Path) -> None:
     sweep(result, folder / "zero-shot.sweep.png")
     few_shot(result, folder / "few-shot.png")
     noise(result, folder / "noise.png")
-
-
-# What all pictures share.
 
 
 def blank(width: float, height: float, constrained: bool = True) -> Any:
@@ -97,9 +95,6 @@ def _finish(canvas: Any, result: Result, path: Path, size: float = 10) -> None:
     save(canvas, path)
 
 
-# All suites: bars.
-
-
 def overview(result: Result, path: Path) -> None:
     """Write a PNG with one panel a suite and evaluation set, horizontal bars with 95 % intervals."""
     panels = _bars(result)
@@ -143,15 +138,12 @@ def _bar_panel(axis: Any, title: str, figures: Sequence[Figure]) -> None:
     frame(axis, title)
 
 
-# Few-shot: accuracy over the number of shots.
-
-
 def few_shot(result: Result, path: Path) -> bool:
-    """Write a PNG, a panel an evaluation set; the axis of shots is logarithmic, chance is dashed.
+    """Write a PNG of accuracy over shots, a panel an evaluation set; the axis is logarithmic, chance dashed.
 
     False, and nothing written, where there is nothing to draw.
     """
-    panels = shots(result)
+    panels = panels_of(result, curves.shot)
     if not panels:
         return False
     canvas = blank(max(4.5, 3.8 * len(panels)), 3.6)
@@ -178,15 +170,12 @@ def _shot_panel(axis: Any, panel: Panel) -> None:
     frame(axis, panel.evalset, panel.x)
 
 
-# Noise: accuracy over its level, the clean value beside.
-
-
 def noise(result: Result, path: Path) -> bool:
-    """Write a PNG: a row an evaluation set, a column a kind of noise, a curve a task with 95 % intervals.
+    """Write a PNG of accuracy over noise: a row an evaluation set, a column a kind, a curve a task with 95 % intervals.
 
     False, and nothing written, where there are no levels.
     """
-    panels = noises(result)
+    panels = panels_of(result, curves.noise)
     if not panels:
         return False
     evalsets, kinds = ([*dict.fromkeys(names)] for names in zip(*((p.evalset, p.kind) for p in panels), strict=True))
@@ -225,12 +214,9 @@ def _noise_panel(axis: Any, panel: Panel) -> None:
     axis.tick_params(axis="y", labelsize=8)
 
 
-# Single frames of videos over their time, beside the average of eight frames.
-
-
 def sweep(result: Result, path: Path) -> bool:
-    """Write a PNG with one panel an evaluation set, bands of 95 %. False: no single frames, nothing written."""
-    panels = frames(result)
+    """Write a PNG of single frames over their time beside the mean of eight. False: no frames, nothing written."""
+    panels = panels_of(result, curves.frame)
     if not panels:
         return False
     zero_shot = [f for f in result.figures if (f.suite, f.metric) == ("zero-shot", "accuracy")]

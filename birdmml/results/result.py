@@ -1,4 +1,4 @@
-"""Results on disk: result.json beside the per-item outcomes that `birdmml.results.outcomes` writes."""
+"""A run as its result tells it: outcomes of every seed -> items, figures and pictures on disk, result.json last."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from birdmml.core import provenance, settings
 from birdmml.core.files import write_json
@@ -20,7 +22,7 @@ from birdmml.errors import ResultError, UsageError
 from birdmml.results import confusion, outcomes
 from birdmml.results.outcomes import EXP_MEAN, MEAN, Measures, Outcomes, Predictions, SpeciesHits
 from birdmml.results.pictures import draw_all
-from birdmml.results.tasks import Measured, Outcome, Scored, SeedOutcomes, SpeciesScored, tasks_of
+from birdmml.results.tasks import Measured, Outcome, SeedOutcomes, SpeciesScored, tasks_of
 from birdmml.schema import RESULT_SCHEMA_VERSION, Figure, Result
 
 FILE = "result.json"
@@ -59,9 +61,6 @@ def figure_key(figure: Figure) -> str:
     return f"{figure.suite} {figure.evalset} {figure.task} {figure.metric}"
 
 
-# ---- Outcomes of several seeds on the same items -> their files and their figures.
-
-
 def file_name(suite: str, evalset: str, outcome: Outcome) -> str:
     """ "predictions/zero-shot.test-split.A+V.parquet": letters that every file system takes."""
     task = f"{outcome.task}.{outcome.metric}" if isinstance(outcome, Measured) else outcome.task
@@ -74,48 +73,26 @@ def joined(runs: Sequence[Outcome], seeds: tuple[int, ...], demo: bool) -> Outco
     first = runs[0]
     if any(run.ids != first.ids for run in runs):
         raise ResultError(f"{first.task}: the seeds were not scored on the same items")
+
+    def stacked(field: str) -> NDArray[Any]:
+        return np.stack([attrgetter(field)(run) for run in runs])
+
     if isinstance(first, Measured):
-        measured = [run for run in runs if isinstance(run, Measured)]
-        return Measures(
-            seeds,
-            first.metric,
-            first.ids,
-            np.stack([run.values for run in measured]),
-            np.stack([np.ones_like(r.values) if r.weights is None else r.weights for r in measured]),
-            first.chance,
-            EXP_MEAN if first.exponential else MEAN,
-            demo,
-        )
+        values = stacked("values")
+        weights = np.ones_like(values) if first.weights is None else stacked("weights")
+        statistic = EXP_MEAN if first.exponential else MEAN
+        return Measures(seeds, first.metric, first.ids, values, weights, float(first.chance), statistic, demo)
+    names = tuple(run.predictions for run in runs if not isinstance(run, Measured))
     if isinstance(first, SpeciesScored):
-        return _species([run for run in runs if isinstance(run, SpeciesScored)], seeds, demo)
-    scored = [run for run in runs if isinstance(run, Scored)]
+        greater, ties, level, precision = (
+            stacked(f"ranks.{c}") for c in ("greater", "ties", "level", "average_precision")
+        )
+        relevant, candidates = first.ranks.relevant, first.ranks.candidates
+        return SpeciesHits(
+            seeds, first.ids, first.targets, names, greater, ties, level, precision, relevant, candidates, demo
+        )
     return Predictions(
-        seeds,
-        first.candidates,
-        first.ids,
-        first.targets,
-        tuple(r.predictions for r in scored),
-        np.stack([r.greater for r in scored]),
-        np.stack([r.ties for r in scored]),
-        demo,
-        first.draws,
-    )
-
-
-def _species(runs: Sequence[SpeciesScored], seeds: tuple[int, ...], demo: bool) -> SpeciesHits:
-    first = runs[0]
-    return SpeciesHits(
-        seeds,
-        first.ids,
-        first.targets,
-        tuple(run.predictions for run in runs),
-        np.stack([run.ranks.greater for run in runs]),
-        np.stack([run.ranks.ties for run in runs]),
-        np.stack([run.ranks.level for run in runs]),
-        np.stack([run.ranks.average_precision for run in runs]),
-        first.ranks.relevant,
-        first.ranks.candidates,
-        demo,
+        seeds, first.candidates, first.ids, first.targets, names, stacked("greater"), stacked("ties"), demo, first.draws
     )
 
 
@@ -152,9 +129,6 @@ def figures_of(
         )
         for metric in ((first.metric,) if isinstance(first, Measured) else first.metrics)
     ]
-
-
-# ---- A run as its result tells it: outcomes of every seed -> items, figures, pictures, and result.json last of all.
 
 
 # (suite, evaluation set, query) -> the best possible value where it is known, and a note on the method's score

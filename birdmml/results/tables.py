@@ -41,9 +41,6 @@ DEMO_NOTE = (
 Place = tuple[str, str, str, str]  # suite, evalset, task, metric
 
 
-# What every table is written with.
-
-
 def with_chance(
     head: Sequence[str], columns: Iterable[tuple[str, str, float]], rows: Iterable[Sequence[str]]
 ) -> list[Sequence[str]]:
@@ -90,9 +87,6 @@ def csv_text(rows: Iterable[Iterable[object]]) -> str:
     out = io.StringIO()
     csv.writer(out, lineterminator="\n").writerows(rows)
     return out.getvalue()
-
-
-# Several methods.
 
 
 @dataclass(frozen=True)
@@ -220,10 +214,12 @@ def _column(place: Place, cells: Mapping[str, Standing], where: Mapping[str, Pat
     placed = {name: answers for name, answers in items.items() if isinstance(answers, Predictions)}
     if len(placed) < len(items):
         return
-    scored = [
-        compare.Outcomes(name, _keys(answers), outcome(metric, answers.greater, answers.ties))
-        for name, answers in placed.items()
-    ]
+    scored = []
+    for name, answers in placed.items():
+        ids = answers.ids
+        if answers.draws is not None:  # Items may be drawn several times: their ids must differ from draw to draw.
+            ids = tuple(f"{draw} {item}" for draw, item in zip(answers.draws.tolist(), ids, strict=True))
+        scored.append(compare.Outcomes(name, ids, outcome(metric, answers.greater, answers.ties)))
     compare.check_same(scored)
     first = next(iter(placed.values()))
     clusters = None if first.draws is None else np.unique(np.asarray(first.ids), return_inverse=True)[1]
@@ -241,13 +237,6 @@ def _best(columns: Sequence[_Column]) -> Iterator[tuple[Place, str]]:
         apart = compare.differs([next(family) for _ in range(column.pairs)])
         if len(apart[column.top]) == len(column.scored) - 1:
             yield column.place, column.top
-
-
-def _keys(items: Predictions) -> tuple[str, ...]:
-    """Ids; where items were drawn several times, ids that differ from draw to draw."""
-    if items.draws is None:
-        return items.ids
-    return tuple(f"{draw} {item}" for draw, item in zip(items.draws.tolist(), items.ids, strict=True))
 
 
 def _grids(table: Standings) -> list[tuple[str, list[Sequence[str]]]]:
@@ -279,9 +268,6 @@ def _legend(table: Standings) -> list[str]:
     return [*lines, PAPER_LEGEND] if reported_too else lines
 
 
-# Results of any data: `birdmml leaderboard table`.
-
-
 def leaderboard(results: Sequence[Result]) -> str:
     """Markdown: a table for each suite, evaluation set and dataset; a figure that a method lacks is "-"."""
     lines = ["# Bird-MML leaderboard", ""]
@@ -290,8 +276,11 @@ def leaderboard(results: Sequence[Result]) -> str:
     # Other data, or other rows of it, have another chance: never in one table.
     groups: dict[tuple[str, str, str], list[Result]] = {}
     for result in results:
+        dataset = f"{result.dataset.get('name', '?')} `{str(result.dataset.get('digest', ''))[:8]}`"
+        if limit := result.settings.get("limit"):
+            dataset += f", limited to {limit} rows"
         for suite, evalset in dict.fromkeys((f.suite, f.evalset) for f in result.figures):
-            groups.setdefault((suite, evalset, _dataset(result)), []).append(result)
+            groups.setdefault((suite, evalset, dataset), []).append(result)
     for (suite, evalset, dataset), members in sorted(groups.items(), key=lambda item: item[0]):
         rows = _board_rows(members, suite, evalset)
         lines += [f"## {suite}, {evalset} of {dataset}", "", *markdown_table(rows), ""]
@@ -300,28 +289,17 @@ def leaderboard(results: Sequence[Result]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _dataset(result: Result) -> str:
-    name = f"{result.dataset.get('name', '?')} `{str(result.dataset.get('digest', ''))[:8]}`"
-    limit = result.settings.get("limit")
-    return f"{name}, limited to {limit} rows" if limit else name
-
-
 def _board_rows(results: Sequence[Result], suite: str, evalset: str) -> list[Sequence[str]]:
     figures = [
         {(f.task, f.metric): f for f in in_table(r) if (f.suite, f.evalset) == (suite, evalset)} for r in results
     ]
     columns = {key: f.chance for row in figures for key, f in row.items()}
-    rows = [
-        [*_named(result), *(_with_spread(row.get(key)) for key in columns)]
-        for result, row in zip(results, figures, strict=True)
-    ]
+    rows = []
+    for result, row in zip(results, figures, strict=True):
+        name = label(result) + (" **demo**" if result.demo else "")
+        name += " **limited**" if result.settings.get("limit") else ""
+        rows.append([name, result.preset, str(len(result.seeds)), *(_with_spread(row.get(key)) for key in columns)])
     return with_chance(["method", "preset", "seeds"], ((*key, c) for key, c in columns.items()), rows)
-
-
-def _named(result: Result) -> list[str]:
-    marks = " **demo**" if result.demo else ""
-    marks += " **limited**" if result.settings.get("limit") else ""
-    return [label(result) + marks, result.preset, str(len(result.seeds))]
 
 
 def _with_spread(f: Figure | None) -> str:

@@ -42,7 +42,7 @@ def test_multibench_files_are_read_as_the_protocol_says(tmp_path: Path) -> None:
     assert {s: found.rows(s) for s in found.splits} == {"train": 22, "validation": 2, "test": 10}
     for split, side, rows in (("train", "train", slice(22)), ("validation", "train", slice(22, 24)),
                               ("test", "test", slice(None))):  # fmt: skip
-        arrays = found.arrays(split)
+        arrays = found.read(split).arrays
         for name, shape in (("image", (28, 28)), ("audio", (112, 112))):
             given_ = np.load(tmp_path / "fake" / name / f"{side}_data.npy")[rows]
             np.testing.assert_array_equal(arrays[name], given_.reshape(-1, *shape).astype(np.float32) / np.float32(255))
@@ -63,7 +63,7 @@ def test_bytes_are_stored_where_they_are_exact(dtype: str, change: float, stored
     np.save(path, array)
     found = ready(tmp_path, tmp_path / "out")
     assert found.fields[1].dtype == stored
-    np.testing.assert_array_equal(found.arrays("test")["audio"], array.astype(np.float32) / np.float32(255))
+    np.testing.assert_array_equal(found.read("test").arrays["audio"], array.astype(np.float32) / np.float32(255))
 
 
 def test_values_beyond_255_are_kept_and_noted(tmp_path: Path) -> None:
@@ -72,7 +72,7 @@ def test_values_beyond_255_are_kept_and_noted(tmp_path: Path) -> None:
     array[0, 0, 0] = 300
     np.save(tmp_path / "audio" / "test_data.npy", array)
     found = ready(tmp_path, tmp_path / "out")
-    assert found.arrays("test")["audio"][0, 0, 0] == np.float32(300) / np.float32(255)
+    assert found.read("test").arrays["audio"][0, 0, 0] == np.float32(300) / np.float32(255)
     assert any("to 300" in d for d in found.manifest["differences"])
 
 

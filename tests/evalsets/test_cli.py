@@ -35,6 +35,14 @@ def test_a_set_goes_to_evalsets_by_its_name(cli: Cli, tmp_path: Path, monkeypatc
     assert json.loads((tmp_path / "evalsets" / "vb100" / "manifest.json").read_text())["name"] == "vb100"
 
 
+def test_a_set_of_arrays_takes_its_own_settings(cli: Cli, tmp_path: Path) -> None:
+    source = evalset("mosi", tmp_path / "mine")
+    ran = cli("prepare", "mosi", "--from", source, "--out", tmp_path / "out", "--set", "limit=1")
+    assert ran.code == 0, ran.err
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert {split["rows"] for split in manifest["collections"]["samples"]["splits"].values()} == {1}
+
+
 def test_a_dry_run_writes_nothing(cli: Cli, cub200: Path, tmp_path: Path) -> None:
     ran = cli("prepare", "cub200", "--from", cub200, "--out", tmp_path / "out", "--dry-run")
     assert ran.code == 0

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from birdmml.errors import EvalsetError
-from birdmml.evalsets._annotations import AnnotatedItem, TableRow, settle, whole_number
+from birdmml.evalsets._annotations import AnnotatedItem, Collection, TableRow, settle, whole_number
 from birdmml.evalsets.account import differences
 from birdmml.evalsets.decode import DecodedFile, EvalsetRow, plan, shrink
 from birdmml.evalsets.prepare import _limited, layout
@@ -66,9 +66,9 @@ def test_a_limit_keeps_so_many_of_each_split_in_order(splits: list[str], limit: 
 @given(st.lists(st.integers(0, 50), max_size=20), st.integers(1, 60))
 def test_shards_hold_every_row_once_within_the_limit(sizes: list[int], limit: int) -> None:
     rows = [EvalsetRow(str(i), 0, "x", DecodedFile("", "", 0, {"image": [(0, n)]})) for i, n in enumerate(sizes)]
-    tasks = plan(Path("/x"), Path("/y"), "images", "images", ("x",), "test", rows, limit)
+    tasks = plan(Path("/x"), Path("/y"), Collection("images", "images", "images"), ("x",), "test", rows, limit)
     assert [r for t in tasks for r in t.rows] == rows
-    assert all(len(t.rows) == 1 or sum(r.size for r in t.rows) <= limit for t in tasks)
+    assert all(len(t.rows) == 1 or sum(r.decoded.bytes for r in t.rows) <= limit for t in tasks)
     assert [t.path for t in tasks] == [
         f"data/images/test-{i:05d}-of-{len(tasks):05d}.parquet" for i in range(len(tasks))
     ]

@@ -136,7 +136,7 @@ def test_labels(name: str, values: list[float], labels: list[int], tmp_path: Pat
 
 def test_a_copy_with_74_audio_features_differs_and_is_taken(tmp_path: Path) -> None:
     found = ready(content(features=(20, 74, 300)), tmp_path)
-    assert found.arrays("test")["audio"].shape == (3, 50, 74)
+    assert found.read("test").arrays["audio"].shape == (3, 50, 74)
     assert "features.audio: 5 published, 74 found" in found.manifest["differences"]
     assert "samples.test: 686 published, 3 found" in found.manifest["differences"]
     assert not any("vision" in d for d in found.manifest["differences"])
@@ -188,7 +188,7 @@ def test_values_that_are_not_finite_stop_it_or_are_listed(tmp_path: Path) -> Non
     assert found.ids("test") == ("test-00000-v0",)
     assert found.manifest["left_out"] == {"not_finite": 3}
     assert found.manifest["settings"]["not_finite"] == "drop"
-    assert np.isfinite(found.arrays("train")["text"]).all()
+    assert np.isfinite(found.read("train").arrays["text"]).all()
 
 
 def broken(kind: str) -> Any:

@@ -60,7 +60,7 @@ def test_what_reaches_the_encoder_of_digits_is_what_is_stored(digits: Path, limi
     sizes = fitted(preset("small"), data)
     rows = rows_of(data, "train", limit)
     feed = Feed(rows, Preprocessor(sizes.front_end), tokenizer_for(rows, sizes), sizes.training)
-    stored = ArraySet.open(digits).arrays("train")
+    stored = ArraySet.open(digits).read("train").arrays
     kept = sample(22, limit)
     order = np.arange(len(kept))[::-1].copy()
     batch = feed.batch(order)
@@ -77,7 +77,7 @@ def test_what_reaches_the_encoder_of_features_is_what_is_stored(mosi: Path) -> N
     sizes = fitted(preset("paper"), data)
     rows = data.split("test")
     batch = Feed(rows, Preprocessor(sizes.front_end), tokenizer_for(rows, sizes)).batch(np.arange(len(rows)))
-    stored = ArraySet.open(mosi).arrays("test")
+    stored = ArraySet.open(mosi).read("test").arrays
     for ours, theirs in (("image", "vision"), ("audio", "audio"), ("text", "text")):
         assert torch.equal(batch[ours], torch.from_numpy(stored[theirs]))
     features = sizes.encoders.features

@@ -16,7 +16,7 @@ from birdmml.cli._result import closing
 from birdmml.core import species
 from birdmml.results import confusion, outcomes, pictures
 from birdmml.results.confusion import Pair, confusion_data, names_of, order, pairs
-from birdmml.results.curves import frames
+from birdmml.results.curves import frame, panels_of
 from birdmml.results.outcomes import Predictions
 from birdmml.results.pictures import _bars, _frame_panel, sweep
 from birdmml.results.result import record
@@ -204,7 +204,7 @@ def swept(times: Sequence[float], n: Sequence[int], evalset: str = "ssw60-videos
 
 def test_single_frames_are_sorted_by_their_time_beside_their_average(tmp_path: Path) -> None:
     result = swept((10.0, 0.5, 2.0), (7, 99, 50))
-    (panel,) = frames(result)
+    (panel,) = panels_of(result, frame)
     assert {line.name: [(p.x, p.figure.n) for p in line.points] for line in panel.lines} == {
         task: [(0.5, 99), (2.0, 50), (10.0, 7)] for task in ("V", "A+V")
     }
@@ -217,7 +217,7 @@ def test_lines_are_the_average_the_papers_value_and_chance() -> None:
     from matplotlib.figure import Figure as Canvas
 
     result = swept((0.5, 1.0), (99, 99))
-    (panel,) = frames(result)
+    (panel,) = panels_of(result, frame)
     axis = Canvas().subplots()
     _frame_panel(axis, panel, {("ssw60-videos-all", "V"): result.figures[1]}, "confu")
     _, labels = axis.get_legend_handles_labels()

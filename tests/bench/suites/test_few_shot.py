@@ -303,7 +303,7 @@ def test_the_frozen_protocol_is_what_the_suite_does_by_default() -> None:
 
 
 def test_the_picture_has_a_curve_a_task_with_shots_in_order(tmp_path: Path) -> None:
-    from birdmml.results.curves import shots
+    from birdmml.results.curves import panels_of, shot
     from birdmml.results.pictures import draw_all
 
     figures = tuple(
@@ -311,7 +311,7 @@ def test_the_picture_has_a_curve_a_task_with_shots_in_order(tmp_path: Path) -> N
         for n in (20, 1, 5) for task in ("A", "A+V") for metric in ("accuracy", "class-mean accuracy")
     )  # fmt: skip
     result = Result(1, True, "confu", "tiny", (0,), {}, {}, {}, figures)
-    (panel,) = shots(result)
+    (panel,) = panels_of(result, shot)
     assert {line.name: line.xs for line in panel.lines} == {"A": [1, 5, 20], "A+V": [1, 5, 20]}
     draw_all(result, tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["few-shot.png", "overview.png"]
