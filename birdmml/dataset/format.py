@@ -1,4 +1,4 @@
-"""The columns of a built dataset, once: name, type and meaning. Parquet schema, cards and checks read this."""
+"""What a built dataset looks like: its columns (name, type, meaning), its manifest, and its Parquet schema."""
 
 from __future__ import annotations
 
@@ -74,11 +74,7 @@ COLUMNS: tuple[Column, ...] = (
 )
 
 NAMES: tuple[str, ...] = tuple(c.name for c in COLUMNS)
-
-
-# ---- The manifest that makes a folder a dataset or an evaluation set; a folder without one is neither.
-
-
+# It makes a folder a dataset or an evaluation set; it is written last, so a folder without one is neither.
 MANIFEST = "manifest.json"
 
 
@@ -147,11 +143,6 @@ def check_version(folder: Path, manifest: Mapping[str, Any], kind: FolderKind) -
         )
 
 
-# ---- The Parquet schema of a dataset, from birdmml.dataset.format, with Hugging Face's feature metadata.
-# Written without `datasets`, whose encoder wants torchcodec and takes seconds to import; a test compares
-# the two.
-
-
 _MEDIUM = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 _ARROW = {
     "image": _MEDIUM,
@@ -167,6 +158,7 @@ _ARROW = {
 def arrow_schema(rate_hz: int = RATE_HZ, species: Sequence[str] = ()) -> pa.Schema:
     """The schema that every shard has; `species` are the labels' names (none: those of the shipped 150)."""
     names = list(species) or shipped().scientific_names
+    # Hugging Face's features, written without `datasets`, whose encoder wants torchcodec and takes seconds to import.
     fields = [pa.field(c.name, _ARROW[c.kind]) for c in COLUMNS]
     info = {"info": {"features": {c.name: _feature(c.kind, rate_hz, names) for c in COLUMNS}}}
     return pa.schema(fields, metadata={"huggingface": json.dumps(info)})

@@ -276,7 +276,7 @@ def test_a_listing_that_changed_between_the_parts_is_told(birds: Path, tmp_path:
 def test_a_part_that_lost_a_file_is_damaged(birds: Path, tmp_path: Path) -> None:
     out, settings = tmp_path / "out", folder_settings(birds)
     build_part(settings, out, BuildPart(0, 1))
-    folder = divide.staging_of(tmp_path / "out.partial" / "parts", BuildPart(0, 1))
+    folder = tmp_path / "out.partial" / "parts" / "00000-of-00001" / "staging"
     next(folder.glob("*.json")).write_text("torn")
     with pytest.raises(BuildError, match=r"part 0 of 1 is damaged: .* holds 0 chunks .* --shard-index 0"):
         finish(settings, out)
@@ -364,6 +364,6 @@ def test_a_finish_that_was_stopped_is_done_again(birds: Path, tmp_path: Path, mo
 
 def test_no_path_stands_in_what_parts_leave(birds: Path, tmp_path: Path) -> None:
     build_part(folder_settings(birds), tmp_path / "out", BuildPart(0, 1))
-    made = divide.part_facts(tmp_path / "out.partial" / "parts", BuildPart(0, 1))
+    made = json.loads((tmp_path / "out.partial" / "parts" / "00000-of-00001" / "part.json").read_bytes())
     assert made["records"] == 30
     assert str(tmp_path) not in json.dumps(made)
