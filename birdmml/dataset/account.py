@@ -157,9 +157,10 @@ def manifest(
         },
         "licenses": licenses(shards),
         "splits": splits(shards),
+        # Beside the shards, which are under `splits`.
         "files": dict(extras),
     }
-    return {**value, "digest": files.digest(value)}
+    return {**value, "digest": files.digest(value)}  # Over all the rest, the hashes of the shards included.
 
 
 def _taxonomy(chosen: SpeciesList) -> dict[str, Any]:
@@ -250,7 +251,12 @@ def of(manifest: Mapping[str, Any], validation: Mapping[str, Any]) -> Statements
         biases=tuple(_biases(manifest, validation)),
         limitations=tuple(_limitations(manifest, validation)),
         personal=("None: nobody was photographed, recorded or named.",) if manifest["demo"] else _PERSONAL,
-        licenses=tuple(_licenses(manifest)),
+        licenses=tuple(
+            # The commonest first.
+            f"{part}: "
+            + ", ".join(f"{name} {n:,}" for name, n in sorted(counts.items(), key=lambda kv: (-kv[1], kv[0])))
+            for part, counts in manifest["licenses"].items()
+        ),
         missing=(
             f"{validation['rejected']:,} of {validation['media_checked']:,} photos and clips were not accepted"
             f" (report/rejects.csv); {gone:,} that the source lists were not there (report/absent.csv)."
@@ -295,7 +301,7 @@ def _preprocessing(manifest: Mapping[str, Any]) -> Iterator[str]:
 
 def _biases(manifest: Mapping[str, Any], validation: Mapping[str, Any]) -> Iterator[str]:
     rows = sorted(s["complete"] + s["recovered"] for s in validation["by_species"])
-    rows = [n for n in rows if n]
+    rows = [n for n in rows if n]  # A species may be listed for what it lost alone.
     if rows:
         yield f"Rows a species: least {rows[0]:,}, median {rows[len(rows) // 2]:,}, most {rows[-1]:,}."
     counts = manifest["counts"]
@@ -327,15 +333,9 @@ def _limitations(manifest: Mapping[str, Any], validation: Mapping[str, Any]) -> 
         yield f"Rows removed because of their licences: {removed['rows_removed']:,} (report/filtered.csv)."
 
 
-def _licenses(manifest: Mapping[str, Any]) -> Iterator[str]:
-    for part, counts in manifest["licenses"].items():
-        commonest_first = sorted(counts.items(), key=lambda kv: (-kv[1], kv[0]))
-        yield f"{part}: {', '.join(f'{name} {n:,}' for name, n in commonest_first)}"
-
-
 def license_address(spdx: str) -> str:
     """The text of a licence: the Creative Commons page of an id that has one; the id itself for any other."""
-    if spdx == "CC0-1.0":
+    if spdx == "CC0-1.0":  # The one whose page lies elsewhere.
         return "https://creativecommons.org/publicdomain/zero/1.0/"
     head, _, version = spdx.removeprefix("CC-").rpartition("-")
     if spdx.startswith("CC-") and head and version:

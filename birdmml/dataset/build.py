@@ -205,7 +205,7 @@ class _Build:
                 refuse_nothing(self.settings.source, catalog)
             leaks, validation = self._assemble(catalog, catalog.freeze())
             give_memory_back()
-            written = captions.write_captions(self.settings, catalog, place, statement, self.report)
+            captioner, captioned = captions.write_captions(self.settings, catalog, place, statement, self.report)
             shards = self._write(catalog, self.writers or pool)
             extras = write_extras(self.source, self.settings, place.dataset, self.writers or pool, self.report)
             if species:
@@ -215,10 +215,15 @@ class _Build:
                 extras[species_list.TABLE] = files.sha256_file(table)
             balanced = pair.measure(self.source, self.settings, catalog)
             facts = statement.facts() | ({"balance": pair.summary(balanced)} if balanced else {})
-            manifest = account.manifest(self.settings, self.source, facts, catalog, shards, extras, written.facts)
+            manifest = account.manifest(self.settings, self.source, facts, catalog, shards, extras, captioner)
             validation |= account.of_rows(catalog, shards, species.taxonomy)
-            validation["captioner"] = dict(written.counts)
-            pair.add_to_validation(validation, balanced)
+            validation["captioner"] = captioned
+            if balanced:
+                validation["balance"] = balanced
+                # What a species lost is what is lacking in the end, not what was refused on the way.
+                lacking = {b["species"]: b["lacking"] for b in balanced}
+                for row in validation["by_species"]:
+                    row["lost"] = lacking.get(row["species"], row["lost"])
             named = account.names_in_captions(shards)
             validation["leakage"] = {
                 "splits": leaks,

@@ -30,15 +30,8 @@ if TYPE_CHECKING:
 KEY = "written_caption"
 PAGE = 512
 MAX_LISTED = 10_000
+# The origin of what models wrote.
 WRITTEN = "hf"
-
-
-@dataclasses.dataclass(frozen=True)
-class CaptionAccount:
-    """What is said of the captions: `facts` in the manifest, all that decided them; `counts` in the report."""
-
-    facts: Mapping[str, Any]
-    counts: Mapping[str, Any]
 
 
 def check(settings: BuildSettings) -> None:
@@ -50,17 +43,18 @@ def check(settings: BuildSettings) -> None:
 
 def write_captions(
     settings: BuildSettings, catalog: Catalog, place: BuildPlace, session: SourceAccount, progress: Progress
-) -> CaptionAccount:
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """Put a caption into the catalog for each photo of a row that has none, and says why where there is none.
 
-    A row whose recording has a caption wants no other. Articles are the session's, if it has any. What was written
+    Returns what the manifest says, all that decided the captions, and what the report counts. A row whose recording
+    has a caption wants no other. Articles are the session's, if it has any. What was written
     is kept in the build's work folder: an interrupted build asks no model twice.
     """
     captioner = discover.load("captioner", settings.captioner)
     name = {"name": discover.canonical("captioner", settings.captioner)}
     total = catalog.want_captions() if hasattr(captioner, "Writer") else 0
     if not total:
-        return CaptionAccount(name, {})
+        return name, {}
     writer = captioner.Writer(settings.captions or captioner.Settings(), place.work / "captions", progress)
     articles: Mapping[str, Article] = session.articles() if hasattr(session, "articles") else {}
     photos = functools.partial(_photos, catalog, place.staging, articles, settings.species_list.taxonomy)
@@ -90,7 +84,7 @@ def write_captions(
         "species_without_article": sorted(without)[:MAX_LISTED],
         "species_with_article_cut": sorted(cut)[:MAX_LISTED],
     }
-    return CaptionAccount({**name, **writer.facts()}, counts)
+    return {**name, **writer.facts()}, counts
 
 
 def _photos(

@@ -23,16 +23,15 @@ from birdmml.core.sqlite import Database
 from birdmml.dataset import decode
 from birdmml.schema import SPLITS, Medium, Reject
 
+_PROPERTIES = """kind INTEGER, id TEXT, label INTEGER, length INTEGER, grp INTEGER, sha INTEGER, pair INTEGER,
+author INTEGER, phash INTEGER, partner TEXT, source_row INTEGER, wish INTEGER"""
 _TABLES = (
     "CREATE TABLE done (key TEXT PRIMARY KEY, wanted INTEGER, tails INTEGER, tail_seconds REAL) WITHOUT ROWID",
-    """CREATE TABLE media (n INTEGER PRIMARY KEY, key TEXT, kind INTEGER, id TEXT, record TEXT, label INTEGER,
-    length INTEGER, grp INTEGER, sha INTEGER, pair INTEGER, author INTEGER, phash INTEGER, partner TEXT,
-    source_row INTEGER, wish INTEGER, path TEXT, sha256 TEXT, recovered INTEGER DEFAULT 0, doc TEXT)""",
+    f"CREATE TABLE media (n INTEGER PRIMARY KEY, key TEXT, record TEXT, {_PROPERTIES}, path TEXT, sha256 TEXT, "
+    "recovered INTEGER DEFAULT 0, doc TEXT)",
     "CREATE TABLE rejects (key TEXT, path TEXT, reason TEXT, detail TEXT, absent INTEGER, species TEXT)",
     "CREATE TABLE place (m INTEGER PRIMARY KEY, n INTEGER)",
-    """CREATE TABLE ordered (m INTEGER PRIMARY KEY, n INTEGER, record TEXT, kind INTEGER, id TEXT, label INTEGER,
-    length INTEGER, grp INTEGER, sha INTEGER, pair INTEGER, author INTEGER, phash INTEGER, partner TEXT,
-    source_row INTEGER, wish INTEGER)""",
+    f"CREATE TABLE ordered (m INTEGER PRIMARY KEY, n INTEGER, record TEXT, {_PROPERTIES})",
     "CREATE TABLE rows (split INTEGER, key BLOB, id TEXT, image INTEGER, audio INTEGER, length INTEGER)",
     "CREATE TABLE final (i INTEGER PRIMARY KEY, split INTEGER, id TEXT, image INTEGER, audio INTEGER, length INTEGER)",
 )
@@ -243,8 +242,9 @@ class Catalog(Database):
 
     def light(self) -> tuple[NDArray[np.int8], NDArray[np.int64], NDArray[np.int64]]:
         """Split, image index and audio index of every row, [N] each."""
+        size = self.count("SELECT count(*) FROM final")
         rows = self._db.execute("SELECT split, image - 1, audio - 1 FROM final ORDER BY i")
-        split, image, audio = _arrays(rows, self.count("SELECT count(*) FROM final"), (np.int8, np.int64, np.int64))
+        split, image, audio = _arrays(rows, size, (np.int8, np.int64, np.int64))
         return split, image, audio
 
     def rejects(self, absent: bool) -> Iterator[Reject]:
@@ -275,7 +275,7 @@ class Catalog(Database):
         wish = SPLITS.index(m.split) if m.split in SPLITS else -1
         label = self._species.resolve(m.species).label
         return (
-            key, kind, m.id, m.record, label, m.length, hash64(f"{kind}:{m.group}"),
+            key, m.record, kind, m.id, label, m.length, hash64(f"{kind}:{m.group}"),
             hash64(m.sha256), hash64(m.pair or ""), hash64(author), phash, m.partner, m.row, wish, m.source_path,
             m.sha256, _document(m),
         )  # fmt: skip

@@ -18,7 +18,7 @@ from birdmml.errors import MediaError
 from birdmml.media import audio, image
 from birdmml.schema import Caption, Credit, Medium, Photo, Recording, Reject
 
-CHUNK_RECORDS = 32
+CHUNK_RECORDS = 32  # Of each worker, so many at most are lost to a kill.
 
 T = TypeVar("T")
 K = TypeVar("K", bound=Photo | Recording | Medium)
@@ -149,6 +149,7 @@ def ingest(task: ChunkTask) -> list[DecodedRecord]:
     source = discover.load("source", task.source)
     folder = Path(task.folder)
     done: list[DecodedRecord] = []
+    # Only the receipt makes a chunk count, and its rename takes the data file's name to disk, too.
     with files.atomic_write(data_path(folder, task.chunk), sync_name=False) as out:
         for item in task.items:
             start = out.tell()
@@ -195,33 +196,18 @@ def _ingest_one(
 
 def _photo(record: Photo, data: bytes | Path, task: ChunkTask, out: BinaryIO) -> Medium:
     ready = image.ready_image(_bytes(data), task.limits.max_image_side, task.limits.max_pixels)
-    return Medium(
-        kind="image",
-        id=record.id,
-        species=record.species,
-        group=record.observation,
-        source_path=record.locator,
-        path=file_name(record.id, ".jpg"),
-        **_put(out, ready.data, task.chunk),
-        credit=record.credit,
-        caption=record.caption,
-        record=record.id,
-        pair=record.pair,
-        partner=record.partner,
-        row=record.row,
-        split=record.split,
-        metadata=record.metadata,
-        width=ready.width,
-        height=ready.height,
-        phash=ready.phash,
-        reencoded=ready.reencoded,
-    )
+    return _medium(
+        record, record.id, ready.data, task, out,
+        partner=record.partner, row=record.row, split=record.split, metadata=record.metadata,
+        width=ready.width, height=ready.height, phash=ready.phash, reencoded=ready.reencoded,
+    )  # fmt: skip
 
 
 def _clips(record: Recording, data: bytes | Path, task: ChunkTask, out: BinaryIO) -> Iterator[Medium | Reject | float]:
     """The clips of one recording; a clip without sound is a reject, a tail too short for a clip its seconds."""
     limits = task.limits
-    for number, clip in enumerate(audio.cut(data, limits.clip_s, limits.rate_hz, record.start_s, limits.max_seconds)):
+    clips = audio.cut(data, limits.clip_s, limits.rate_hz, record.start_s, limits.max_seconds)
+    for number, clip in enumerate(clips):
         if number and clip.valid_seconds < limits.min_tail_s:
             yield clip.valid_seconds
             continue
@@ -231,35 +217,44 @@ def _clips(record: Recording, data: bytes | Path, task: ChunkTask, out: BinaryIO
             where = f"{record.locator}#{clip.start_s:g}s"
             yield Reject(where, e.reason, e.detail, species=record.species)
             continue
-        clip_id = f"{record.id}-{number:03d}"
-        yield Medium(
-            kind="audio",
-            id=clip_id,
-            species=record.species,
-            group=record.recording,
-            source_path=record.locator,
-            path=file_name(clip_id, ".flac"),
-            **_put(out, audio.encode_flac(clip.samples, limits.rate_hz), task.chunk),
-            credit=record.credit,
-            caption=record.caption,
-            record=record.id,
-            pair=record.pair,
-            start_s=clip.start_s,
-            valid_seconds=clip.valid_seconds,
-            rms_dbfs=round(level.rms_dbfs, 2),
-            clipped_share=round(level.clipped_share, 6),
-        )
+        flac = audio.encode_flac(clip.samples, limits.rate_hz)
+        # Rounded: the last bits of a float may differ between processors, and rows must not.
+        dbfs, clipped = round(level.rms_dbfs, 2), round(level.clipped_share, 6)
+        yield _medium(
+            record, f"{record.id}-{number:03d}", flac, task, out,
+            start_s=clip.start_s, valid_seconds=clip.valid_seconds, rms_dbfs=dbfs, clipped_share=clipped,
+        )  # fmt: skip
+
+
+def _medium(
+    record: Photo | Recording, identity: str, data: bytes, task: ChunkTask, out: BinaryIO, **more: Any
+) -> Medium:
+    """Write the encoded bytes of a photo or clip; `more` is what only one of the two has."""
+    offset = out.tell()
+    out.write(data)
+    is_photo = isinstance(record, Photo)
+    return Medium(
+        kind="image" if is_photo else "audio",
+        id=identity,
+        species=record.species,
+        group=record.observation if isinstance(record, Photo) else record.recording,
+        source_path=record.locator,
+        path=file_name(identity, ".jpg" if is_photo else ".flac"),
+        sha256=files.sha256_bytes(data),
+        chunk=task.chunk,
+        offset=offset,
+        length=len(data),
+        credit=record.credit,
+        caption=record.caption,
+        record=record.id,
+        pair=record.pair,
+        **more,
+    )
 
 
 def file_name(identity: str, suffix: str) -> str:
     """A name that is safe on every file system, from an id that may hold anything."""
     return re.sub(r"[^A-Za-z0-9._-]+", "_", identity).strip("._")[:120] + suffix
-
-
-def _put(out: BinaryIO, data: bytes, chunk: int) -> dict[str, Any]:
-    offset = out.tell()
-    out.write(data)
-    return {"chunk": chunk, "offset": offset, "length": len(data), "sha256": files.sha256_bytes(data)}
 
 
 def _bytes(data: bytes | Path) -> bytes:

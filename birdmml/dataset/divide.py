@@ -25,7 +25,7 @@ from birdmml.core import discover, files
 from birdmml.core.pool import Pool, Progress, silent
 from birdmml.dataset import decode, intake, place
 from birdmml.dataset.catalog import Catalog
-from birdmml.dataset.intake import ListingSession, SourceSession, Taken
+from birdmml.dataset.intake import ListingSession, SourceAccount, SourceSession, Taken
 from birdmml.dataset.place import BuildLock, BuildPart
 from birdmml.errors import BuildError, UsageError
 from birdmml.schema import Article, Reject
@@ -215,7 +215,7 @@ def _source_facts(session: SourceSession, catalog: Catalog) -> Iterator[tuple[st
     yield from (("article", article.__dict__) for article in articles.values())
 
 
-class BuildParts:
+class BuildParts(SourceAccount):
     """All parts below `folder` as if one machine had made them; raises BuildError if they are not there and alike.
 
     Says at the end what the sources of all parts have said, as a session does.
@@ -248,8 +248,10 @@ class BuildParts:
         stale = {value for what, value in self._lines(part) if what == "stale"}
         chunks = size = records = 0
         for number, done in decode.receipts(folder):
-            fresh = [_placed(d, part) for d in done if d.key not in stale]
-            catalog.add(fresh, wanted=True)
+            fresh = [d for d in done if d.key not in stale]
+            for d in fresh:  # Chunk numbers must hold among all parts.
+                media = tuple(replace(m, chunk=place.numbered(m.chunk, part)) for m in d.media)
+                catalog.add([replace(d, media=media)], wanted=True)
             chunks += 1
             records += len(fresh)
             size += decode.data_path(folder, number).stat().st_size
@@ -301,9 +303,6 @@ class BuildParts:
                 reasons.setdefault(record["unfinished"], []).append(str(part.index))
         return "; ".join(f"{reason} (parts {', '.join(which)})" for reason, which in reasons.items())
 
-    def close(self) -> None:
-        """Nothing is open."""
-
     def _of(self, wanted: str) -> Iterator[Any]:
         for part in self._records:
             yield from (value for what, value in self._lines(part) if what == wanted)
@@ -336,12 +335,6 @@ class BuildParts:
                 f"{old[0].count} {'was' if len(old) == 1 else 'were'} made: nothing was written; make them again "
                 f"(finished media are kept): {_again(old)}"
             )
-
-
-def _placed(done: decode.DecodedRecord, part: BuildPart) -> decode.DecodedRecord:
-    """With chunk numbers that hold among all parts."""
-    media = tuple(replace(m, chunk=place.numbered(m.chunk, part)) for m in done.media)
-    return replace(done, media=media)
 
 
 def _count(folder: Path, count: int | None) -> int:

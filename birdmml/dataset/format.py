@@ -165,11 +165,10 @@ def arrow_schema(rate_hz: int = RATE_HZ, species: Sequence[str] = ()) -> pa.Sche
 
 
 def _feature(kind: str, rate_hz: int, names: list[str]) -> dict[str, Any]:
-    if kind == "image":
-        return {"_type": "Image"}
-    if kind == "audio":
+    features: dict[str, dict[str, Any]] = {
+        "image": {"_type": "Image"},
         # Not decoded on access: that would need torchcodec, and rows must be readable without it.
-        return {"sampling_rate": rate_hz, "decode": False, "_type": "Audio"}
-    if kind == "label":
-        return {"names": names, "_type": "ClassLabel"}
-    return {"dtype": str(_ARROW[kind]).replace("float", "float32"), "_type": "Value"}
+        "audio": {"sampling_rate": rate_hz, "decode": False, "_type": "Audio"},
+        "label": {"names": names, "_type": "ClassLabel"},
+    }
+    return features.get(kind) or {"dtype": str(_ARROW[kind]).replace("float", "float32"), "_type": "Value"}

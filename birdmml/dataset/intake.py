@@ -9,7 +9,7 @@ import itertools
 import json
 import os
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import ModuleType
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from birdmml.dataset.recipe import BuildSettings
 
 
-MAX_BYTES = 64 << 20
+MAX_BYTES = 64 << 20  # Of a spool: what a source that deletes as it goes must keep until the next seal.
 ONLY_PART = BuildPart()
 _KINDS: dict[str, type[Photo] | type[Recording]] = {"Photo": Photo, "Recording": Recording}
 
@@ -68,7 +68,7 @@ class Spool:
         if self._file is not None:
             if durable:
                 self._file.flush()
-                os.fsync(self._file.fileno())
+                os.fsync(self._file.fileno())  # Before the list, which says that these bytes are there.
             self._file.close()
         if durable:
             lines = [[type(i.record).__name__, decode.plain(i.record), i.key, i.spooled] for i in self.items]
@@ -108,6 +108,7 @@ class SourceAccount(Protocol):
 
     def close(self) -> None:
         """Let go of files and connections."""
+        return  # A body of its own, or the type checker takes the method for an abstract one.
 
 
 class SourceSession(SourceAccount, Protocol):
@@ -129,6 +130,7 @@ class SourceSession(SourceAccount, Protocol):
 
     def acknowledge(self, seq: int) -> None:
         """Everything delivered up to this number is safe on disk."""
+        return
 
     turn: Callable[[], None]
     """Set by the reader: a session calls it where it wants to hear soon what is safe (before it frees a file)."""
@@ -139,7 +141,7 @@ class ListingSession(SourceSession):
 
     Of several parts each takes whole species, so that what holds for a species holds in its part. `listing` is a
     digest of everything the source lists, whichever part takes it. Nothing is ever absent, recovered or withdrawn:
-    each record ends as a medium or a reject.
+    each record ends as a medium or a reject. Nothing is open, and nothing waits to be acknowledged.
     """
 
     def __init__(self, source: ModuleType, settings: Any, limit: int | None, part: BuildPart = ONLY_PART) -> None:
@@ -156,7 +158,7 @@ class ListingSession(SourceSession):
 
     def _deliver(self, seen: hashlib._Hash | None) -> Iterator[Delivery]:
         taken: dict[tuple[str, bool], int] = defaultdict(int)
-        mine = functools.lru_cache(maxsize=1 << 15)(self._part.takes)
+        mine = functools.lru_cache(maxsize=1 << 15)(self._part.takes)  # A source names its species again and again.
         for item in self._source.records(self._settings):
             if seen is not None:
                 seen.update(_signed(item))
@@ -169,21 +171,16 @@ class ListingSession(SourceSession):
                     continue
             yield Delivery(item)
 
-    def acknowledge(self, seq: int) -> None:
-        """Nothing waits for it."""
-
     def facts(self) -> dict[str, Any]:
         """What the source says of itself."""
         facts: dict[str, Any] = self._source.facts(self._settings)
         return facts
 
-    def close(self) -> None:
-        """Nothing is open."""
-
 
 def _signed(item: Photo | Recording | Reject) -> bytes:
     """What tells one entry of a listing from another."""
     where = (item.path, item.reason) if isinstance(item, Reject) else (item.locator, item.id)
+    # Paths may hold bytes that are no UTF-8, which Python keeps as surrogates.
     return "\x1f".join((type(item).__name__, item.species, *where, "\n")).encode("utf-8", "surrogatepass")
 
 
@@ -235,12 +232,12 @@ class Chunks:
                 path.unlink()  # It was still being filled: its records come again.
         for path in sorted(self._spools.glob("??????.json")):
             data = path.with_suffix(".bin")
-            spool = str(data) if data.exists() else ""
-            yield self._fly(replace(self._template, chunk=int(path.stem), items=tuple(_spooled(path)), spool=spool))
+            self._fly(int(path.stem), _spooled(path), str(data) if data.exists() else "")
+            yield self._ready.popleft()
         self._session.turn = self._seal
         for delivery in self._session:
             while self._ready:
-                yield self._fly(self._ready.popleft())
+                yield self._ready.popleft()
             self._seen = delivery.seq
             self.records += not isinstance(delivery.record, Reject)
             key = self._keys(delivery.record)
@@ -254,8 +251,7 @@ class Chunks:
             if self._chunk.full:
                 self._seal()
         self._seal()
-        while self._ready:
-            yield self._fly(self._ready.popleft())
+        yield from self._ready
 
     def finished(self, index: int) -> None:
         """The receipt of the index-th task is on disk: its spool is not needed."""
@@ -266,17 +262,15 @@ class Chunks:
     def _spool(self, number: int) -> Path:
         return self._spools / f"{number:06d}.bin"
 
-    def _fly(self, task: decode.ChunkTask) -> decode.ChunkTask:
-        self._flying.append(task.chunk)
-        return task
+    def _fly(self, number: int, items: Iterable[ChunkItem], spool: str) -> None:
+        self._flying.append(number)
+        self._ready.append(replace(self._template, chunk=number, items=tuple(items), spool=spool))
 
     def _seal(self) -> None:
         """Make a task of what has come so far, and tell the source that it is safe."""
         if self._chunk is not None:
             chunk, self._chunk = self._chunk, None
-            path = chunk.seal(durable=self._session.resumes)
-            task = replace(self._template, chunk=chunk.number, items=tuple(chunk.items), spool=path)
-            self._ready.append(task)
+            self._fly(chunk.number, chunk.items, chunk.seal(durable=self._session.resumes))
         self._session.acknowledge(self._seen)
 
 

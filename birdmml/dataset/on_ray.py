@@ -228,7 +228,24 @@ def _check_nodes(ray: Any, place: BuildPlace) -> None:
             if node["Alive"] and node["Resources"].get("CPU")
         ]
         for node, reference in answers:
-            _check_node(ray, place, folder, node, reference)
+            name = f"node {node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
+            try:
+                text, version = ray.get(reference, timeout=_CHECK_S)
+            except ray.exceptions.RayError as e:
+                if node["NodeID"] not in {n["NodeID"] for n in ray.nodes() if n["Alive"]}:
+                    continue  # It has just left: it will do nothing.
+                why = str(getattr(e, "cause", None) or e).strip().splitlines()[-1]
+                raise BuildError(
+                    f"{name} cannot run birdmml ({why}): install birdmml {__version__} on every node of the cluster"
+                ) from e
+            if version != __version__:
+                raise BuildError(f"{name} has birdmml {version}, and {__version__} runs here: install the same on both")
+            if text != folder.name or not (folder / node["NodeID"]).exists():
+                why = "writes a folder of its own under that name" if text == folder.name else text
+                raise BuildError(
+                    f"{name} does not share {place.work} with this machine ({why}): choose an --out on a file system "
+                    "that every node of the cluster sees under the same path"
+                )
     finally:
         shutil.rmtree(folder.parent, ignore_errors=True)
 
@@ -248,24 +265,3 @@ def _look(folder: str, node: str) -> tuple[str, str]:
     except OSError as e:
         return f"{e.strerror or e}", __version__
     return text, __version__
-
-
-def _check_node(ray: Any, place: BuildPlace, folder: Path, node: dict[str, Any], reference: Any) -> None:
-    name = f"node {node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
-    try:
-        text, version = ray.get(reference, timeout=_CHECK_S)
-    except ray.exceptions.RayError as e:
-        if node["NodeID"] not in {n["NodeID"] for n in ray.nodes() if n["Alive"]}:
-            return  # It has just left: it will do nothing.
-        why = str(getattr(e, "cause", None) or e).strip().splitlines()[-1]
-        raise BuildError(
-            f"{name} cannot run birdmml ({why}): install birdmml {__version__} on every node of the cluster"
-        ) from e
-    if version != __version__:
-        raise BuildError(f"{name} has birdmml {version}, and {__version__} runs here: install the same on both")
-    if text != folder.name or not (folder / node["NodeID"]).exists():
-        why = "writes a folder of its own under that name" if text == folder.name else text
-        raise BuildError(
-            f"{name} does not share {place.work} with this machine ({why}): choose an --out on a file system that "
-            "every node of the cluster sees under the same path"
-        )

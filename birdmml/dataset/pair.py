@@ -243,13 +243,3 @@ def summary(balance: list[dict[str, Any]]) -> dict[str, int]:
         "rows_with_audio_used_again": sum(b["rows"] - b["clips"] for b in balance),
         "most_uses_of_a_clip": max((b["most_uses_of_a_clip"] for b in balance), default=0),
     }
-
-
-def add_to_validation(validation: dict[str, Any], balance: list[dict[str, Any]]) -> None:
-    """Put it into the validation record: what a species lost is what is lacking, not what was refused on the way."""
-    if not balance:
-        return
-    validation["balance"] = balance
-    lacking = {b["species"]: b["lacking"] for b in balance}
-    for row in validation["by_species"]:
-        row["lost"] = lacking.get(row["species"], row["lost"])

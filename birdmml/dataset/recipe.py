@@ -68,4 +68,5 @@ def generator(seed: int, *names: str | int) -> np.random.Generator:
     A stream depends on names and not on the order of calls, so a species more changes nothing for the others.
     """
     text = "\x1f".join(str(n) for n in (seed, *names))
+    # 128 bits are what a SeedSequence pools.
     return np.random.default_rng(int.from_bytes(hashlib.sha256(text.encode()).digest()[:16], "big"))

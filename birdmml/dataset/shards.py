@@ -158,6 +158,7 @@ class Shards:
 
     def _open(self, path: Path) -> pq.ParquetFile:
         try:
+            # Mapped: the system may drop what was read, so memory does not grow with the dataset.
             return pq.ParquetFile(path, memory_map=True)
         except FileNotFoundError as e:
             raise self._error(self._kind.missing, path, e) from e
