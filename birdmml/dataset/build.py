@@ -21,7 +21,7 @@ from birdmml.dataset import account, captions, divide, pair, split, write
 from birdmml.dataset.card import write_documents
 from birdmml.dataset.catalog import Catalog, MediaColumns
 from birdmml.dataset.format import MANIFEST
-from birdmml.dataset.intake import SourceAccount, Taken, session_of, take_up, work_key
+from birdmml.dataset.intake import SourceAccount, session_of, take_up, work_key
 from birdmml.dataset.place import BuildPlace
 from birdmml.dataset.recipe import BuildSettings
 from birdmml.dataset.report import write_listings, write_report
@@ -29,8 +29,9 @@ from birdmml.dataset.shards import WrittenShard
 from birdmml.errors import BuildError, SourceError, UsageError
 from birdmml.schema import Reject
 
-# Puts the end of every record of a source into the catalog, as a session or finished parts have it.
-Fill = Callable[[Catalog, Pool], Taken]
+# Puts the end of every record into the catalog, from a session or from finished parts; how many there are, and how many
+# of them an earlier run had done.
+Fill = Callable[[Catalog, Pool], tuple[int, int]]
 
 
 def refuse_rejects(validation: Mapping[str, Any], report: Path, catalog: Catalog) -> None:
@@ -196,12 +197,12 @@ class _Build:
             Catalog(place.catalog, species=species.taxonomy) as catalog,
             Pool(self.workers) as pool,
         ):
-            taken = fill(catalog, pool)
+            records, resumed = fill(catalog, pool)
             # Some things a source knows only at its end: what never came, must not be used, lay behind a hole.
             catalog.reject(statement.absent())
             catalog.withdraw(statement.withdrawn())
             catalog.recover(statement.recovered())
-            if not taken.records and not taken.resumed:
+            if not records and not resumed:
                 refuse_nothing(self.settings.source, catalog)
             leaks, validation = self._assemble(catalog, catalog.freeze())
             give_memory_back()
@@ -235,7 +236,7 @@ class _Build:
         files.write_json(place.dataset / MANIFEST, manifest)
         place.commit(keep_work=bool(unfinished))
         kept = place.work if unfinished else None
-        return FinishedBuild(place.out, manifest, validation, taken.resumed, unfinished, kept)
+        return FinishedBuild(place.out, manifest, validation, resumed, unfinished, kept)
 
     def _prepare(self) -> None:
         captions.check(self.settings)

@@ -25,7 +25,7 @@ from birdmml.core import discover, files
 from birdmml.core.pool import Pool, Progress, silent
 from birdmml.dataset import decode, intake, place
 from birdmml.dataset.catalog import Catalog
-from birdmml.dataset.intake import ListingSession, SourceAccount, SourceSession, Taken
+from birdmml.dataset.intake import ListingSession, SourceAccount, SourceSession
 from birdmml.dataset.place import BuildLock, BuildPart
 from birdmml.errors import BuildError, UsageError
 from birdmml.schema import Article, Reject
@@ -177,10 +177,10 @@ def build_part(
             Catalog(here.catalog, species=settings.species_list.taxonomy) as catalog,
             Pool(workers) as pool,
         ):
-            taken = intake.take_up(source, settings, session, here.staging, checked, catalog, pool)
+            records, resumed = intake.take_up(source, settings, session, here.staging, checked, catalog, pool)
             record = _part_record(source, settings, part, session, catalog, here.staging)
             here.declare(record, _source_facts(session, catalog))
-        return PartMade(part, here.work, taken.records, taken.resumed, record["media"], record["rejects"])
+        return PartMade(part, here.work, records, resumed, record["media"], record["rejects"])
 
 
 def _part_record(
@@ -234,14 +234,14 @@ class BuildParts(SourceAccount):
         _refuse_unlike(self._records, settings_record(source, settings))
         self._refuse_listings()
 
-    def fill(self, catalog: Catalog, pool: Pool) -> Taken:
-        """Every part's receipts into the catalog."""
+    def fill(self, catalog: Catalog, pool: Pool) -> tuple[int, int]:
+        """Every part's receipts into the catalog; how many records that are, none of them done by this run before."""
         records = 0
         total = sum(record["records"] for record in self._records.values())
         for part, record in self._records.items():
             records += self._fill_one(catalog, part, record)
             self._progress("merge the parts", records, total)
-        return Taken(records, 0)
+        return records, 0
 
     def _fill_one(self, catalog: Catalog, part: BuildPart, record: Mapping[str, Any]) -> int:
         folder = self._folder / part.name / "staging"

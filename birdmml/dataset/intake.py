@@ -10,7 +10,7 @@ import json
 import os
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
@@ -274,14 +274,6 @@ class Chunks:
         self._session.acknowledge(self._seen)
 
 
-@dataclass(frozen=True)
-class Taken:
-    """How many records came, and how many of them an earlier run had done."""
-
-    records: int
-    resumed: int
-
-
 def session_of(
     source: ModuleType,
     settings: BuildSettings,
@@ -323,10 +315,11 @@ def take_up(
     progress: Progress,
     catalog: Catalog,
     pool: Pool,
-) -> Taken:
+) -> tuple[int, int]:
     """Decode and check what a session delivers; every record's end is in the catalog.
 
-    Records whose receipts lie in `folder` already are taken as they are.
+    Records whose receipts lie in `folder` already are taken as they are. Returns how many records came, and how many
+    of them an earlier run had done.
     """
     before = 0
     for _, done in decode.receipts(folder):
@@ -346,4 +339,4 @@ def take_up(
 
     progress("decode and check", 0, total)
     pool.feed(decode.ingest, chunks, done_one)
-    return Taken(chunks.records, before if session.resumes else chunks.reused)
+    return chunks.records, before if session.resumes else chunks.reused

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -27,7 +27,7 @@ from birdmml.dataset.build import build, finish
 from birdmml.dataset.divide import PartPlace, build_part
 from birdmml.dataset.intake import ONLY_PART
 from birdmml.dataset.place import MAX_PARTS, BuildPart
-from birdmml.dataset.recipe import BuildSettings, Limits
+from birdmml.dataset.recipe import BuildSettings, Limits, Rules
 from birdmml.errors import BuildError, SourceError, UsageError
 from birdmml.schema import Article, Card, Delivery, Photo, Recording, Reject
 
@@ -258,6 +258,25 @@ def test_other_settings_are_told_by_name(birds: Path, tmp_path: Path) -> None:
     finish(replace(settings, seed=5, limit=2), out)
     build(replace(settings, seed=5, limit=2), tmp_path / "whole")
     assert tree(out) == tree(tmp_path / "whole")
+
+
+def test_parts_must_agree_on_every_setting_but_those_of_captions(birds: Path) -> None:
+    settings = folder_settings(birds)
+    source = discover.load("source", "folder")
+    others = {
+        "source": "service",
+        "source_settings": replace(settings.source_settings, clip_seconds=3.0),
+        "seed": 9,
+        "rules": Rules("released"),
+        "passes": 3,
+        "limit": 7,
+        "limits": Limits(clip_s=3.0),
+        "evalsets": ("cub200",),
+    }
+    assert others.keys() == {f.name for f in fields(settings)} - {"captioner", "captions"}
+    for name, value in others.items():
+        other = replace(settings, **{name: value})
+        assert divide.settings_record(source, other) != divide.settings_record(source, settings), name
 
 
 def test_a_listing_that_changed_between_the_parts_is_told(birds: Path, tmp_path: Path) -> None:
