@@ -47,8 +47,8 @@ def write_captions(
     """Put a caption into the catalog for each photo of a row that has none, and says why where there is none.
 
     Returns what the manifest says, all that decided the captions, and what the report counts. A row whose recording
-    has a caption wants no other. Articles are the session's, if it has any. What was written
-    is kept in the build's work folder: an interrupted build asks no model twice.
+    has a caption wants no other. Articles are the session's, if it has any. What was written is kept in the build's
+    work folder: an interrupted build asks no model twice.
     """
     captioner = discover.load("captioner", settings.captioner)
     name = {"name": discover.canonical("captioner", settings.captioner)}
