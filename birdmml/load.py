@@ -16,7 +16,6 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from birdmml.dataset import format
@@ -26,10 +25,11 @@ from birdmml.media.audio import decode_clip
 from birdmml.media.image import decode_image
 from birdmml.schema import RATE_HZ
 
-# ---- The one thing birdmml remembers between runs: where the last build went.
+NAME = "birdmml"
 
 
-def _file() -> Path:
+def _note() -> Path:
+    """The one thing birdmml remembers between runs: where the last build went."""
     base = os.environ.get("XDG_STATE_HOME")
     return (Path(base) if base else Path.home() / ".local" / "state") / "birdmml" / "last-build"
 
@@ -37,7 +37,7 @@ def _file() -> Path:
 def last_build() -> Path | None:
     """The folder of the last successful `birdmml build`, if one is known."""
     try:
-        text = _file().read_text(encoding="utf-8").strip()
+        text = _note().read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError, RuntimeError):
         return None  # No note, or no home: the caller looks elsewhere.
     return Path(text) if text else None
@@ -46,11 +46,8 @@ def last_build() -> Path | None:
 def remember_build(folder: Path) -> None:
     """Note where a build went; a home that cannot be written only costs the convenience."""
     with contextlib.suppress(OSError, RuntimeError):
-        _file().parent.mkdir(parents=True, exist_ok=True)
-        _file().write_text(f"{folder}\n", encoding="utf-8")
-
-
-NAME = "birdmml"
+        _note().parent.mkdir(parents=True, exist_ok=True)
+        _note().write_text(f"{folder}\n", encoding="utf-8")
 
 
 def find() -> Path:
@@ -110,20 +107,16 @@ def decode(value: Mapping[str, Any], at_least: int = 0) -> Any:
     the bytes are missing or damaged.
     """
     if "bytes" in value:
-        return _decode_cell(value, at_least)
+        name, data = str(value.get("path") or ""), value["bytes"] or b""
+        is_sound = data[:4] in (b"fLaC", b"RIFF", b"OggS") or name.endswith((".flac", ".wav", ".ogg"))
+        # WebP pictures start with RIFF, too.
+        return _audio(value) if is_sound and data[8:12] != b"WEBP" else _image(value, at_least)
     row = dict(value)
     if "image" in row:
         row["image"] = _image(row["image"], at_least)
     if "audio" in row:
         row["audio"] = _audio(row["audio"])
     return row
-
-
-def _decode_cell(cell: Mapping[str, Any], at_least: int) -> NDArray[Any]:
-    name = str(cell.get("path") or "")
-    data = cell["bytes"] or b""
-    is_sound = data[:4] in (b"fLaC", b"RIFF", b"OggS") or name.endswith((".flac", ".wav", ".ogg"))
-    return _audio(cell) if is_sound and data[8:12] != b"WEBP" else _image(cell, at_least)
 
 
 def _image(cell: Any, at_least: int) -> NDArray[np.uint8]:
@@ -214,7 +207,12 @@ class DatasetRows:
 
     def blocks(self) -> list[tuple[int, int]]:
         """(rows, bytes of media) of each row group: what is read from disk at once, in row order."""
-        return [(group.num_rows, _media_bytes(group)) for group in self._shards.groups]
+        blocks = []
+        for group in self._shards.groups:
+            columns = [group.column(i) for i in range(group.num_columns)]
+            media = (c.total_compressed_size for c in columns if c.path_in_schema.endswith(".bytes"))
+            blocks.append((group.num_rows, sum(media)))
+        return blocks
 
     def cells(self, rows: Sequence[int], columns: Sequence[str] = ("image", "audio")) -> list[dict[str, Any]]:
         """Media of the given rows as they are stored, {"image": {"bytes", "path"}, ...}, in the order given."""
@@ -235,8 +233,3 @@ def decode_row(row: int, cells: Mapping[str, Any], at_least: int = 0) -> dict[st
         return dict(decode(cells, at_least))
     except MediaError as e:
         raise MediaError(e.reason, f"row {row}: {e.detail}; run `birdmml validate` on the dataset") from e
-
-
-def _media_bytes(group: pq.RowGroupMetaData) -> int:
-    columns = (group.column(i) for i in range(group.num_columns))
-    return sum(c.total_compressed_size for c in columns if c.path_in_schema.endswith(".bytes"))

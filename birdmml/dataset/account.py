@@ -1,4 +1,4 @@
-"""What a build did, counted: the manifest and the validation record."""
+"""What a build did, counted (manifest, validation record), and what a dataset says of itself in sentences."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 MAX_LISTED = 10_000
 
 
-def checks(catalog: Catalog, tally: Tally, max_rejects: float, known: Taxonomy) -> dict[str, Any]:
+def checks(catalog: Catalog, tally: Tally, max_rejects: float, taxonomy: Taxonomy) -> dict[str, Any]:
     """Everything that was looked at and did not, or not as it was, enter the dataset."""
     rejects, absent = catalog.reasons(absent=False), catalog.reasons(absent=True)
     rejected = sum(rejects.values())
@@ -56,18 +56,18 @@ def checks(catalog: Catalog, tally: Tally, max_rejects: float, known: Taxonomy) 
             "clips": catalog.count("SELECT sum(tails) FROM done"),
             "seconds": round(next(catalog.select("SELECT total(tail_seconds) FROM done"))[0], 3),
         },
-        "duplicates": _duplicates(catalog, known),
+        "duplicates": _duplicates(catalog, taxonomy),
     }
 
 
-def of_rows(catalog: Catalog, shards: Sequence[WrittenShard], known: Taxonomy) -> dict[str, Any]:
+def of_rows(catalog: Catalog, shards: Sequence[WrittenShard], taxonomy: Taxonomy) -> dict[str, Any]:
     """What the written rows add to the validation record."""
     total = _total(shards)
     return {
         "captions_by_origin": _part(total, "origin"),
         "unknown_licenses": {part: total[part, UNKNOWN_LICENSE] for part in ("image", "audio", "caption")},
         "recovered_rows": sum(_part(total, "recovered").values()),
-        "by_species": _by_species(catalog, total, known),
+        "by_species": _by_species(catalog, total, taxonomy),
     }
 
 
@@ -80,39 +80,33 @@ def names_in_captions(shards: Sequence[WrittenShard]) -> dict[str, dict[str, flo
     }
 
 
-def _by_species(catalog: Catalog, total: Counter[tuple[str, str]], known: Taxonomy) -> list[dict[str, Any]]:
+def _by_species(catalog: Catalog, total: Counter[tuple[str, str]], taxonomy: Taxonomy) -> list[dict[str, Any]]:
     """Rows of each species: complete, recovered, and lost because a half of them is nowhere; in taxonomic order."""
-    lost = dict(
-        catalog.select(
-            "SELECT species, count(DISTINCT path) FROM rejects WHERE absent AND species <> '' GROUP BY species"
-        )
-    )
-    rows = [
-        {
-            "species": s.scientific_name,
-            "complete": total["complete", s.scientific_name],
-            "recovered": total["recovered", s.scientific_name],
-            "lost": lost.get(s.scientific_name, 0),
-        }
-        for s in known.species
-    ]
-    return [row for row in rows if row["complete"] or row["recovered"] or row["lost"]]
+    # A recording that never came is lost once, however many rows it was listed in.
+    query = "SELECT species, count(DISTINCT path) FROM rejects WHERE absent AND species <> '' GROUP BY species"
+    lost = dict(catalog.select(query))
+    rows = []
+    for name in taxonomy.scientific_names:
+        counts = {"complete": total["complete", name], "recovered": total["recovered", name], "lost": lost.get(name, 0)}
+        if any(counts.values()):
+            rows.append({"species": name, **counts})
+    return rows
 
 
-def _duplicates(catalog: Catalog, known: Taxonomy) -> list[dict[str, Any]]:
+def _duplicates(catalog: Catalog, taxonomy: Taxonomy) -> list[dict[str, Any]]:
     """Media that are byte for byte the same; they stay, on one side of the split."""
-    found = catalog.select(
+    media = catalog.select(
         "SELECT sha256, path, label FROM place JOIN media USING (n) WHERE sha256 IN (SELECT sha256 FROM media "
         # The hashes of hashes are small and sort fast; what shares one is looked at in full.
         "WHERE sha IN (SELECT sha FROM ordered GROUP BY sha HAVING count(*) > 1) "
         "GROUP BY sha256 HAVING count(DISTINCT path) > 1) ORDER BY sha256, m"
     )
-    groups = islice(((sha, list(group)) for sha, group in groupby(found, key=lambda row: row[0])), MAX_LISTED)
+    groups = islice(((sha, list(group)) for sha, group in groupby(media, key=lambda row: row[0])), MAX_LISTED)
     return [
         {
             "sha256": sha,
             "paths": list(dict.fromkeys(path for _, path, _ in group)),
-            "species": sorted({known.by_label(label).scientific_name for _, _, label in group}),
+            "species": sorted({taxonomy.by_label(label).scientific_name for _, _, label in group}),
         }
         for sha, group in groups
     ]
@@ -163,24 +157,25 @@ def manifest(
         },
         "licenses": licenses(shards),
         "splits": splits(shards),
+        # Beside the shards, which are under `splits`.
         "files": dict(extras),
     }
-    return {**value, "digest": files.digest(value)}
+    return {**value, "digest": files.digest(value)}  # Over all the rest, the hashes of the shards included.
 
 
 def _taxonomy(chosen: SpeciesList) -> dict[str, Any]:
     """Which table the labels are of: the shipped one, or the dataset's own file, and what it was made from."""
-    known = chosen.load()
-    said: dict[str, Any] = {"species": len(known.taxonomy), "digest": known.taxonomy.digest}
+    table = chosen.load()
+    facts: dict[str, Any] = {"species": len(table.taxonomy), "digest": table.taxonomy.digest}
     if chosen:
-        said |= {
+        facts |= {
             "file": species_list.TABLE,
             "list_sha256": chosen.sha256,
-            "completed": len(known.completed),
+            "completed": len(table.completed),
             "completed_from": species.digest(),
-            "notes": list(known.notes[:MAX_LISTED]),
+            "notes": list(table.notes[:MAX_LISTED]),
         }
-    return said
+    return facts
 
 
 def of_shards(shards: Sequence[WrittenShard]) -> dict[str, int]:
@@ -197,7 +192,9 @@ def licenses(shards: Sequence[WrittenShard]) -> dict[str, dict[str, int]]:
 def splits(shards: Sequence[WrittenShard]) -> dict[str, dict[str, Any]]:
     """Rows, species and shards of each split that has any."""
     by_split = {split: [s for s in shards if s.path.startswith(f"data/{split}-")] for split in SPLITS}
-    return {split: _split(mine) for split, mine in by_split.items() if mine}
+    return {
+        split: {**of_shards(mine), "shards": [s.listed() for s in mine]} for split, mine in by_split.items() if mine
+    }
 
 
 def _total(shards: Sequence[WrittenShard]) -> Counter[tuple[str, str]]:
@@ -211,26 +208,19 @@ def _part(total: Counter[tuple[str, str]], what: str) -> dict[str, int]:
     return {value: n for (kind, value), n in sorted(total.items()) if kind == what}
 
 
-def _split(shards: Sequence[WrittenShard]) -> dict[str, Any]:
-    return {
-        "rows": sum(s.rows for s in shards),
-        "species": len(_part(_total(shards), "species")),
-        "shards": [s.listed() for s in shards],
-    }
-
-
-# ---- What a dataset says of itself in sentences, from its manifest and validation: for Croissant and the datasheet.
-
-
 DEMO = (
     "Demo, generated by a program: photos are drawn, songs synthesised, captions composed. This is not Bird-MML,"
     " and no number measured on it says anything about birds."
+)
+_PERSONAL = (
+    "image_author, audio_author and caption_author hold the names under which authors published their works.",
+    "Nobody has checked photos for people and recordings for speech.",
 )
 
 
 @dataclass(frozen=True)
 class Statements:
-    """Sentences about one dataset; every figure in them is the manifest's or the validation record's."""
+    """What Croissant and the datasheet say of one dataset; every figure is from its manifest or validation record."""
 
     description: str
     collection: str
@@ -246,17 +236,31 @@ class Statements:
 
 def of(manifest: Mapping[str, Any], validation: Mapping[str, Any]) -> Statements:
     """The same manifest and validation give the same sentences."""
+    origins = sorted(validation["captions_by_origin"].items())
+    tools = {"template": "birdmml's caption templates", "demo": "birdmml's demo generator"}
+    gone = sum(validation["absent_by_reason"].values())
     return Statements(
         description=_description(manifest),
         collection=_collection(manifest),
         preprocessing=tuple(_preprocessing(manifest)),
-        annotation=tuple(_annotation(validation)),
-        tools=tuple(_tools(validation)),
+        annotation=(
+            "The species is the source's own, brought to one taxonomy; it was not identified again.",
+            *(f"Captions of origin {origin!r}: {rows:,}." for origin, rows in origins),
+        ),
+        tools=tuple(f"{tools.get(o, o)} ({rows:,} captions)" for o, rows in origins if rows and o != "provided"),
         biases=tuple(_biases(manifest, validation)),
         limitations=tuple(_limitations(manifest, validation)),
-        personal=tuple(_personal(manifest)),
-        licenses=tuple(_licenses(manifest)),
-        missing=_missing(manifest, validation),
+        personal=("None: nobody was photographed, recorded or named.",) if manifest["demo"] else _PERSONAL,
+        licenses=tuple(
+            # The commonest first.
+            f"{part}: "
+            + ", ".join(f"{name} {n:,}" for name, n in sorted(counts.items(), key=lambda kv: (-kv[1], kv[0])))
+            for part, counts in manifest["licenses"].items()
+        ),
+        missing=(
+            f"{validation['rejected']:,} of {validation['media_checked']:,} photos and clips were not accepted"
+            f" (report/rejects.csv); {gone:,} that the source lists were not there (report/absent.csv)."
+        ),
     )
 
 
@@ -295,22 +299,9 @@ def _preprocessing(manifest: Mapping[str, Any]) -> Iterator[str]:
     yield "caption_name_free is the caption with the names that give the species away replaced."
 
 
-def _annotation(validation: Mapping[str, Any]) -> Iterator[str]:
-    yield "The species is the source's own, brought to one taxonomy; it was not identified again."
-    for origin, rows in sorted(validation["captions_by_origin"].items()):
-        yield f"Captions of origin {origin!r}: {rows:,}."
-
-
-def _tools(validation: Mapping[str, Any]) -> Iterator[str]:
-    made = {"template": "birdmml's caption templates", "demo": "birdmml's demo generator"}
-    for origin, rows in sorted(validation["captions_by_origin"].items()):
-        if rows and origin != "provided":
-            yield f"{made.get(origin, origin)} ({rows:,} captions)"
-
-
 def _biases(manifest: Mapping[str, Any], validation: Mapping[str, Any]) -> Iterator[str]:
     rows = sorted(s["complete"] + s["recovered"] for s in validation["by_species"])
-    rows = [n for n in rows if n]
+    rows = [n for n in rows if n]  # A species may be listed for what it lost alone.
     if rows:
         yield f"Rows a species: least {rows[0]:,}, median {rows[len(rows) // 2]:,}, most {rows[-1]:,}."
     counts = manifest["counts"]
@@ -331,8 +322,8 @@ def _limitations(manifest: Mapping[str, Any], validation: Mapping[str, Any]) -> 
         share = leaks["as_built"].get(key, {}).get("test_share")
         if share:
             yield f"Test rows that share {word} with a training row: {100 * share:.1f} %."
-    for column, told in validation["leakage"]["captions"].items():
-        yield f"{column} names the species in {100 * told['any']:.1f} % of the rows."
+    for column, shares in validation["leakage"]["captions"].items():
+        yield f"{column} names the species in {100 * shares['any']:.1f} % of the rows."
     for part, n in validation["unknown_licenses"].items():
         if n:
             yield f"Rows whose {part} has an unknown licence: {n:,}."
@@ -342,31 +333,9 @@ def _limitations(manifest: Mapping[str, Any], validation: Mapping[str, Any]) -> 
         yield f"Rows removed because of their licences: {removed['rows_removed']:,} (report/filtered.csv)."
 
 
-def _personal(manifest: Mapping[str, Any]) -> Iterator[str]:
-    if manifest["demo"]:
-        yield "None: nobody was photographed, recorded or named."
-        return
-    yield "image_author, audio_author and caption_author hold the names under which authors published their works."
-    yield "Nobody has checked photos for people and recordings for speech."
-
-
-def _licenses(manifest: Mapping[str, Any]) -> Iterator[str]:
-    for part, counts in manifest["licenses"].items():
-        told = ", ".join(f"{name} {n:,}" for name, n in sorted(counts.items(), key=lambda kv: (-kv[1], kv[0])))
-        yield f"{part}: {told}"
-
-
-def _missing(manifest: Mapping[str, Any], validation: Mapping[str, Any]) -> str:
-    gone = sum(validation["absent_by_reason"].values())
-    return (
-        f"{validation['rejected']:,} of {validation['media_checked']:,} photos and clips were not accepted"
-        f" (report/rejects.csv); {gone:,} that the source lists were not there (report/absent.csv)."
-    )
-
-
 def license_address(spdx: str) -> str:
     """The text of a licence: the Creative Commons page of an id that has one; the id itself for any other."""
-    if spdx == "CC0-1.0":
+    if spdx == "CC0-1.0":  # The one whose page lies elsewhere.
         return "https://creativecommons.org/publicdomain/zero/1.0/"
     head, _, version = spdx.removeprefix("CC-").rpartition("-")
     if spdx.startswith("CC-") and head and version:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import itertools
 import shutil
@@ -13,7 +14,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from birdmml import __version__
 from birdmml.core import discover, files, species_list
 from birdmml.core.pool import Pool, Progress, Writers, counter, give_memory_back, silent
 from birdmml.core.species import to_csv
@@ -21,15 +21,17 @@ from birdmml.dataset import account, captions, divide, pair, split, write
 from birdmml.dataset.card import write_documents
 from birdmml.dataset.catalog import Catalog, MediaColumns
 from birdmml.dataset.format import MANIFEST
-from birdmml.dataset.intake import Inlet, Keys, Own, amend, opened, session_of
-from birdmml.dataset.place import BuildPlace, telling
-from birdmml.dataset.recipe import BuildSettings, Effort
+from birdmml.dataset.intake import SourceAccount, session_of, take_up, work_key
+from birdmml.dataset.place import BuildPlace
+from birdmml.dataset.recipe import BuildSettings
 from birdmml.dataset.report import write_listings, write_report
 from birdmml.dataset.shards import WrittenShard
 from birdmml.errors import BuildError, SourceError, UsageError
 from birdmml.schema import Reject
 
-# ---- Whether a build may go on: enough was accepted, something can be paired, the disk has room.
+# Puts the end of every record into the catalog, from a session or from finished parts; how many there are, and how many
+# of them an earlier run had done.
+Fill = Callable[[Catalog, Pool], tuple[int, int]]
 
 
 def refuse_rejects(validation: Mapping[str, Any], report: Path, catalog: Catalog) -> None:
@@ -52,17 +54,6 @@ def refuse_rejects(validation: Mapping[str, Any], report: Path, catalog: Catalog
         )
 
 
-def refuse_small_disk(place: BuildPlace, catalog: Catalog) -> None:
-    """Stop before anything is written if the disk has no room for it."""
-    need = catalog.count("SELECT sum(length) FROM final")
-    free = shutil.disk_usage(place.work).free
-    if free < need:
-        raise BuildError(
-            f"the dataset needs {files.human_bytes(need)} and {place.work} has {files.human_bytes(free)} left: "
-            "free some space and run the same command again (finished work is kept), or choose another --out"
-        )
-
-
 def refuse_nothing(source: str, catalog: Catalog) -> None:
     """Stop because nothing came."""
     first = next(catalog.rejects(absent=False), None)
@@ -75,11 +66,10 @@ def _line(reject: Reject) -> str:
     return f"{reject.path}: {reject.reason}: {reject.detail}"
 
 
-# ---- What a source brings beside its rows (the demo: an evaluation set of videos).
-
-
 @dataclass(frozen=True)
 class _ExtraTask:
+    """One of the files that a source brings beside its rows (the demo: an evaluation set of videos)."""
+
     source: str
     settings: Any
     root: str
@@ -91,18 +81,18 @@ class _ExtraTask:
 
 
 def write_extras(
-    source: ModuleType, name: str, settings: Any, root: Path, pool: Writers, tell: Progress
+    source: ModuleType, settings: BuildSettings, root: Path, pool: Writers, report: Progress
 ) -> dict[str, str]:
-    """Write them below the dataset's folder `root`; path -> sha256."""
+    """Write what the source brings beside its rows below the dataset's folder `root`; path -> sha256."""
     if not hasattr(source, "extra_tasks"):
         return {}
-    count = source.extra_tasks(settings)
-    tasks = [_ExtraTask(name, settings, str(root), i) for i in range(count)]
+    count = source.extra_tasks(settings.source_settings)
+    tasks = [_ExtraTask(settings.source, settings.source_settings, str(root), i) for i in range(count)]
     if tasks:
-        pool.run(_write_one, tasks, counter(tell, "videos", count))
-        source.finish_extras(settings, root)
-    found = sorted(p for p in (root / "evalsets").rglob("*") if p.is_file())
-    return {p.relative_to(root).as_posix(): files.sha256_file(p) for p in found}
+        pool.run(_write_one, tasks, counter(report, "videos", count))
+        source.finish_extras(settings.source_settings, root)
+    paths = sorted(p for p in (root / "evalsets").rglob("*") if p.is_file())
+    return {p.relative_to(root).as_posix(): files.sha256_file(p) for p in paths}
 
 
 def _write_one(task: _ExtraTask) -> None:
@@ -140,21 +130,20 @@ def build(
     downloaded. Raises BuildError if `out` may not be written or more than `max_rejects` (a share) of the media are
     rejected, and SourceError if the source has nothing to offer; `out` is then as it was.
     """
-    tell = progress or silent
+    report = progress or silent
     source = discover.load("source", settings.source)
-
-    with BuildPlace(out) as place, telling(place):
+    with BuildPlace(out) as place, place.telling():
         if place.parts.exists():
             raise BuildError(
                 f"{place.parts} holds parts of a divided build: put them together with --finish, or delete that "
                 "folder to build anew"
             )
 
-        def own() -> Inlet:
-            session = session_of(source, settings, place.source, tell, retry_failed)
-            return Own(source, settings, session, place.staging, tell)
+        def opened() -> tuple[SourceAccount, Fill]:
+            session = session_of(source, settings, place.source, report, retry_failed)
+            return session, functools.partial(take_up, source, settings, session, place.staging, report)
 
-        return _Build(source, settings, place, Effort(workers, max_rejects, resume), tell).run(own)
+        return _Build(settings, place, report, workers, max_rejects, resume).run(opened)
 
 
 def finish(
@@ -171,11 +160,11 @@ def finish(
     `pool` writes the shards, where that is not for this machine to do. Raises what `build` raises, and BuildError
     if a part is lacking, damaged, being worked on, or made with other settings; the parts are then as they were.
     """
-    tell = progress or silent
+    report = progress or silent
     source = discover.load("source", settings.source)
-    with BuildPlace(out) as place, telling(place), divide.finishing(place.work):
-        inlet = divide.BuildParts(source, settings, place.parts, count, tell)
-        return _Build(source, settings, place, Effort(workers, max_rejects), tell, pool).run(lambda: inlet)
+    with BuildPlace(out) as place, place.telling(), divide.finishing(place.work):
+        parts = divide.BuildParts(source, settings, place.parts, count, report)
+        return _Build(settings, place, report, workers, max_rejects, writers=pool).run(lambda: (parts, parts.fill))
 
 
 class _Build:
@@ -183,45 +172,59 @@ class _Build:
 
     def __init__(
         self,
-        source: ModuleType,
         settings: BuildSettings,
         place: BuildPlace,
-        effort: Effort,
-        tell: Progress,
+        report: Progress,
+        workers: int,
+        max_rejects: float,
+        resume: bool = False,
         writers: Writers | None = None,
     ) -> None:
-        self.source, self.settings, self.place = source, settings, place
-        self.effort, self.tell, self.writers = effort, tell, writers
+        self.source = discover.load("source", settings.source)
+        self.settings, self.place, self.report, self.workers = settings, place, report, workers
+        self.max_rejects, self.resume, self.writers = max_rejects, resume, writers
 
-    def run(self, inlet_of: Callable[[], Inlet]) -> FinishedBuild:
-        place, effort = self.place, self.effort
+    def run(self, opened: Callable[[], tuple[SourceAccount, Fill]]) -> FinishedBuild:
+        """All stages; `opened` gives what the source will say at its end, and what puts its records into a catalog."""
+        place = self.place
         self._prepare()
         species = self.settings.species_list
         # What measures leaks takes seconds to import: meanwhile, while the workers decode.
         threading.Thread(target=_warm, daemon=True).start()
-        inlet = inlet_of()
+        statement, fill = opened()
         with (
-            opened(inlet.told) as statement,
+            contextlib.closing(statement),
             Catalog(place.catalog, species=species.taxonomy) as catalog,
-            Pool(effort.workers) as pool,
+            Pool(self.workers) as pool,
         ):
-            taken = inlet.fill(catalog, pool)
-            amend(statement, catalog)
-            if not taken.records and not taken.resumed:
+            records, resumed = fill(catalog, pool)
+            # Some things a source knows only at its end: what never came, must not be used, lay behind a hole.
+            catalog.reject(statement.absent())
+            catalog.withdraw(statement.withdrawn())
+            catalog.recover(statement.recovered())
+            if not records and not resumed:
                 refuse_nothing(self.settings.source, catalog)
             leaks, validation = self._assemble(catalog, catalog.freeze())
             give_memory_back()
-            written = captions.write_captions(self.settings, catalog, place, statement, self.tell)
+            captioner, captioned = captions.write_captions(self.settings, catalog, place, statement, self.report)
             shards = self._write(catalog, self.writers or pool)
-            extras = self._extras(self.writers or pool) | self._table(species)
-            balanced = pair.measure(
-                self.source, self.settings.source_settings, self.settings.limit, catalog, species.taxonomy
-            )
+            extras = write_extras(self.source, self.settings, place.dataset, self.writers or pool, self.report)
+            if species:
+                # The table of a list goes into the dataset, which is then read without the list.
+                table = place.dataset / species_list.TABLE
+                files.write_text(table, to_csv(species.taxonomy.species))
+                extras[species_list.TABLE] = files.sha256_file(table)
+            balanced = pair.measure(self.source, self.settings, catalog)
             facts = statement.facts() | ({"balance": pair.summary(balanced)} if balanced else {})
-            manifest = account.manifest(self.settings, self.source, facts, catalog, shards, extras, written.facts)
+            manifest = account.manifest(self.settings, self.source, facts, catalog, shards, extras, captioner)
             validation |= account.of_rows(catalog, shards, species.taxonomy)
-            validation["captioner"] = dict(written.counts)
-            pair.add_to_validation(validation, balanced)
+            validation["captioner"] = captioned
+            if balanced:
+                validation["balance"] = balanced
+                # What a species lost is what is lacking in the end, not what was refused on the way.
+                lacking = {b["species"]: b["lacking"] for b in balanced}
+                for row in validation["by_species"]:
+                    row["lost"] = lacking.get(row["species"], row["lost"])
             named = account.names_in_captions(shards)
             validation["leakage"] = {
                 "splits": leaks,
@@ -233,17 +236,15 @@ class _Build:
         files.write_json(place.dataset / MANIFEST, manifest)
         place.commit(keep_work=bool(unfinished))
         kept = place.work if unfinished else None
-        return FinishedBuild(place.out, manifest, validation, taken.resumed, unfinished, kept)
+        return FinishedBuild(place.out, manifest, validation, resumed, unfinished, kept)
 
     def _prepare(self) -> None:
         captions.check(self.settings)
-        if self.effort.resume and not self.place.has_work():
+        if self.resume and not self.place.has_work():
             raise UsageError(
                 f"--resume: there is no unfinished work in {self.place.work}: leave --resume out to build anew"
             )
-        keys = Keys(self.source, self.settings.source, self.settings.source_settings, self.settings.limits)
-        key = files.digest([__version__, keys.base])
-        if not self.place.prepare(key) and self.effort.resume:
+        if not self.place.prepare(work_key(self.source, self.settings)) and self.resume:
             raise UsageError(
                 f"--resume: the work in {self.place.work} was made with other settings, and is gone now: "
                 "leave --resume out to build anew"
@@ -254,7 +255,7 @@ class _Build:
         settings, rules = self.settings, self.settings.rules
         if rules.mode == "released" and len(media) and not (media.row >= 0).any():
             raise UsageError(f"--split released: the {settings.source} source has no row order; use grouped")
-        self.tell("split and pair", 0, 1)
+        self.report("split and pair", 0, 1)
         taxonomy = settings.species_list.taxonomy
         near = _leaking().near_duplicates(media, rules.near_radius)
         held_out = _leaking().held_out(media, settings.evalsets, rules.near_radius)
@@ -262,51 +263,43 @@ class _Build:
         rows = pair.Assembler(media, sides, catalog.ids, settings.seed, settings.passes, rules.mode, taxonomy)
         catalog.add_rows(rows)
         catalog.order_rows()
-        validation = account.checks(catalog, rows.tally, self.effort.max_rejects, taxonomy)
-        report = self.place.work / "validation.json"
-        files.write_json(report, validation)
-        refuse_rejects(validation, report, catalog)
+        validation = account.checks(catalog, rows.tally, self.max_rejects, taxonomy)
+        path = self.place.work / "validation.json"
+        files.write_json(path, validation)
+        refuse_rejects(validation, path, catalog)
         leaks = _leaking().of_splits(media, catalog.light(), rules, settings.seed, near)
         if held_out is not None:
             leaks["evaluation_sets"] = {"photos_held_out_in_test": int(held_out.sum())}
-        self.tell("split and pair", 1, 1)
+        self.report("split and pair", 1, 1)
         return leaks, validation
 
     def _write(self, catalog: Catalog, pool: Writers) -> list[WrittenShard]:
         place, settings = self.place, self.settings
-        refuse_small_disk(place, catalog)
-        if self.writers is not None:
+        need, free = catalog.count("SELECT sum(length) FROM final"), shutil.disk_usage(place.work).free
+        if free < need:
+            raise BuildError(
+                f"the dataset needs {files.human_bytes(need)} and {place.work} has {files.human_bytes(free)} left: "
+                "free some space and run the same command again (finished work is kept), or choose another --out"
+            )
+        if self.writers is not None:  # They may run on other machines, which see files and not our memory.
             catalog.flush()
         tasks = write.plan(
             catalog, place.catalog, place.dataset, place.staging, settings.seed, settings.limits.rate_hz,
             settings.species_list,
         )  # fmt: skip
-        return pool.run(write.build_shard, tasks, counter(self.tell, "write", len(tasks)))
-
-    def _extras(self, pool: Writers) -> dict[str, str]:
-        settings = self.settings
-        root = self.place.dataset
-        return write_extras(self.source, settings.source, settings.source_settings, root, pool, self.tell)
-
-    def _table(self, species: species_list.SpeciesList) -> dict[str, str]:
-        """The table of a list goes into the dataset, which is then read without the list; path -> sha256."""
-        if not species:
-            return {}
-        path = self.place.dataset / species_list.TABLE
-        files.write_text(path, to_csv(species.taxonomy.species))
-        return {species_list.TABLE: files.sha256_file(path)}
+        return pool.run(write.build_shard, tasks, counter(self.report, "write", len(tasks)))
 
     def _write_words(
         self, catalog: Catalog, pool: Pool, manifest: Mapping[str, Any], validation: Mapping[str, Any]
     ) -> None:
         """The card and the report: for people, from the same manifest."""
         root = self.place.dataset
-        self.tell("report", 0, 1)
+        self.report("report", 0, 1)
         write_documents(root, manifest, validation)
         files.write_json(root / "report" / "validation.json", validation)
         write_listings(root / "report", catalog)
         write_report(root, manifest, validation, pool=pool)
-        self.tell("report", 1, 1)
+        self.report("report", 1, 1)
 
 
 def _warm() -> None:

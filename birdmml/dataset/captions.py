@@ -1,4 +1,4 @@
-"""Captions for photos that came without one, written between pairing and writing: only for those in a row."""
+"""The caption of a row: the source's, or what a captioner writes for photos in rows without one, or a template."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,8 +20,9 @@ from birdmml.dataset.recipe import generator
 from birdmml.schema import Article, Caption, Medium, Uncaptioned, Written
 
 if TYPE_CHECKING:
+    from birdmml.core.pool import Progress
     from birdmml.core.species import Taxonomy
-    from birdmml.dataset.intake import SourceAccount as Source
+    from birdmml.dataset.intake import SourceAccount
     from birdmml.dataset.place import BuildPlace
     from birdmml.dataset.recipe import BuildSettings
 
@@ -29,15 +30,8 @@ if TYPE_CHECKING:
 KEY = "written_caption"
 PAGE = 512
 MAX_LISTED = 10_000
-Progress = Callable[[str, int, int], None]
-
-
-@dataclasses.dataclass(frozen=True)
-class CaptionAccount:
-    """What is said of the captions: `facts` in the manifest, all that decided them; `counts` in the report."""
-
-    facts: Mapping[str, Any]
-    counts: Mapping[str, Any]
+# The origin of what models wrote.
+WRITTEN = "hf"
 
 
 def check(settings: BuildSettings) -> None:
@@ -48,42 +42,58 @@ def check(settings: BuildSettings) -> None:
 
 
 def write_captions(
-    settings: BuildSettings, catalog: Catalog, place: BuildPlace, session: Source, tell: Progress
-) -> CaptionAccount:
+    settings: BuildSettings, catalog: Catalog, place: BuildPlace, session: SourceAccount, progress: Progress
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """Put a caption into the catalog for each photo of a row that has none, and says why where there is none.
 
-    A row whose recording has a caption wants no other. Articles are the session's, if it has any. What was written
-    is kept in the build's work folder: an interrupted build asks no model twice.
+    Returns what the manifest says, all that decided the captions, and what the report counts. A row whose recording
+    has a caption wants no other. Articles are the session's, if it has any. What was written is kept in the build's
+    work folder: an interrupted build asks no model twice.
     """
     captioner = discover.load("captioner", settings.captioner)
     name = {"name": discover.canonical("captioner", settings.captioner)}
     total = catalog.want_captions() if hasattr(captioner, "Writer") else 0
     if not total:
-        return CaptionAccount(name, {})
-    writer = captioner.Writer(settings.captions or captioner.Settings(), place.work / "captions", tell)
+        return name, {}
+    writer = captioner.Writer(settings.captions or captioner.Settings(), place.work / "captions", progress)
     articles: Mapping[str, Article] = session.articles() if hasattr(session, "articles") else {}
-    counts = _Counts(total)
-
-    known = settings.species_list.taxonomy
-
-    def photos() -> Iterator[Uncaptioned]:
-        return _photos(catalog, place.staging, articles, known)
-
+    photos = functools.partial(_photos, catalog, place.staging, articles, settings.species_list.taxonomy)
     # Some sources take no part without a licence; a caption that no article went into may have none.
     strict = getattr(discover.load("source", settings.source), "LICENSED", False)
     written = map(_licensed, writer.write(photos, total)) if strict else iter(writer.write(photos, total))
+    with_article = alone = 0
+    problems, without, cut = Counter[str](), set[str](), set[str]()
     for page in iter(lambda: list(islice(written, PAGE)), []):
         media = catalog.media_at([w.place for w in page])
         catalog.put_captions((w.place, _with(m, w)) for m, w in zip(media, page, strict=True))
-        counts.add(page, [m.species for m in media])
-    return CaptionAccount({**name, **writer.facts()}, counts.told())
+        for result, medium in zip(page, media, strict=True):
+            if result.cut:
+                cut.add(medium.species)
+            if result.problem:
+                problems[result.problem] += 1
+            elif result.article:
+                with_article += 1
+            else:
+                alone += 1
+                without.add(medium.species)
+    counts = {
+        "photos": total,
+        "with_article": with_article,
+        "without_article": alone,
+        "to_template": dict(sorted(problems.items())),
+        "species_without_article": sorted(without)[:MAX_LISTED],
+        "species_with_article_cut": sorted(cut)[:MAX_LISTED],
+    }
+    return {**name, **writer.facts()}, counts
 
 
-def _photos(catalog: Catalog, folder: Path, articles: Mapping[str, Article], known: Taxonomy) -> Iterator[Uncaptioned]:
+def _photos(
+    catalog: Catalog, folder: Path, articles: Mapping[str, Article], taxonomy: Taxonomy
+) -> Iterator[Uncaptioned]:
     for place, medium in catalog.uncaptioned():
         yield Uncaptioned(
             place,
-            known.resolve(medium.species),
+            taxonomy.resolve(medium.species),
             medium.sha256,
             functools.partial(decode.read_medium, folder, medium),
             articles.get(medium.species),
@@ -109,53 +119,14 @@ def _with(medium: Medium, written: Written) -> Medium:
     return dataclasses.replace(medium, caption=written.caption, metadata=_metadata(medium.metadata, more))
 
 
-def _metadata(given: str, more: Mapping[str, Any]) -> str:
+def _metadata(text: str, more: Mapping[str, Any]) -> str:
     """The source's own words with ours beside them; what is no JSON object is kept under `source`."""
     try:
-        value = json.loads(given) if given else {}
+        value = json.loads(text) if text else {}
     except ValueError:
-        value = given
+        value = text
     kept = value if isinstance(value, dict) else {"source": value}
     return json.dumps({**kept, KEY: more}, ensure_ascii=False, sort_keys=True)
-
-
-class _Counts:
-    """How many captions were written, from what, and which were not."""
-
-    def __init__(self, total: int) -> None:
-        self.total = total
-        self.with_article, self.alone = 0, 0
-        self.problems: Counter[str] = Counter()
-        self.without: set[str] = set()
-        self.cut: set[str] = set()
-
-    def add(self, page: Sequence[Written], species: Sequence[str]) -> None:
-        for written, name in zip(page, species, strict=True):
-            if written.cut:
-                self.cut.add(name)
-            if written.problem:
-                self.problems[written.problem] += 1
-            elif written.article:
-                self.with_article += 1
-            else:
-                self.alone += 1
-                self.without.add(name)
-
-    def told(self) -> dict[str, Any]:
-        return {
-            "photos": self.total,
-            "with_article": self.with_article,
-            "without_article": self.alone,
-            "to_template": dict(sorted(self.problems.items())),
-            "species_without_article": sorted(self.without)[:MAX_LISTED],
-            "species_with_article_cut": sorted(self.cut)[:MAX_LISTED],
-        }
-
-
-# ---- The caption of a row: what the source says, else a template from the taxonomy, marked as such.
-
-
-WRITTEN = "hf"
 
 
 def caption_of(photo: Medium, clip: Medium, seed: int, species: Species | None = None) -> Caption:
@@ -164,14 +135,11 @@ def caption_of(photo: Medium, clip: Medium, seed: int, species: Species | None =
     The template is chosen by the row's ids, and says what is known of the `species` (None: the photo's, of the
     shipped 150).
     """
-    given = photo.caption
-    if given is not None and given.origin == WRITTEN and clip.caption is not None:
-        return clip.caption
-    if given is None:
-        given = clip.caption
-    if given is not None:
-        return given
+    captions = [caption for caption in (photo.caption, clip.caption) if caption is not None]
+    if captions:
+        # What a source says of the recording is worth more than what a model wrote of the photo.
+        return captions[-1] if captions[0].origin == WRITTEN else captions[0]
     template = discover.load("captioner", "template")
     draw = int(generator(seed, "caption", photo.id, clip.id).integers(template.DRAWS))
-    made: Caption = template.caption(species or resolve(photo.species), draw)
-    return made
+    caption: Caption = template.caption(species or resolve(photo.species), draw)
+    return caption

@@ -7,6 +7,7 @@ canonical order (species, kind, id), and everything after it follows from that o
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,19 +23,20 @@ from birdmml.core.sqlite import Database
 from birdmml.dataset import decode
 from birdmml.schema import SPLITS, Medium, Reject
 
+_PROPERTIES = """kind INTEGER, id TEXT, label INTEGER, length INTEGER, grp INTEGER, sha INTEGER, pair INTEGER,
+author INTEGER, phash INTEGER, partner TEXT, source_row INTEGER, wish INTEGER"""
 _TABLES = (
     "CREATE TABLE done (key TEXT PRIMARY KEY, wanted INTEGER, tails INTEGER, tail_seconds REAL) WITHOUT ROWID",
-    """CREATE TABLE media (n INTEGER PRIMARY KEY, key TEXT, kind INTEGER, id TEXT, record TEXT, label INTEGER,
-    length INTEGER, grp INTEGER, sha INTEGER, pair INTEGER, author INTEGER, phash INTEGER, partner TEXT,
-    source_row INTEGER, wish INTEGER, path TEXT, sha256 TEXT, recovered INTEGER DEFAULT 0, doc TEXT)""",
+    f"CREATE TABLE media (n INTEGER PRIMARY KEY, key TEXT, record TEXT, {_PROPERTIES}, path TEXT, sha256 TEXT, "
+    "recovered INTEGER DEFAULT 0, doc TEXT)",
     "CREATE TABLE rejects (key TEXT, path TEXT, reason TEXT, detail TEXT, absent INTEGER, species TEXT)",
     "CREATE TABLE place (m INTEGER PRIMARY KEY, n INTEGER)",
-    """CREATE TABLE ordered (m INTEGER PRIMARY KEY, n INTEGER, record TEXT, kind INTEGER, id TEXT, label INTEGER,
-    length INTEGER, grp INTEGER, sha INTEGER, pair INTEGER, author INTEGER, phash INTEGER, partner TEXT,
-    source_row INTEGER, wish INTEGER)""",
+    f"CREATE TABLE ordered (m INTEGER PRIMARY KEY, n INTEGER, record TEXT, {_PROPERTIES})",
     "CREATE TABLE rows (split INTEGER, key BLOB, id TEXT, image INTEGER, audio INTEGER, length INTEGER)",
     "CREATE TABLE final (i INTEGER PRIMARY KEY, split INTEGER, id TEXT, image INTEGER, audio INTEGER, length INTEGER)",
 )
+_INSERT = f"INSERT INTO media VALUES (NULL, {', '.join('?' * 16)}, 0, ?)"  # noqa: S608  # question marks
+# The canonical order; the path settles what has equal ids.
 _ORDER = "label, kind, id, path"
 _NARROW = "n, record, kind, id, label, length, grp, sha, pair, author, phash, partner, source_row, wish"
 # What SQLite keeps of the table in memory, KiB, while it is filled here and there, and then; a sort uses as much again.
@@ -64,6 +66,12 @@ class MediaColumns:
 
     def __len__(self) -> int:
         return len(self.label)
+
+    def species_runs(self) -> Iterator[tuple[int, int, int]]:
+        """(label, first index, end) of the media of each species, which lie together."""
+        starts = np.flatnonzero(np.diff(self.label, prepend=-1)).tolist()
+        for start, end in zip(starts, [*starts[1:], len(self)], strict=True):
+            yield int(self.label[start]), start, end
 
 
 @dataclass(frozen=True)
@@ -104,11 +112,14 @@ class Catalog(Database):
             )
             if fresh.rowcount:
                 self._db.executemany(_INSERT, (self._columns(record.key, m) for m in record.media))
-                self._reject(record.key, record.rejects)
+                self.reject(record.rejects, record.key)
 
-    def reject(self, rejects: Iterable[Reject]) -> None:
-        """Rejects that no ingested record stands for."""
-        self._reject("", rejects)
+    def reject(self, rejects: Iterable[Reject], key: str = "") -> None:
+        """Rejects of the record with this key, "" for those that no ingested record stands for."""
+        self._db.executemany(
+            "INSERT INTO rejects VALUES (?, ?, ?, ?, ?, ?)",
+            ((key, r.path, r.reason, r.detail, int(r.absent), r.species) for r in rejects),
+        )
 
     def want(self, key: str) -> bool:
         """Whether the record with this key is done already; then it belongs to this build."""
@@ -143,17 +154,22 @@ class Catalog(Database):
         self._db.execute("CREATE TEMP TABLE first (record TEXT PRIMARY KEY, m INTEGER) WITHOUT ROWID")
         if self.count("SELECT EXISTS (SELECT 1 FROM ordered WHERE partner IS NOT NULL)"):
             self._db.execute("INSERT INTO first SELECT record, min(m) - 1 FROM ordered WHERE kind = 1 GROUP BY record")
-        return _media(
-            self._db,
-            "SELECT label, kind, length, grp, sha, pair, author, phash, source_row, wish, "
-            "CASE WHEN partner IS NULL THEN -2 ELSE coalesce(first.m, -1) END "
-            "FROM ordered LEFT JOIN first ON first.record = ordered.partner ORDER BY ordered.m",
+        label, kind, length, *hashes, row, wish, partner = _arrays(
+            self._db.execute(
+                "SELECT label, kind, length, grp, sha, pair, author, phash, source_row, wish, "
+                "CASE WHEN partner IS NULL THEN -2 ELSE coalesce(first.m, -1) END "
+                "FROM ordered LEFT JOIN first ON first.record = ordered.partner ORDER BY ordered.m"
+            ),
             self.count("SELECT count(*) FROM ordered"),
+            (np.int16, np.int8, np.int64, *[np.int64] * 5, np.int64, np.int8, np.int64),
         )
+        # SQLite knows no unsigned integers: the same bits are read as such.
+        group, sha, pair, author, phash = (column.view(np.uint64) for column in hashes)
+        return MediaColumns(label, kind, length, group, sha, pair, author, phash, partner, row, wish)
 
     def ids(self, first: int, last: int) -> list[str]:
         """Ids of the media with indices `first` .. `last` - 1."""
-        query = "SELECT id FROM ordered WHERE m > ? AND m <= ? ORDER BY m"
+        query = "SELECT id FROM ordered WHERE m > ? AND m <= ? ORDER BY m"  # SQLite counts from 1.
         return [row[0] for row in self._db.execute(query, (first, last))]
 
     def add_rows(self, rows: Iterable[PlannedRow]) -> None:
@@ -186,11 +202,8 @@ class Catalog(Database):
             "JOIN place p ON p.m = image JOIN media a ON a.n = p.n "
             "JOIN place q ON q.m = audio JOIN media b ON b.n = q.n WHERE i BETWEEN ? AND ? ORDER BY i"
         )
-        for row_id, split, image, fresh, audio, clean in self._db.execute(query, (first, last)):
-            yield (
-                row_id, split, decode.medium_from_json(image), bool(fresh),
-                decode.medium_from_json(audio), bool(clean),
-            )  # fmt: skip
+        for row_id, split, image, image_recovered, audio, audio_recovered in self._db.execute(query, (first, last)):
+            yield row_id, split, _medium(image), bool(image_recovered), _medium(audio), bool(audio_recovered)
 
     def want_captions(self) -> int:
         """Note the photos of rows that show no caption, neither the photo's nor the recording's; how many."""
@@ -210,30 +223,28 @@ class Catalog(Database):
         )
         last = 0
         while page := self.fetch_all(query, (last,)):
-            yield from ((m, decode.medium_from_json(doc)) for m, doc in page)
+            yield from ((m, _medium(doc)) for m, doc in page)
             last = page[-1][0]
 
     def media_at(self, places: Sequence[int]) -> list[Medium]:
-        """The media at places that `uncaptioned` has told."""
+        """The media at places that `uncaptioned` has given."""
         query = "SELECT doc FROM place JOIN media USING (n) WHERE m = ?"
-        return [decode.medium_from_json(self.fetch_one(query, (m,))[0]) for m in places]
+        return [_medium(self.fetch_one(query, (m,))[0]) for m in places]
 
     def put_captions(self, media: Iterable[tuple[int, Medium]]) -> None:
         """(place, the medium as it shall be), once rows are in order and before they are read."""
         self._db.execute("BEGIN")
         self._db.executemany(
             "UPDATE media SET doc = ? WHERE n = (SELECT n FROM place WHERE m = ?)",
-            ((decode.medium_to_json(medium), place) for place, medium in media),
+            ((_document(medium), place) for place, medium in media),
         )
         self._db.execute("COMMIT")
 
     def light(self) -> tuple[NDArray[np.int8], NDArray[np.int64], NDArray[np.int64]]:
         """Split, image index and audio index of every row, [N] each."""
-        split, image, audio = _arrays(
-            self._db.execute("SELECT split, image - 1, audio - 1 FROM final ORDER BY i"),
-            self.count("SELECT count(*) FROM final"),
-            (np.int8, np.int64, np.int64),
-        )
+        size = self.count("SELECT count(*) FROM final")
+        rows = self._db.execute("SELECT split, image - 1, audio - 1 FROM final ORDER BY i")
+        split, image, audio = _arrays(rows, size, (np.int8, np.int64, np.int64))
         return split, image, audio
 
     def rejects(self, absent: bool) -> Iterator[Reject]:
@@ -264,19 +275,18 @@ class Catalog(Database):
         wish = SPLITS.index(m.split) if m.split in SPLITS else -1
         label = self._species.resolve(m.species).label
         return (
-            key, kind, m.id, m.record, label, m.length, hash64(f"{kind}:{m.group}"),
+            key, m.record, kind, m.id, label, m.length, hash64(f"{kind}:{m.group}"),
             hash64(m.sha256), hash64(m.pair or ""), hash64(author), phash, m.partner, m.row, wish, m.source_path,
-            m.sha256, decode.medium_to_json(m),
+            m.sha256, _document(m),
         )  # fmt: skip
 
-    def _reject(self, key: str, rejects: Iterable[Reject]) -> None:
-        self._db.executemany(
-            "INSERT INTO rejects VALUES (?, ?, ?, ?, ?, ?)",
-            ((key, r.path, r.reason, r.detail, int(r.absent), r.species) for r in rejects),
-        )
+
+def _document(medium: Medium) -> str:
+    return json.dumps(decode.plain(medium), ensure_ascii=False)
 
 
-_INSERT = f"INSERT INTO media VALUES (NULL, {', '.join('?' * 16)}, 0, ?)"  # noqa: S608  # question marks
+def _medium(document: str) -> Medium:
+    return decode.restored(Medium, json.loads(document))
 
 
 def hash64(text: str) -> int:
@@ -284,24 +294,6 @@ def hash64(text: str) -> int:
     if not text:
         return 0
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big", signed=True) or 1
-
-
-def _media(db: sqlite3.Connection, query: str, size: int) -> MediaColumns:
-    hashes = ("group", "sha", "pair", "author", "phash")
-    kinds: tuple[type[np.generic], ...] = (
-        np.int16,
-        np.int8,
-        np.int64,
-        *(np.int64 for _ in hashes),
-        np.int64,
-        np.int8,
-        np.int64,
-    )
-    label, kind, length, *hashed, row, wish, partner = _arrays(db.execute(query), size, kinds)
-    return MediaColumns(
-        label=label, kind=kind, length=length, partner=partner, row=row, wish=wish,
-        **{name: value.view(np.uint64) for name, value in zip(hashes, hashed, strict=True)},
-    )  # fmt: skip
 
 
 def _arrays(cursor: sqlite3.Cursor, size: int, kinds: Sequence[type[np.generic]]) -> list[NDArray[Any]]:

@@ -1,11 +1,11 @@
-"""Decode, check and encode one chunk of a source's records. Runs in worker processes."""
+"""Decode, check and encode one chunk of a source's records, in a worker; and the files where checked media wait."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -18,13 +18,10 @@ from birdmml.errors import MediaError
 from birdmml.media import audio, image
 from birdmml.schema import Caption, Credit, Medium, Photo, Recording, Reject
 
-# ---- Where checked media wait until the whole is known: one data file and one receipt a chunk.
-# A receipt is renamed into place after its data file is synced, so a chunk with a receipt is whole, and
-# a build that was killed goes on from the receipts it finds. A receipt says what became of each record under the
-# record's own key, so records may come in other chunks the next time, or more of them.
-
+CHUNK_RECORDS = 32  # Of each worker, so many at most are lost to a kill.
 
 T = TypeVar("T")
+K = TypeVar("K", bound=Photo | Recording | Medium)
 
 
 @dataclass(frozen=True)
@@ -46,19 +43,14 @@ def data_path(folder: Path, chunk: int) -> Path:
     return folder / f"chunk-{number:06d}.bin"
 
 
-def receipt_path(folder: Path, chunk: int) -> Path:
-    """The chunk's receipt."""
-    return folder / f"chunk-{chunk:06d}.json"
-
-
-def write_receipt(folder: Path, chunk: int, done: Sequence[DecodedRecord]) -> None:
-    """Declare a chunk done."""
-    write_lines(folder, chunk, map(_plain, done))
-
-
 def write_lines(folder: Path, chunk: int, lines: Iterable[Mapping[str, Any]]) -> None:
-    """The receipt of a chunk of any kind, a value a record."""
-    with files.atomic_write(receipt_path(folder, chunk)) as f:
+    """Declare a chunk of any kind done: its receipt, a value a record.
+
+    It is renamed into place after the data file is synced, so a chunk with a receipt is whole, and a build that was
+    killed goes on from the receipts it finds. A receipt says what became of each record under the record's own key,
+    so records may come in other chunks the next time, or more of them.
+    """
+    with files.atomic_write(folder / f"chunk-{chunk:06d}.json") as f:
         f.write(json.dumps(list(lines)).encode())
 
 
@@ -97,52 +89,31 @@ def read_span(path: Path, offset: int, length: int) -> bytes:
         return f.read(length)
 
 
-def medium_to_json(medium: Medium) -> str:
-    """One medium as a line of text."""
-    return json.dumps(plain_medium(medium), ensure_ascii=False)
-
-
-def plain_medium(medium: Medium) -> dict[str, Any]:
-    """What `dataclasses.asdict` gives, without its deep copies: this runs for every medium."""
-    caption = medium.caption
+def plain(value: Photo | Recording | Medium | Reject) -> dict[str, Any]:
+    """What `dataclasses.asdict` gives, without its deep copies: this runs for every record and every medium."""
+    if isinstance(value, Reject):
+        return dict(value.__dict__)
+    caption = value.caption
     words = {**caption.__dict__, "credit": caption.credit.__dict__} if caption else None
-    return {**medium.__dict__, "credit": medium.credit.__dict__, "caption": words}
+    return {**value.__dict__, "credit": value.credit.__dict__, "caption": words}
 
 
-def medium_from_json(text: str) -> Medium:
-    """The medium that `medium_to_json` has written."""
-    return _medium(json.loads(text))
-
-
-def _plain(done: DecodedRecord) -> dict[str, Any]:
-    return {
-        **done.__dict__,
-        "media": [plain_medium(m) for m in done.media],
-        "rejects": [r.__dict__ for r in done.rejects],
-    }
+def restored(kind: type[K], value: dict[str, Any]) -> K:
+    """The record or medium of which `plain` made `value`."""
+    caption = value.pop("caption")
+    if caption:
+        caption = Caption(caption["text"], caption["origin"], Credit(**caption["credit"]))
+    return kind(**value | {"credit": Credit(**value["credit"]), "caption": caption or None})
 
 
 def _done(value: dict[str, Any]) -> DecodedRecord:
     return DecodedRecord(
         value["key"],
-        tuple(_medium(m) for m in value["media"]),
+        tuple(restored(Medium, m) for m in value["media"]),
         tuple(Reject(**r) for r in value["rejects"]),
         value["tails"],
         value["tail_seconds"],
     )
-
-
-def _medium(value: dict[str, Any]) -> Medium:
-    caption = value.pop("caption")
-    credit = Credit(**value.pop("credit"))
-    return Medium(**value, credit=credit, caption=_caption(caption) if caption else None)
-
-
-def _caption(value: dict[str, Any]) -> Caption:
-    return Caption(value["text"], value["origin"], Credit(**value["credit"]))
-
-
-CHUNK_RECORDS = 32
 
 
 @dataclass(frozen=True)
@@ -178,6 +149,7 @@ def ingest(task: ChunkTask) -> list[DecodedRecord]:
     source = discover.load("source", task.source)
     folder = Path(task.folder)
     done: list[DecodedRecord] = []
+    # Only the receipt makes a chunk count, and its rename takes the data file's name to disk, too.
     with files.atomic_write(data_path(folder, task.chunk), sync_name=False) as out:
         for item in task.items:
             start = out.tell()
@@ -192,14 +164,20 @@ def ingest(task: ChunkTask) -> list[DecodedRecord]:
                 out.truncate()
                 reject = Reject(item.record.locator, e.reason, e.detail, species=item.record.species)
                 done.append(DecodedRecord(item.key, (), (reject,)))
-    write_receipt(folder, task.chunk, done)
+    lines = (
+        {**d.__dict__, "media": [plain(m) for m in d.media], "rejects": [plain(r) for r in d.rejects]} for d in done
+    )
+    write_lines(folder, task.chunk, lines)
     return done
 
 
 def _ingest_one(
     source: ModuleType, item: ChunkItem, record: Photo | Recording, task: ChunkTask, out: BinaryIO
 ) -> DecodedRecord:
-    data = _open(source, item, record.locator, task)
+    if item.spooled is None:
+        data: bytes | Path = source.open_media(task.source_settings, record.locator)
+    else:
+        data = read_span(Path(task.spool), *item.spooled)
     _check_size(data, task.limits)
     if record.sha256:
         _check_hash(data, record.sha256)
@@ -216,42 +194,20 @@ def _ingest_one(
     )
 
 
-def _open(source: ModuleType, item: ChunkItem, locator: str, task: ChunkTask) -> bytes | Path:
-    if item.spooled is None:
-        data: bytes | Path = source.open_media(task.source_settings, locator)
-        return data
-    return read_span(Path(task.spool), *item.spooled)
-
-
 def _photo(record: Photo, data: bytes | Path, task: ChunkTask, out: BinaryIO) -> Medium:
     ready = image.ready_image(_bytes(data), task.limits.max_image_side, task.limits.max_pixels)
-    return Medium(
-        kind="image",
-        id=record.id,
-        species=record.species,
-        group=record.observation,
-        source_path=record.locator,
-        path=file_name(record.id, ".jpg"),
-        **_put(out, ready.data, task.chunk),
-        credit=record.credit,
-        caption=record.caption,
-        record=record.id,
-        pair=record.pair,
-        partner=record.partner,
-        row=record.row,
-        split=record.split,
-        metadata=record.metadata,
-        width=ready.width,
-        height=ready.height,
-        phash=ready.phash,
-        reencoded=ready.reencoded,
-    )
+    return _medium(
+        record, record.id, ready.data, task, out,
+        partner=record.partner, row=record.row, split=record.split, metadata=record.metadata,
+        width=ready.width, height=ready.height, phash=ready.phash, reencoded=ready.reencoded,
+    )  # fmt: skip
 
 
 def _clips(record: Recording, data: bytes | Path, task: ChunkTask, out: BinaryIO) -> Iterator[Medium | Reject | float]:
     """The clips of one recording; a clip without sound is a reject, a tail too short for a clip its seconds."""
     limits = task.limits
-    for number, clip in enumerate(audio.cut(data, limits.clip_s, limits.rate_hz, record.start_s, limits.max_seconds)):
+    clips = audio.cut(data, limits.clip_s, limits.rate_hz, record.start_s, limits.max_seconds)
+    for number, clip in enumerate(clips):
         if number and clip.valid_seconds < limits.min_tail_s:
             yield clip.valid_seconds
             continue
@@ -261,35 +217,44 @@ def _clips(record: Recording, data: bytes | Path, task: ChunkTask, out: BinaryIO
             where = f"{record.locator}#{clip.start_s:g}s"
             yield Reject(where, e.reason, e.detail, species=record.species)
             continue
-        clip_id = f"{record.id}-{number:03d}"
-        yield Medium(
-            kind="audio",
-            id=clip_id,
-            species=record.species,
-            group=record.recording,
-            source_path=record.locator,
-            path=file_name(clip_id, ".flac"),
-            **_put(out, audio.encode_flac(clip.samples, limits.rate_hz), task.chunk),
-            credit=record.credit,
-            caption=record.caption,
-            record=record.id,
-            pair=record.pair,
-            start_s=clip.start_s,
-            valid_seconds=clip.valid_seconds,
-            rms_dbfs=round(level.rms_dbfs, 2),
-            clipped_share=round(level.clipped_share, 6),
-        )
+        flac = audio.encode_flac(clip.samples, limits.rate_hz)
+        # Rounded: the last bits of a float may differ between processors, and rows must not.
+        dbfs, clipped = round(level.rms_dbfs, 2), round(level.clipped_share, 6)
+        yield _medium(
+            record, f"{record.id}-{number:03d}", flac, task, out,
+            start_s=clip.start_s, valid_seconds=clip.valid_seconds, rms_dbfs=dbfs, clipped_share=clipped,
+        )  # fmt: skip
+
+
+def _medium(
+    record: Photo | Recording, identity: str, data: bytes, task: ChunkTask, out: BinaryIO, **more: Any
+) -> Medium:
+    """Write the encoded bytes of a photo or clip; `more` is what only one of the two has."""
+    offset = out.tell()
+    out.write(data)
+    is_photo = isinstance(record, Photo)
+    return Medium(
+        kind="image" if is_photo else "audio",
+        id=identity,
+        species=record.species,
+        group=record.observation if isinstance(record, Photo) else record.recording,
+        source_path=record.locator,
+        path=file_name(identity, ".jpg" if is_photo else ".flac"),
+        sha256=files.sha256_bytes(data),
+        chunk=task.chunk,
+        offset=offset,
+        length=len(data),
+        credit=record.credit,
+        caption=record.caption,
+        record=record.id,
+        pair=record.pair,
+        **more,
+    )
 
 
 def file_name(identity: str, suffix: str) -> str:
     """A name that is safe on every file system, from an id that may hold anything."""
     return re.sub(r"[^A-Za-z0-9._-]+", "_", identity).strip("._")[:120] + suffix
-
-
-def _put(out: BinaryIO, data: bytes, chunk: int) -> dict[str, Any]:
-    offset = out.tell()
-    out.write(data)
-    return {"chunk": chunk, "offset": offset, "length": len(data), "sha256": files.sha256_bytes(data)}
 
 
 def _bytes(data: bytes | Path) -> bytes:

@@ -1,4 +1,4 @@
-"""The folder of one part, below the work folder of the dataset that it belongs to.
+"""A build divided into parts: how one is made in its own folder, on whatever machine, and how all are put together.
 
 data.partial/parts/00003-of-00010/
     plan.json     the settings it is made with
@@ -14,7 +14,8 @@ import json
 import shlex
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, is_dataclass, replace
+from contextlib import closing
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -24,7 +25,7 @@ from birdmml.core import discover, files
 from birdmml.core.pool import Pool, Progress, silent
 from birdmml.dataset import decode, intake, place
 from birdmml.dataset.catalog import Catalog
-from birdmml.dataset.intake import Keys, ListingSession, SourceAccount, SourceSession, Taken, opened
+from birdmml.dataset.intake import ListingSession, SourceAccount, SourceSession
 from birdmml.dataset.place import BuildLock, BuildPart
 from birdmml.errors import BuildError, UsageError
 from birdmml.schema import Article, Reject
@@ -34,28 +35,23 @@ if TYPE_CHECKING:
 
 
 PLAN, PART_FILE, SOURCE_FILE, CLAIM = "plan.json", "part.json", "told.jsonl", "claim"
+# So many parts are listed in a message.
+_SHOWN = 20
 
 
-class PartPlace:
+class PartPlace(place.WorkFolder):
     """Owns the folder of one part of `out` for the time of one run; raises BuildError if it may not or cannot."""
 
     def __init__(self, out: Path, part: BuildPart) -> None:
-        self.part = part
-        self.whole = place.BuildPlace(out)
-        self.out = self.whole.out
-        self.work = self.whole.parts / part.name
-        self.staging = self.work / "staging"
-        self.spool = self.work / "spool"
-        self.source = self.work / "source"
-        self.catalog = self.work / "catalog.sqlite"
+        self.build = place.BuildPlace(out)
+        super().__init__(self.build.out, self.build.parts / part.name)
         self.claim = BuildLock(self.work / CLAIM, f"part {part.index} of {part.count} of {self.out}")
 
     def __enter__(self) -> Self:
-        self.whole.check_out()
-        self.whole.make_work()
-        if (self.whole.work / "plan").exists() and not self.whole.parts.exists():
+        self.build.make_work()
+        if (self.build.work / "plan").exists() and not self.build.parts.exists():
             raise BuildError(
-                f"{self.whole.work} has the work of a build that is not divided: finish it with the same command "
+                f"{self.build.work} has the work of a build that is not divided: finish it with the same command "
                 "without --num-shards, or delete that folder, or choose another --out"
             )
         try:
@@ -64,91 +60,58 @@ class PartPlace:
             raise BuildError(f"cannot write to {self.work} ({e.strerror}): choose another --out") from e
         self.claim.__enter__()
         # Looked at after the claim is made, as --finish does the other way round: one of the two sees the other.
-        if holder := finishing(self.whole.work).held():
+        if holder := finishing(self.build.work).held():
             self.claim.__exit__(None, None, None)
             raise BuildError(f"{self.out} is being finished by {holder}: no part of it can be made now")
         return self
 
     def __exit__(self, kind: type[BaseException] | None, value: object, trace: TracebackType | None) -> None:
         self.claim.__exit__(kind, value, trace)
-        if kind is not None and not any(any(f.rglob("*")) for f in (self.staging, self.spool, self.source)):
+        if kind is not None and not self.worth_keeping():
             shutil.rmtree(self.work, ignore_errors=True)
-            self.whole.forget()
+            self.build.forget()
 
     def prepare(self, key: str, settings: Mapping[str, Any]) -> None:
         """Keep finished work that was made with the same `key`; the part counts as incomplete until `declare`."""
         (self.work / PART_FILE).unlink(missing_ok=True)
         plan = self.work / PLAN
-        same = plan.is_file() and _loaded(plan).get("key") == key
-        if not same:
-            for folder in (self.staging, self.spool, self.source):
+        if _read_object(plan).get("key") != key:
+            for folder in self.kept:
                 shutil.rmtree(folder, ignore_errors=True)
         self.staging.mkdir(exist_ok=True)
         self.catalog.unlink(missing_ok=True)
         files.write_json(plan, {"key": key, "settings": settings})
 
-    def declare(self, made: Mapping[str, Any], told: Iterator[tuple[str, Any]]) -> dict[str, Any]:
-        """The part is complete; `told` are (what, value) to be merged. Returns what part.json says."""
+    def declare(self, record: Mapping[str, Any], lines: Iterator[tuple[str, Any]]) -> None:
+        """The part is complete: write its `record`, after the `lines` of its source, (what, value)."""
         self.claim.check()
-        lines = 0
+        count = 0
         with files.atomic_write(self.work / SOURCE_FILE) as f:
-            for entry in told:
-                f.write(json.dumps(entry).encode() + b"\n")
-                lines += 1
-        whole = {**made, "lines": lines, "told_sha256": files.sha256_file(self.work / SOURCE_FILE)}
-        files.write_json(self.work / PART_FILE, whole)
+            for line in lines:
+                f.write(json.dumps(line).encode() + b"\n")
+                count += 1
+        sha256 = files.sha256_file(self.work / SOURCE_FILE)
+        files.write_json(self.work / PART_FILE, {**record, "lines": count, "told_sha256": sha256})
         self.catalog.unlink(missing_ok=True)
-        return whole
 
 
 def finishing(work: Path) -> BuildLock:
     """The claim of the run that puts the parts together."""
-    return BuildLock(work / "claim", f"the dataset that {work} is for")
+    return BuildLock(work / CLAIM, f"the dataset that {work} is for")
 
 
 def counts(folder: Path) -> list[int]:
     """Into how many parts the work below `folder` was divided: several answers where several were begun."""
-    found = set()
-    for path in folder.glob("?????-of-?????"):
-        index, _, count = path.name.partition("-of-")
-        if index.isdecimal() and count.isdecimal():
-            found.add(int(count))
-    return sorted(found)
+    names = (path.name.partition("-of-") for path in folder.glob("?????-of-?????"))
+    return sorted({int(count) for index, _, count in names if index.isdecimal() and count.isdecimal()})
 
 
-def part_facts(folder: Path, part: BuildPart) -> dict[str, Any]:
-    """What part.json of a complete part says; {} if there is none that can be read."""
-    return _loaded(folder / part.name / PART_FILE)
-
-
-def source_lines(folder: Path, part: BuildPart) -> Iterator[tuple[str, Any]]:
-    """What the part's source said at its end."""
-    with (folder / part.name / SOURCE_FILE).open(encoding="utf-8") as f:
-        for line in f:
-            what, value = json.loads(line)
-            yield what, value
-
-
-def staging_of(folder: Path, part: BuildPart) -> Path:
-    """Where the part's checked media lie."""
-    return folder / part.name / "staging"
-
-
-def _loaded(path: Path) -> dict[str, Any]:
+def _read_object(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_bytes())
     except (OSError, ValueError):
         return {}
     return value if isinstance(value, dict) else {}
-
-
-# ---- One part of a build, on whatever machine: its records decoded and checked, and put where `merge` finds them.
-
-
-# Settings that `told_settings` names in its own words; all others stand there as they are.
-_NAMED = {"source", "source_settings", "seed", "rules", "passes", "limit", "limits", "evalsets"}
-# Captions are written when the parts are put together, by that run's models: parts know nothing of them.
-_AT_THE_END = {"captioner", "captions"}
 
 
 @dataclass(frozen=True)
@@ -165,35 +128,25 @@ class PartMade:
 
 def settings_record(source: ModuleType, settings: BuildSettings) -> dict[str, Any]:
     """What decides the bytes of the dataset, by name, without paths: parts and their end must agree on it."""
-    value = {
-        "birdmml version": __version__,
-        "source": settings.source,
-        **source.public_settings(settings.source_settings),
-        "species list": settings.species_list.sha256,
-        "seed": settings.seed,
-        "split": settings.rules.mode,
-        "split shares": list(settings.rules.fractions),
-        "split by author": settings.rules.by_author,
-        "near duplicates": settings.rules.near_radius,
-        "passes": settings.passes,
-        "limit": settings.limit,
-        "evaluation sets": [Path(e).name for e in settings.evalsets],
-        **asdict(settings.limits),
-        **{
-            f.name: _plain_setting(getattr(settings, f.name))
-            for f in fields(settings)
-            if f.name not in _NAMED | _AT_THE_END
-        },
-    }
-    plain: dict[str, Any] = files.plain_json(value)
-    return plain
-
-
-def _plain_setting(value: Any) -> Any:
-    """A setting in plain values; a file's is its hash."""
-    if (sha256 := getattr(value, "sha256", None)) is not None:
-        return sha256
-    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
+    record: dict[str, Any] = files.plain_json(
+        {
+            "birdmml version": __version__,
+            "source": settings.source,
+            **source.public_settings(settings.source_settings),
+            "species list": settings.species_list.sha256,
+            "seed": settings.seed,
+            "split": settings.rules.mode,
+            "split shares": list(settings.rules.fractions),
+            "split by author": settings.rules.by_author,
+            "near duplicates": settings.rules.near_radius,
+            "passes": settings.passes,
+            "limit": settings.limit,
+            "evaluation sets": [Path(e).name for e in settings.evalsets],
+            **asdict(settings.limits),
+            # No captioner: captions are written when the parts are put together, by that run's models.
+        }
+    )
+    return record
 
 
 def build_part(
@@ -209,25 +162,25 @@ def build_part(
     Raises BuildError if `out` may not be written or another run works on the part, UsageError if the source cannot
     be divided, and SourceError if it cannot be read.
     """
-    tell = progress or silent
+    report = progress or silent
     source = discover.load("source", settings.source)
-    keys = Keys(source, settings.source, settings.source_settings, settings.limits)
-    with PartPlace(out, part) as here, place.telling(here):
+    with PartPlace(out, part) as here, here.telling():
 
-        def told(stage: str, done: int, total: int) -> None:
+        def checked(stage: str, done: int, total: int) -> None:
+            # A run that has lost its claim must not write on beside the one that took over: asked at each step.
             here.claim.check()
-            tell(stage, done, total)
+            report(stage, done, total)
 
-        here.prepare(files.digest([__version__, keys.base]), settings_record(source, settings))
+        here.prepare(intake.work_key(source, settings), settings_record(source, settings))
         with (
-            opened(intake.session_of(source, settings, here.source, told, retry_failed, part)) as session,
+            closing(intake.session_of(source, settings, here.source, checked, retry_failed, part)) as session,
             Catalog(here.catalog, species=settings.species_list.taxonomy) as catalog,
             Pool(workers) as pool,
         ):
-            taken = intake.Own(source, settings, session, here.staging, told).fill(catalog, pool)
-            made = _part_record(source, settings, part, session, catalog, here.staging)
-            here.declare(made, _source_facts(session, catalog))
-        return PartMade(part, here.work, taken.records, taken.resumed, made["media"], made["rejects"])
+            records, resumed = intake.take_up(source, settings, session, here.staging, checked, catalog, pool)
+            record = _part_record(source, settings, part, session, catalog, here.staging)
+            here.declare(record, _source_facts(session, catalog))
+        return PartMade(part, here.work, records, resumed, record["media"], record["rejects"])
 
 
 def _part_record(
@@ -235,7 +188,7 @@ def _part_record(
 ) -> dict[str, Any]:
     """What part.json says."""
     mine = "key IN (SELECT key FROM done WHERE wanted)"
-    chunks = [number for number, _ in decode.receipts(folder)]
+    sizes = [decode.data_path(folder, number).stat().st_size for number, _ in decode.receipts(folder)]
     return {
         "part": part.index,
         "count": part.count,
@@ -246,77 +199,66 @@ def _part_record(
         "records": catalog.count("SELECT count(*) FROM done WHERE wanted"),
         "media": catalog.count(f"SELECT count(*) FROM media WHERE {mine}"),  # noqa: S608  # a constant
         "rejects": catalog.count(f"SELECT count(*) FROM rejects WHERE {mine}"),  # noqa: S608  # a constant
-        "chunks": len(chunks),
-        "bytes": sum(decode.data_path(folder, n).stat().st_size for n in chunks),
+        "chunks": len(sizes),
+        "bytes": sum(sizes),
     }
 
 
 def _source_facts(session: SourceSession, catalog: Catalog) -> Iterator[tuple[str, Any]]:
-    """What `merge` must know beside the receipts."""
+    """What `BuildParts` must know beside the receipts."""
     for (key,) in catalog.select("SELECT key FROM done WHERE NOT wanted ORDER BY key"):
         yield "stale", key
-    for reject in session.absent():
-        yield "absent", reject.__dict__
-    for path in session.withdrawn():
-        yield "withdrawn", path
-    for path in session.recovered():
-        yield "recovered", path
+    yield from (("absent", reject.__dict__) for reject in session.absent())
+    yield from (("withdrawn", path) for path in session.withdrawn())
+    yield from (("recovered", path) for path in session.recovered())
     articles = session.articles() if hasattr(session, "articles") else {}
-    for article in articles.values():
-        yield "article", article.__dict__
+    yield from (("article", article.__dict__) for article in articles.values())
 
 
-# ---- All parts of a build as if one machine had made them.
-
-
-_SHOWN = 20
-
-
-class BuildParts:
-    """The parts below `folder`, all there and made alike; raises BuildError if they are not.
+class BuildParts(SourceAccount):
+    """All parts below `folder` as if one machine had made them; raises BuildError if they are not there and alike.
 
     Says at the end what the sources of all parts have said, as a session does.
     """
 
     def __init__(
-        self, source: ModuleType, settings: BuildSettings, folder: Path, count: int | None, tell: Progress
+        self, source: ModuleType, settings: BuildSettings, folder: Path, count: int | None, progress: Progress
     ) -> None:
-        self._source, self._settings, self._folder, self._tell = source, settings, folder, tell
-        self.parts = [BuildPart(i, n) for n in (_count(folder, count),) for i in range(n)]
-        self.made = [part_facts(folder, part) for part in self.parts]
-        _refuse_lacking([p for p, made in zip(self.parts, self.made, strict=True) if not made], folder)
-        _refuse_busy(self.parts, folder)
-        _refuse_unlike(self.parts, self.made, settings_record(source, settings))
+        self._source, self._settings, self._folder, self._progress = source, settings, folder, progress
+        count = _count(folder, count)
+        parts = [BuildPart(i, count) for i in range(count)]
+        # What part.json says of each.
+        self._records = {part: _read_object(folder / part.name / PART_FILE) for part in parts}
+        _refuse_lacking([part for part, record in self._records.items() if not record], folder)
+        _refuse_busy(parts, folder)
+        _refuse_unlike(self._records, settings_record(source, settings))
         self._refuse_listings()
 
-    @property
-    def told(self) -> SourceAccount:
-        """The parts themselves."""
-        return self
-
-    def fill(self, catalog: Catalog, pool: Pool) -> Taken:
-        """Every part's receipts into the catalog."""
+    def fill(self, catalog: Catalog, pool: Pool) -> tuple[int, int]:
+        """Every part's receipts into the catalog; how many records that are, none of them done by this run before."""
         records = 0
-        total = sum(made["records"] for made in self.made)
-        for part, made in zip(self.parts, self.made, strict=True):
-            stale = {value for what, value in self._told(part, made) if what == "stale"}
-            records += self._fill_one(catalog, part, made, stale)
-            self._tell("merge the parts", records, total)
-        return Taken(records, 0)
+        total = sum(record["records"] for record in self._records.values())
+        for part, record in self._records.items():
+            records += self._fill_one(catalog, part, record)
+            self._progress("merge the parts", records, total)
+        return records, 0
 
-    def _fill_one(self, catalog: Catalog, part: BuildPart, made: Mapping[str, Any], stale: set[str]) -> int:
-        folder = staging_of(self._folder, part)
+    def _fill_one(self, catalog: Catalog, part: BuildPart, record: Mapping[str, Any]) -> int:
+        folder = self._folder / part.name / "staging"
+        stale = {value for what, value in self._lines(part) if what == "stale"}
         chunks = size = records = 0
         for number, done in decode.receipts(folder):
-            fresh = [_placed(d, part) for d in done if d.key not in stale]
-            catalog.add(fresh, wanted=True)
+            fresh = [d for d in done if d.key not in stale]
+            for d in fresh:  # Chunk numbers must hold among all parts.
+                media = tuple(replace(m, chunk=place.numbered(m.chunk, part)) for m in d.media)
+                catalog.add([replace(d, media=media)], wanted=True)
             chunks += 1
             records += len(fresh)
             size += decode.data_path(folder, number).stat().st_size
-        if (chunks, size) != (made["chunks"], made["bytes"]):
+        if (chunks, size) != (record["chunks"], record["bytes"]):
             raise BuildError(
                 f"part {part.index} of {part.count} is damaged: {folder} holds {chunks} chunks of "
-                f"{files.human_bytes(size)}, and {made['chunks']} of {files.human_bytes(made['bytes'])} were made; "
+                f"{files.human_bytes(size)}, and {record['chunks']} of {files.human_bytes(record['bytes'])} were made; "
                 f"make it again: {_again([part])}"
             )
         return records
@@ -340,53 +282,53 @@ class BuildParts:
 
     def facts(self) -> dict[str, Any]:
         """What the manifest says: the source's own `merge_facts`, or what all parts agree on."""
-        every = [made["facts"] for made in self.made]
+        every = [record["facts"] for record in self._records.values()]
         if hasattr(self._source, "merge_facts"):
             merged: dict[str, Any] = self._source.merge_facts(every)
             return merged
-        for part, one in zip(self.parts, every, strict=True):
-            if one != every[0]:
-                differ = sorted(k for k in one.keys() | every[0].keys() if one.get(k) != every[0].get(k))
+        first: dict[str, Any] = every[0]
+        for part, one in zip(self._records, every, strict=True):
+            if differ := _differing(one, first):
                 raise BuildError(
                     f"parts 0 and {part.index} of {part.count} found the source different ({', '.join(differ)}): "
-                    f"make again what is older: {_again([self.parts[0], part])}"
+                    f"make again what is older: {_again([BuildPart(0, part.count), part])}"
                 )
-        first: dict[str, Any] = every[0]
         return first
 
     def unfinished(self) -> str:
         """Why more may be had later, as each part says it."""
-        said: dict[str, list[str]] = {}
-        for part, made in zip(self.parts, self.made, strict=True):
-            if made["unfinished"]:
-                said.setdefault(made["unfinished"], []).append(str(part.index))
-        return "; ".join(f"{words} (parts {', '.join(which)})" for words, which in said.items())
-
-    def close(self) -> None:
-        """Nothing is open."""
+        reasons: dict[str, list[str]] = {}
+        for part, record in self._records.items():
+            if record["unfinished"]:
+                reasons.setdefault(record["unfinished"], []).append(str(part.index))
+        return "; ".join(f"{reason} (parts {', '.join(which)})" for reason, which in reasons.items())
 
     def _of(self, wanted: str) -> Iterator[Any]:
-        for part, made in zip(self.parts, self.made, strict=True):
-            yield from (value for what, value in self._told(part, made) if what == wanted)
+        for part in self._records:
+            yield from (value for what, value in self._lines(part) if what == wanted)
 
-    def _told(self, part: BuildPart, made: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-        if not made["lines"]:
+    def _lines(self, part: BuildPart) -> Iterator[tuple[str, Any]]:
+        """What the part's source said at its end."""
+        record, path = self._records[part], self._folder / part.name / SOURCE_FILE
+        if not record["lines"]:
             return
-        path = self._folder / part.name / SOURCE_FILE
         try:
-            sound = files.sha256_file(path) == made["told_sha256"]
+            sound = files.sha256_file(path) == record["told_sha256"]
         except OSError:
             sound = False
         if not sound:
             raise BuildError(f"part {part.index} of {part.count} is damaged ({path}): {_again([part])}")
-        yield from source_lines(self._folder, part)
+        with path.open(encoding="utf-8") as f:
+            for line in f:
+                what, value = json.loads(line)
+                yield what, value
 
     def _refuse_listings(self) -> None:
         """All parts have seen one and the same listing, and it is today's."""
         if hasattr(self._source, "session"):
             return
         now = ListingSession(self._source, self._settings.source_settings, self._settings.limit).listing
-        old = [p for p, made in zip(self.parts, self.made, strict=True) if made["listing"] != now]
+        old = [part for part, record in self._records.items() if record["listing"] != now]
         if old:
             raise BuildError(
                 f"the {self._settings.source} source lists something else now than when {_words(old)} of "
@@ -395,25 +337,21 @@ class BuildParts:
             )
 
 
-def _placed(done: decode.DecodedRecord, part: BuildPart) -> decode.DecodedRecord:
-    """With chunk numbers that hold among all parts."""
-    media = tuple(replace(m, chunk=place.numbered(m.chunk, part)) for m in done.media)
-    return replace(done, media=media)
-
-
 def _count(folder: Path, count: int | None) -> int:
-    found = counts(folder)
-    if not found:
+    begun = counts(folder)
+    if not begun:
         raise UsageError(
             f"--finish: there are no parts in {folder}: make them first, with --num-shards N --shard-index 0 to N-1"
         )
-    if count is None and len(found) > 1:
-        told = " and ".join(str(n) for n in found)
-        raise UsageError(f"--finish: {folder} has parts of {told}: say which are meant with --num-shards")
-    if count is not None and count not in found:
-        told = ", ".join(str(n) for n in found)
-        raise UsageError(f"--finish: {folder} has no part of {count}, but of {told}: give that --num-shards")
-    return count or found[0]
+    if count is None and len(begun) > 1:
+        raise UsageError(
+            f"--finish: {folder} has parts of {' and '.join(map(str, begun))}: say which are meant with --num-shards"
+        )
+    if count is not None and count not in begun:
+        raise UsageError(
+            f"--finish: {folder} has no part of {count}, but of {', '.join(map(str, begun))}: give that --num-shards"
+        )
+    return count or begun[0]
 
 
 def _refuse_lacking(lacking: Sequence[BuildPart], folder: Path) -> None:
@@ -435,17 +373,20 @@ def _refuse_busy(every: Sequence[BuildPart], folder: Path) -> None:
             )
 
 
-def _refuse_unlike(every: Sequence[BuildPart], made: Sequence[Mapping[str, Any]], mine: Mapping[str, Any]) -> None:
+def _refuse_unlike(records: Mapping[BuildPart, Mapping[str, Any]], mine: Mapping[str, Any]) -> None:
     """Parts and their end must have the same settings."""
-    for part, one in zip(every, made, strict=True):
-        theirs = one["settings"]
-        if theirs != mine:
-            differ = [k for k in sorted(theirs.keys() | mine.keys()) if theirs.get(k) != mine.get(k)]
-            told = "; ".join(f"{k} {theirs.get(k)!r} there, {mine.get(k)!r} here" for k in differ)
+    for part, record in records.items():
+        theirs = record["settings"]
+        if differ := _differing(theirs, mine):
+            words = "; ".join(f"{k} {theirs.get(k)!r} there, {mine.get(k)!r} here" for k in differ)
             raise BuildError(
-                f"part {part.index} of {part.count} was made with other settings: {told}: give --finish the same "
+                f"part {part.index} of {part.count} was made with other settings: {words}: give --finish the same "
                 "options, or make the parts again with these (finished media that they do not change are kept)"
             )
+
+
+def _differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    return sorted(k for k in one.keys() | other.keys() if k not in one or k not in other or one[k] != other[k])
 
 
 def _words(some: Sequence[BuildPart]) -> str:

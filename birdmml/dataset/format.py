@@ -1,4 +1,4 @@
-"""The columns of a built dataset, once: name, type and meaning. Parquet schema, cards and checks read this."""
+"""What a built dataset looks like: its columns (name, type, meaning), its manifest, and its Parquet schema."""
 
 from __future__ import annotations
 
@@ -74,11 +74,7 @@ COLUMNS: tuple[Column, ...] = (
 )
 
 NAMES: tuple[str, ...] = tuple(c.name for c in COLUMNS)
-
-
-# ---- The manifest that makes a folder a dataset or an evaluation set; a folder without one is neither.
-
-
+# It makes a folder a dataset or an evaluation set; it is written last, so a folder without one is neither.
 MANIFEST = "manifest.json"
 
 
@@ -147,11 +143,6 @@ def check_version(folder: Path, manifest: Mapping[str, Any], kind: FolderKind) -
         )
 
 
-# ---- The Parquet schema of a dataset, from birdmml.dataset.format, with Hugging Face's feature metadata.
-# Written without `datasets`, whose encoder wants torchcodec and takes seconds to import; a test compares
-# the two.
-
-
 _MEDIUM = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 _ARROW = {
     "image": _MEDIUM,
@@ -167,17 +158,17 @@ _ARROW = {
 def arrow_schema(rate_hz: int = RATE_HZ, species: Sequence[str] = ()) -> pa.Schema:
     """The schema that every shard has; `species` are the labels' names (none: those of the shipped 150)."""
     names = list(species) or shipped().scientific_names
+    # Hugging Face's features, written without `datasets`, whose encoder wants torchcodec and takes seconds to import.
     fields = [pa.field(c.name, _ARROW[c.kind]) for c in COLUMNS]
     info = {"info": {"features": {c.name: _feature(c.kind, rate_hz, names) for c in COLUMNS}}}
     return pa.schema(fields, metadata={"huggingface": json.dumps(info)})
 
 
 def _feature(kind: str, rate_hz: int, names: list[str]) -> dict[str, Any]:
-    if kind == "image":
-        return {"_type": "Image"}
-    if kind == "audio":
+    features: dict[str, dict[str, Any]] = {
+        "image": {"_type": "Image"},
         # Not decoded on access: that would need torchcodec, and rows must be readable without it.
-        return {"sampling_rate": rate_hz, "decode": False, "_type": "Audio"}
-    if kind == "label":
-        return {"names": names, "_type": "ClassLabel"}
-    return {"dtype": str(_ARROW[kind]).replace("float", "float32"), "_type": "Value"}
+        "audio": {"sampling_rate": rate_hz, "decode": False, "_type": "Audio"},
+        "label": {"names": names, "_type": "ClassLabel"},
+    }
+    return features.get(kind) or {"dtype": str(_ARROW[kind]).replace("float", "float32"), "_type": "Value"}

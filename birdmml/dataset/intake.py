@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
 import inspect
@@ -10,41 +9,37 @@ import itertools
 import json
 import os
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
+from birdmml import __version__
 from birdmml.core import files
 from birdmml.core.pool import Pool, Progress
 from birdmml.dataset import decode
 from birdmml.dataset.catalog import Catalog
 from birdmml.dataset.decode import ChunkItem
 from birdmml.dataset.place import BuildPart
-from birdmml.dataset.recipe import Limits
 from birdmml.errors import UsageError
-from birdmml.schema import Caption, Credit, Delivery, Photo, Recording, Reject
+from birdmml.schema import Delivery, Photo, Recording, Reject
 
 if TYPE_CHECKING:
     from birdmml.dataset.recipe import BuildSettings
 
 
-# ---- Bytes that a source has handed over, on disk until their chunk's receipt is there.
-# A spool is a data file and a list of its records; the list comes last, so a spool with a list is whole. A source that
-# deletes what it has handed over may do so once the spool is sealed.
-
-
-MAX_BYTES = 64 << 20
-_KINDS: dict[str, type[Photo] | type[Recording] | type[Reject]] = {
-    "Photo": Photo,
-    "Recording": Recording,
-    "Reject": Reject,
-}
+MAX_BYTES = 64 << 20  # Of a spool: what a source that deletes as it goes must keep until the next seal.
+ONLY_PART = BuildPart()
+_KINDS: dict[str, type[Photo] | type[Recording]] = {"Photo": Photo, "Recording": Recording}
 
 
 class Spool:
-    """One chunk being filled."""
+    """One chunk being filled with what a source hands over, bytes and all: on disk until the chunk's receipt is there.
+
+    A spool is a data file and a list of its records; the list comes last, so a spool with a list is whole. A source
+    that deletes what it has handed over may do so once the spool is sealed.
+    """
 
     def __init__(self, path: Path, number: int) -> None:
         self.path, self.number, self.items = path, number, list[ChunkItem]()
@@ -73,78 +68,20 @@ class Spool:
         if self._file is not None:
             if durable:
                 self._file.flush()
-                os.fsync(self._file.fileno())
+                os.fsync(self._file.fileno())  # Before the list, which says that these bytes are there.
             self._file.close()
         if durable:
-            told = [[type(i.record).__name__, plain_record(i.record), i.key, i.spooled] for i in self.items]
+            lines = [[type(i.record).__name__, decode.plain(i.record), i.key, i.spooled] for i in self.items]
             with files.atomic_write(self.path.with_suffix(".json")) as f:
-                f.write(json.dumps(told).encode())
+                f.write(json.dumps(lines).encode())
         return str(self.path) if self._file is not None else ""
 
 
-class Spools:
-    """The folder of spools."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def new(self, number: int) -> Spool:
-        """An empty spool for the chunk of this number."""
-        return Spool(self._path(number), number)
-
-    def next_number(self) -> int:
-        """A number that no spool has."""
-        return max((int(p.name[:6]) for p in self.folder.glob("??????.*")), default=-1) + 1
-
-    def left(self) -> Iterator[tuple[int, tuple[ChunkItem, ...], str]]:
-        """(number, items, path of the data) of spools that an interrupted build has sealed and not worked off.
-
-        Those that it was still filling are deleted: their records come again.
-        """
-        for path in self.folder.glob("??????.bin"):
-            if not path.with_suffix(".json").exists():
-                path.unlink()
-        for path in sorted(self.folder.glob("??????.json")):
-            data = path.with_suffix(".bin")
-            yield int(path.stem), tuple(_items(path)), str(data) if data.exists() else ""
-
-    def drop(self, number: int) -> None:
-        """The chunk's receipt is there: its spool is not needed."""
-        path = self._path(number)
-        path.with_suffix(".json").unlink(missing_ok=True)
-        path.unlink(missing_ok=True)
-
-    def _path(self, number: int) -> Path:
-        return self.folder / f"{number:06d}.bin"
-
-
-def plain_record(record: Photo | Recording | Reject) -> dict[str, Any]:
-    """What `dataclasses.asdict` gives, without its deep copies: this runs for every record."""
-    value = dict(record.__dict__)
-    if not isinstance(record, Reject):
-        caption = record.caption
-        value["credit"] = record.credit.__dict__
-        value["caption"] = {**caption.__dict__, "credit": caption.credit.__dict__} if caption else None
-    return value
-
-
-def _items(path: Path) -> Iterator[ChunkItem]:
+def _spooled(path: Path) -> Iterator[ChunkItem]:
+    """The records in a spool's list."""
     for kind, value, key, where in json.loads(path.read_bytes()):
-        if kind != "Reject":
-            caption = value["caption"]
-            value["credit"] = Credit(**value["credit"])
-            if caption:
-                value["caption"] = Caption(caption["text"], caption["origin"], Credit(**caption["credit"]))
-        yield ChunkItem(_KINDS[kind](**value), key, tuple(where) if where else None)
-
-
-# ---- From a source's deliveries to chunks of work, without holding more than one chunk of them.
-# A source that only lists records is asked for bytes in the workers. A source that reads an archive from end to end
-# hands the bytes over as they come; they wait in a spool file until the chunk's receipt is there, and the source is
-# told how far its deliveries are safe.
-
-
-ONLY_PART = BuildPart()
+        record = Reject(**value) if kind == "Reject" else decode.restored(_KINDS[kind], value)
+        yield ChunkItem(record, key, tuple(where) if where else None)
 
 
 class SourceAccount(Protocol):
@@ -152,25 +89,30 @@ class SourceAccount(Protocol):
 
     def absent(self) -> Iterator[Reject]:
         """What never came."""
+        return iter(())
 
     def recovered(self) -> Iterator[str]:
         """Locators of what was read behind a hole."""
+        return iter(())
 
     def withdrawn(self) -> Iterator[str]:
         """Locators of what was delivered and must not be used after all."""
+        return iter(())
 
     def facts(self) -> dict[str, Any]:
         """What the manifest says about this reading."""
 
     def unfinished(self) -> str:
         """Why more may be had later ("" if nothing is missing); then finished work is kept."""
+        return ""
 
     def close(self) -> None:
         """Let go of files and connections."""
+        return  # A body of its own, or the type checker takes the method for an abstract one.
 
 
 class SourceSession(SourceAccount, Protocol):
-    """One reading of a source. Sources without a `session` of their own get `Listing`.
+    """One reading of a source. Sources without a `session` of their own get `ListingSession`.
 
     A source whose `session` has the parameter `part` can be divided: it delivers what `part.takes`, whole species,
     and its module's `merge_facts`, given the facts of all parts, returns those of the whole (without it, all parts
@@ -188,19 +130,18 @@ class SourceSession(SourceAccount, Protocol):
 
     def acknowledge(self, seq: int) -> None:
         """Everything delivered up to this number is safe on disk."""
+        return
 
     turn: Callable[[], None]
     """Set by the reader: a session calls it where it wants to hear soon what is safe (before it frees a file)."""
 
 
-S = TypeVar("S", bound=SourceAccount)
-
-
-class ListingSession:
+class ListingSession(SourceSession):
     """A session over a source that lists its records; at most `limit` of a kind and species.
 
     Of several parts each takes whole species, so that what holds for a species holds in its part. `listing` is a
-    digest of everything the source lists, whichever part takes it.
+    digest of everything the source lists, whichever part takes it. Nothing is ever absent, recovered or withdrawn:
+    each record ends as a medium or a reject. Nothing is open, and nothing waits to be acknowledged.
     """
 
     def __init__(self, source: ModuleType, settings: Any, limit: int | None, part: BuildPart = ONLY_PART) -> None:
@@ -217,7 +158,7 @@ class ListingSession:
 
     def _deliver(self, seen: hashlib._Hash | None) -> Iterator[Delivery]:
         taken: dict[tuple[str, bool], int] = defaultdict(int)
-        mine = functools.lru_cache(maxsize=1 << 15)(self._part.takes)
+        mine = functools.lru_cache(maxsize=1 << 15)(self._part.takes)  # A source names its species again and again.
         for item in self._source.records(self._settings):
             if seen is not None:
                 seen.update(_signed(item))
@@ -230,69 +171,54 @@ class ListingSession:
                     continue
             yield Delivery(item)
 
-    def acknowledge(self, seq: int) -> None:
-        """Nothing waits for it."""
-
-    def absent(self) -> Iterator[Reject]:
-        """Nothing: each record ends as a medium or a reject."""
-        return iter(())
-
-    def recovered(self) -> Iterator[str]:
-        """Nothing."""
-        return iter(())
-
-    def withdrawn(self) -> Iterator[str]:
-        """Nothing."""
-        return iter(())
-
     def facts(self) -> dict[str, Any]:
         """What the source says of itself."""
         facts: dict[str, Any] = self._source.facts(self._settings)
         return facts
 
-    def unfinished(self) -> str:
-        """Never."""
-        return ""
-
-    def close(self) -> None:
-        """Nothing is open."""
-
 
 def _signed(item: Photo | Recording | Reject) -> bytes:
     """What tells one entry of a listing from another."""
     where = (item.path, item.reason) if isinstance(item, Reject) else (item.locator, item.id)
+    # Paths may hold bytes that are no UTF-8, which Python keeps as surrogates.
     return "\x1f".join((type(item).__name__, item.species, *where, "\n")).encode("utf-8", "surrogatepass")
 
 
 class Keys:
     """The key of a record: equal keys mean equal results."""
 
-    def __init__(self, source: ModuleType, name: str, settings: Any, limits: Limits) -> None:
-        own = source.decoding(settings) if hasattr(source, "decoding") else asdict(settings)
-        self.base = files.digest([name, own, asdict(limits)])
+    def __init__(self, source: ModuleType, settings: BuildSettings) -> None:
+        self._settings = settings.source_settings
+        own = source.decoding(self._settings) if hasattr(source, "decoding") else asdict(self._settings)
+        self.base = files.digest([settings.source, own, asdict(settings.limits)])
         self._stamp = getattr(source, "stamp", lambda settings, locator: "")
-        self._settings = settings
 
     def __call__(self, record: Photo | Recording | Reject) -> str:
         """Records, settings, and the size and time of the input file, as 32 hex digits."""
         stamp = "" if isinstance(record, Reject) else self._stamp(self._settings, record.locator)
-        return files.digest([self.base, type(record).__name__, plain_record(record), stamp])[:32]
+        return files.digest([self.base, type(record).__name__, decode.plain(record), stamp])[:32]
+
+
+def work_key(source: ModuleType, settings: BuildSettings) -> str:
+    """The key of a build's finished work: a build with an equal one can go on from it."""
+    return files.digest([__version__, Keys(source, settings).base])
 
 
 class Chunks:
-    """Deliveries as ingest tasks, less what is done already.
+    """Deliveries as ingest tasks, less what is done already; no more than one chunk of them is held.
 
-    What a source hands over with its bytes, and does not hand over again, is put on disk as a spool before the
-    source hears that it is safe; a spool that an earlier build has left is worked off first. `finished(index)` must
-    be called as a task's receipt arrives.
+    A source that only lists records is asked for bytes in the workers. What a source hands over with its bytes, and
+    does not hand over again, is put on disk as a spool before the source hears that it is safe; a spool that an
+    earlier build has left is worked off first. `finished(index)` must be called as a task's receipt arrives.
     """
 
     def __init__(
         self, session: SourceSession, template: decode.ChunkTask, keys: Keys, is_done: Callable[[str], bool]
     ) -> None:
         self._session, self._template, self._keys, self._is_done = session, template, keys, is_done
-        self._spools = Spools(Path(template.folder).with_name("spool"))
-        self._numbers = itertools.count(max(template.chunk, self._spools.next_number()))
+        self._spools = Path(template.folder).with_name("spool")
+        unused = [int(path.name[:6]) + 1 for path in self._spools.glob("??????.*")]
+        self._numbers = itertools.count(max([template.chunk, *unused]))
         self._flying: list[int] = []
         self._ready: deque[decode.ChunkTask] = deque()
         self._chunk: Spool | None = None
@@ -301,12 +227,17 @@ class Chunks:
         self.reused = 0
 
     def __iter__(self) -> Iterator[decode.ChunkTask]:
-        for number, items, path in self._spools.left():
-            yield self._fly(replace(self._template, chunk=number, items=items, spool=path))
+        for path in self._spools.glob("??????.bin"):
+            if not path.with_suffix(".json").exists():
+                path.unlink()  # It was still being filled: its records come again.
+        for path in sorted(self._spools.glob("??????.json")):
+            data = path.with_suffix(".bin")
+            self._fly(int(path.stem), _spooled(path), str(data) if data.exists() else "")
+            yield self._ready.popleft()
         self._session.turn = self._seal
         for delivery in self._session:
             while self._ready:
-                yield self._fly(self._ready.popleft())
+                yield self._ready.popleft()
             self._seen = delivery.seq
             self.records += not isinstance(delivery.record, Reject)
             key = self._keys(delivery.record)
@@ -314,65 +245,40 @@ class Chunks:
                 self.reused += 1
                 continue
             if self._chunk is None:
-                self._chunk = self._spools.new(next(self._numbers))
+                number = next(self._numbers)
+                self._chunk = Spool(self._spool(number), number)
             self._chunk.put(delivery, key)
             if self._chunk.full:
                 self._seal()
         self._seal()
-        while self._ready:
-            yield self._fly(self._ready.popleft())
+        yield from self._ready
 
     def finished(self, index: int) -> None:
-        """The receipt of the index-th task is on disk."""
-        self._spools.drop(self._flying[index])
+        """The receipt of the index-th task is on disk: its spool is not needed."""
+        path = self._spool(self._flying[index])
+        path.with_suffix(".json").unlink(missing_ok=True)  # First: data without a list count as nothing.
+        path.unlink(missing_ok=True)
 
-    def _fly(self, task: decode.ChunkTask) -> decode.ChunkTask:
-        self._flying.append(task.chunk)
-        return task
+    def _spool(self, number: int) -> Path:
+        return self._spools / f"{number:06d}.bin"
+
+    def _fly(self, number: int, items: Iterable[ChunkItem], spool: str) -> None:
+        self._flying.append(number)
+        self._ready.append(replace(self._template, chunk=number, items=tuple(items), spool=spool))
 
     def _seal(self) -> None:
         """Make a task of what has come so far, and tell the source that it is safe."""
         if self._chunk is not None:
             chunk, self._chunk = self._chunk, None
-            path = chunk.seal(durable=self._session.resumes)
-            task = replace(self._template, chunk=chunk.number, items=tuple(chunk.items), spool=path)
-            self._ready.append(task)
+            self._fly(chunk.number, chunk.items, chunk.seal(durable=self._session.resumes))
         self._session.acknowledge(self._seen)
-
-
-@contextlib.contextmanager
-def opened(session: S) -> Iterator[S]:
-    """Close the session whatever happens."""
-    try:
-        yield session
-    finally:
-        session.close()
-
-
-@dataclass(frozen=True)
-class Taken:
-    """How many records came, and how many of them an earlier run had done."""
-
-    records: int
-    resumed: int
-
-
-class Inlet(Protocol):
-    """Where the media of a build come from; `told` is what its source says at the end."""
-
-    @property
-    def told(self) -> SourceAccount:
-        """What the source says once all records are there."""
-
-    def fill(self, catalog: Catalog, pool: Pool) -> Taken:
-        """Put every record's end into the catalog."""
 
 
 def session_of(
     source: ModuleType,
     settings: BuildSettings,
     folder: Path,
-    tell: Progress,
+    progress: Progress,
     retry_failed: bool = False,
     part: BuildPart = ONLY_PART,
 ) -> SourceSession:
@@ -383,7 +289,7 @@ def session_of(
         refuse_undividable(source, settings)
     more = {"part": part} if _takes_part(source) else {}
     session: SourceSession = source.session(
-        settings.source_settings, folder, settings.limit, retry_failed, tell, **more
+        settings.source_settings, folder, settings.limit, retry_failed, progress, **more
     )
     return session
 
@@ -401,41 +307,36 @@ def _takes_part(source: ModuleType) -> bool:
     return "part" in inspect.signature(source.session).parameters
 
 
-class Own:
-    """What a session of this run delivers; records whose receipts lie in `folder` already are taken as they are."""
+def take_up(
+    source: ModuleType,
+    settings: BuildSettings,
+    session: SourceSession,
+    folder: Path,
+    progress: Progress,
+    catalog: Catalog,
+    pool: Pool,
+) -> tuple[int, int]:
+    """Decode and check what a session delivers; every record's end is in the catalog.
 
-    def __init__(
-        self, source: ModuleType, settings: BuildSettings, session: SourceSession, folder: Path, tell: Progress
-    ) -> None:
-        self.told = self._session = session
-        self._settings, self._folder, self._tell = settings, folder, tell
-        self._keys = Keys(source, settings.source, settings.source_settings, settings.limits)
+    Records whose receipts lie in `folder` already are taken as they are. Returns how many records came, and how many
+    of them an earlier run had done.
+    """
+    before = 0
+    for _, done in decode.receipts(folder):
+        # A session that resumes does not deliver again what it knows to be safe: all of it belongs to this build.
+        catalog.add(done, wanted=session.resumes)
+        before += len(done)
+    template = decode.ChunkTask(
+        decode.next_chunk(folder), str(folder), settings.source, settings.source_settings, settings.limits, ()
+    )
+    chunks = Chunks(session, template, Keys(source, settings), catalog.want)
+    total = session.total or 0
 
-    def fill(self, catalog: Catalog, pool: Pool) -> Taken:
-        """Decode and check; every record's end is in the catalog."""
-        session, settings, folder = self._session, self._settings, self._folder
-        known = 0
-        for _, done in decode.receipts(folder):
-            catalog.add(done, wanted=session.resumes)
-            known += len(done)
-        template = decode.ChunkTask(
-            decode.next_chunk(folder), str(folder), settings.source, settings.source_settings, settings.limits, ()
-        )
-        chunks = Chunks(session, template, self._keys, catalog.want)
-        total = session.total or 0
+    def done_one(index: int, done: list[decode.DecodedRecord]) -> None:
+        catalog.add(done, wanted=True)
+        chunks.finished(index)
+        progress("decode and check", chunks.records, max(total, chunks.records))
 
-        def done_one(index: int, done: list[decode.DecodedRecord]) -> None:
-            catalog.add(done, wanted=True)
-            chunks.finished(index)
-            self._tell("decode and check", chunks.records, max(total, chunks.records))
-
-        self._tell("decode and check", 0, total)
-        pool.feed(decode.ingest, chunks, done_one)
-        return Taken(chunks.records, known if session.resumes else chunks.reused)
-
-
-def amend(told: SourceAccount, catalog: Catalog) -> None:
-    """What the source knows only at its end: what never came, what must not be used, what lay behind a hole."""
-    catalog.reject(told.absent())
-    catalog.withdraw(told.withdrawn())
-    catalog.recover(told.recovered())
+    progress("decode and check", 0, total)
+    pool.feed(decode.ingest, chunks, done_one)
+    return chunks.records, before if session.resumes else chunks.reused

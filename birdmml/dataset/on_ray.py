@@ -1,4 +1,4 @@
-"""A build whose parts, and then whose shards, are tasks of a Ray cluster; the bytes are those of `run.build`.
+"""A build whose parts, and then whose shards, are tasks of a Ray cluster; the bytes are those of `build.build`.
 
 Each part is one task, which any node may do again: what a part has done lies in its folder, and a claim keeps a node
 that was taken for dead from working beside the one that took over. All nodes must see the folder of the dataset.
@@ -28,7 +28,7 @@ from birdmml.dataset import divide
 from birdmml.dataset.build import FinishedBuild, finish
 from birdmml.dataset.divide import PartMade, build_part
 from birdmml.dataset.intake import refuse_undividable
-from birdmml.dataset.place import BuildLock, BuildPart, BuildPlace, Busy, telling
+from birdmml.dataset.place import BuildLock, BuildPart, BuildPlace, Busy
 from birdmml.errors import BirdmmlError, BuildError, UsageError
 
 if TYPE_CHECKING:
@@ -72,23 +72,21 @@ def build_on_ray(
     Raises UsageError without Ray or for a source that cannot be divided, what `build_part` and `finish` raise, and
     BuildError if a node does not see the folder of `out` or a task's workers keep dying; what is done is kept.
     """
-    tell = progress or silent
+    report = progress or silent
     refuse_undividable(discover.load("source", settings.source), settings)
     ray, place = _ray(), BuildPlace(out)
-    place.check_out()
     place.make_work()
     try:
         with BuildLock(place.work / "driver", f"the build of {place.out} on Ray"), _connected(ray, cluster):
-            with telling(place):
+            with place.telling():
                 _check_nodes(ray, place)
             cpus = max(1, int(ray.cluster_resources().get("CPU", 1)))
             begun = divide.counts(place.parts)
             count = count or (begun[0] if len(begun) == 1 else PARTS_A_CPU * cpus)
             at_once = min(at_once or cpus, count)
             parts = [(settings, str(out), BuildPart(i, count, at_once), retry_failed) for i in range(count)]
-            tasks = _Tasks(ray, at_once)
-            tasks.run(_make_part, parts, counter(tell, "decode and check (parts)", count))
-            writers = RayRuns(tasks, place.dataset)
+            writers = RayRuns(ray, at_once, place.dataset)
+            writers.run_all(_make_part, parts, counter(report, "decode and check (parts)", count))
             return finish(settings, out, cluster.workers, max_rejects, progress, count, writers)
     finally:
         shutil.rmtree(place.work / APART, ignore_errors=True)
@@ -96,31 +94,25 @@ def build_on_ray(
 
 
 class RayRuns:
-    """Runs tasks that write below `dataset` on the cluster: each writes apart, and is renamed into place."""
+    """Runs functions as Ray tasks, `at_once` at a time; what they write below `dataset` is renamed into place."""
 
-    def __init__(self, tasks: _Tasks, dataset: Path) -> None:
-        self._tasks, self._dataset = tasks, dataset
+    def __init__(self, ray: Any, at_once: int, dataset: Path) -> None:
+        self._ray, self._at_once, self._dataset = ray, at_once, dataset
 
     def run(
         self, function: Callable[[P], R], tasks: Sequence[P], done: Callable[[int, R], None] | None = None
     ) -> list[R]:
         """`function` of every task, in the order of `tasks`; `done(index, result)` as each one ends."""
         arguments = [(function, task, str(self._dataset)) for task in tasks]
-        return self._tasks.run(_write_apart, arguments, done)
+        return self.run_all(_write_apart, arguments, done)
 
-
-class _Tasks:
-    """Runs functions as Ray tasks, `at_once` at a time; a task whose node dies is done again elsewhere."""
-
-    def __init__(self, ray: Any, at_once: int) -> None:
-        self._ray, self._at_once = ray, at_once
-
-    def run(
+    def run_all(
         self,
         function: Callable[..., R],
         arguments: Sequence[tuple[Any, ...]],
         done: Callable[[int, R], None] | None = None,
     ) -> list[R]:
+        """`function` of each tuple of `arguments`; a task whose node dies is done again elsewhere."""
         ray = self._ray
         remote = ray.remote(num_cpus=1, max_retries=MAX_DEATHS, scheduling_strategy="SPREAD")(function)
         waiting = iter(enumerate(arguments))
@@ -202,13 +194,17 @@ def _connected(ray: Any, cluster: Cluster) -> Iterator[None]:
         here = {"_temp_dir": folder} if len(folder) <= _MAX_FOLDER else {}
         own = {"include_dashboard": False, "num_cpus": cluster.workers, "object_store_memory": STORE_BYTES, **here}
     try:
-        with _handlers_kept(), warnings.catch_warnings():
+        on_kill = signal.getsignal(signal.SIGTERM)
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
                 ray.init(address=cluster.address or "local", log_to_driver=False, logging_level="error", **own)
             except (ConnectionError, RuntimeError, ValueError, TimeoutError) as e:
                 where = f"of {cluster.address}" if cluster.address else "here"
                 raise BuildError(f"no Ray cluster {where} can be used: {str(e).splitlines()[0]}") from e
+        # Ray answers a polite kill in its own way; the command line has said what it does then.
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, on_kill)
         # Ray tells of nodes that die on standard output, where a caller's `--json` has nothing but JSON.
         with contextlib.redirect_stdout(sys.stderr):
             yield
@@ -221,27 +217,35 @@ def _connected(ray: Any, cluster: Cluster) -> Iterator[None]:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
-@contextlib.contextmanager
-def _handlers_kept() -> Iterator[None]:
-    """Ray answers a polite kill in its own way; the command line has said what it does then."""
-    mine = signal.getsignal(signal.SIGTERM)
-    yield
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, mine)
-
-
 def _check_nodes(ray: Any, place: BuildPlace) -> None:
     """Raises BuildError if a node does not see the work folder, or has another birdmml."""
     folder = place.work / "nodes" / secrets.token_hex(8)
     files.write_text(folder / "driver", folder.name)
     try:
-        asked = [
+        answers = [
             (node, _on_node(ray, node["NodeID"]).remote(str(folder), node["NodeID"]))
             for node in ray.nodes()
             if node["Alive"] and node["Resources"].get("CPU")
         ]
-        for node, reference in asked:
-            _check_node(ray, place, folder, node, reference)
+        for node, reference in answers:
+            name = f"node {node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
+            try:
+                text, version = ray.get(reference, timeout=_CHECK_S)
+            except ray.exceptions.RayError as e:
+                if node["NodeID"] not in {n["NodeID"] for n in ray.nodes() if n["Alive"]}:
+                    continue  # It has just left: it will do nothing.
+                why = str(getattr(e, "cause", None) or e).strip().splitlines()[-1]
+                raise BuildError(
+                    f"{name} cannot run birdmml ({why}): install birdmml {__version__} on every node of the cluster"
+                ) from e
+            if version != __version__:
+                raise BuildError(f"{name} has birdmml {version}, and {__version__} runs here: install the same on both")
+            if text != folder.name or not (folder / node["NodeID"]).exists():
+                why = "writes a folder of its own under that name" if text == folder.name else text
+                raise BuildError(
+                    f"{name} does not share {place.work} with this machine ({why}): choose an --out on a file system "
+                    "that every node of the cluster sees under the same path"
+                )
     finally:
         shutil.rmtree(folder.parent, ignore_errors=True)
 
@@ -256,29 +260,8 @@ def _look(folder: str, node: str) -> tuple[str, str]:
     """On a node: what the driver wrote, and this node's birdmml; leaves a file for the driver to find."""
     path = Path(folder)
     try:
-        found = (path / "driver").read_text(encoding="utf-8")
-        (path / node).write_text(found, encoding="utf-8")
+        text = (path / "driver").read_text(encoding="utf-8")
+        (path / node).write_text(text, encoding="utf-8")
     except OSError as e:
         return f"{e.strerror or e}", __version__
-    return found, __version__
-
-
-def _check_node(ray: Any, place: BuildPlace, folder: Path, node: dict[str, Any], reference: Any) -> None:
-    name = f"node {node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
-    try:
-        said, version = ray.get(reference, timeout=_CHECK_S)
-    except ray.exceptions.RayError as e:
-        if node["NodeID"] not in {n["NodeID"] for n in ray.nodes() if n["Alive"]}:
-            return  # It has just left: it will do nothing.
-        why = str(getattr(e, "cause", None) or e).strip().splitlines()[-1]
-        raise BuildError(
-            f"{name} cannot run birdmml ({why}): install birdmml {__version__} on every node of the cluster"
-        ) from e
-    if version != __version__:
-        raise BuildError(f"{name} has birdmml {version}, and {__version__} runs here: install the same on both")
-    if said != folder.name or not (folder / node["NodeID"]).exists():
-        why = "writes a folder of its own under that name" if said == folder.name else said
-        raise BuildError(
-            f"{name} does not share {place.work} with this machine ({why}): choose an --out on a file system that "
-            "every node of the cluster sees under the same path"
-        )
+    return text, __version__

@@ -1,10 +1,10 @@
-"""Media of one species and one side become rows."""
+"""Photos and clips of one species and one side of the split become rows, and how near that came to what was wanted."""
 
 from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from birdmml.core.species import Taxonomy, shipped
 from birdmml.dataset.catalog import Catalog, MediaColumns, PlannedRow
-from birdmml.dataset.recipe import generator
+from birdmml.dataset.recipe import BuildSettings, generator
 from birdmml.dataset.split import AUDIO, IMAGE, Sides
 from birdmml.schema import SPLITS
 
@@ -100,27 +100,28 @@ class Assembler:
 
     def __iter__(self) -> Iterator[PlannedRow]:
         """All rows, species by species; `tally` is complete at the end."""
-        labels = self.media.label
-        starts = np.flatnonzero(np.diff(labels, prepend=-1))
-        for start, end in zip(starts.tolist(), [*starts[1:].tolist(), len(labels)], strict=True):
-            yield from self._species(start, end)
+        for label, start, end in self.media.species_runs():
+            yield from self._species(label, start, end)
 
-    def _species(self, start: int, end: int) -> Iterator[PlannedRow]:
-        species = self.species.by_label(int(self.media.label[start]))
+    def _species(self, label: int, start: int, end: int) -> Iterator[PlannedRow]:
+        species = self.species.by_label(label)
         ids, mine = self.ids(start, end), np.arange(start, end)
-        whole = {int(k) for k in np.unique(self.media.kind[start:end])}
+        kinds = {int(k) for k in np.unique(self.media.kind[start:end])}
         for split in range(len(SPLITS)):
             here = mine[self.sides[start:end] == split]
             photos, clips = here[self.media.kind[here] == IMAGE], here[self.media.kind[here] == AUDIO]
             if self.mode == "released":
-                pairs = self._published(photos)
+                # Every photo with the recording that its row shows, wherever else that is used.
+                kept = photos[self.media.partner[photos] >= 0]
+                self.tally.kept += len(kept)
+                pairs = list(zip(kept.tolist(), self.media.partner[kept].tolist(), strict=True))
                 # A clip may be shown in any split; those that no row shows have no side of their own.
                 clips = clips[self._uses[clips] == 0]
             else:
                 pairs = self._pairs(photos, clips, split, f"{species.scientific_name}/{SPLITS[split]}")
             for photo, clip in pairs:
                 yield self._row(split, species.slug, photo, clip, ids[photo - start], ids[clip - start])
-            self._left_over(species.scientific_name, split, photos, clips, pairs, whole)
+            self._left_over(species.scientific_name, split, photos, clips, pairs, kinds)
 
     def _row(self, split: int, code: str, photo: int, clip: int, photo_id: str, clip_id: str) -> PlannedRow:
         digest = hashlib.sha256("\x1f".join((photo_id, clip_id)).encode()).hexdigest()
@@ -134,10 +135,13 @@ class Assembler:
 
     def _pairs(self, photos: Index, clips: Index, split: int, name: str) -> Pairs:
         """Pairs that the source has bound, those it shows together, then the rest by rule."""
-        pairs = self._bound(photos, clips)
-        free_photos, free_clips = photos[self.media.pair[photos] == 0], clips[self.media.pair[clips] == 0]
+        pair = self.media.pair
+        by_key = {int(pair[c]): int(c) for c in clips if pair[c]}
+        pairs = [(int(p), by_key[int(pair[p])]) for p in photos if pair[p] and int(pair[p]) in by_key]
+        self.tally.kept += len(pairs)
+        free_photos, free_clips = photos[pair[photos] == 0], clips[pair[clips] == 0]
         shown = self.media.partner[free_photos] != -2
-        if shown.any() or self._shown_elsewhere(free_clips):
+        if shown.any() or self._uses[free_clips].any():
             pairs += self._as_shown(free_photos[shown], free_clips, split, name)
             return pairs
         if len(free_photos) and len(free_clips):
@@ -148,27 +152,11 @@ class Assembler:
             self.tally.by_rule += len(drawn)
         return pairs
 
-    def _published(self, photos: Index) -> Pairs:
-        """Every photo with the recording that its row shows, wherever else that is used."""
-        kept = photos[self.media.partner[photos] >= 0]
-        self.tally.kept += len(kept)
-        return list(zip(kept.tolist(), self.media.partner[kept].tolist(), strict=True))
-
-    def _bound(self, photos: Index, clips: Index) -> Pairs:
-        pair = self.media.pair
-        by_key = {int(pair[c]): int(c) for c in clips if pair[c]}
-        found = [(int(p), by_key[int(pair[p])]) for p in photos if pair[p] and int(pair[p]) in by_key]
-        self.tally.kept += len(found)
-        return found
-
     @functools.cached_property
     def _uses(self) -> Index:
         """How many photos the source shows with each medium, [M]."""
         partner = self.media.partner
         return np.bincount(partner[partner >= 0], minlength=len(partner))
-
-    def _shown_elsewhere(self, clips: Index) -> bool:
-        return bool(len(clips)) and bool(self._uses[clips].any())
 
     def _as_shown(self, photos: Index, clips: Index, split: int, name: str) -> Pairs:
         """Pairs whose halves are both here stay; halves that fell apart find others, so that none is lost.
@@ -176,11 +164,11 @@ class Assembler:
         Photos whose recording is not in the dataset at all are left: their rows were never whole.
         """
         partner = self.media.partner[photos]
-        whole = (partner >= 0) & (self.sides[np.maximum(partner, 0)] == split)
-        kept = list(zip(photos[whole].tolist(), partner[whole].tolist(), strict=True))
-        fallen = photos[(partner >= 0) & ~whole]
+        together = (partner >= 0) & (self.sides[np.maximum(partner, 0)] == split)
+        kept = list(zip(photos[together].tolist(), partner[together].tolist(), strict=True))
+        fallen = photos[(partner >= 0) & ~together]
         shown = clips[self._uses[clips] > 0]
-        spare = np.setdiff1d(shown, partner[whole])
+        spare = np.setdiff1d(shown, partner[together])
         rng = generator(self.seed, "re-pair", name)
         fallen, spare = rng.permutation(fallen), rng.permutation(spare)
         every_photo, every_clip = rng.permutation(photos[partner >= 0]), rng.permutation(shown)
@@ -196,9 +184,7 @@ class Assembler:
         self.tally.repaired += len(pairs)
         return kept + pairs
 
-    def _left_over(
-        self, species: str, split: int, photos: Index, clips: Index, pairs: Sequence[tuple[int, int]], whole: set[int]
-    ) -> None:
+    def _left_over(self, species: str, split: int, photos: Index, clips: Index, pairs: Pairs, kinds: set[int]) -> None:
         used = {m for pair in pairs for m in pair}
         spare_photos = sum(p not in used for p in photos.tolist())
         spare_clips = sum(c not in used for c in clips.tolist())
@@ -210,15 +196,11 @@ class Assembler:
             detail = f"the other half of their rows is not in the dataset ({SPLITS[split]})"
         elif not missing:
             detail = f"more media than pairs in {SPLITS[split]}"
-        elif (AUDIO if missing == "recording" else IMAGE) in whole:
+        elif (AUDIO if missing == "recording" else IMAGE) in kinds:
             detail = f"no {missing} of this species in {SPLITS[split]}"
         else:
             detail = f"no usable {missing} of this species"
         self.tally.unpaired.append(Unpaired(species, spare_photos, spare_clips, detail))
-
-
-# ---- How near a build came to the rows that were asked for of each species, and how often its clips were used again.
-# Only for sources that are asked for a number of rows a species: those with `wanted_rows(settings, limit)`.
 
 
 _ROWS = """SELECT a.label, count(*), count(DISTINCT image), count(DISTINCT audio) FROM final
@@ -226,36 +208,28 @@ JOIN place p ON p.m = image JOIN media a ON a.n = p.n GROUP BY a.label"""
 _MOST = """SELECT label, max(uses) FROM (SELECT b.label AS label, count(*) AS uses FROM final
 JOIN place q ON q.m = audio JOIN media b ON b.n = q.n GROUP BY audio) GROUP BY label"""
 
+_BALANCE = ("species", "wanted", "rows", "lacking", "photos", "clips", "most_uses_of_a_clip")
 
-def measure(
-    source: ModuleType, source_settings: Any, limit: int | None, catalog: Catalog, known: Taxonomy
-) -> list[dict[str, Any]]:
+
+def measure(source: ModuleType, settings: BuildSettings, catalog: Catalog) -> list[dict[str, Any]]:
     """For each species that was asked for: rows wanted, there and lacking, photos, clips and the most uses of a clip.
 
-    Empty for a source that is not asked for a number of rows.
+    Empty for a source that is not asked for a number of rows, which is one without `wanted_rows(settings, limit)`.
     """
     if not hasattr(source, "wanted_rows"):
         return []
-    wanted: Mapping[str, int] = source.wanted_rows(source_settings, limit)
+    wanted: Mapping[str, int] = source.wanted_rows(settings.source_settings, settings.limit)
     rows = {label: counts for label, *counts in catalog.select(_ROWS)}
     most = dict(catalog.select(_MOST))
-    told = []
-    for species in known.species:
-        if (asked := wanted.get(species.scientific_name)) is None:
-            continue
-        there, photos, clips = rows.get(species.label, (0, 0, 0))
-        told.append(
-            {
-                "species": species.scientific_name,
-                "wanted": asked,
-                "rows": there,
-                "lacking": max(asked - there, 0),
-                "photos": photos,
-                "clips": clips,
-                "most_uses_of_a_clip": most.get(species.label, 0),
-            }
-        )
-    return told
+    balance = []
+    for species in settings.species_list.taxonomy.species:
+        name, label = species.scientific_name, species.label
+        if name in wanted:
+            there, photos, clips = rows.get(label, (0, 0, 0))
+            lacking, most_uses = max(wanted[name] - there, 0), most.get(label, 0)
+            values = (name, wanted[name], there, lacking, photos, clips, most_uses)
+            balance.append(dict(zip(_BALANCE, values, strict=True)))
+    return balance
 
 
 def summary(balance: list[dict[str, Any]]) -> dict[str, int]:
@@ -269,13 +243,3 @@ def summary(balance: list[dict[str, Any]]) -> dict[str, int]:
         "rows_with_audio_used_again": sum(b["rows"] - b["clips"] for b in balance),
         "most_uses_of_a_clip": max((b["most_uses_of_a_clip"] for b in balance), default=0),
     }
-
-
-def add_to_validation(validation: dict[str, Any], balance: list[dict[str, Any]]) -> None:
-    """Put it into the validation record: what a species lost is what is lacking, not what was refused on the way."""
-    if not balance:
-        return
-    validation["balance"] = balance
-    lacking = {b["species"]: b["lacking"] for b in balance}
-    for row in validation["by_species"]:
-        row["lost"] = lacking.get(row["species"], row["lost"])

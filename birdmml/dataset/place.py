@@ -1,8 +1,8 @@
-"""The folder a build works in, and the moment when the new dataset takes the old one's place.
+"""The folder where a build works: who holds it, what lies in it, and how the new dataset takes the old one's place.
 
 data/            the dataset, untouched until the new one is complete
 data.partial/    work in progress: staging, the new dataset, a lock; kept when a build stops early
-data.partial/parts/    the parts of a build that is divided, see part_place
+data.partial/parts/    the parts of a build that is divided, see `divide`
 data.old/        the old dataset, for the instant between two renames
 """
 
@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import psutil
 from filelock import FileLock, Timeout
@@ -32,13 +32,14 @@ from birdmml.core.files import replace_folder, restore_folder
 from birdmml.dataset.format import is_dataset
 from birdmml.errors import BuildError, UsageError
 
-# ---- A build's work as parts, which may run on different machines: which part takes which key.
-
-
 MAX_PARTS = 99_999
 FOLDER = "parts"
 # The chunks of one part are fewer: their files have six digits.
 CHUNKS = 1_000_000
+_MARK = ".birdmml-build"
+BEAT_S = 10.0
+# Longer than a network file system hides a change (a minute, unless it is told otherwise).
+STALE_S = 90.0
 
 
 @dataclass(frozen=True)
@@ -89,39 +90,69 @@ def located(chunk: int) -> tuple[BuildPart | None, int]:
     return BuildPart(index, count), number
 
 
-_MARK = ".birdmml-build"
+class WorkFolder:
+    """Where a build of `out`, or one part of it, works, and what is in that folder."""
+
+    def __init__(self, out: Path, work: Path) -> None:
+        self.out, self.work = out, work
+        self.staging, self.spool = work / "staging", work / "spool"
+        self.source = work / "source"  # Where a source that downloads or unpacks keeps its own state.
+        self.catalog = work / "catalog.sqlite"
+        self.kept = [self.staging, self.spool, self.source]  # What an interrupted run leaves to the next.
+
+    def worth_keeping(self) -> bool:
+        """Whether a next run could go on from what is here."""
+        return any(any(folder.rglob("*")) for folder in self.kept)
+
+    @contextlib.contextmanager
+    def telling(self) -> Iterator[None]:
+        """What the disk would not do becomes a BuildError in one line, with the next step."""
+        try:
+            yield
+        except OSError as e:
+            raise BuildError(self.disk_words(e)) from e
+        except sqlite3.OperationalError as e:
+            # What SQLite calls an error of the disk is mostly a full one.
+            raise BuildError(self.disk_words(OSError(errno.ENOSPC, str(e)))) from e
+
+    def disk_words(self, error: OSError) -> str:
+        """One line about what the disk would not do, with the next step."""
+        where = error.filename or self.work
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            return (
+                f"the disk is full at {where}: {self.out} is as it was; free some space and run the same command "
+                "again (finished work is kept), or choose another --out"
+            )
+        return f"{where}: {error.strerror or error}; {self.out} is as it was; mend it and run the same command again"
 
 
-class BuildPlace:
+class BuildPlace(WorkFolder):
     """Owns `out` for the time of one build; raises BuildError if it may not or cannot.
 
     `owned` says of a folder that is in the way whether it holds what may be replaced.
     """
 
     def __init__(self, out: Path, owned: Callable[[Path], bool] = is_dataset) -> None:
+        out = out.expanduser().resolve()
+        super().__init__(out, out.with_name(out.name + ".partial"))
         self._owned = owned
-        self.out = out.expanduser().resolve()
-        self.work = self.out.with_name(self.out.name + ".partial")
-        self.old = self.work / "old"
-        self.dataset = self.work / "dataset"
-        self.staging = self.work / "staging"
-        self.spool = self.work / "spool"
-        self.source = self.work / "source"  # Where a source that downloads or unpacks keeps its own state.
-        self.catalog = self.work / "catalog.sqlite"
-        self.parts = self.work / FOLDER
+        self.old, self.dataset, self.parts = self.work / "old", self.work / "dataset", self.work / FOLDER
         self._spoilt = self.source / "spoilt"  # Left by a source that found its input wrong in the end.
+        # The system lets go of it however the process ends, so a build that was killed leaves no claim behind.
         self._lock = FileLock(self.work / ".lock", timeout=0)
 
     def __enter__(self) -> Self:
-        self.check_out()
         self.make_work()
-        self._claim_work()
+        try:
+            self._lock.acquire()
+        except Timeout as e:
+            raise BuildError(f"another build is writing {self.out}: wait for it, or choose another --out") from e
         restore_folder(self.out, self.old)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, value: object, trace: TracebackType | None) -> None:
         self._lock.release()
-        if kind is not None and not self._worth_keeping():
+        if kind is not None and not self.worth_keeping():
             shutil.rmtree(self.work, ignore_errors=True)
 
     def prepare(self, key: str) -> bool:
@@ -129,7 +160,7 @@ class BuildPlace:
         plan = self.work / "plan"
         resumed = plan.is_file() and plan.read_text(encoding="utf-8") == key and self.staging.is_dir()
         resumed = resumed and not self._spoilt.exists()
-        for folder in (self.dataset,) if resumed else (self.dataset, self.staging, self.source, self.spool):
+        for folder in (self.dataset,) if resumed else (self.dataset, *self.kept):
             shutil.rmtree(folder, ignore_errors=True)
         self.staging.mkdir(exist_ok=True)
         self.dataset.mkdir()
@@ -138,11 +169,11 @@ class BuildPlace:
 
     def has_work(self) -> bool:
         """Whether an earlier build has left finished work to go on from."""
-        return self._worth_keeping() and not self._spoilt.exists()
+        return self.worth_keeping() and not self._spoilt.exists()
 
-    def _worth_keeping(self) -> bool:
-        kept = (self.staging, self.source, self.spool, self.parts)
-        return any(any(folder.rglob("*")) for folder in kept)
+    def worth_keeping(self) -> bool:
+        """Whether a next build could go on from what is here, parts included."""
+        return super().worth_keeping() or any(self.parts.rglob("*"))
 
     def commit(self, keep_work: bool = False) -> None:
         """Put the finished dataset in place of the old one; clear the work away, unless more may come to it."""
@@ -159,12 +190,8 @@ class BuildPlace:
         if self.work.is_dir() and {p.name for p in self.work.iterdir()} <= {_MARK}:
             shutil.rmtree(self.work, ignore_errors=True)
 
-    def disk_words(self, error: OSError) -> str:
-        """One line about what the disk would not do, with the next step."""
-        return _disk_words(self, error)
-
-    def check_out(self) -> None:
-        """Raises BuildError if `out` holds what may not be replaced."""
+    def make_work(self) -> None:
+        """Make the work folder; raises BuildError if it is somebody else's, or `out` holds what may not be replaced."""
         if not self.out.name:
             raise BuildError(f"--out {self.out} is the root of a file system: name a folder of its own")
         if self.out.exists() and not self.out.is_dir():
@@ -178,9 +205,6 @@ class BuildPlace:
                 f"--out {self.out} exists and is not a birdmml dataset: nothing was changed; name a new folder, "
                 "or empty this one yourself"
             )
-
-    def make_work(self) -> None:
-        """Make the work folder; raises BuildError if it cannot be made or is somebody else's."""
         try:
             if self.work.is_dir() and any(self.work.iterdir()) and not (self.work / _MARK).exists():
                 raise BuildError(f"{self.work} is in the way and not birdmml's: move it, or choose another --out")
@@ -192,50 +216,6 @@ class BuildPlace:
         except OSError as e:
             raise BuildError(f"cannot write to {self.work} ({e.strerror}): choose another --out") from e
 
-    def _claim_work(self) -> None:
-        try:
-            self._lock.acquire()
-        except Timeout as e:
-            raise BuildError(f"another build is writing {self.out}: wait for it, or choose another --out") from e
-
-
-class _Works(Protocol):
-    out: Path
-    work: Path
-
-
-@contextlib.contextmanager
-def telling(place: _Works) -> Iterator[None]:
-    """What the disk would not do becomes a BuildError in one line, with the next step."""
-    try:
-        yield
-    except OSError as e:
-        raise BuildError(_disk_words(place, e)) from e
-    except sqlite3.OperationalError as e:
-        # What SQLite calls an error of the disk is mostly a full one.
-        raise BuildError(_disk_words(place, OSError(errno.ENOSPC, str(e)))) from e
-
-
-def _disk_words(place: _Works, error: OSError) -> str:
-    where = error.filename or place.work
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return (
-            f"the disk is full at {where}: {place.out} is as it was; free some space and run the same command "
-            "again (finished work is kept), or choose another --out"
-        )
-    return f"{where}: {error.strerror or error}; {place.out} is as it was; mend it and run the same command again"
-
-
-# ---- One run's hold on a folder that several machines see.
-# Locks of files do not reach other machines on every network file system. A claim is a file that only one run can
-# create; its owner touches it every few seconds, and a claim that nobody touches any more is put aside. Who loses its
-# claim (its machine stood still for minutes, and another run went on) finds out at the next touch and stops.
-
-
-BEAT_S = 10.0
-# Longer than a network file system hides a change (a minute, unless it is told otherwise).
-STALE_S = 90.0
-
 
 class Busy(BuildError):
     """Another run holds the claim."""
@@ -243,12 +223,13 @@ class Busy(BuildError):
 
 @dataclass(frozen=True)
 class _Holder:
-    """A claim as found: what stands in it, and when it was last touched by the file system's clock."""
+    """A claim as it was read: its text, what that says of the run, and when the file was last touched."""
 
     text: str
     touched_ns: int
 
-    def told(self) -> dict[str, Any]:
+    @property
+    def run(self) -> dict[str, Any]:
         try:
             value = json.loads(self.text)
         except ValueError:
@@ -256,12 +237,16 @@ class _Holder:
         return value if isinstance(value, dict) else {}
 
     def __str__(self) -> str:
-        told = self.told()
-        return f"process {told.get('pid', '?')} on {told.get('node', 'an unknown machine')}"
+        return f"process {self.run.get('pid', '?')} on {self.run.get('node', 'an unknown machine')}"
 
 
 class BuildLock:
-    """The claim on what `path` stands for, `what` in words; raises Busy where another run holds it."""
+    """The claim on what `path` stands for, `what` in words; raises Busy where another run holds it.
+
+    Locks of files do not reach other machines on every network file system. A claim is a file that only one run can
+    create; its owner touches it every few seconds, and a claim that nobody touches any more is put aside. Who loses
+    its claim (its machine stood still for minutes, and another run went on) finds out at the next touch and stops.
+    """
 
     def __init__(self, path: Path, what: str, beat_s: float = BEAT_S, stale_s: float = STALE_S) -> None:
         self.path, self.what, self.beat_s, self.stale_s = path, what, beat_s, stale_s
@@ -312,15 +297,22 @@ class BuildLock:
             self._fd = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
         except FileExistsError:
             return False
-        os.write(self._fd, json.dumps(_self()).encode())
+        run = {
+            "machine": _machine(),
+            "node": platform.node(),
+            "pid": os.getpid(),
+            # Numbers of processes come back; with the time of its start a process is one of a kind.
+            "since": psutil.Process().create_time(),
+            "token": secrets.token_hex(8),
+        }
+        os.write(self._fd, json.dumps(run).encode())
         os.fsync(self._fd)
         return True
 
     def _alive(self, holder: _Holder) -> bool:
         """Whether the holder still runs: asked of the system on its own machine, else by watching for a touch."""
-        told = holder.told()
-        if told.get("machine") == _machine():
-            return _runs(told)
+        if holder.run.get("machine") == _machine():
+            return _runs(holder.run)
         end = time.monotonic() + self.stale_s
         while time.monotonic() < end:
             time.sleep(min(1.0, self.stale_s / 20))
@@ -336,7 +328,7 @@ class BuildLock:
         aside = self.path.with_name(f"{self.path.name}.{secrets.token_hex(4)}")
         with contextlib.suppress(FileNotFoundError):
             self.path.rename(aside)
-            if (found := _read(aside)) is not None and found.text != holder.text and not self.path.exists():
+            if (caught := _read(aside)) is not None and caught.text != holder.text and not self.path.exists():
                 aside.rename(self.path)  # Another run's new claim was caught: it goes back.
             aside.unlink(missing_ok=True)
 
@@ -352,7 +344,7 @@ class BuildLock:
         except FileNotFoundError:
             return False
         except OSError:
-            return True
+            return True  # The server is away: nothing says that the claim is lost.
 
 
 def _read(path: Path) -> _Holder | None:
@@ -372,20 +364,10 @@ def _read(path: Path) -> _Holder | None:
         ) from e
 
 
-def _self() -> dict[str, Any]:
-    return {
-        "machine": _machine(),
-        "node": platform.node(),
-        "pid": os.getpid(),
-        "since": psutil.Process().create_time(),
-        "token": secrets.token_hex(8),
-    }
-
-
-def _runs(told: dict[str, Any]) -> bool:
+def _runs(run: dict[str, Any]) -> bool:
     try:
-        process = psutil.Process(int(told["pid"]))
-        same = bool(process.create_time() == told["since"])
+        process = psutil.Process(int(run["pid"]))
+        same = bool(process.create_time() == run["since"])
         return same and process.status() != psutil.STATUS_ZOMBIE
     except (psutil.Error, KeyError, TypeError, ValueError):
         return False

@@ -1,4 +1,4 @@
-"""What decides a build: its settings, and what its bytes do not depend on."""
+"""What decides the bytes of a dataset: the settings of its build, and random streams by name."""
 
 from __future__ import annotations
 
@@ -62,19 +62,11 @@ class BuildSettings:
         return species_list.of_settings(self.source_settings)
 
 
-@dataclass(frozen=True)
-class Effort:
-    """How a build works, which its bytes do not depend on; `max_rejects` is a share of the media."""
-
-    workers: int
-    max_rejects: float
-    resume: bool = False
-
-
-# ---- Random streams that depend on names and not on the order of calls.
-
-
 def generator(seed: int, *names: str | int) -> np.random.Generator:
-    """A generator of its own for each combination of seed and names, the same on every machine."""
+    """A generator of its own for each combination of seed and names, the same on every machine.
+
+    A stream depends on names and not on the order of calls, so a species more changes nothing for the others.
+    """
     text = "\x1f".join(str(n) for n in (seed, *names))
+    # 128 bits are what a SeedSequence pools.
     return np.random.default_rng(int.from_bytes(hashlib.sha256(text.encode()).digest()[:16], "big"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -129,30 +130,23 @@ class Shards:
 
     def column(self, name: str) -> list[Any]:
         """All values of one light column, in row order; raises KeyError if there is no such column."""
-        return [value for n in range(len(self._files)) for value in self._column(n, name).to_pylist()]
-
-    def _column(self, number: int, name: str) -> pa.ChunkedArray:
-        try:
-            table = self._files[number].read(columns=[name])
-        except BROKEN as e:
-            raise self._damaged(number, e) from e
-        return table.column(name)
+        values: list[Any] = []
+        for number, file in enumerate(self._files):
+            with self._reading(number):
+                values += file.read(columns=[name]).column(name).to_pylist()
+        return values
 
     def group(self, number: int, columns: list[str] | None = None) -> pa.Table:
         """One row group; all of its columns, or some."""
         shard, group = self._groups[number]
-        try:
+        with self._reading(shard):
             return self._files[shard].read_row_group(group, columns=columns)
-        except BROKEN as e:
-            raise self._damaged(shard, e) from e
 
     def batches(self, rows: int, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
         """All rows in order, at most so many at a time."""
         for number, file in enumerate(self._files):
-            try:
+            with self._reading(number):
                 yield from file.iter_batches(rows, columns=columns)
-            except BROKEN as e:
-                raise self._damaged(number, e) from e
 
     def located(self, rows: Sequence[int]) -> Iterator[tuple[int, NDArray[np.int64], NDArray[np.int64]]]:
         """(row group, places in `rows` of those that lie in it, their numbers in it), row group by row group."""
@@ -164,14 +158,19 @@ class Shards:
 
     def _open(self, path: Path) -> pq.ParquetFile:
         try:
+            # Mapped: the system may drop what was read, so memory does not grow with the dataset.
             return pq.ParquetFile(path, memory_map=True)
         except FileNotFoundError as e:
             raise self._error(self._kind.missing, path, e) from e
         except BROKEN as e:
             raise self._error(self._kind.unreadable, path, e) from e
 
-    def _damaged(self, number: int, error: Exception) -> BirdmmlError:
-        return self._error(self._kind.damaged, self.paths[number], error)
+    @contextlib.contextmanager
+    def _reading(self, number: int) -> Iterator[None]:
+        try:
+            yield
+        except BROKEN as e:
+            raise self._error(self._kind.damaged, self.paths[number], e) from e
 
     def _error(self, words: str, path: Path, error: Exception) -> BirdmmlError:
         return self._kind.error(words.format(path=path, why=first_line(error), again=self._kind.again))

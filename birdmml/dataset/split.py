@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,9 +48,9 @@ def assign(
     dealer = _Dealer(media, component, rules.fractions)
     if held_out is not None and held_out.any():
         dealer.chosen.update(dict.fromkeys(np.unique(component[held_out]).tolist(), SPLITS.index("test")))
-    starts = np.flatnonzero(np.diff(media.label, prepend=-1))
-    for start, end in zip(starts, [*starts[1:], len(media)], strict=True):
-        name = (species or shipped()).by_label(int(media.label[start])).scientific_name
+    taxonomy = species or shipped()
+    for label, start, end in media.species_runs():
+        name = taxonomy.by_label(label).scientific_name
         dealer.deal_species(np.arange(start, end), generator(seed, "split", name))
     return np.array([dealer.chosen.get(c, 0) for c in component.tolist()], dtype=np.int8)
 
@@ -75,6 +75,7 @@ def components(media: MediaColumns, near: NDArray[np.int64], by_author: bool = F
     ties = [media.group, media.sha, media.pair, (near + 1).astype(np.uint64)]
     if by_author:
         ties.append(media.author)
+    # Neighbours alone, not all pairs: a chain ties as well, and a recording of 10,000 clips has 50 million pairs.
     edges = [_edges(keys) for keys in ties]
     a, b = (np.concatenate([e[i] for e in edges]) for i in (0, 1))
     graph = coo_array((np.ones(len(a), dtype=np.bool_), (a, b)), shape=(len(media), len(media)))
@@ -106,10 +107,12 @@ class _Dealer:
         sides = min(sum(kind in have for have in kinds.values()) for kind in (IMAGE, AUDIO))
         usable = usable_splits(sides, self.fractions)
         paired = mine[self.media.partner[mine] >= 0]
+        # What has both kinds is hardest to place and comes first; photos come last, as they follow recordings.
         for kind in ({IMAGE, AUDIO}, {AUDIO}, {IMAGE}):
             if kind == {IMAGE}:
                 self._follow(paired)
-            self._deal([c for c in kinds if c not in self.chosen and kinds[c] == kind], sizes, usable, rng)
+            batch = {c: sizes[c] for c in kinds if c not in self.chosen and kinds[c] == kind}
+            self.chosen.update({c: SPLITS.index(s) for c, s in deal(batch, usable, rng).items()})
 
     def _usable(self, mine: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Which media [K] a row may show: not those whose row lacks its other half, if the source shows pairs."""
@@ -147,29 +150,19 @@ class _Dealer:
             self.chosen[photo] = max(range(len(SPLITS)), key=lambda s: (counts[s], lacking[s]))
             lacking[self.chosen[photo]] -= sum(counts)
         bare -= {self.chosen[photo] for photo in self.component[paired].tolist()}
-        for side in sorted(bare):
-            self._clothe(side, votes)
-
-    def _clothe(self, side: int, votes: Mapping[int, Sequence[int]]) -> None:
-        """Give a side without photos the one that fits best, of a side that has several."""
-        held = Counter(self.chosen[photo] for photo in votes)
-        free = [photo for photo in votes if held[self.chosen[photo]] > 1]
-        if free:
-            self.chosen[max(free, key=lambda photo: votes[photo][side] - max(votes[photo]))] = side
-
-    def _deal(
-        self, batch: list[int], sizes: Mapping[int, int], usable: dict[Split, float], rng: np.random.Generator
-    ) -> None:
-        dealt = deal({c: sizes[c] for c in batch}, usable, rng)
-        self.chosen.update({c: SPLITS.index(s) for c, s in dealt.items()})
+        for side in sorted(bare):  # Each gets the photo that fits best, of a side that has several.
+            held = Counter(self.chosen[photo] for photo in votes)
+            free = [photo for photo in votes if held[self.chosen[photo]] > 1]
+            if free:
+                self.chosen[max(free, key=lambda photo: votes[photo][side] - max(votes[photo]))] = side
 
 
 def usable_splits(sides: int, fractions: Fractions) -> dict[Split, float]:
     """The splits that `sides` components can fill, with their shares: train first, then test, then validation."""
-    wanted = {s: f for s, f in zip(SPLITS, fractions, strict=True) if f > 0}
+    shares = {s: f for s, f in zip(SPLITS, fractions, strict=True) if f > 0}
     order: Iterable[Split] = ("train", "test", "validation")
-    kept = [s for s in order if s in wanted][: max(1, sides)]
-    return {s: wanted[s] for s in SPLITS if s in kept}
+    kept = [s for s in order if s in shares][: max(1, sides)]
+    return {s: shares[s] for s in SPLITS if s in kept}
 
 
 def deal(sizes: Mapping[int, int], shares: Mapping[Split, float], rng: np.random.Generator) -> dict[int, Split]:

@@ -21,8 +21,9 @@ from birdmml.dataset.catalog import Catalog
 from birdmml.dataset.format import arrow_schema
 from birdmml.dataset.names import name_free, name_matches
 from birdmml.dataset.shards import SHARD_BYTES, WrittenShard, cut, shard_name, write_shard
-from birdmml.schema import RATE_HZ, SPLITS, Caption, Credit, Triplet
+from birdmml.schema import RATE_HZ, SPLITS, Credit, Triplet
 
+# A reader holds one row group at a time, and so does a writer: a few dozen MB, whatever the shard's size.
 GROUP_BYTES = 48 << 20
 GROUP_ROWS = 128
 # Values repeat in all other columns.
@@ -71,7 +72,8 @@ def build_shard(task: DatasetShardTask) -> WrittenShard:
     tally: Counter[tuple[str, str]] = Counter()
 
     def groups(catalog: Catalog) -> Iterator[pa.Table]:
-        for triplets in cut(_triplets(catalog, task, taxonomy), _media_bytes, GROUP_BYTES, GROUP_ROWS):
+        rows = _triplets(catalog, task, taxonomy)
+        for triplets in cut(rows, lambda t: t.image.length + t.audio.length, GROUP_BYTES, GROUP_ROWS):
             for triplet in triplets:
                 tally.update(_count(triplet, taxonomy))
             yield pa.Table.from_pylist([_row(t, folder, taxonomy) for t in triplets], schema=schema)
@@ -84,10 +86,6 @@ def build_shard(task: DatasetShardTask) -> WrittenShard:
 def repeating(schema: pa.Schema) -> list[str]:
     """The columns of a dataset that are worth a dictionary."""
     return [name for name in schema.names if name not in _UNIQUE]
-
-
-def _media_bytes(triplet: Triplet) -> int:
-    return triplet.image.length + triplet.audio.length
 
 
 def _triplets(catalog: Catalog, task: DatasetShardTask, taxonomy: Taxonomy) -> Iterator[Triplet]:
@@ -121,7 +119,7 @@ def count_names(caption: str, without: str, species: Species) -> Iterator[tuple[
 def _row(triplet: Triplet, folder: Path, taxonomy: Taxonomy) -> dict[str, Any]:
     """All columns of one row, in the names of birdmml.dataset.format."""
     species = taxonomy.resolve(triplet.species)
-    image, audio = triplet.image, triplet.audio
+    image, audio, caption = triplet.image, triplet.audio, triplet.caption
     return {
         "id": triplet.id,
         "image": {"bytes": decode.read_medium(folder, image), "path": image.path},
@@ -149,18 +147,12 @@ def _row(triplet: Triplet, folder: Path, taxonomy: Taxonomy) -> dict[str, Any]:
         "image_recovered": triplet.image_recovered,
         "audio_recovered": triplet.audio_recovered,
         "metadata": image.metadata,
-        **_caption(triplet.caption, species),
-        **_credit("image", image.credit),
-        **_credit("audio", audio.credit),
-    }
-
-
-def _caption(caption: Caption, species: Species) -> dict[str, str]:
-    return {
         "caption": caption.text,
         "caption_name_free": name_free(caption.text, species),
         "caption_origin": caption.origin,
         **_credit("caption", caption.credit),
+        **_credit("image", image.credit),
+        **_credit("audio", audio.credit),
     }
 
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -27,7 +27,7 @@ from birdmml.dataset.build import build, finish
 from birdmml.dataset.divide import PartPlace, build_part
 from birdmml.dataset.intake import ONLY_PART
 from birdmml.dataset.place import MAX_PARTS, BuildPart
-from birdmml.dataset.recipe import BuildSettings, Limits
+from birdmml.dataset.recipe import BuildSettings, Limits, Rules
 from birdmml.errors import BuildError, SourceError, UsageError
 from birdmml.schema import Article, Card, Delivery, Photo, Recording, Reject
 
@@ -260,6 +260,25 @@ def test_other_settings_are_told_by_name(birds: Path, tmp_path: Path) -> None:
     assert tree(out) == tree(tmp_path / "whole")
 
 
+def test_parts_must_agree_on_every_setting_but_those_of_captions(birds: Path) -> None:
+    settings = folder_settings(birds)
+    source = discover.load("source", "folder")
+    others = {
+        "source": "service",
+        "source_settings": replace(settings.source_settings, clip_seconds=3.0),
+        "seed": 9,
+        "rules": Rules("released"),
+        "passes": 3,
+        "limit": 7,
+        "limits": Limits(clip_s=3.0),
+        "evalsets": ("cub200",),
+    }
+    assert others.keys() == {f.name for f in fields(settings)} - {"captioner", "captions"}
+    for name, value in others.items():
+        other = replace(settings, **{name: value})
+        assert divide.settings_record(source, other) != divide.settings_record(source, settings), name
+
+
 def test_a_listing_that_changed_between_the_parts_is_told(birds: Path, tmp_path: Path) -> None:
     out, settings = tmp_path / "out", folder_settings(birds)
     build_part(settings, out, BuildPart(0, 2))
@@ -276,7 +295,7 @@ def test_a_listing_that_changed_between_the_parts_is_told(birds: Path, tmp_path:
 def test_a_part_that_lost_a_file_is_damaged(birds: Path, tmp_path: Path) -> None:
     out, settings = tmp_path / "out", folder_settings(birds)
     build_part(settings, out, BuildPart(0, 1))
-    folder = divide.staging_of(tmp_path / "out.partial" / "parts", BuildPart(0, 1))
+    folder = tmp_path / "out.partial" / "parts" / "00000-of-00001" / "staging"
     next(folder.glob("*.json")).write_text("torn")
     with pytest.raises(BuildError, match=r"part 0 of 1 is damaged: .* holds 0 chunks .* --shard-index 0"):
         finish(settings, out)
@@ -364,6 +383,6 @@ def test_a_finish_that_was_stopped_is_done_again(birds: Path, tmp_path: Path, mo
 
 def test_no_path_stands_in_what_parts_leave(birds: Path, tmp_path: Path) -> None:
     build_part(folder_settings(birds), tmp_path / "out", BuildPart(0, 1))
-    made = divide.part_facts(tmp_path / "out.partial" / "parts", BuildPart(0, 1))
+    made = json.loads((tmp_path / "out.partial" / "parts" / "00000-of-00001" / "part.json").read_bytes())
     assert made["records"] == 30
     assert str(tmp_path) not in json.dumps(made)

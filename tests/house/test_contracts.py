@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from helpers import raw_sources, tree
 
 from birdmml.core import discover
 from birdmml.dataset.build import build
-from birdmml.dataset.intake import opened, session_of
+from birdmml.dataset.intake import session_of
 from birdmml.dataset.recipe import BuildSettings, Limits
 from birdmml.dataset.validate import validate
 from birdmml.errors import UnknownName
@@ -80,7 +80,7 @@ def records_build(name: str, settings: Any, tmp_path: Path) -> None:
 def offered(name: str, plan: BuildSettings, folder: Path) -> tuple[list[Photo | Recording | Reject], list[Reject]]:
     """What a source's session delivers, and what it says is absent."""
     source = discover.load("source", name)
-    with opened(session_of(source, plan, folder, lambda stage, done, total: None)) as session:
+    with closing(session_of(source, plan, folder, lambda stage, done, total: None)) as session:
         found = [d.record for d in session]
         if name in fakes.SERVED:  # They answer in an order of their own.
             found.sort(key=lambda r: (type(r).__name__, r.path if isinstance(r, Reject) else r.id))
