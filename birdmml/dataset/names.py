@@ -301,6 +301,11 @@ class Matches:
     scientific: bool
     part: bool
 
+    @property
+    def any(self) -> bool:
+        """Whether there is any of the three."""
+        return self.common or self.scientific or self.part
+
 
 @dataclass(frozen=True)
 class _NameMatch:
