@@ -68,9 +68,15 @@ def caption_leakage(
     shares = {kind: sum(getattr(m, kind) for m in matches) / n if n else None for kind in _KINDS}
     texts = _numbers(captions)
     repeated = float((np.bincount(texts)[texts] > 1).mean()) if n else None
-    probed = _commonest(labels, MAX_CLASSES)
+    classes, count = np.unique(labels, return_counts=True)
+    # Of classes with as many rows, the first: the order of the rows must not decide.
+    commonest = classes[np.argsort(-count, kind="stable")[:MAX_CLASSES]]
+    probed = np.flatnonzero(np.isin(labels, commonest))
     chosen = probed[_stratified(labels[probed], max_rows, np.random.default_rng([seed, 0]))]
-    probe = _probe([captions[i] for i in chosen], labels[chosen], _groups(groups)[chosen], seed)
+    keys = groups.tolist() if isinstance(groups, np.ndarray) else groups
+    # A row whose group is unknown is nobody else's.
+    of_row = _numbers([("row", i) if is_unknown(key) else ("group", key) for i, key in enumerate(keys)])
+    probe = _probe([captions[i] for i in chosen], labels[chosen], of_row[chosen], seed)
     return {"n": n, **shares, "repeated": repeated, **probe}
 
 
@@ -111,13 +117,6 @@ def _probe(captions: list[str], labels: Ints, groups: Ints, seed: int) -> dict[s
             "chance_largest": float(np.bincount(y).max() / len(y)),
         }
     }
-
-
-def _commonest(labels: Ints, most: int) -> Ints:
-    """The rows of the `most` classes that have most rows (of equal ones, the first), in ascending order."""
-    classes, count = np.unique(labels, return_counts=True)
-    kept = classes[np.argsort(-count, kind="stable")[:most]]
-    return np.flatnonzero(np.isin(labels, kept))
 
 
 def _stratified(labels: Ints, max_rows: int, rng: np.random.Generator) -> Ints:
@@ -225,12 +224,6 @@ def _numbers(values: Sequence[Any]) -> Ints:
     """Equal values get equal numbers, [N]."""
     ids: dict[Any, int] = {}
     return np.array([ids.setdefault(v, len(ids)) for v in values], dtype=np.int64)
-
-
-def _groups(groups: Sequence[Any] | NDArray[Any]) -> Ints:
-    """Group numbers [N]; an unknown one is nobody else's."""
-    values = groups.tolist() if isinstance(groups, np.ndarray) else list(groups)
-    return _numbers([("row", i) if is_unknown(v) else ("group", v) for i, v in enumerate(values)])
 
 
 def is_unknown(key: Any) -> bool:

@@ -198,15 +198,6 @@ class ProbeTask:
     seed: int
 
 
-@dataclass(frozen=True)
-class Probed:
-    """One modality probed: `at` [N] are the sampled rows that have it."""
-
-    at: Codes
-    grouping: Grouping
-    outcome: ProbeOutcome
-
-
 def run(
     rows: AuditRows,
     media: Mapping[str, MediaFeatures],
@@ -214,7 +205,7 @@ def run(
     seed: int,
     pool: Pool,
     progress: Callable[[int, int], None],
-) -> dict[str, Probed]:
+) -> dict[str, tuple[ProbeTask, ProbeOutcome]]:
     """Probe every modality that has a column over the sampled rows `at`, in worker processes."""
     if not (rows.has("label") or rows.has("species")):
         return {}
@@ -222,7 +213,7 @@ def run(
     progress(0, len(tasks))
     ended = itertools.count(1)
     outcomes = pool.run(_probe, tasks, lambda index, outcome: progress(next(ended), len(tasks)))
-    return {t.modality: Probed(t.at, t.grouping, o) for t, o in zip(tasks, outcomes, strict=True)}
+    return {task.modality: (task, outcome) for task, outcome in zip(tasks, outcomes, strict=True)}
 
 
 def _probe(task: ProbeTask) -> ProbeOutcome:
@@ -252,28 +243,27 @@ def _tasks(rows: AuditRows, media: Mapping[str, MediaFeatures], at: Codes, seed:
             yield task(name, mine, features, content, "observation_id")
 
 
-def line(modality: str, probed: Probed, ceiling: float | None) -> ProbeResult:
+def line(task: ProbeTask, o: ProbeOutcome, ceiling: float | None) -> ProbeResult:
     """What the audit says of one probe; `ceiling` is the best possible accuracy where it is known."""
-    o = probed.outcome
-    told_apart = len(o.shuffled) > 0
-    low, high = (float(o.shuffled.min()), float(o.shuffled.max())) if told_apart else (0.0, 0.0)
+    judged = len(o.shuffled) > 0
+    low, high = (float(o.shuffled.min()), float(o.shuffled.max())) if judged else (0.0, 0.0)
     bars = np.histogram(o.shuffled, _BINS, (low, high))[0].tolist() if high > low + 1e-9 else []
     return ProbeResult(
-        modality=modality,
+        modality=task.modality,
         verdict=o.verdict,
         why=o.why,
         rows=int(o.used.sum()),
         species=o.species,
         groups=o.groups,
-        grouped_by=probed.grouping.by,
+        grouped_by=task.grouping.by,
         accuracy=o.accuracy,
         low=o.low,
         high=o.high,
         chance=o.chance,
-        shuffled_mean=float(o.shuffled.mean()) if told_apart else 0.0,
-        shuffled_high=float(np.quantile(o.shuffled, 0.99)) if told_apart else 0.0,
+        shuffled_mean=float(o.shuffled.mean()) if judged else 0.0,
+        shuffled_high=float(np.quantile(o.shuffled, 0.99)) if judged else 0.0,
         p=o.p,
-        shuffles=SHUFFLES if told_apart else 0,
+        shuffles=SHUFFLES if judged else 0,
         ceiling=ceiling,
         histogram=tuple(bars),
         histogram_low=low,
