@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import linalg, sparse
+from scipy import sparse
 from sklearn.feature_extraction.text import HashingVectorizer, TfidfTransformer
 
 from birdmml.core.species import Species
 from birdmml.dataset.names import BirdNames, name_matches
+from birdmml.dataset.ridge import folds, interval, solve
 from birdmml.errors import BuildError
 
 Ints = NDArray[np.int64]
@@ -32,6 +33,7 @@ MAX_CLASSES = 1000
 _BUCKETS = 2**18
 _FEATURES = 4096
 _RIDGE = 1.0
+_KINDS = ("common", "scientific", "part", "any")
 
 
 def caption_leakage(
@@ -62,37 +64,38 @@ def caption_leakage(
     if missing := sorted(set(labels.tolist()) - set(species_of_label)):
         raise BuildError(f"label {missing[0]} has no species: name the species of every label")
     n = len(captions)
-    shares = _match_shares(captions, labels, species_of_label)
-    _, copies, count = np.unique(_numbers(captions), return_inverse=True, return_counts=True)
-    repeated = float((count[copies] > 1).mean()) if n else None
-    probed = _commonest(labels, MAX_CLASSES)
+    matches = [name_matches(t, species_of_label[label]) for t, label in zip(captions, labels.tolist(), strict=True)]
+    shares = {kind: sum(getattr(m, kind) for m in matches) / n if n else None for kind in _KINDS}
+    texts = _numbers(captions)
+    repeated = float((np.bincount(texts)[texts] > 1).mean()) if n else None
+    classes, count = np.unique(labels, return_counts=True)
+    # Of classes with as many rows, the first: the order of the rows must not decide.
+    commonest = classes[np.argsort(-count, kind="stable")[:MAX_CLASSES]]
+    probed = np.flatnonzero(np.isin(labels, commonest))
     chosen = probed[_stratified(labels[probed], max_rows, np.random.default_rng([seed, 0]))]
-    probe = _probe([captions[i] for i in chosen], labels[chosen], _groups(groups)[chosen], seed)
+    keys = groups.tolist() if isinstance(groups, np.ndarray) else groups
+    # A row whose group is unknown is nobody else's.
+    of_row = _numbers([("row", i) if is_unknown(key) else ("group", key) for i, key in enumerate(keys)])
+    probe = _probe([captions[i] for i in chosen], labels[chosen], of_row[chosen], seed)
     return {"n": n, **shares, "repeated": repeated, **probe}
-
-
-def _match_shares(
-    captions: Sequence[str], labels: Ints, species_of_label: Mapping[int, Species | BirdNames]
-) -> dict[str, float | None]:
-    counts = dict.fromkeys(("common", "scientific", "part", "any"), 0)
-    for text, label in zip(captions, labels.tolist(), strict=True):
-        found = name_matches(text, species_of_label[label])
-        counts["common"] += found.common
-        counts["scientific"] += found.scientific
-        counts["part"] += found.part
-        counts["any"] += found.common or found.scientific or found.part
-    return {kind: count / len(captions) if len(captions) else None for kind, count in counts.items()}
 
 
 def _probe(captions: list[str], labels: Ints, groups: Ints, seed: int) -> dict[str, Any]:
     """The probe's part of the result: {"probe": {...}} or {"probe": None, "reason": why}."""
     classes, y = np.unique(labels, return_inverse=True)
-    if reason := _unfit(len(captions), len(classes), len(np.unique(groups))):
+    names, group = np.unique(groups, return_inverse=True)
+    reason = ""
+    if len(captions) < MIN_ROWS:
+        reason = f"too few captions: {len(captions)} of at least {MIN_ROWS}"
+    elif len(classes) < 2:
+        reason = "one species only: there is nothing to tell apart"
+    elif len(names) < FOLDS:
+        reason = f"too few groups: {len(names)} of at least {FOLDS}"
+    if reason:
         return {"probe": None, "reason": reason}
     texts = _numbers(captions)
-    fold = _folds(y, groups, np.random.default_rng([seed, 1]))
-    trained = [train for train, _ in _sides(fold, texts)]
-    if not any(train.any() for train in trained):
+    fold = folds(y, group, FOLDS, np.random.default_rng([seed, 1]), by_commonest=True)
+    if not any(train.any() for train, _ in _sides(fold, texts)):
         return {"probe": None, "reason": "nothing to train on: the same captions lie in every group"}
     x = _features(captions)
     if not x.shape[1]:
@@ -102,37 +105,18 @@ def _probe(captions: list[str], labels: Ints, groups: Ints, seed: int) -> dict[s
     learnable = np.zeros(len(y), dtype=np.bool_)
     for train, test in _sides(fold, texts):
         learnable |= test & np.isin(y, y[train])
-    true = _score(guessed[:, 0] == y, groups, seed)
     return {
         "probe": {
             "n": len(y),
             "classes": len(classes),
             "folds": int(fold.max()) + 1,
             "learnable": float(learnable.mean()),
-            **true,
-            "shuffled": _score(guessed[:, 1] == shuffled, groups, seed),
+            **_score(guessed[:, 0] == y, group, seed),
+            "shuffled": _score(guessed[:, 1] == shuffled, group, seed),
             "chance_uniform": 1 / len(classes),
             "chance_largest": float(np.bincount(y).max() / len(y)),
         }
     }
-
-
-def _unfit(rows: int, classes: int, groups: int) -> str:
-    """Why a probe would say nothing, or ""."""
-    if rows < MIN_ROWS:
-        return f"too few captions: {rows} of at least {MIN_ROWS}"
-    if classes < 2:
-        return "one species only: there is nothing to tell apart"
-    if groups < FOLDS:
-        return f"too few groups: {groups} of at least {FOLDS}"
-    return ""
-
-
-def _commonest(labels: Ints, most: int) -> Ints:
-    """The rows of the `most` classes that have most rows (of equal ones, the first), in ascending order."""
-    classes, count = np.unique(labels, return_counts=True)
-    kept = classes[np.argsort(-count, kind="stable")[:most]]
-    return np.flatnonzero(np.isin(labels, kept))
 
 
 def _stratified(labels: Ints, max_rows: int, rng: np.random.Generator) -> Ints:
@@ -149,28 +133,7 @@ def _stratified(labels: Ints, max_rows: int, rng: np.random.Generator) -> Ints:
     return np.sort(order[np.argsort(turn, kind="stable")[:max_rows]])
 
 
-def _folds(y: Ints, groups: Ints, rng: np.random.Generator) -> Ints:
-    """A fold for each row, [N]: whole groups, large ones first, each to where its commonest class is rarest."""
-    names, group = np.unique(groups, return_inverse=True)
-    table = sparse.coo_array((np.ones(len(y)), (group, y))).tocsr()
-    size = np.bincount(group)
-    order = rng.permutation(len(names))
-    order = order[np.argsort(-size[order], kind="stable")]
-    held = np.zeros((FOLDS, table.shape[1]))
-    total = np.zeros(FOLDS)
-    chosen = np.empty(len(names), dtype=np.int64)
-    for g in order.tolist():
-        span = slice(table.indptr[g], table.indptr[g + 1])
-        columns, counts = table.indices[span], table.data[span]
-        main = columns[counts.argmax()]
-        best = np.lexsort((total, held[:, main]))[0]
-        held[best, columns] += counts
-        total[best] += size[g]
-        chosen[g] = best
-    return np.asarray(chosen[group])
-
-
-def _sides(fold: Ints, texts: Ints) -> Iterator[tuple[NDArray[np.bool_], NDArray[np.bool_]]]:
+def _sides(fold: Ints, texts: Ints) -> Iterator[tuple[Bools, Bools]]:
     """For each fold the rows to train on and to score, [N] each; no caption of the latter is among the former."""
     for k in range(int(fold.max()) + 1):
         test = fold == k
@@ -186,10 +149,10 @@ def _features(captions: list[str]) -> sparse.csr_array:
     hashing = HashingVectorizer(
         n_features=_BUCKETS, ngram_range=(1, 2), norm=None, alternate_sign=False, binary=True, dtype=np.float32
     )
-    found = hashing.transform(cut).tocsc()
-    having = np.diff(found.indptr)
+    counted = hashing.transform(cut).tocsc()
+    having = np.diff(counted.indptr)
     common = np.lexsort((np.arange(_BUCKETS), -having))[:_FEATURES]
-    kept = found[:, np.sort(common[having[common] > 1])]
+    kept = counted[:, np.sort(common[having[common] > 1])]
     if not kept.shape[1]:
         return sparse.csr_array(kept)
     return sparse.csr_array(TfidfTransformer().fit_transform(kept), dtype=np.float32)
@@ -219,9 +182,7 @@ def _by_rows(
     to_mean = seen.mean(axis=0)
     centre = to_mean.mean()
     kernel = seen - to_mean[:, None] - to_mean[None, :] + centre
-    kernel[np.diag_indices_from(kernel)] += np.float32(_RIDGE)
-    factor = linalg.cho_factor(kernel, lower=True, overwrite_a=True, check_finite=False)
-    weights = linalg.cho_solve(factor, wanted, check_finite=False)
+    weights = solve(kernel, _RIDGE, wanted)
     across = products[np.ix_(test, train)]
     across = across - across.mean(axis=1, keepdims=True) - to_mean[None, :] + centre
     return np.asarray(across @ weights, dtype=np.float32)
@@ -236,9 +197,7 @@ def _by_features(
     # Fewer rows are left out than stay.
     gram = every - _gram(x[np.flatnonzero(~train)])
     gram -= np.float32(train.sum()) * np.outer(mean, mean)
-    gram[np.diag_indices_from(gram)] += _RIDGE
-    factor = linalg.cho_factor(gram.T, lower=True, overwrite_a=True, check_finite=False)
-    weights = linalg.cho_solve(factor, seen.T @ wanted, check_finite=False)
+    weights = solve(gram.T, _RIDGE, seen.T @ wanted)
     return np.asarray(x[np.flatnonzero(test)] @ weights - mean @ weights, dtype=np.float32)
 
 
@@ -252,17 +211,13 @@ def _gram(x: sparse.csr_array) -> NDArray[np.float32]:
     return out
 
 
-def _score(hits: NDArray[np.bool_], groups: Ints, seed: int) -> dict[str, float]:
-    """Accuracy with a percentile interval over groups drawn with replacement: rows of a group are no independent."""
-    _, group = np.unique(groups, return_inverse=True)
-    right, size = np.bincount(group, weights=hits), np.bincount(group).astype(np.float64)
+def _score(hits: Bools, group: Ints, seed: int) -> dict[str, float]:
+    """Accuracy with an interval over groups (numbered from 0) drawn with replacement."""
+    groups = int(group.max()) + 1
     rng = np.random.default_rng([seed, 3])
-    drawn = np.empty(SAMPLES)
-    for i in range(SAMPLES):
-        some = rng.integers(0, len(size), len(size))
-        drawn[i] = right[some].sum() / size[some].sum()
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    return {"accuracy": float(hits.mean()), "low": float(low), "high": float(high)}
+    draws = (np.bincount(rng.integers(0, groups, groups), minlength=groups)[None] for _ in range(SAMPLES))
+    low, high = interval(hits, np.zeros_like(group), group, draws)
+    return {"accuracy": float(hits.mean()), "low": low, "high": high}
 
 
 def _numbers(values: Sequence[Any]) -> Ints:
@@ -271,8 +226,6 @@ def _numbers(values: Sequence[Any]) -> Ints:
     return np.array([ids.setdefault(v, len(ids)) for v in values], dtype=np.int64)
 
 
-def _groups(groups: Sequence[Any] | NDArray[Any]) -> Ints:
-    """Group numbers [N]; an unknown one is nobody else's."""
-    values = groups.tolist() if isinstance(groups, np.ndarray) else list(groups)
-    alone = [v is None or v == "" or (isinstance(v, int) and v < 0) for v in values]
-    return _numbers([("row", i) if a else ("group", v) for i, (v, a) in enumerate(zip(values, alone, strict=True))])
+def is_unknown(key: Any) -> bool:
+    """Whether a group's key says that the group is not known: None, an empty string or a negative number."""
+    return key is None or key == "" or (isinstance(key, int) and key < 0)

@@ -1,4 +1,4 @@
-"""The dataset card: README.md of a built dataset, from its manifest and validation."""
+"""The texts that a built dataset carries: its card (README.md), its datasheet, and both beside croissant.json."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from birdmml.core.licenses import UNKNOWN_LICENSE
 from birdmml.core.text import RELATIONS, markdown, printable, templates
 from birdmml.dataset import croissant
 from birdmml.dataset.account import of
-from birdmml.dataset.format import COLUMNS, Column
+from birdmml.dataset.format import COLUMNS
 from birdmml.schema import SPLITS
 
 TEMPLATES = Path(__file__).with_name("templates")
@@ -34,13 +34,7 @@ _HUB_VERSIONS = {
 }
 HUB_LICENSES = frozenset({"cc0-1.0"} | {f"cc-{t}-{v}" for t, versions in _HUB_VERSIONS.items() for v in versions})
 
-_SIZES = (
-    (1_000, "n<1K"),
-    (10_000, "1K<n<10K"),
-    (100_000, "10K<n<100K"),
-    (1_000_000, "100K<n<1M"),
-    (10_000_000, "1M<n<10M"),
-)
+_SIZES = {"n<1K": 10**3, "1K<n<10K": 10**4, "10K<n<100K": 10**5, "100K<n<1M": 10**6, "1M<n<10M": 10**7}
 _TASKS = ("zero-shot-image-classification", "image-classification", "audio-classification")
 
 
@@ -49,76 +43,68 @@ def render_card(manifest: Mapping[str, Any], validation: Mapping[str, Any]) -> s
 
     Licence counts are those of `manifest["licenses"]` ({"image": {"CC-BY-4.0": rows, ...}, ...}).
     """
-    licenses: Mapping[str, Mapping[str, int]] = manifest["licenses"]
+    facts, taxonomy = manifest["source"].get("facts", {}), manifest["taxonomy"]
+    # With species of its own, a dataset's labels are rows of its own table.
+    label = f"row of `species.csv`, from 0: one of the {taxonomy.get('species')} species of this dataset"
+    own = {"label": label} if taxonomy.get("file") else {}
     return _card_template().render(
         manifest=manifest,
         validation=validation,
         front_matter=Markup(_front_matter(manifest)),  # noqa: S704  # JSON strings of our making, see below
         splits=[(s, manifest["splits"][s]) for s in SPLITS if s in manifest["splits"]],
-        ceilings=manifest["source"].get("facts", {}).get("ceilings", {}),
-        licenses=[(part, _by_count(licenses[part])) for part in PARTS],
+        ceilings=facts.get("ceilings", {}),
+        licenses=[(part, _by_count(manifest["licenses"][part])) for part in PARTS],
         rejects=_by_count(validation["rejects_by_reason"]),
         absent=_by_count(validation["absent_by_reason"]),
         leaks=validation["leakage"]["splits"],
         captions=validation["leakage"]["captions"],
         relations=RELATIONS,
-        unverified=sum(manifest["source"].get("facts", {}).get("unverified", {}).values()),
-        paper=manifest["source"].get("facts", {}).get("paper"),
-        table=manifest["source"].get("facts", {}).get("table"),
+        unverified=sum(facts.get("unverified", {}).values()),
+        paper=facts.get("paper"),
+        table=facts.get("table"),
         origins=validation["captions_by_origin"],
         unknown=validation["unknown_licenses"],
         conflicts=sum(len(d["species"]) > 1 for d in validation["duplicates"]),
-        columns=[(Markup(c.name), c.kind, Markup(_meaning(c, manifest))) for c in COLUMNS],  # noqa: S704  # our words
+        columns=[(Markup(c.name), c.kind, Markup(own.get(c.kind, c.meaning))) for c in COLUMNS],  # noqa: S704  # ours
         version=__version__,
     )
-
-
-def _meaning(column: Column, manifest: Mapping[str, Any]) -> str:
-    if column.kind == "label" and manifest["taxonomy"].get("file"):
-        return f"row of `species.csv`, from 0: one of the {manifest['taxonomy']['species']} species of this dataset"
-    return column.meaning
 
 
 def hub_licenses(licenses: Mapping[str, Mapping[str, int]]) -> list[str]:
     """The Hub's `license:` list for the licences of a dataset's parts, sorted, `other` last."""
     ids = {spdx.lower() for part in licenses.values() for spdx, rows in part.items() if rows}
-    known = sorted(ids & HUB_LICENSES)
-    return known if known and ids <= HUB_LICENSES else [*known, "other"]
+    listed = sorted(ids & HUB_LICENSES)
+    return listed if listed and ids <= HUB_LICENSES else [*listed, "other"]
 
 
 def size_category(rows: int) -> str:
     """The Hub's name for a number of rows."""
-    return next((name for limit, name in _SIZES if rows < limit), "10M<n<100M")
+    return next((name for name, limit in _SIZES.items() if rows < limit), "10M<n<100M")
 
 
 def _front_matter(manifest: Mapping[str, Any]) -> str:
     """YAML whose values are JSON, a subset of YAML: quotes, colons and line ends in them stay data."""
     demo = bool(manifest["demo"])
-    rows = int(manifest["counts"]["rows"])
+    # A pattern without a file would make the dataset unloadable.
+    filled = [s for s in SPLITS if manifest["splits"].get(s, {}).get("rows")]
     fields = {
         "pretty_name": "birdmml demo (generated; not Bird-MML)" if demo else manifest["name"],
         "license": hub_licenses(manifest["licenses"]),
         "language": ["en"],
         "task_categories": list(_TASKS),
         "tags": ["birds", "bioacoustics", "biology", "multimodal", *(["synthetic"] if demo else [])],
-        "size_categories": [size_category(rows)],
+        "size_categories": [size_category(int(manifest["counts"]["rows"]))],
         # `datasets` names its cache after this block and not after the shards: without the digest, a dataset
         # that was built again would be served from the cache of the old one.
         "configs": [
             {
                 "config_name": "default",
                 "description": f"build {manifest['digest'][:16]}",
-                "data_files": _data_files(manifest),
+                "data_files": [{"split": s, "path": f"data/{s}-*.parquet"} for s in filled],
             }
         ],
     }
     return "\n".join(f"{key}:{_yaml(value)}" for key, value in fields.items())
-
-
-def _data_files(manifest: Mapping[str, Any]) -> list[dict[str, str]]:
-    """One pattern a split; a pattern without a file would make the dataset unloadable."""
-    filled = [s for s in SPLITS if manifest["splits"].get(s, {}).get("rows")]
-    return [{"split": s, "path": f"data/{s}-*.parquet"} for s in filled]
 
 
 def _yaml(value: Any) -> str:
@@ -148,9 +134,7 @@ def _card_template() -> jinja2.Template:
     return environment.get_template("dataset_card.md.j2")
 
 
-# ---- datasheet.md: the questions of Gebru et al. (arXiv 1803.09010), answered where the manifest knows the answer.
-
-
+# The questions of Gebru et al. (arXiv 1803.09010), answered where the manifest knows the answer.
 FILE = "datasheet.md"
 # What only those can answer who publish the dataset; `birdmml push` counts what is left of it.
 OPEN = "TO BE ANSWERED BY THE MAINTAINER"
@@ -158,21 +142,17 @@ OPEN = "TO BE ANSWERED BY THE MAINTAINER"
 
 def render(manifest: Mapping[str, Any], validation: Mapping[str, Any]) -> str:
     """The datasheet as Markdown; questions that the manifest cannot answer are marked with OPEN, not answered."""
-    return _datasheet_template().render(
-        manifest=manifest,
-        says=of(manifest, validation),
-        splits=[(s, manifest["splits"][s]["rows"]) for s in SPLITS if s in manifest["splits"]],
-        files=len(manifest["files"]),
-        open=Markup(f"**{OPEN}.**"),  # noqa: S704  # our own words
+    return (
+        templates(markdown, TEMPLATES)
+        .get_template("datasheet.md.j2")
+        .render(
+            manifest=manifest,
+            says=of(manifest, validation),
+            splits=[(s, manifest["splits"][s]["rows"]) for s in SPLITS if s in manifest["splits"]],
+            files=len(manifest["files"]),
+            open=Markup(f"**{OPEN}.**"),  # noqa: S704  # our own words
+        )
     )
-
-
-@cache
-def _datasheet_template() -> jinja2.Template:
-    return templates(markdown, TEMPLATES).get_template("datasheet.md.j2")
-
-
-# ---- The texts that a dataset carries, all from one manifest: card, Croissant and datasheet.
 
 
 CARD = "README.md"

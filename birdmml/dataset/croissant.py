@@ -13,7 +13,7 @@ from typing import Any
 
 from birdmml.core.licenses import UNKNOWN_LICENSE
 from birdmml.core.text import citation, printable
-from birdmml.dataset.account import Statements, license_addresses, of
+from birdmml.dataset.account import license_addresses, of
 from birdmml.dataset.format import COLUMNS, Column
 from birdmml.schema import SPLITS
 
@@ -21,6 +21,7 @@ FILE = "croissant.json"
 CONFORMS_TO = "http://mlcommons.org/croissant/1.1"
 REPOSITORY, SHARDS, ROWS = "repository", "shards", "rows"
 PARQUET = "application/x-parquet"
+_HUB = "https://huggingface.co"
 _CONTEXT: dict[str, Any] = {
     "@language": "en",
     "@vocab": "https://schema.org/",
@@ -61,23 +62,33 @@ def render(manifest: Mapping[str, Any], validation: Mapping[str, Any], repo: str
     the Hub's. `published` (YYYY-MM-DD) is left out where nobody has said it: a build has no date.
     """
     says = of(manifest, validation)
+    user = repo.partition("/")[0]
+    address = f"{_HUB}/datasets/{repo}" if repo else ""
     fields: dict[str, Any] = {
         "@context": _CONTEXT,
         "@type": "sc:Dataset",
         "conformsTo": CONFORMS_TO,
         "name": repo.rpartition("/")[2] or manifest["name"],
         "description": says.description,
-        "url": _address(repo) or None,
-        "publisher": _publisher(repo),
+        "url": address or None,
+        "publisher": {"@type": "sc:Organization", "name": user, "url": f"{_HUB}/{user}"} if user else None,
         "license": license_addresses(manifest) or [UNKNOWN_LICENSE],
         "citeAs": citation(),
         "datePublished": published or None,
+        # Croissant asks for major.minor.patch; the build's digest is what really tells versions apart.
         "version": f"{manifest['schema_version']}.0.0+{manifest['digest'][:16]}",
         "inLanguage": "en",
         "keywords": ["birds", "bioacoustics", "image", "audio", "text", *(["demo", "synthetic"] * manifest["demo"])],
         "isLiveDataset": False,
-        **_rai(says),
-        "distribution": list(_distribution(manifest, repo)),
+        "rai:dataCollection": says.collection,
+        "rai:dataCollectionMissingData": says.missing,
+        "rai:dataPreprocessingProtocol": list(says.preprocessing),
+        "rai:dataAnnotationProtocol": list(says.annotation),
+        "rai:machineAnnotationTools": list(says.tools) or None,
+        "rai:dataBiases": list(says.biases),
+        "rai:dataLimitations": list(says.limitations),
+        "rai:personalSensitiveInformation": list(says.personal),
+        "distribution": list(_distribution(manifest, address or ".")),
         "recordSet": [_splits(manifest), _rows()],
     }
     text = json.dumps(_clean({k: v for k, v in fields.items() if v is not None}), indent=2, ensure_ascii=False)
@@ -93,112 +104,72 @@ def _clean(value: Any) -> Any:
     return "\n".join(map(printable, value.split("\n"))) if isinstance(value, str) else value
 
 
-def _address(repo: str) -> str:
-    return f"https://huggingface.co/datasets/{repo}" if repo else ""
-
-
-def _publisher(repo: str) -> dict[str, str] | None:
-    user = repo.partition("/")[0]
-    return {"@type": "sc:Organization", "name": user, "url": f"https://huggingface.co/{user}"} if user else None
-
-
-def _rai(says: Statements) -> dict[str, Any]:
-    return {
-        "rai:dataCollection": says.collection,
-        "rai:dataCollectionMissingData": says.missing,
-        "rai:dataPreprocessingProtocol": list(says.preprocessing),
-        "rai:dataAnnotationProtocol": list(says.annotation),
-        "rai:machineAnnotationTools": list(says.tools) or None,
-        "rai:dataBiases": list(says.biases),
-        "rai:dataLimitations": list(says.limitations),
-        "rai:personalSensitiveInformation": list(says.personal),
-    }
-
-
-def _distribution(manifest: Mapping[str, Any], repo: str) -> Iterator[dict[str, Any]]:
-    yield {
-        "@type": "cr:FileObject",
-        "@id": REPOSITORY,
-        "name": REPOSITORY,
-        "description": "A repository has no checksum of its own: this is the digest of manifest.json, which holds the"
+def _distribution(manifest: Mapping[str, Any], address: str) -> Iterator[dict[str, Any]]:
+    yield _node(
+        "FileObject",
+        REPOSITORY,
+        description="A repository has no checksum of its own: this is the digest of manifest.json, which holds the"
         " SHA-256 of every shard.",
-        "contentUrl": _address(repo) or ".",
-        "encodingFormat": "git+https",
-        "sha256": manifest["digest"],
-    }
+        contentUrl=address,
+        encodingFormat="git+https",
+        sha256=manifest["digest"],
+    )
+    inside = {"@id": REPOSITORY}
     for split in SPLITS:
         for shard in manifest["splits"].get(split, {}).get("shards", ()):
-            yield {
-                "@type": "cr:FileObject",
-                "@id": shard["path"],
-                "name": shard["path"],
-                "containedIn": {"@id": REPOSITORY},
-                "contentUrl": shard["path"],
-                "contentSize": f"{shard['bytes']} B",
-                "encodingFormat": PARQUET,
-                "sha256": shard["sha256"],
-            }
-    yield {
-        "@type": "cr:FileSet",
-        "@id": SHARDS,
-        "name": SHARDS,
-        "containedIn": {"@id": REPOSITORY},
-        "encodingFormat": PARQUET,
-        "includes": "data/*.parquet",
-    }
+            yield _node(
+                "FileObject",
+                shard["path"],
+                containedIn=inside,
+                contentUrl=shard["path"],
+                contentSize=f"{shard['bytes']} B",
+                encodingFormat=PARQUET,
+                sha256=shard["sha256"],
+            )
+    yield _node("FileSet", SHARDS, containedIn=inside, encodingFormat=PARQUET, includes="data/*.parquet")
+
+
+def _node(kind: str, path: str, **more: Any) -> dict[str, Any]:
+    """A node of the graph; a field is named by the last part of its path, as its record set has it."""
+    name = path.rpartition("/")[2] if kind == "Field" else path
+    return {"@type": f"cr:{kind}", "@id": path, "name": name, **more}
 
 
 def _splits(manifest: Mapping[str, Any]) -> dict[str, Any]:
     names = [s for s in SPLITS if manifest["splits"].get(s, {}).get("rows")]
-    return {
-        "@type": "cr:RecordSet",
-        "@id": "splits",
-        "name": "splits",
-        "description": "The splits, and their rows.",
-        "dataType": "cr:Split",
-        "key": {"@id": "splits/name"},
-        "field": [
-            {"@type": "cr:Field", "@id": "splits/name", "name": "name", "dataType": "sc:Text"},
-            {"@type": "cr:Field", "@id": "splits/rows", "name": "rows", "dataType": "sc:Integer"},
-        ],
-        "data": [{"splits/name": s, "splits/rows": manifest["splits"][s]["rows"]} for s in names],
-    }
+    return _node(
+        "RecordSet",
+        "splits",
+        description="The splits, and their rows.",
+        dataType="cr:Split",
+        key={"@id": "splits/name"},
+        field=[_node("Field", "splits/name", dataType="sc:Text"), _node("Field", "splits/rows", dataType="sc:Integer")],
+        data=[{"splits/name": s, "splits/rows": manifest["splits"][s]["rows"]} for s in names],
+    )
 
 
 def _rows() -> dict[str, Any]:
-    split = {
-        "@type": "cr:Field",
-        "@id": f"{ROWS}/split",
-        "name": "split",
-        "description": "train, validation or test",
-        "dataType": "sc:Text",
-        "references": {"field": {"@id": "splits/name"}},
+    split = _node(
+        "Field",
+        f"{ROWS}/split",
+        description="train, validation or test",
+        dataType="sc:Text",
+        references={"field": {"@id": "splits/name"}},
         # The pattern also takes a bare name, as readers that join try it on both sides.
-        "source": {
+        source={
             "fileSet": {"@id": SHARDS},
             "extract": {"fileProperty": "filename"},
             "transform": {"regex": f"^({'|'.join(SPLITS)}).*$"},
         },
-    }
-    return {
-        "@type": "cr:RecordSet",
-        "@id": ROWS,
-        "name": ROWS,
-        "description": "One row for each triplet of a photo, a clip and a caption.",
-        "key": {"@id": f"{ROWS}/id"},
-        "field": [split, *map(_field, COLUMNS)],
-    }
+    )
+    words = "One row for each triplet of a photo, a clip and a caption."
+    key = {"@id": f"{ROWS}/id"}
+    return _node("RecordSet", ROWS, description=words, key=key, field=[split, *map(_field, COLUMNS)])
 
 
 def _field(column: Column) -> dict[str, Any]:
     source: dict[str, Any] = {"fileSet": {"@id": SHARDS}, "extract": {"column": column.name}}
     if column.kind in ("image", "audio"):
         source["transform"] = {"jsonPath": "bytes"}
-    return {
-        "@type": "cr:Field",
-        "@id": f"{ROWS}/{column.name}",
-        "name": column.name,
-        "description": column.meaning,
-        "dataType": _TYPES[column.kind],
-        "source": source,
-    }
+    kind = _TYPES[column.kind]
+    return _node("Field", f"{ROWS}/{column.name}", description=column.meaning, dataType=kind, source=source)

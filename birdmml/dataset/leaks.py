@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from birdmml.core.species import Taxonomy
 from birdmml.dataset import format, split
-from birdmml.dataset.caption_probe import caption_leakage
+from birdmml.dataset.caption_probe import caption_leakage, is_unknown
 from birdmml.dataset.catalog import MediaColumns
 from birdmml.dataset.recipe import Rules, generator
 from birdmml.errors import BuildError, EvalsetError, MediaError
@@ -74,7 +75,7 @@ def evalset_hashes(path: Path) -> tuple[NDArray[np.uint64], str]:
     if not path.is_dir():
         state = "is a file" if path.exists() else "does not exist"
         raise EvalsetError(f"{path} {state}: name the folder of the evaluation set")
-    found = _HashedMedia(path)
+    hashed = _HashedMedia(path)
     if format.is_dataset(path):
         files = sorted((path / "data").glob("*.parquet"))
     else:
@@ -82,12 +83,13 @@ def evalset_hashes(path: Path) -> tuple[NDArray[np.uint64], str]:
     tables = [(f, column) for f in files if f.suffix == ".parquet" and (column := _column(f))]
     if tables:
         for file, column in tables:
-            _read_table(file, column, found)
+            _read_table(file, column, hashed)
     else:
-        _read_files(files, found)
-    if not found.hashes:
-        raise EvalsetError(f"{path} {_nothing(files, found)}")
-    return np.array(found.hashes, dtype=np.uint64), found.words()
+        _read_files(files, hashed)
+    if not hashed.hashes:
+        raise EvalsetError(f"{path} {_nothing(files, hashed)}")
+    words = " and ".join(f"{n:,} {kind}" for kind, n in sorted(hashed.kinds.items()))
+    return np.array(hashed.hashes, dtype=np.uint64), f"{words}; {hashed.undecoded()}" if hashed.broken else words
 
 
 @dataclass
@@ -113,29 +115,31 @@ class _HashedMedia:
         except MediaError as e:
             self.broken.append(f"{file.relative_to(self.root)}: {e}")
 
-    def words(self) -> str:
-        said = " and ".join(f"{n:,} {kind}" for kind, n in sorted(self.kinds.items()))
-        return f"{said}; {self.undecoded()}" if self.broken else said
-
     def undecoded(self) -> str:
         return f"{len(self.broken):,} could not be decoded (first: {self.broken[0]})"
 
 
 def _leak(split: NDArray[Any], group: NDArray[np.int64]) -> Leak:
     """`group` [N] numbers the groups from 0; -1 is unknown."""
-    known = group >= 0
-    sides = np.zeros((int(group.max(initial=-1)) + 1, len(SPLITS)), dtype=np.bool_)
-    sides[group[known], split[known]] = True
-    across = sides.sum(axis=1) > 1
-    trained = np.zeros(len(split), dtype=np.bool_)
-    trained[known] = sides[group[known], TRAIN]
+    # A group of one split cannot leak; one that lies in validation and test alone leaks, but not from training.
+    several = in_several_splits(split, group)
+    trained = np.isin(group, np.unique(group[(split == TRAIN) & (group >= 0)]))
 
     def share(side: int) -> float | None:
         mine = split == side
         return float(trained[mine].mean()) if mine.any() else None
 
-    rows = int(across[group[known]].sum())
-    return Leak(int(across.sum()), rows, share(TEST), share(VALIDATION))
+    return Leak(len(np.unique(group[several])), int(several.sum()), share(TEST), share(VALIDATION))
+
+
+def in_several_splits(split: NDArray[Any], group: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Rows [N] whose group lies in more than one split; `group` [N] numbers the groups from 0, -1 is unknown."""
+    tied = group >= 0
+    sides = np.zeros((int(group.max(initial=-1)) + 1, len(SPLITS)), dtype=np.bool_)
+    sides[group[tied], split[tied]] = True
+    several = np.zeros(len(split), dtype=np.bool_)
+    several[tied] = (sides.sum(axis=1) > 1)[group[tied]]
+    return several
 
 
 def _numbered(name: str, keys: NDArray[Any], n: int) -> NDArray[np.int64]:
@@ -146,11 +150,7 @@ def _numbered(name: str, keys: NDArray[Any], n: int) -> NDArray[np.int64]:
         raise BuildError(f"the key {name} is of type {keys.dtype}: give strings or integers")
     ids: dict[Any, int] = {}
     values: Sequence[Any] = keys.tolist()
-    return np.array([-1 if _unknown(k) else ids.setdefault(k, len(ids)) for k in values], dtype=np.int64)
-
-
-def _unknown(key: Any) -> bool:
-    return key is None or key == "" or (isinstance(key, int) and key < 0)
+    return np.array([-1 if is_unknown(k) else ids.setdefault(k, len(ids)) for k in values], dtype=np.int64)
 
 
 def _column(file: Path) -> str:
@@ -170,27 +170,21 @@ def _column(file: Path) -> str:
     return "image"
 
 
-def _read_table(file: Path, column: str, found: _HashedMedia) -> None:
+def _read_table(file: Path, column: str, hashed: _HashedMedia) -> None:
+    kind = "photos in parquet files" if column == "image" else "photos of a built dataset"
+    row = itertools.count()
     try:
-        for values in _values(file, column):
-            for row, value in values:
-                where = f"{file.relative_to(found.root)} row {row}"
-                if column == "image":
-                    found.add_image((value or {}).get("bytes"), where, "photos in parquet files")
-                else:
-                    found.hashes.append(_hash(value, where))
-                    found.kinds["photos of a built dataset"] += 1
+        with pq.ParquetFile(file) as table:
+            for batch in table.iter_batches(_BATCH, columns=[column]):
+                for value in batch.column(0).to_pylist():
+                    where = f"{file.relative_to(hashed.root)} row {next(row)}"
+                    if column == "image":
+                        hashed.add_image((value or {}).get("bytes"), where, kind)
+                    else:
+                        hashed.hashes.append(_hash(value, where))
+                        hashed.kinds[kind] += 1
     except (pa.ArrowException, OSError) as e:
         raise EvalsetError(f"{file} cannot be read ({e}): fetch it again") from e
-
-
-def _values(file: Path, column: str) -> Iterator[list[tuple[int, Any]]]:
-    """The column in batches, each value with its row number."""
-    row = 0
-    with pq.ParquetFile(file) as table:
-        for batch in table.iter_batches(_BATCH, columns=[column]):
-            yield list(enumerate(batch.column(0).to_pylist(), row))
-            row += len(batch)
 
 
 def _hash(value: Any, where: str) -> int:
@@ -203,31 +197,28 @@ def _hash(value: Any, where: str) -> int:
     return int.from_bytes(data, "big")
 
 
-def _read_files(files: Sequence[Path], found: _HashedMedia) -> None:
+def _read_files(files: Sequence[Path], hashed: _HashedMedia) -> None:
     for file in files:
         if file.suffix.lower() in _PHOTOS:
             try:
                 data = file.read_bytes()
             except OSError as e:
                 raise EvalsetError(f"{file} cannot be read ({e}): check its permissions") from e
-            found.add_image(data, str(file.relative_to(found.root)), "photos")
+            hashed.add_image(data, str(file.relative_to(hashed.root)), "photos")
         elif file.suffix.lower() in _VIDEOS:
-            found.add_video(file)
+            hashed.add_video(file)
 
 
-def _nothing(files: Sequence[Path], found: _HashedMedia) -> str:
+def _nothing(files: Sequence[Path], hashed: _HashedMedia) -> str:
     """Why there is no hash, and what to do."""
     wanted = "name a built dataset, or a folder of parquet files, photos or videos"
-    if found.broken:
-        return f"holds no picture that can be read: {found.undecoded()}; {wanted}"
+    if hashed.broken:
+        return f"holds no picture that can be read: {hashed.undecoded()}; {wanted}"
     if not files:
         return f"holds no files: {wanted}"
     suffixes = Counter(f.suffix.lower() or "no suffix" for f in files).most_common(5)
     listed = ", ".join(f"{n:,} of {s}" for s, n in suffixes)
     return f"holds no photo, video or parquet file with a column image (found {listed}): {wanted}"
-
-
-# ---- What leaks, measured on the build's own rows: across splits, into evaluation sets, from names in captions.
 
 
 Light = tuple[NDArray[np.int8], NDArray[np.int64], NDArray[np.int64]]
@@ -237,25 +228,25 @@ MAX_CAPTIONS = 8_000
 
 def near_duplicates(media: MediaColumns, radius: int) -> NDArray[np.int64]:
     """Component numbers [M] of photos that look alike (-1: a clip, or a photo like no other, or switched off)."""
-    found = np.full(len(media), -1, dtype=np.int64)
+    groups_of = np.full(len(media), -1, dtype=np.int64)
     photos = np.flatnonzero(media.kind == split.IMAGE)
     if radius >= 0 and len(photos):
         groups = near.near_groups(media.phash[photos], radius)
         _, first, count = np.unique(groups, return_inverse=True, return_counts=True)
-        found[photos] = np.where(count[first] > 1, photos[groups], -1)
-    return found
+        groups_of[photos] = np.where(count[first] > 1, photos[groups], -1)
+    return groups_of
 
 
 def held_out(media: MediaColumns, evalsets: Sequence[str], radius: int) -> NDArray[np.bool_] | None:
     """Which media [M] are photos that look like one of an evaluation set; None without evaluation sets."""
     if not evalsets:
         return None
-    found = np.zeros(len(media), dtype=np.bool_)
+    alike = np.zeros(len(media), dtype=np.bool_)
     photos = np.flatnonzero(media.kind == split.IMAGE)
     for folder in evalsets:
         hashes, _ = evalset_hashes(Path(folder).expanduser())
-        found[photos[near.near_between(media.phash[photos], hashes, max(radius, 0))[:, 0]]] = True
-    return found
+        alike[photos[near.near_between(media.phash[photos], hashes, max(radius, 0))[:, 0]]] = True
+    return alike
 
 
 def of_splits(
@@ -299,7 +290,7 @@ def _codes(hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
 
 
 def of_captions(
-    root: Path, manifest: Mapping[str, Any], named: Mapping[str, Mapping[str, float]], known: Taxonomy
+    root: Path, manifest: Mapping[str, Any], named: Mapping[str, Mapping[str, float]], taxonomy: Taxonomy
 ) -> dict[str, Any]:
     """Names in the captions, and what a bag of words tells of the species.
 
@@ -320,7 +311,7 @@ def of_captions(
             start += batch.num_rows
     labels = np.array(taken["label"], dtype=np.int64)
     _, groups = np.unique(np.array(taken["observation_id"], dtype=object).astype(str), return_inverse=True)
-    species = {label: known.by_label(label) for label in np.unique(labels).tolist()}
+    species = {label: taxonomy.by_label(label) for label in np.unique(labels).tolist()}
     return {
         name: {**caption_leakage(taken[name], labels, groups, species), **named[name], "n": total}
         for name in ("caption", "caption_name_free")

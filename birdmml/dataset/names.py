@@ -26,8 +26,6 @@ from functools import lru_cache
 
 from birdmml.core.species import Species
 
-# ---- One regex a species for all that gives its name away; `names` says what that is and uses it.
-
 
 @dataclass(frozen=True)
 class BirdNames:
@@ -100,10 +98,11 @@ def pattern(names: BirdNames) -> tuple[re.Pattern[str] | None, frozenset[str]]:
     """One regex for all that names the bird (groups s, c, o, p by kind), and the plural forms of its nouns."""
     english = [words for name in names.english if (words := _words(name))]
     heads = {head for words in english if len(words) > 1 and (head := _head(words))}
+    codes = [re.escape(c) for code in names.codes if (c := code.strip()[:40]) and letters(c) not in _NEVER]
     groups = {
         "s": [p for name in names.scientific for p in _binomial(name)],
         "c": [_full(words) for words in sorted(english, key=lambda w: -len("".join(w)))],
-        "p": [*_phrases(english, heads), *_modifiers(english), *_codes(names), *_latin(names.scientific)],
+        "p": [*_phrases(english, heads), *_modifiers(english), *codes, *_latin(names.scientific)],
         "o": [_noun(h) for h in sorted(heads & _EVERYDAY_HEADS)],
     }
     plurals = frozenset(letters(p) for noun in {*heads, *(w[-1].casefold() for w in english)} for p in _plural(noun))
@@ -212,10 +211,6 @@ def _compound(word: str) -> Iterator[str]:
         yield f"{re.escape(first)}-?(?:{'|'.join(sorted(map(re.escape, nouns)))})s?"
 
 
-def _codes(names: BirdNames) -> Iterator[str]:
-    yield from (re.escape(c) for code in names.codes if (c := code.strip()[:40]) and letters(c) not in _NEVER)
-
-
 def _binomial(name: str) -> Iterator[str]:
     """ "Setophaga coronata", "S. coronata", "S. c. coronata", with a subspecies that is marked as one."""
     words = _words(name)
@@ -301,6 +296,11 @@ class Matches:
     scientific: bool
     part: bool
 
+    @property
+    def any(self) -> bool:
+        """Whether there is any of the three."""
+        return self.common or self.scientific or self.part
+
 
 @dataclass(frozen=True)
 class _NameMatch:
@@ -319,8 +319,8 @@ def name_free(text: str, species: Species | BirdNames) -> str:
     """
     folded, origin = fold(text)
     pieces, done, floor = [], 0, 0
-    for found in _joined(folded, _find(folded, species)):
-        start, floor, words = _rewrite(folded, found, floor)
+    for match in _joined(folded, _find(folded, species)):
+        start, floor, words = _rewrite(folded, match, floor)
         pieces += [text[done : _place(origin, start, text)], words]
         done = _place(origin, floor, text)
     return "".join([*pieces, text[done:]]) if pieces else text
@@ -328,7 +328,7 @@ def name_free(text: str, species: Species | BirdNames) -> str:
 
 def name_matches(text: str, species: Species | BirdNames) -> Matches:
     """Which kinds of names `text` holds; all False exactly where `name_free` leaves it as it is."""
-    kinds = {found.kind for found in _find(fold(text)[0], species)}
+    kinds = {match.kind for match in _find(fold(text)[0], species)}
     return Matches("c" in kinds, "s" in kinds, "p" in kinds)
 
 
@@ -346,12 +346,8 @@ def _find(text: str, species: Species | BirdNames) -> Iterator[_NameMatch]:
         kind = match.lastgroup or ""
         if kind == "o" and not _means_the_bird(text, match.start(), match.end()):
             continue
-        plural = _ends_in(letters(match[0]), plurals)
+        plural = letters(match[0]).endswith(tuple(plurals))
         yield _NameMatch(match.start(), match.end(), "p" if kind == "o" else kind, plural and kind != "s")
-
-
-def _ends_in(letters: str, plurals: frozenset[str]) -> bool:
-    return any(letters.endswith(p) for p in plurals)
 
 
 def _left(text: str, index: int, floor: int = 0) -> str:
@@ -366,10 +362,10 @@ def _means_the_bird(text: str, start: int, end: int) -> bool:
     return bool(_LICENSED.search(left) and not _PERCH.search(left) and _FOLLOWS.match(text, end))
 
 
-def _joined(text: str, found: Iterator[_NameMatch]) -> Iterator[_NameMatch]:
+def _joined(text: str, matches: Iterator[_NameMatch]) -> Iterator[_NameMatch]:
     """Names that stand together as one: adjacent, joined by "or", in brackets, or as an apposition."""
     one: _NameMatch | None = None
-    for after in found:
+    for after in matches:
         if one and (end := _together(text, one, after)):
             one = _NameMatch(one.start, end, after.kind, one.plural or after.plural)
             continue
@@ -393,16 +389,18 @@ def _together(text: str, one: _NameMatch, after: _NameMatch) -> int | None:
     return None
 
 
-def _rewrite(text: str, found: _NameMatch, floor: int) -> tuple[int, int, str]:
+def _rewrite(text: str, match: _NameMatch, floor: int) -> tuple[int, int, str]:
     """What to replace, from where to where, and by which words; nothing before `floor` is touched."""
-    start, end, plural = found.start, found.end, found.plural
+    start, end, plural = match.start, match.end, match.plural
     if trail := _TRAIL.match(text, end):
         end, plural = trail.end(), bool(trail[1])
     if lead := _LEAD.search(_left(text, start, floor)):
         start -= len(lead[0])
     left = _left(text, start, floor)
     article = _ARTICLE.search(left)
-    plural = plural or _is_many(text, left, end, bool(article))
+    # Words around may say that there are several: "two killdeer", "a pair of teal", "killdeer are".
+    plural = plural or _last_word(left) in _MANIES or bool(_SOME_OF.search(left))
+    plural = plural or (not article and bool(_ARE.match(text, end)))
     noun = "birds" if plural else "bird"
     if text[end - 1] in "sS" and not plural and _BARE_APOSTROPHE.match(text, end):
         noun, end = "bird's", end + 1
@@ -412,7 +410,8 @@ def _rewrite(text: str, found: _NameMatch, floor: int) -> tuple[int, int, str]:
             return start, end, f"{'A' if article[1][0].isupper() else 'a'} {noun}"
     elif not plural and (opened := _OPEN_PHRASE.search(left)):
         return start - len(opened[1]), end, f" {noun}"
-    elif _continues(left):
+    # These words belong to the bird already ("a small", "this", "male"): it needs no article.
+    elif left[-1:] in tuple("-#@_/.=&%+") or _SOME_OF.search(left) or (_last_word(left) or "of") not in _FRESH:
         return start, end, noun
     before = _left(text, start, floor)
     begins = not before.strip() or _SENTENCE.search(before) or (article and _CLAUSE.search(before))
@@ -420,21 +419,7 @@ def _rewrite(text: str, found: _NameMatch, floor: int) -> tuple[int, int, str]:
     return start, end, f"{'The' if upper else 'the'} {noun}"
 
 
-def _is_many(text: str, left: str, end: int, article: bool) -> bool:
-    """Whether the words around say that there are several ("two killdeer", "a pair of teal", "killdeer are")."""
-    if _last_word(left) in _MANIES or _SOME_OF.search(left):
-        return True
-    return not article and bool(_ARE.match(text, end))
-
-
-def _continues(left: str) -> bool:
-    """Whether the words before belong to the bird ("a small", "this", "male"), so that it needs no article."""
-    if left[-1:] and left[-1] in "-#@_/.=&%+":
-        return True
-    return bool(_SOME_OF.search(left)) or (_last_word(left) or "of") not in _FRESH
-
-
 def _last_word(left: str) -> str:
     """The word just before, lower case, "" where there is none; a closed bracket counts as one."""
-    found = _LAST_WORD.search(left)
-    return found[1].casefold() if found else ""
+    match = _LAST_WORD.search(left)
+    return match[1].casefold() if match else ""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import base64
 import csv
-import functools
 import hashlib
 import io
+import itertools
 import math
 import shutil
 from collections import Counter
@@ -26,7 +26,7 @@ from PIL import Image
 
 from birdmml.core import files
 from birdmml.core.pool import Pool
-from birdmml.core.species import Species, Taxonomy
+from birdmml.core.species import Taxonomy
 from birdmml.core.species_list import dataset_taxonomy
 from birdmml.core.text import RELATIONS, csv_cell, printable, templates, web_address
 from birdmml.dataset.catalog import Catalog
@@ -34,9 +34,6 @@ from birdmml.errors import DatasetError, MediaError
 from birdmml.media import audio, image
 from birdmml.media.audio import Sound
 from birdmml.schema import SPLITS
-
-# ---- Pictures of the report: spectrograms as PNG, histograms as numbers for an SVG.
-
 
 WIDTH, HEIGHT = 400, 128
 WINDOW = 2 * 2 * HEIGHT
@@ -62,7 +59,15 @@ def spectrogram_png(samples: Sound, rate_hz: int, valid_seconds: float) -> bytes
     `samples` is float32 [T]. Power in dB under the clip's own maximum, the lowest colour at -65 dB. What
     lies behind `valid_seconds` is padding and transparent.
     """
-    level = np.rint(_levels(samples) * (_STEPS - 1)).astype(np.uint8)
+    padded = np.pad(samples, (WINDOW // 2, WINDOW // 2))
+    starts = np.linspace(0, max(0, len(samples) - 1), WIDTH).astype(np.int64)
+    frames = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[starts]
+    power = np.abs(np.fft.rfft(frames * np.hanning(WINDOW), axis=1)[:, 1:]) ** 2
+    # The strongest of the frequencies that a row of pixels stands for: a mean would hide thin whistles.
+    bands = power.reshape(WIDTH, HEIGHT, -1).max(axis=2)
+    relative = np.maximum(bands / max(float(bands.max()), 1e-12), 10 ** (-RANGE_DB / 10))
+    share = (10 * np.log10(relative) / RANGE_DB + 1).T[::-1]  # From 0 to 1, the highest band first.
+    level = np.rint(share * (_STEPS - 1)).astype(np.uint8)
     padding_from = math.ceil(WIDTH * valid_seconds * rate_hz / max(1, len(samples)))
     level[:, padding_from:] = _STEPS
     picture = Image.fromarray(level, mode="P")
@@ -72,19 +77,7 @@ def spectrogram_png(samples: Sound, rate_hz: int, valid_seconds: float) -> bytes
     return out.getvalue()
 
 
-def _levels(samples: Sound) -> NDArray[np.float64]:
-    """Power on a dB scale from 0 (65 dB under the maximum, or less) to 1, [HEIGHT, WIDTH], highest band first."""
-    padded = np.pad(samples, (WINDOW // 2, WINDOW // 2))
-    starts = np.linspace(0, max(0, len(samples) - 1), WIDTH).astype(np.int64)
-    frames = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[starts]
-    power = np.abs(np.fft.rfft(frames * np.hanning(WINDOW), axis=1)[:, 1:]) ** 2
-    bands = power.reshape(WIDTH, HEIGHT, -1).max(axis=2)
-    floor = 10 ** (-RANGE_DB / 10)
-    relative = np.maximum(bands / max(float(bands.max()), 1e-12), floor)
-    return np.asarray((10 * np.log10(relative) / RANGE_DB + 1).T[::-1])
-
-
-@functools.cache
+@cache
 def _palette() -> bytes:
     """RGB triples of the colours, and one more for the transparent padding."""
     at = np.linspace(0, len(_ANCHORS) - 1, _STEPS)
@@ -92,30 +85,27 @@ def _palette() -> bytes:
     return np.rint(np.stack(channels, axis=1)).astype(np.uint8).tobytes() + bytes((128, 128, 128))
 
 
-def histogram(values: NDArray[np.float64], whole: bool = False, bars: int = 24) -> list[Bar]:
+def histogram(values: NDArray[np.float64], integers: bool = False, bars: int = 24) -> list[Bar]:
     """Up to `bars` bars of equal width over the finite values; one bar if all are equal, none for no values.
 
-    With `whole`, values are whole numbers and a bar holds `low`, ..., `high` - 1.
+    With `integers`, values are whole numbers and a bar holds `low`, ..., `high` - 1.
     """
     values = values[np.isfinite(values)]
     if not len(values):
         return []
     low, high = float(values.min()), float(values.max())
     if low == high:
-        return [Bar(low, low + whole, len(values))]
-    if whole:
+        return [Bar(low, low + integers, len(values))]
+    if integers:
         width = math.ceil((high - low + 1) / bars)
         edges = np.arange(low, high + width + 1, width)
     else:
         edges = np.linspace(low, high, bars + 1)
     counts, edges = np.histogram(values, edges)
     return [
-        Bar(float(a), float(min(b, high + whole)), int(n))
+        Bar(float(a), float(min(b, high + integers)), int(n))
         for a, b, n in zip(edges[:-1], edges[1:], counts, strict=True)
     ]
-
-
-# ---- What the report shows, read from a dataset's shards with bounded memory.
 
 
 _WORDS = (
@@ -154,24 +144,24 @@ class DatasetSurvey:
 
 def survey(root: Path, manifest: Mapping[str, Any], per_species: int) -> DatasetSurvey:
     """Read the columns that are not media, once. Raises DatasetError if a shard cannot be read."""
-    found = DatasetSurvey()
+    out = DatasetSurvey()
     chunks: dict[str, list[NDArray[np.float64]]] = {"seconds": [], "level": [], "side": [], "words": []}
     pools: dict[int, _Pool] = {}
     for split in SPLITS:
         for shard in manifest["splits"].get(split, {}).get("shards", ()):
-            start = 0
-            for batch in _batches(root / shard["path"]):
-                _measure(batch, chunks)
-                found.clipped_rows += int(np.count_nonzero(batch["audio_clipped_share"].to_numpy() > 0))
-                for offset, values in enumerate(batch.to_pylist()):
-                    label = values["label"]
-                    found.rows_by_label.setdefault(label, Counter())[split] += 1
-                    pool = pools.setdefault(label, _Pool(per_species))
-                    pool.offer(Example(shard["path"], start + offset, split, values))
-                start += batch.num_rows
-    found.numbers = {k: np.concatenate(v) if v else np.empty(0) for k, v in chunks.items()}
-    found.examples = {label: pools[label].chosen() for label in sorted(pools)}
-    return found
+            index = itertools.count()
+            with _open(root / shard["path"]) as file:
+                for batch in file.iter_batches(_BATCH_ROWS, columns=COLUMNS):
+                    _measure(batch, chunks)
+                    out.clipped_rows += int(np.count_nonzero(batch["audio_clipped_share"].to_numpy() > 0))
+                    for values in batch.to_pylist():
+                        label = values["label"]
+                        out.rows_by_label.setdefault(label, Counter())[split] += 1
+                        pool = pools.setdefault(label, _Pool(per_species))
+                        pool.offer(Example(shard["path"], next(index), split, values))
+    out.numbers = {k: np.concatenate(v) if v else np.empty(0) for k, v in chunks.items()}
+    out.examples = {label: pools[label].chosen() for label in sorted(pools)}
+    return out
 
 
 def media(root: Path, examples: list[Example]) -> Iterator[tuple[Example, bytes, bytes]]:
@@ -219,17 +209,14 @@ class _Pool:
 
 
 def _measure(batch: pa.RecordBatch, chunks: dict[str, list[NDArray[np.float64]]]) -> None:
-    sides = np.maximum(batch["image_width"].to_numpy(), batch["image_height"].to_numpy())
-    words = [len((text or "").split()) for text in batch["caption"].to_pylist()]
-    chunks["seconds"].append(batch["audio_valid_seconds"].to_numpy().astype(np.float64))
-    chunks["level"].append(batch["audio_rms_dbfs"].to_numpy().astype(np.float64))
-    chunks["side"].append(sides.astype(np.float64))
-    chunks["words"].append(np.array(words, dtype=np.float64))
-
-
-def _batches(path: Path) -> Iterator[pa.RecordBatch]:
-    with _open(path) as file:
-        yield from file.iter_batches(_BATCH_ROWS, columns=COLUMNS)
+    measured = {
+        "seconds": batch["audio_valid_seconds"].to_numpy(),
+        "level": batch["audio_rms_dbfs"].to_numpy(),
+        "side": np.maximum(batch["image_width"].to_numpy(), batch["image_height"].to_numpy()),
+        "words": np.array([len((text or "").split()) for text in batch["caption"].to_pylist()]),
+    }
+    for name, values in measured.items():
+        chunks[name].append(values.astype(np.float64))
 
 
 def _open(path: Path) -> pq.ParquetFile:
@@ -240,10 +227,8 @@ def _open(path: Path) -> pq.ParquetFile:
 
 
 TEMPLATES = Path(__file__).with_name("templates")
-PER_SPECIES = 3
-MAX_SPECIES = 150
-MAX_LISTED = 200
-MAX_ABSENT = 50
+# The page must open in a browser: what is left out stands in CSV beside it.
+PER_SPECIES, MAX_SPECIES, MAX_LISTED, MAX_ABSENT = 3, 150, 200, 50
 PHOTO_SIDE = 480
 _AT_ONCE = 16
 Progress = Callable[[int, int], None]
@@ -276,19 +261,27 @@ def write_report(
     species = dataset_taxonomy(root, manifest)
     sampled = survey(root, manifest, PER_SPECIES)
     labels = sorted(sampled.examples)[:MAX_SPECIES]
-    shown = [example for label in labels for example in sampled.examples[label]]
     names = {
         e: f"{species.by_label(label).slug}-{n}" for label in labels for n, e in enumerate(sampled.examples[label], 1)
     }
     rate_hz = int(manifest["settings"]["rate_hz"])
-    _write_media(root, [(names[e], e) for e in shown], rate_hz, pool or Pool(1), progress)
+    _write_media(root, names, rate_hz, pool or Pool(1), progress)
+    css, policy = page_style(TEMPLATES / "report.css", sources="img-src 'self'; media-src 'self'; ")
     page = _template().render(
         manifest=manifest,
         validation=validation,
-        css=_css(),
-        csp=_policy(),
+        css=css,
+        csp=policy,
         splits=[(s, manifest["splits"][s]) for s in SPLITS if s in manifest["splits"]],
-        gallery=[_section(species.by_label(label), sampled, names) for label in labels],
+        gallery=[
+            {
+                "species": species.by_label(label),
+                "rows": sampled.rows_by_label[label].total(),
+                "splits": [(s, n) for s in SPLITS if (n := sampled.rows_by_label[label][s])],
+                "cards": [(names[e], e.split, e.values) for e in sampled.examples[label]],
+            }
+            for label in labels
+        ],
         species_total=len(sampled.examples),
         charts=_charts(sampled),
         rows_chart=_rows_chart(sampled, species),
@@ -307,15 +300,13 @@ def write_report(
     files.write_text(root / "report" / "index.html", page)
 
 
-def _write_media(
-    root: Path, named: list[tuple[str, Example]], rate_hz: int, pool: Pool, progress: Progress | None
-) -> None:
+def _write_media(root: Path, names: Mapping[Example, str], rate_hz: int, pool: Pool, progress: Progress | None) -> None:
     folder = root / "report" / "media"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     # Neighbours lie in one row group, which is read once for each task.
-    named = sorted(named, key=lambda entry: (entry[1].shard, entry[1].index))
-    tasks = [_MediaTask(root, tuple(named[i : i + _AT_ONCE]), rate_hz) for i in range(0, len(named), _AT_ONCE)]
+    named = sorted(names.items(), key=lambda entry: (entry[0].shard, entry[0].index))
+    tasks = [_MediaTask(root, dict(named[i : i + _AT_ONCE]), rate_hz) for i in range(0, len(named), _AT_ONCE)]
     drawn = 0
 
     def done(index: int, count: int) -> None:
@@ -330,14 +321,13 @@ def _write_media(
 @dataclass(frozen=True)
 class _MediaTask:
     root: Path
-    named: tuple[tuple[str, Example], ...]
+    names: Mapping[Example, str]
     rate_hz: int
 
 
 def _draw(task: _MediaTask) -> int:
     """Write photo, sound and spectrogram of some rows; how many."""
-    names = {example: name for name, example in task.named}
-    for example, photo, clip in media(task.root, [e for _, e in task.named]):
+    for example, photo, clip in media(task.root, list(task.names)):
         try:
             small = image.ready_image(photo, PHOTO_SIDE).data
             samples = audio.decode_clip(clip, task.rate_hz)
@@ -348,19 +338,8 @@ def _draw(task: _MediaTask) -> int:
         spectrogram = spectrogram_png(samples, task.rate_hz, example.values["audio_valid_seconds"])
         for suffix, data in ((".jpg", small), (".flac", clip), (".png", spectrogram)):
             # No sync for each: the build renames its whole folder when all is done.
-            (task.root / "report" / "media" / (names[example] + suffix)).write_bytes(data)
-    return len(names)
-
-
-def _section(species: Species, sampled: DatasetSurvey, names: Mapping[Example, str]) -> dict[str, Any]:
-    label = species.label
-    rows = sampled.rows_by_label[label]
-    return {
-        "species": species,
-        "rows": sum(rows.values()),
-        "splits": [(s, rows[s]) for s in SPLITS if rows[s]],
-        "cards": [(names[e], e.split, e.values) for e in sampled.examples[label]],
-    }
+            (task.root / "report" / "media" / (task.names[example] + suffix)).write_bytes(data)
+    return len(task.names)
 
 
 def _charts(sampled: DatasetSurvey) -> list[Chart]:
@@ -373,32 +352,28 @@ def _charts(sampled: DatasetSurvey) -> list[Chart]:
     return [
         Chart(title, unit, digits, bars, float(np.median(sampled.numbers[key])))
         for key, title, unit, digits in wanted
-        if (bars := histogram(sampled.numbers[key], whole=not digits))
+        if (bars := histogram(sampled.numbers[key], integers=not digits))
     ]
 
 
 def _rows_chart(sampled: DatasetSurvey, species: Taxonomy) -> list[dict[str, Any]]:
     """Rows of each species by split, most first."""
-    order = sorted(sampled.rows_by_label.items(), key=lambda item: (-sum(item[1].values()), item[0]))
+    order = sorted(sampled.rows_by_label.items(), key=lambda item: (-item[1].total(), item[0]))
     return [
-        {"name": species.by_label(label).called, "rows": sum(rows.values()), "splits": [(s, rows[s]) for s in SPLITS]}
+        {"name": species.by_label(label).called, "rows": rows.total(), "splits": [(s, rows[s]) for s in SPLITS]}
         for label, rows in order
     ]
 
 
 @cache
-def _css() -> Markup:
-    return Markup((TEMPLATES / "report.css").read_text(encoding="utf-8"))  # noqa: S704  # our own file
+def page_style(*sheets: Path, sources: str = "") -> tuple[Markup, str]:
+    """The CSS of some of our own files, and a policy under which a page has this one style and `sources`, no more.
 
-
-@cache
-def _policy() -> str:
-    """The page may show its own photos and play its own sounds, in its one style; nothing else can load or run."""
-    style = base64.b64encode(hashlib.sha256(_css().encode()).digest()).decode()
-    return (
-        f"default-src 'none'; img-src 'self'; media-src 'self'; style-src 'sha256-{style}'; "
-        "base-uri 'none'; form-action 'none'"
-    )
+    Nothing else can load or run, whatever a stranger's text contains: the style is named by its hash.
+    """
+    css = Markup("".join(sheet.read_text(encoding="utf-8") for sheet in sheets))  # noqa: S704  # our own files
+    style = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
+    return css, f"default-src 'none'; {sources}style-src 'sha256-{style}'; base-uri 'none'; form-action 'none'"
 
 
 @cache
@@ -409,9 +384,6 @@ def _template() -> jinja2.Template:
     environment.filters["web_address"] = web_address
     environment.filters["by_count"] = lambda counts: sorted(counts.items(), key=lambda kv: (-kv[1], kv[0]))
     return environment.get_template("report.html.j2")
-
-
-# ---- Lists that may be long: what was rejected and what was never there, as CSV beside the report.
 
 
 def write_listings(folder: Path, catalog: Catalog) -> None:

@@ -14,6 +14,7 @@ from birdmml.core import species
 from birdmml.dataset import caption_probe
 from birdmml.dataset.caption_probe import caption_leakage
 from birdmml.dataset.names import BirdNames
+from birdmml.dataset.ridge import folds
 from birdmml.errors import BuildError
 
 SPECIES = {s.label: s for s in species.all_species()}
@@ -144,9 +145,9 @@ def test_labels_without_species_and_wrong_lengths_are_refused() -> None:
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 14)), min_size=20, max_size=120), st.integers(0, 5))
 def test_folds_keep_groups_whole_and_sides_keep_captions_apart(rows: list[tuple[int, int]], seed: int) -> None:
     y = np.unique([label for label, _ in rows], return_inverse=True)[1]
-    group = np.array([g for _, g in rows])
+    group = np.unique([g for _, g in rows], return_inverse=True)[1]
     text = np.arange(len(rows)) % 17
-    fold = caption_probe._folds(y, group, np.random.default_rng(seed))
+    fold = folds(y, group, 5, np.random.default_rng(seed), by_commonest=True)
     assert all(len(set(fold[group == g])) == 1 for g in group)
     scored = np.zeros(len(rows), dtype=int)
     for train, test in caption_probe._sides(fold, text):

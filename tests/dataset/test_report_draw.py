@@ -53,7 +53,7 @@ def test_loudness_does_not_change_the_picture_and_silence_is_dark():
 @given(st.lists(st.integers(0, 300), min_size=1, max_size=60), st.booleans())
 def test_bars_count_every_value_once_where_it_belongs(values, whole):
     array = np.array(values, dtype=np.float64)
-    bars = histogram(array, whole=whole)
+    bars = histogram(array, integers=whole)
     assert sum(bar.count for bar in bars) == len(values)
     assert len(bars) <= 24
     for bar in bars:

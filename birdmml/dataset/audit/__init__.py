@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,8 @@ from birdmml.core.pool import Pool
 from birdmml.core.species import shipped
 from birdmml.dataset.audit import findings, leak, page, probe, read
 from birdmml.dataset.audit.media import DIMENSIONS, MediaFeatures, measure
-from birdmml.dataset.audit.model import FORMAT, PAPER, RED, Audit, Finding, Skipped
-from birdmml.dataset.audit.read import NO_SPLIT, AuditRows, Unreadable, find, read_rows
+from birdmml.dataset.audit.model import FORMAT, PAPER, RED, Audit, Skipped
+from birdmml.dataset.audit.read import NO_SPLIT, AuditRows, find, read_rows
 from birdmml.errors import UsageError
 from birdmml.media.near import RADIUS
 
@@ -43,26 +44,14 @@ def audit(
     settings = settings or AuditSettings()
     if settings.sample < 1 or settings.seed < 0:
         raise UsageError(f"a sample of {settings.sample} rows with seed {settings.seed}: give 1 or more, and 0 or more")
-    tell = progress or (lambda stage, done, total: None)
+    report = progress or (lambda stage, done, total: None)
     shards, bad = find(root)
-    said = read.read_manifest(root, shards, bad, lambda done, total: tell("manifest", done, total))
-    rows = read_rows(shards, lambda done, total: tell("columns", done, total))
+    manifest = read.read_manifest(root, shards, bad, partial(report, "manifest"))
+    rows = read_rows(shards, partial(report, "columns"))
     at = page.sample(rows.label, settings.sample, settings.seed)
     with Pool(workers) as pool:
-        media = measure(rows, at.tolist(), pool, lambda done, total: tell("media", done, total))
-        probed = probe.run(rows, media, at, settings.seed, pool, lambda done, total: tell("probes", done, total))
-    return _whole(root, settings, rows, media, bad, said, probed)
-
-
-def _whole(
-    root: Path,
-    settings: AuditSettings,
-    rows: AuditRows,
-    media: Mapping[str, MediaFeatures],
-    bad: Sequence[Unreadable],
-    said: read.ManifestState,
-    probed: Mapping[str, probe.Probed],
-) -> Audit:
+        media = measure(rows, at.tolist(), pool, partial(report, "media"))
+        probed = probe.run(rows, media, at, settings.seed, pool, partial(report, "probes"))
     licensed = page.license_columns(rows)
     different = page.keys(rows, media)
     split_leaks, leaking = leak.of_splits(rows, leak.keys(rows, media, settings.near_radius))
@@ -71,43 +60,46 @@ def _whole(
         if "image" in media
         else ((), [])
     )
-    caption_leaks, naming = leak.of_captions(rows, said.species or shipped())
-    probes = tuple(probe.line(name, p, said.ceilings.get(name)) for name, p in probed.items())
-    found = [
+    caption_leaks, naming = leak.of_captions(rows, manifest.species or shipped())
+    probes = tuple(probe.line(*p, manifest.ceilings.get(name)) for name, p in probed.items())
+    all_findings = [
         *findings.at_chance(probes),
-        *said.findings,
+        *manifest.findings,
         *findings.unreadable(bad, rows),
         *findings.labels(rows),
-        *findings.texts(rows),
         *findings.splits(rows),
-        *_media_findings(rows, media, said),
+        *(f for kind, measured in media.items() for f in findings.media(rows, kind, measured, manifest)),
         # Drawings in one pose look alike: in the demo that is no copy, and the table of leaks says how many.
-        *(f for f in leaking if not (said.demo and f.slug == "split_leak_near_duplicate")),
+        *(f for f in leaking if not (manifest.demo and f.slug == "split_leak_near_duplicate")),
         *overlapping,
         *naming,
         *page.license_findings(rows, licensed),
     ]
-    found.sort(key=lambda f: f.severity != RED)
+    # Stable: within red and amber they stay in the order above.
+    all_findings.sort(key=lambda f: f.severity != RED)
+    red = sum(f.severity == RED for f in all_findings)
+    counts = ((red, "serious"), (len(all_findings) - red, "worth knowing"))
     return Audit(
         format=FORMAT,
         birdmml=__version__,
-        name=said.name or root.resolve().name,
-        demo=said.demo,
-        digest=said.digest,
-        manifest=said.state,
+        name=manifest.name or root.resolve().name,
+        demo=manifest.demo,
+        digest=manifest.digest,
+        manifest=manifest.state,
         seed=settings.seed,
         sample=settings.sample,
         near_radius=settings.near_radius,
         shards=len(rows.shards),
         bytes=sum(s.path.stat().st_size for s in rows.shards),
+        # Reversed: of shards that differ, the first has the word.
         columns={part: column for s in reversed(rows.shards) for part, column in s.columns.items()},
-        verdict=_verdict(found),
-        findings=tuple(found),
-        skipped=tuple(_skipped(rows, media, said, settings)),
+        verdict=", ".join(f"{n} {words}" for n, words in counts if n) or "nothing found",
+        findings=tuple(all_findings),
+        skipped=tuple(_skipped(rows, media, manifest, settings)),
         count=page.count(rows, different, np.arange(len(rows))),
         paper=PAPER,
         splits=page.by_split(rows, different),
-        species=page.by_species(rows, media, different, licensed, {k: (p.at, p.outcome) for k, p in probed.items()}),
+        species=page.by_species(rows, media, different, licensed, probed),
         licenses=page.by_license(licensed),
         caption_leaks=caption_leaks,
         split_leaks=split_leaks,
@@ -117,54 +109,34 @@ def _whole(
     )
 
 
-def _verdict(found: Sequence[Finding]) -> str:
-    red = sum(f.severity == RED for f in found)
-    amber = len(found) - red
-    words = [f"{red} serious"] if red else []
-    words += [f"{amber} worth knowing"] if amber else []
-    return ", ".join(words) or "nothing found"
-
-
-def _media_findings(rows: AuditRows, media: Mapping[str, MediaFeatures], said: read.ManifestState) -> list[Finding]:
-    found: list[Finding] = []
-    for kind, measured in media.items():
-        found += findings.states(rows, kind, measured)
-        found += findings.hashes(rows, kind, measured)
-        found += findings.images(rows, measured) if kind == "image" else findings.sounds(rows, measured, said)
-        found += findings.reuse(rows, kind, measured)
-    return found
-
-
 def _skipped(
-    rows: AuditRows, media: Mapping[str, MediaFeatures], said: read.ManifestState, settings: AuditSettings
-) -> list[Skipped]:
+    rows: AuditRows, media: Mapping[str, MediaFeatures], manifest: read.ManifestState, settings: AuditSettings
+) -> Iterator[Skipped]:
     """What could not be checked, and why: an audit that is silent about it would say too much."""
-    out = []
     for kind in DIMENSIONS:
         if kind not in media:
-            out.append(Skipped(kind, f"no column of {kind} bytes (struct<bytes, path> or binary)"))
+            yield Skipped(kind, f"no column of {kind} bytes (struct<bytes, path> or binary)")
         elif not rows.has(f"{kind}_sha256"):
-            out.append(Skipped(f"{kind} hashes", f"no column {kind}_sha256 to compare the bytes with"))
+            yield Skipped(f"{kind} hashes", f"no column {kind}_sha256 to compare the bytes with")
     if not rows.has("caption"):
-        out.append(Skipped("text", "no column of captions"))
+        yield Skipped("text", "no column of captions")
     elif not (rows.codes("caption") >= 0).any():
-        out.append(Skipped("text", "the column of captions is empty"))
+        yield Skipped("text", "the column of captions is empty")
     if not rows.has("label") and not rows.has("species"):
-        out.append(Skipped("probes and species", "no column of labels or species"))
+        yield Skipped("probes and species", "no column of labels or species")
     held = {s.split for s in rows.shards if sum(s.group_rows)} - {NO_SPLIT}
     if len(held) < 2:
-        out.append(Skipped("leakage across splits", f"only one split ({', '.join(held) or 'files name none'})"))
+        yield Skipped("leakage across splits", f"only one split ({', '.join(held) or 'files name none'})")
     for part, what in (("recording_id", "recordings"), ("observation_id", "observations")):
         if not rows.has(part):
-            out.append(Skipped(f"groups of {what}", f"no column {part}"))
+            yield Skipped(f"groups of {what}", f"no column {part}")
     if not any(rows.has(f"{p}_license") for p in page.PARTS):
-        out.append(Skipped("licences", "no column of licences"))
-    if said.demo:
-        out.append(Skipped("look-alikes as a fault", "drawings in one pose look alike; the table of leaks counts them"))
-    if said.state == read.NONE:
-        out.append(Skipped("manifest", "no manifest.json: the bytes cannot be compared with those of a build"))
+        yield Skipped("licences", "no column of licences")
+    if manifest.demo:
+        yield Skipped("look-alikes as a fault", "drawings in one pose look alike; the table of leaks counts them")
+    if manifest.state == read.NONE:
+        yield Skipped("manifest", "no manifest.json: the bytes cannot be compared with those of a build")
     if settings.evalsets and "image" not in media:
-        out.append(Skipped("overlap with evaluation sets", "no photos to compare"))
+        yield Skipped("overlap with evaluation sets", "no photos to compare")
     if not settings.evalsets:
-        out.append(Skipped("overlap with evaluation sets", "none given (--evalset FOLDER)"))
-    return out
+        yield Skipped("overlap with evaluation sets", "none given (--evalset FOLDER)")

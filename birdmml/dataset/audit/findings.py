@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -41,19 +41,19 @@ def _weight(mask: Mask) -> str:
 
 def unreadable(shards: Sequence[Unreadable], rows: AuditRows) -> Iterator[Finding]:
     """Files that are no Parquet, and row groups that cannot be read: their rows are not in this audit."""
-    for slug, what, found in (
-        ("shard_unreadable", "no readable Parquet", shards),
-        ("row_group_damaged", "damaged, and its rows are not in this audit", rows.damaged),
+    lost = "damaged, and its rows are not in this audit"
+    for slug, noun, what, parts in (
+        ("shard_unreadable", "file", "no readable Parquet", shards),
+        ("row_group_damaged", "row group", lost, rows.damaged),
     ):
-        if found:
-            many = f"{len(found)} {'file is' if slug[0] == 's' else 'row group is'}"
-            words = f"{many if len(found) == 1 else many.replace(' is', 's are')} {what}: {found[0].why}"
-            where = tuple(f"{b.where}: {b.why}" for b in found[:EXAMPLES])
-            yield Finding(slug, RED, words, len(found), where, "get these files again, or build the dataset again")
+        if parts:
+            words = f"{len(parts)} {noun}{' is' if len(parts) == 1 else 's are'} {what}: {parts[0].why}"
+            where = tuple(f"{b.where}: {b.why}" for b in parts[:EXAMPLES])
+            yield Finding(slug, RED, words, len(parts), where, "get these files again, or build the dataset again")
 
 
 def labels(rows: AuditRows) -> Iterator[Finding]:
-    """Rows without a species, labels and species that contradict each other, ids that occur twice."""
+    """Rows without a species or a caption, labels that contradict the species, ids that occur twice."""
     if rows.has("label") or rows.has("species"):
         advice = "give them a species or leave them out"
         bare = rows.label < 0
@@ -65,13 +65,8 @@ def labels(rows: AuditRows) -> Iterator[Finding]:
         yield from of_rows(rows, mask, "label_conflict", RED, words, advice)
     ids = rows.codes("id")
     again = (ids >= 0) & (np.bincount(ids[ids >= 0], minlength=1)[np.maximum(ids, 0)] > 1) if len(ids) else ids < 0
-    yield from of_rows(
-        rows, again, "duplicate_id", AMBER, "{n} {rows} share their id with another row", "number the rows anew"
-    )
-
-
-def texts(rows: AuditRows) -> Iterator[Finding]:
-    """Rows without a caption, where there is a column for it."""
+    words = "{n} {rows} share their id with another row"
+    yield from of_rows(rows, again, "duplicate_id", AMBER, words, "number the rows anew")
     if rows.has("caption"):
         empty = rows.codes("caption") < 0
         advice = "write captions for them, or leave the rows out"
@@ -83,32 +78,42 @@ def _contradicting(a: Codes, b: Codes) -> Mask:
 
     Where one of the two names the other without exception (a family beside a species), there are none.
     """
-    known = (a >= 0) & (b >= 0)
+    both = (a >= 0) & (b >= 0)
     masks = []
     for one, other in ((a, b), (b, a)):
         pairs, back, count = np.unique(np.stack([one, other], axis=1), axis=0, return_inverse=True, return_counts=True)
         best = np.zeros(len(pairs), dtype=np.bool_)
         order = np.lexsort((-count, pairs[:, 0]))
         best[order[np.unique(pairs[order, 0], return_index=True)[1]]] = True
-        masks.append(known & ~best[back.reshape(-1)])
+        masks.append(both & ~best[back.reshape(-1)])
     return min(masks, key=lambda mask: int(mask.sum()))
 
 
 def splits(rows: AuditRows) -> Iterator[Finding]:
     """Shards without rows, and shards whose columns are not those of the others."""
+    columns = {s.name: tuple(sorted(s.columns.items())) for s in rows.shards}
+    common = Counter(columns.values()).most_common(1)[0][0]
     empty = [s.name for s in rows.shards if not sum(s.group_rows)]
-    if empty:
-        words = f"{len(empty)} {'shard has' if len(empty) == 1 else 'shards have'} no rows"
-        yield Finding("empty_split", AMBER, words, len(empty), tuple(empty[:EXAMPLES]), "leave empty splits out")
-    common = Counter(tuple(sorted(s.columns.items())) for s in rows.shards).most_common(1)[0][0]
-    other = [s.name for s in rows.shards if tuple(sorted(s.columns.items())) != common]
-    if other:
-        words = f"{len(other)} {'shard has' if len(other) == 1 else 'shards have'} other columns than the rest"
-        advice = "write all shards with one schema: `datasets` refuses to read them together"
-        yield Finding("schema_differs", AMBER, words, len(other), tuple(other[:EXAMPLES]), advice)
+    other = [name for name, of in columns.items() if of != common]
+    advice = "write all shards with one schema: `datasets` refuses to read them together"
+    for slug, names, words, step in (
+        ("empty_split", empty, "no rows", "leave empty splits out"),
+        ("schema_differs", other, "other columns than the rest", advice),
+    ):
+        if names:
+            have = "shard has" if len(names) == 1 else "shards have"
+            yield Finding(slug, AMBER, f"{len(names)} {have} {words}", len(names), tuple(names[:EXAMPLES]), step)
 
 
-def states(rows: AuditRows, kind: str, measured: MediaFeatures) -> Iterator[Finding]:
+def media(rows: AuditRows, kind: str, measured: MediaFeatures, manifest: ManifestState) -> Iterator[Finding]:
+    """All that one kind of media has wrong with it."""
+    yield from _states(rows, kind, measured)
+    yield from _hashes(rows, kind, measured)
+    yield from _images(rows, measured) if kind == "image" else _sounds(rows, measured, manifest)
+    yield from _reuse(rows, kind, measured)
+
+
+def _states(rows: AuditRows, kind: str, measured: MediaFeatures) -> Iterator[Finding]:
     """Media that are not there or cannot be decoded."""
     one = WORDS[kind][0]
     state = measured.state
@@ -127,75 +132,73 @@ def states(rows: AuditRows, kind: str, measured: MediaFeatures) -> Iterator[Find
     yield from of_rows(rows, broken, f"{kind}_undecodable", _weight(broken), words, advice)
 
 
-def images(rows: AuditRows, measured: MediaFeatures) -> Iterator[Finding]:
+def _images(rows: AuditRows, measured: MediaFeatures) -> Iterator[Finding]:
     """Photos that show nothing."""
     ok, v = measured.ok, measured.values
-    black, flat = ok & v["black"], ok & v["flat"] & ~v["black"]
-    tiny = ok & (np.minimum(v["width"], v["height"]) < TINY_SIDE)
     advice = "look at them: placeholders and failed downloads show nothing of a bird; leave them out"
-    yield from of_rows(rows, black, "image_black", _weight(black), "{n} {rows} with a black photo", advice)
-    yield from of_rows(
-        rows, flat, "image_constant", _weight(flat), "{n} {rows} with a photo of one flat colour", advice
-    )
+    for slug, mask, what in (
+        ("image_black", ok & v["black"], "a black photo"),
+        ("image_constant", ok & v["flat"] & ~v["black"], "a photo of one flat colour"),
+    ):
+        yield from of_rows(rows, mask, slug, _weight(mask), f"{{n}} {{rows}} with {what}", advice)
+    tiny = ok & (np.minimum(v["width"], v["height"]) < TINY_SIDE)
     words = f"{{n}} {{rows}} with a photo under {TINY_SIDE} px a side"
     yield from of_rows(rows, tiny, "image_tiny", AMBER, words, "look for larger originals")
 
 
-def sounds(rows: AuditRows, measured: MediaFeatures, told: ManifestState) -> Iterator[Finding]:
+def _sounds(rows: AuditRows, measured: MediaFeatures, manifest: ManifestState) -> Iterator[Finding]:
     """Clips that hold no sound or too little, are clipped, or differ from the others in rate or length."""
     ok, v = measured.ok, measured.values
     constant = ok & v["constant"]
-    quiet = ok & ~v["constant"] & (v["peak"] < QUIET_PEAK)
+    # A constant clip is silent and all padding, too: it is one fault, reported once.
+    live = ok & ~v["constant"]
+    quiet = live & (v["peak"] < QUIET_PEAK)
     advice = "look for audio that failed to decode and was replaced by zeros; build these rows again from the source"
     words = "{n} {rows} with a clip without any sound (all samples equal)"
     yield from of_rows(rows, constant, "audio_constant", _weight(constant), words, advice)
     words = "{n} {rows} with a clip nobody can hear (peak under −72 dB of full scale)"
     yield from of_rows(rows, quiet, "audio_silent", _weight(quiet), words, advice)
-    clipped = ok & ~v["constant"] & (v["clipped"] > CLIPPED_SHARE)
     words = f"{{n}} {{rows}} with over {100 * CLIPPED_SHARE:.0f} % of the samples at full scale"
-    yield from of_rows(rows, clipped, "audio_clipped", AMBER, words, "the recording was overdriven: train with care")
-    padded = ok & ~v["constant"] & (v["padding"] > PADDING_SHARE)
+    advice = "the recording was overdriven: train with care"
+    yield from of_rows(rows, live & (v["clipped"] > CLIPPED_SHARE), "audio_clipped", AMBER, words, advice)
     words = f"{{n}} {{rows}} whose clip is padding for over {100 * PADDING_SHARE:.0f} % of its length"
-    yield from of_rows(rows, padded, "audio_padding", AMBER, words, "mask the padding, or use shorter clips")
-    yield from _unlike(rows, ok, v, told)
-
-
-def _unlike(rows: AuditRows, ok: Mask, v: Mapping[str, NDArray[Any]], told: ManifestState) -> Iterator[Finding]:
-    """Clips of another rate or length than the manifest says, or, without one, than most have."""
+    advice = "mask the padding, or use shorter clips"
+    yield from of_rows(rows, live & (v["padding"] > PADDING_SHARE), "audio_padding", AMBER, words, advice)
     if not ok.any():
         return
-    promised = rows.shards[0].rate_hz if told.rate_hz is None else told.rate_hz
+    # Rate and length are held against the manifest, or, without one, against most clips.
+    promised = rows.shards[0].rate_hz if manifest.rate_hz is None else manifest.rate_hz
     rate = promised or _most(v["rate_hz"][ok])
     whose = "that of most clips" if promised is None else "the one declared"
     wrong = ok & (v["rate_hz"] != rate)
     words = f"{{n}} {{rows}} whose sampling rate is not {whose} ({rate:,} Hz)"
     yield from of_rows(rows, wrong, "audio_rate", AMBER, words, "resample them: played as they are, pitch is wrong")
     milliseconds = np.rint(1000 * v["frames"] / np.maximum(v["rate_hz"], 1)).astype(np.int64)
-    usual = round(1000 * told.clip_s) if told.clip_s else _most(milliseconds[ok])
+    usual = round(1000 * manifest.clip_s) if manifest.clip_s else _most(milliseconds[ok])
     wrong = ok & (np.abs(milliseconds - usual) > 1)
-    whose = "the one declared" if told.clip_s else "that of most clips"
+    whose = "the one declared" if manifest.clip_s else "that of most clips"
     words = f"{{n}} {{rows}} whose clip's length is not {whose} ({usual / 1000:g} s)"
     yield from of_rows(rows, wrong, "audio_length", AMBER, words, "cut or pad them to one length before training")
 
 
 def _most(values: NDArray[Any]) -> int:
-    known, count = np.unique(values, return_counts=True)
-    return int(known[count.argmax()])
+    distinct, count = np.unique(values, return_counts=True)
+    return int(distinct[count.argmax()])
 
 
-def hashes(rows: AuditRows, kind: str, measured: MediaFeatures) -> Iterator[Finding]:
+def _hashes(rows: AuditRows, kind: str, measured: MediaFeatures) -> Iterator[Finding]:
     """Media whose bytes are not those that the row's own hash column promises."""
     part = f"{kind}_sha256"
     if rows.has(part):
-        said = np.array(rows.texts(part), dtype=object)
+        promised = np.array(rows.texts(part), dtype=object)
         real = np.char.decode(measured.sha256, "ascii").astype(object)
-        wrong = (measured.sha256 != b"") & (said != "") & (said != real)
+        wrong = (measured.sha256 != b"") & (promised != "") & (promised != real)
         words = f"{{n}} {{rows}} whose {WORDS[kind][0]}'s bytes are not those of {part}"
         advice = "the media were replaced after the build: get the dataset again"
         yield from of_rows(rows, wrong, part, RED, words, advice)
 
 
-def reuse(rows: AuditRows, kind: str, measured: MediaFeatures) -> Iterator[Finding]:
+def _reuse(rows: AuditRows, kind: str, measured: MediaFeatures) -> Iterator[Finding]:
     """One file in many rows: worth knowing; under several species: at most one of them is right.
 
     Media that show or say nothing are reported as such, not again as copies of each other.
@@ -203,10 +206,10 @@ def reuse(rows: AuditRows, kind: str, measured: MediaFeatures) -> Iterator[Findi
     one, many = WORDS[kind]
     real = real_codes(kind, measured)
     label = rows.label
-    known = (real >= 0) & (label >= 0)
-    pairs = np.unique(np.stack([real[known], label[known]], axis=1), axis=0)
-    several = np.bincount(pairs[:, 0], minlength=1) > 1 if len(pairs) else np.zeros(1, dtype=bool)
-    mask = known & several[np.where(known, real, 0)]
+    both = (real >= 0) & (label >= 0)
+    pairs = np.unique(np.stack([real[both], label[both]], axis=1), axis=0)
+    several = np.bincount(pairs[:, 0], minlength=1) > 1
+    mask = both & several[np.where(both, real, 0)]
     files = int(several.sum())
     words = f"{{n}} {{rows}} whose {one} stands under several species ({files:,} {many if files > 1 else one})"
     advice = "at most one of these labels is right: look at the examples, then leave the others out"

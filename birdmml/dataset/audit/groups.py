@@ -1,4 +1,4 @@
-"""What belongs together: keys as numbers, groups joined over several keys, folds that split no group."""
+"""What belongs together: keys as numbers, and groups of rows joined over several keys."""
 
 from __future__ import annotations
 
@@ -69,20 +69,3 @@ def _mixture(groups: Codes, labels: Codes) -> bool:
     mixed = np.bincount(pairs[:, 0]) > 1
     giant = bool((mixed & (counts > _GIANT * len(groups))).any())
     return giant or (len(counts) < _FEW and counts[mixed].sum() > len(groups) / 2)
-
-
-def folds(groups: Codes, labels: Codes, count: int, seed: int) -> Codes:
-    """Fold [N] of each row: no group in two folds, the rows of each label spread as evenly as groups allow."""
-    order = np.random.default_rng(seed).permutation(int(groups.max()) + 1)
-    sizes = np.bincount(groups)
-    order = order[np.argsort(-sizes[order], kind="stable")]
-    members = np.split(np.argsort(groups, kind="stable"), np.cumsum(sizes)[:-1])
-    filled = np.zeros((count, int(labels.max()) + 1), dtype=np.int64)
-    out = np.empty(len(groups), dtype=np.int64)
-    for group in order.tolist():
-        mine, n = np.unique(labels[members[group]], return_counts=True)
-        # The fold with the fewest rows of these labels; of several, the one with the fewest rows.
-        fold = min(range(count), key=lambda f: (int(filled[f, mine] @ n), int(filled[f].sum()), f))
-        filled[fold, mine] += n
-        out[members[group]] = fold
-    return out

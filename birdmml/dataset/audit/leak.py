@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from birdmml.core.species import Species, Taxonomy
+from birdmml.core.species import Taxonomy
 from birdmml.dataset.audit.findings import of_rows, real_codes
 from birdmml.dataset.audit.groups import Codes
 from birdmml.dataset.audit.media import MediaFeatures
 from birdmml.dataset.audit.model import AMBER, RED, CaptionLeak, Finding, Overlap, SplitLeak
 from birdmml.dataset.audit.read import AuditRows
 from birdmml.dataset.caption_probe import caption_leakage
-from birdmml.dataset.leaks import Leak, evalset_hashes, split_leakage
+from birdmml.dataset.leaks import TRAIN, evalset_hashes, in_several_splits, split_leakage
 from birdmml.dataset.names import BirdNames
 from birdmml.media import near
 from birdmml.schema import SPLITS
 
 NEAR = "near-duplicate photos"
 NAMED_SHARE = 0.01
+_NAMED_ADVICE = {
+    "caption": "the label stands in the text: train and score text on `caption_name_free`, or say so",
+    "caption_name_free": "these texts should name no species: build the column again",
+}
 # Groups that must not span splits, and what a finding calls their members.
 _KEYS = {
     "observation_id": "photos of one observation",
@@ -35,26 +38,21 @@ _LOOSE = {"image_author": "photos by one author", "audio_author": "clips by one 
 
 def keys(rows: AuditRows, media: Mapping[str, MediaFeatures], radius: int) -> dict[str, Codes]:
     """What must stay together, as codes [N], -1 for nothing: only what this dataset can tell."""
-    found = {part: rows.codes(part) for part in (*_KEYS, *_LOOSE) if not part.endswith("bytes") and rows.has(part)}
+    codes = {part: rows.codes(part) for part in (*_KEYS, *_LOOSE) if not part.endswith("bytes") and rows.has(part)}
     for kind, measured in media.items():
-        found[f"{kind} bytes"] = real_codes(kind, measured)
+        codes[f"{kind} bytes"] = real_codes(kind, measured)
     if "image" in media and radius >= 0:
-        found[NEAR] = look_alikes(media["image"], radius)
-    return found
+        # A flat or broken photo looks like every other such photo: those are left out.
+        seen = np.flatnonzero(codes["image bytes"] >= 0)
+        codes[NEAR] = np.full(len(rows), -1, dtype=np.int64)
+        codes[NEAR][seen] = near.near_groups(media["image"].values["phash"][seen], radius)
+    return codes
 
 
-def look_alikes(images: MediaFeatures, radius: int) -> Codes:
-    """Groups [N] of photos whose perceptual hashes differ in at most `radius` bits; -1 for flat or broken ones."""
-    seen = np.flatnonzero(real_codes("image", images) >= 0)
-    out = np.full(len(images.state), -1, dtype=np.int64)
-    out[seen] = near.near_groups(images.values["phash"][seen], radius)
-    return out
-
-
-def of_splits(rows: AuditRows, found: Mapping[str, Codes]) -> tuple[tuple[SplitLeak, ...], list[Finding]]:
+def of_splits(rows: AuditRows, keys: Mapping[str, Codes]) -> tuple[tuple[SplitLeak, ...], list[Finding]]:
     """How much of the held-out splits is also in train, by each key."""
     named = rows.split < len(SPLITS)
-    measured = split_leakage(rows.split[named], {key: codes[named] for key, codes in found.items()})
+    measured = split_leakage(rows.split[named], {key: codes[named] for key, codes in keys.items()})
     leaks: list[SplitLeak] = []
     findings: list[Finding] = []
     for key, of in measured.items():
@@ -64,26 +62,15 @@ def of_splits(rows: AuditRows, found: Mapping[str, Codes]) -> tuple[tuple[SplitL
             continue
         slug = "split_leak_" + key.replace(" ", "_").replace("-", "_").removesuffix("_photos")
         groups = f"{of.groups:,} {'group' if of.groups == 1 else 'groups'}"
-        words = f"{{n}} held-out {{rows}} leak: {what} on two sides of the split ({groups}{_shares(of)})"
+        sides = (("test", of.test_share), ("validation", of.validation_share))
+        shares = "".join(f"; {100 * share:.1f} % of {name} rows" for name, share in sides if share)
+        words = f"{{n}} held-out {{rows}} leak: {what} on two sides of the split ({groups}{shares})"
         advice = "split by groups: `birdmml build --split grouped`; figures measured on this split are too good"
         severity = AMBER if key == NEAR else RED
-        findings += of_rows(rows, _reached(rows.split, found[key]), slug, severity, words, advice)
+        mask = np.zeros(len(rows), dtype=np.bool_)
+        mask[named] = in_several_splits(rows.split[named], keys[key][named]) & (rows.split[named] != TRAIN)
+        findings += of_rows(rows, mask, slug, severity, words, advice)
     return tuple(leaks), findings
-
-
-def _shares(of: Leak) -> str:
-    sides = (("test", of.test_share), ("validation", of.validation_share))
-    return "".join(f"; {100 * share:.1f} % of {name} rows" for name, share in sides if share)
-
-
-def _reached(split: NDArray[np.int8], codes: Codes) -> NDArray[np.bool_]:
-    """Rows [N] outside train of groups that lie in several splits; rows of no split count nowhere."""
-    known = (codes >= 0) & (split < len(SPLITS))
-    sides = np.zeros((int(codes.max(initial=0)) + 1, len(SPLITS)), dtype=np.bool_)
-    sides[codes[known], split[known]] = True
-    mask = np.zeros(len(split), dtype=np.bool_)
-    mask[known] = (sides.sum(axis=1) > 1)[codes[known]] & (split[known] != 0)
-    return mask
 
 
 def of_evalsets(
@@ -108,42 +95,32 @@ def of_evalsets(
     return tuple(overlaps), findings
 
 
-def of_captions(rows: AuditRows, known: Taxonomy) -> tuple[tuple[CaptionLeak, ...], list[Finding]]:
+def of_captions(rows: AuditRows, taxonomy: Taxonomy) -> tuple[tuple[CaptionLeak, ...], list[Finding]]:
     """How often captions name their species, for the captions as they are and for those without names.
 
-    `known` is the dataset's own table, if it has one. What else their words tell is the business of the text probe.
+    `taxonomy` is the dataset's own table, if it has one. What else their words tell is the business of the text probe.
     """
     leaks: list[CaptionLeak] = []
     findings: list[Finding] = []
-    species = {label: _species(name, known) for label, name in enumerate(rows.species)}
-    for column in ("caption", "caption_name_free"):
+    # By the table, or by the bare name where that does not know it; the number of a label is no name.
+    species = {
+        label: taxonomy.find(name) or BirdNames((name,), (name,)) if any(map(str.isalpha, name)) else BirdNames(())
+        for label, name in enumerate(rows.species)
+    }
+    for column in _NAMED_ADVICE:
         use = np.flatnonzero((rows.label >= 0) & (rows.codes(column) >= 0))
         if not len(use):
             continue
         texts = rows.table.column(column).take(use).to_pylist()
         figures = caption_leakage(texts, rows.label[use], use, species, max_rows=0)
         shares = [figures[kind] or 0.0 for kind in ("common", "scientific", "part", "any", "repeated")]
-        leaks.append(CaptionLeak(column, len(use), *shares))
-        findings += _naming(leaks[-1])
+        leak = CaptionLeak(column, len(use), *shares)
+        leaks.append(leak)
+        if leak.any_name > NAMED_SHARE:
+            words = (
+                f"{100 * leak.any_name:.1f} % of the texts in {column} name their species: "
+                f"{100 * leak.common:.1f} % by its English name, {100 * leak.scientific:.1f} % by its scientific name"
+            )
+            count = round(leak.any_name * leak.texts)
+            findings.append(Finding(f"{column}_names_species", AMBER, words, count, (), _NAMED_ADVICE[column]))
     return tuple(leaks), findings
-
-
-def _naming(leak: CaptionLeak) -> Iterator[Finding]:
-    if leak.any_name > NAMED_SHARE:
-        words = (
-            f"{100 * leak.any_name:.1f} % of the texts in {leak.column} name their species: "
-            f"{100 * leak.common:.1f} % by its English name, {100 * leak.scientific:.1f} % by its scientific name"
-        )
-        if leak.column == "caption":
-            advice = "the label stands in the text: train and score text on `caption_name_free`, or say so"
-        else:
-            advice = "these texts should name no species: build the column again"
-        count = round(leak.any_name * leak.texts)
-        yield Finding(f"{leak.column}_names_species", AMBER, words, count, (), advice)
-
-
-def _species(name: str, known: Taxonomy) -> Species | BirdNames:
-    """By the table, or by its bare name where that does not know it."""
-    if not any(c.isalpha() for c in name):
-        return BirdNames(())  # The number of a label is no name.
-    return known.find(name) or BirdNames((name,), (name,))

@@ -27,9 +27,7 @@ from birdmml.errors import MediaError
 from birdmml.media import audio, image
 from birdmml.media.audio import Sound
 
-# ---- Simple features for the probes: enough to tell that a modality says something, too little to be a model.
-
-
+# Features for the probes are simple: enough to tell that a modality says something, too little to be a model.
 Vector = NDArray[np.float32]
 
 SIDE = 64
@@ -72,8 +70,8 @@ def _orientations(grey: NDArray[np.float64]) -> NDArray[np.float64]:
     direction = np.minimum(turn.astype(np.int64), ORIENTATIONS - 1)
     cell = np.arange(SIDE) // (SIDE // CELLS)
     index = (cell[:, None] * CELLS + cell[None, :]) * ORIENTATIONS + direction
-    found = np.bincount(index.ravel(), strength.ravel(), CELLS**2 * ORIENTATIONS).reshape(-1, ORIENTATIONS)
-    return np.asarray(found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1.0)).ravel()
+    energy = np.bincount(index.ravel(), strength.ravel(), CELLS**2 * ORIENTATIONS).reshape(-1, ORIENTATIONS)
+    return np.asarray(energy / np.maximum(np.linalg.norm(energy, axis=1, keepdims=True), 1.0)).ravel()
 
 
 def audio_features(samples: Sound, rate_hz: int) -> Vector:
@@ -132,12 +130,13 @@ def _modulation(mel: NDArray[np.float64], frames_hz: float) -> NDArray[np.float6
 
 def text_features(text: str) -> Vector:
     """Words hashed (CRC-32, signed) into float32 [TEXT_DIM] of length 1; zeros for a text without words."""
-    found = np.zeros(TEXT_DIM)
+    counts = np.zeros(TEXT_DIM)
     for word in re.findall(r"\w+", text.casefold()):
         code = zlib.crc32(word.encode())
-        found[code % TEXT_DIM] += 1.0 if code & 0x8000_0000 else -1.0
-    length = float(np.linalg.norm(found))
-    return (found / length if length else found).astype(np.float32)
+        # Signed, so that words which fall into one place cancel out instead of adding up.
+        counts[code % TEXT_DIM] += 1.0 if code & 0x8000_0000 else -1.0
+    length = float(np.linalg.norm(counts))
+    return (counts / length if length else counts).astype(np.float32)
 
 
 OK, NO_BYTES, NO_COLUMN, UNREAD = "ok", "no_bytes", "no_column", "row_group_damaged"
@@ -155,6 +154,9 @@ _AUDIO_FIELDS = {
 }  # fmt: skip
 _FIELDS: Mapping[str, Mapping[str, Any]] = {"image": _IMAGE_FIELDS, "audio": _AUDIO_FIELDS}
 DIMENSIONS = {"image": IMAGE_DIM, "audio": AUDIO_DIM}
+
+# One medium: "ok" or why it is not, its values, its features if they were asked for.
+_Decoded = tuple[str, Mapping[str, Any], Vector | None]
 
 
 @dataclass
@@ -179,43 +181,38 @@ class MediaFeatures:
 
     def codes(self) -> Codes:
         """Equal numbers for equal bytes [N]; -1 for no bytes."""
-        known, codes = np.unique(self.sha256, return_inverse=True)
+        hashes, codes = np.unique(self.sha256, return_inverse=True)
         codes = codes.reshape(-1).astype(np.int64)
-        return codes - 1 if len(known) and known[0] == b"" else codes
+        return codes - 1 if len(hashes) and hashes[0] == b"" else codes
 
 
 @dataclass(frozen=True)
 class _MeasureTask:
     path: str
     group: int
-    columns: tuple[tuple[str, str], ...]
+    columns: Mapping[str, str]
     rows: int
     wanted: frozenset[int]
-
-
-@dataclass(frozen=True)
-class _One:
-    """One medium: why it is not ok, its hash, its values, its features if they were asked for."""
-
-    state: str
-    sha256: str = ""
-    values: Mapping[str, Any] = field(default_factory=dict)
-    features: Vector | None = None
 
 
 def measure(
     rows: AuditRows, wanted: Sequence[int], pool: Pool, progress: Callable[[int, int], None]
 ) -> dict[str, MediaFeatures]:
     """Measure the media of all rows; features of the rows `wanted` only. Memory does not grow with the media."""
-    kinds = [k for k in DIMENSIONS if rows.has(k)]
-    out = {kind: _empty(kind, len(rows)) for kind in kinds}
+    out = {kind: _empty(kind, len(rows)) for kind in DIMENSIONS if rows.has(kind)}
     tasks, starts = _tasks(rows, set(map(int, wanted)))
     seen = 0
 
     def done(index: int, result: Mapping[str, MediaFeatures]) -> None:
         nonlocal seen
-        for kind, found in result.items():
-            _place(out[kind], found, starts[index])
+        start = starts[index]
+        here = slice(start, start + tasks[index].rows)
+        for kind, part in result.items():
+            full = out[kind]
+            full.state[here], full.sha256[here] = part.state, part.sha256
+            for name, values in part.values.items():
+                full.values[name][here] = values
+            full.features.update({start + row: v for row, v in part.features.items()})
         seen += tasks[index].rows
         progress(seen, len(rows))
 
@@ -236,75 +233,56 @@ def _tasks(rows: AuditRows, wanted: set[int]) -> tuple[list[_MeasureTask], list[
         if start == stop:
             continue
         shard: AuditShard = rows.shards[int(rows.shard[start])]
-        columns = tuple((k, shard.columns[k]) for k in DIMENSIONS if k in shard.columns)
+        columns = {k: shard.columns[k] for k in DIMENSIONS if k in shard.columns}
         mine = frozenset(r - start for r in range(start, stop) if r in wanted)
         tasks.append(_MeasureTask(str(shard.path), int(rows.group[start]), columns, stop - start, mine))
         starts.append(start)
     return tasks, starts
 
 
-def _place(into: MediaFeatures, found: MediaFeatures, start: int) -> None:
-    """Copy one row group's figures to where its rows are."""
-    here = slice(start, start + len(found.state))
-    into.state[here], into.sha256[here] = found.state, found.sha256
-    for name, values in found.values.items():
-        into.values[name][here] = values
-    into.features.update({start + row: v for row, v in found.features.items()})
-
-
-def _packed(kind: str, found: Sequence[_One]) -> MediaFeatures:
-    """As arrays: a few bytes a row, for results wait in memory until all are there."""
-    out = _empty(kind, len(found))
-    for row, one in enumerate(found):
-        out.state[row], out.sha256[row] = one.state, one.sha256.encode()
-        for name, value in one.values.items():
-            out.values[name][row] = value
-        if one.features is not None:
-            out.features[row] = one.features
-    return out
-
-
 def _measure_group(task: _MeasureTask) -> dict[str, MediaFeatures]:
     # Processes share the cores; threads inside each would only fight over them.
     with threadpool_limits(1):
-        return {kind: _packed(kind, _measure_column(task, kind, column)) for kind, column in task.columns}
+        return {kind: _measure_column(task, kind, column) for kind, column in task.columns.items()}
 
 
-def _measure_column(task: _MeasureTask, kind: str, column: str) -> list[_One]:
-    found: list[_One] = []
+def _measure_column(task: _MeasureTask, kind: str, column: str) -> MediaFeatures:
+    """As arrays: a few bytes a row, for results wait in memory until all are there."""
+    out = _empty(kind, task.rows)
     # The same bytes in many rows of a group are decoded once.
-    known: dict[str, _One] = {}
+    decoded: dict[str, _Decoded] = {}
     try:
         for row, data in enumerate(_cells(task, column)):
-            found.append(_one(kind, data, row in task.wanted, known))
+            if not data:
+                out.state[row] = NO_BYTES
+                continue
+            sha = files.sha256_bytes(data)
+            before = decoded.get(sha)
+            if before is None or (row in task.wanted and before[2] is None and before[0] == OK):
+                try:
+                    decoded[sha] = OK, *(_image if kind == "image" else _audio)(data, row in task.wanted)
+                except MediaError as e:
+                    decoded[sha] = e.reason, {}, None
+            out.sha256[row] = sha.encode()
+            out.state[row], values, features = decoded[sha]
+            for name, value in values.items():
+                out.values[name][row] = value
+            if row in task.wanted and features is not None:
+                out.features[row] = features
     except BROKEN:
-        found += [_One(UNREAD)] * (task.rows - len(found))
-    return found
+        out.state[out.state == NO_COLUMN] = UNREAD
+    return out
 
 
 def _cells(task: _MeasureTask, column: str) -> Iterator[bytes | None]:
     with open_file(task.path) as file:
         field_type = file.schema_arrow.field(column).type
+        # Only the bytes of a struct: its path may be long, and says nothing here.
         leaf = f"{column}.bytes" if pa.types.is_struct(field_type) else column
         for batch in file.iter_batches(_BATCH_ROWS, row_groups=[task.group], columns=[leaf]):
             for cell in batch.column(0):
                 value = cell.as_py()
                 yield value["bytes"] if isinstance(value, dict) else value
-
-
-def _one(kind: str, data: bytes | None, wanted: bool, known: dict[str, _One]) -> _One:
-    if not data:
-        return _One(NO_BYTES)
-    sha = files.sha256_bytes(data)
-    before = known.get(sha)
-    if before is None or (wanted and before.features is None and before.state == OK):
-        try:
-            values, features = (_image if kind == "image" else _audio)(data, wanted)
-            known[sha] = _One(OK, sha, values, features)
-        except MediaError as e:
-            known[sha] = _One(e.reason, sha)
-    one = known[sha]
-    return one if wanted else _One(one.state, one.sha256, one.values)
 
 
 def _image(data: bytes, wanted: bool) -> tuple[dict[str, Any], Vector | None]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,11 +16,12 @@ from numpy.typing import NDArray
 from birdmml.core import files, licenses, text
 from birdmml.core.licenses import UNKNOWN_LICENSE
 from birdmml.core.text import printable
+from birdmml.dataset import report
 from birdmml.dataset.audit.findings import of_rows
 from birdmml.dataset.audit.groups import Codes
 from birdmml.dataset.audit.media import MediaFeatures
 from birdmml.dataset.audit.model import AMBER, Audit, Count, Finding, LicenseCount, MediaAudit, ProbeResult, SpeciesLine
-from birdmml.dataset.audit.probe import ProbeOutcome
+from birdmml.dataset.audit.probe import ProbeOutcome, ProbeTask
 from birdmml.dataset.audit.read import SPLIT_ORDER, AuditRows
 
 TEMPLATES = Path(__file__).with_name("templates")
@@ -39,11 +38,11 @@ def write(audit: Audit, out: Path) -> Path:
 
 def render(audit: Audit) -> str:
     """The page as HTML: every figure is one of `audit`, every text of strangers is escaped."""
-    css = _css()
+    css, policy = report.page_style(report.TEMPLATES / "report.css", TEMPLATES / "audit.css")
     return _template().render(
         a=audit,
         css=css,
-        csp=_policy(css),
+        csp=policy,
         strips=[_strip(p) for p in audit.probes],
         max_species=MAX_SPECIES,
         modalities=[p.modality for p in audit.probes],
@@ -81,22 +80,8 @@ def _strip(probe: ProbeResult) -> dict[str, object]:
 
 
 @cache
-def _css() -> Markup:
-    """The report's style, and what only this page needs."""
-    own = [TEMPLATES.parents[1] / "templates" / "report.css", TEMPLATES / "audit.css"]
-    return Markup("".join(p.read_text(encoding="utf-8") for p in own))  # noqa: S704  # our own files
-
-
-def _policy(css: str) -> str:
-    """Nothing may load or run; the one style is named by its hash."""
-    style = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
-    return f"default-src 'none'; style-src 'sha256-{style}'; base-uri 'none'; form-action 'none'"
-
-
-@cache
 def _template() -> jinja2.Template:
-    environment = text.templates(printable)
-    environment.loader = jinja2.FileSystemLoader(TEMPLATES)
+    environment = text.templates(printable, TEMPLATES)
     environment.filters["human_bytes"] = files.human_bytes
     environment.filters["signed"] = lambda n: f"{n:+,}".replace("-", "−")
     environment.filters["sentence"] = _sentence
@@ -110,87 +95,72 @@ def _sentence(text: str) -> Markup:
     return Markup("").join(Markup("<code>{}</code>").format(p) if k % 2 else p for k, p in enumerate(parts))
 
 
-# ---- Counts: rows, species, media, licences, as tables.
-
-
 PARTS = ("image", "audio", "caption")
 _MOST_FACTS = 8
 
 
 def keys(rows: AuditRows, media: Mapping[str, MediaFeatures]) -> dict[str, Codes]:
     """Codes [N] of different photos, recordings and clips, as far as they can be told."""
-    found = {name: media[kind].codes() for name, kind in (("photos", "image"), ("clips", "audio")) if kind in media}
+    codes = {name: media[kind].codes() for name, kind in (("photos", "image"), ("clips", "audio")) if kind in media}
     if rows.has("recording_id"):
-        found["recordings"] = rows.codes("recording_id")
-    return found
+        codes["recordings"] = rows.codes("recording_id")
+    return codes
 
 
-def count(rows: AuditRows, found: Mapping[str, Codes], members: NDArray[np.intp]) -> Count:
+def count(rows: AuditRows, keys: Mapping[str, Codes], members: NDArray[np.intp]) -> Count:
     """Counts over some rows, given by number."""
 
-    def different(codes: Codes | None) -> int | None:
-        if codes is None:
-            return None
-        values = np.unique(codes[members])
-        return int((values >= 0).sum())
+    def different(codes: Codes) -> int:
+        return int((np.unique(codes[members]) >= 0).sum())
 
-    return Count(
-        len(members), different(rows.label) or 0, *(different(found.get(k)) for k in ("photos", "recordings", "clips"))
-    )
+    kinds = (different(keys[k]) if k in keys else None for k in ("photos", "recordings", "clips"))
+    return Count(len(members), different(rows.label), *kinds)
 
 
-def by_split(rows: AuditRows, found: Mapping[str, Codes]) -> dict[str, Count]:
+def by_split(rows: AuditRows, keys: Mapping[str, Codes]) -> dict[str, Count]:
     """Counts of each split that has shards, in their order."""
     there = {s.split for s in rows.shards}
-    return {
-        name: count(rows, found, np.flatnonzero(rows.split == number))
-        for number, name in enumerate(SPLIT_ORDER)
-        if name in there
-    }
+    numbered = ((number, name) for number, name in enumerate(SPLIT_ORDER) if name in there)
+    return {name: count(rows, keys, np.flatnonzero(rows.split == number)) for number, name in numbered}
 
 
 def by_species(
     rows: AuditRows,
     media: Mapping[str, MediaFeatures],
-    found: Mapping[str, Codes],
+    keys: Mapping[str, Codes],
     license_of: Mapping[str, NDArray[np.object_]],
-    probed: Mapping[str, tuple[Codes, ProbeOutcome]],
+    probed: Mapping[str, tuple[ProbeTask, ProbeOutcome]],
 ) -> tuple[SpeciesLine, ...]:
-    """One line a species; `probed` holds the sampled rows and the outcome of each modality's probe."""
+    """One line a species; `probed` holds each modality that was probed."""
     unknown = np.zeros(len(rows), dtype=bool)
     for values in license_of.values():
         unknown |= values == UNKNOWN_LICENSE
     missing = {kind: ~m.ok for kind, m in media.items()}
     if rows.has("caption"):
         missing["caption"] = rows.codes("caption") < 0
-    recall = {modality: _recall(rows.label, at, out) for modality, (at, out) in probed.items()}
-    lines = []
-    for label, members in enumerate(_members(rows.label, len(rows.species))):
-        sides = np.bincount(rows.split[members], minlength=len(SPLIT_ORDER))
-        lines.append(
-            SpeciesLine(
-                rows.species[label],
-                count(rows, found, members),
-                {name: int(n) for name, n in zip(SPLIT_ORDER, sides, strict=True) if n},
-                int(unknown[members].sum()),
-                {kind: int(m[members].sum()) for kind, m in missing.items()},
-                {modality: r[label] for modality, r in recall.items() if label in r},
-            )
+    recall: dict[str, dict[int, float]] = {modality: {} for modality in probed}
+    for modality, (task, outcome) in probed.items():
+        if len(outcome.right):
+            mine = task.labels[outcome.used]
+            recall[modality] = {int(c): float(outcome.right[mine == c].mean()) for c in np.unique(mine)}
+    numbered = enumerate(_members(rows.label, len(rows.species)))
+    return tuple(
+        SpeciesLine(
+            rows.species[label],
+            count(rows, keys, members),
+            {name: n for number, name in enumerate(SPLIT_ORDER) if (n := int((rows.split[members] == number).sum()))},
+            int(unknown[members].sum()),
+            {kind: int(m[members].sum()) for kind, m in missing.items()},
+            {modality: r[label] for modality, r in recall.items() if label in r},
         )
-    return tuple(lines)
+        for label, members in numbered
+    )
 
 
 def _members(labels: Codes, species: int) -> list[NDArray[np.intp]]:
     order = np.argsort(labels, kind="stable")
     edges = np.searchsorted(labels[order], np.arange(species + 1))
     return [order[a:b] for a, b in zip(edges[:-1], edges[1:], strict=True)]
-
-
-def _recall(labels: Codes, at: Codes, outcome: ProbeOutcome) -> dict[int, float]:
-    if not len(outcome.right):
-        return {}
-    mine = labels[at[outcome.used]]
-    return {int(c): float(outcome.right[mine == c].mean()) for c in np.unique(mine)}
 
 
 def license_columns(rows: AuditRows) -> dict[str, NDArray[np.object_]]:
@@ -215,17 +185,17 @@ def by_license(license_of: Mapping[str, NDArray[np.object_]]) -> tuple[LicenseCo
 
 def license_findings(rows: AuditRows, license_of: Mapping[str, NDArray[np.object_]]) -> list[Finding]:
     """Unknown licences, and those that forbid changed copies."""
-    found: list[Finding] = []
+    findings: list[Finding] = []
     for part, values in license_of.items():
         unknown = np.asarray(values == UNKNOWN_LICENSE, dtype=bool)
         words = f"{{n}} {{rows}} whose {part}'s licence is unknown"
         advice = "ask the authors before you pass these rows on"
-        found += of_rows(rows, unknown, f"{part}_license_unknown", AMBER, words, advice)
+        findings += of_rows(rows, unknown, f"{part}_license_unknown", AMBER, words, advice)
         closed = np.array(["ND" in v.split("-") for v in values], dtype=bool)
         words = f"{{n}} {{rows}} whose {part}'s licence forbids derivatives (ND)"
         advice = "a cut, resampled or scaled copy may be a derivative: leave these rows out of what you publish"
-        found += of_rows(rows, closed, f"{part}_license_nd", AMBER, words, advice)
-    return found
+        findings += of_rows(rows, closed, f"{part}_license_nd", AMBER, words, advice)
+    return findings
 
 
 def media_table(media: Mapping[str, MediaFeatures]) -> tuple[MediaAudit, ...]:
@@ -243,16 +213,8 @@ def media_table(media: Mapping[str, MediaFeatures]) -> tuple[MediaAudit, ...]:
         else:
             seconds = np.round(v["frames"] / np.maximum(v["rate_hz"], 1), 1)
             facts = {"rate, Hz": v["rate_hz"], "length, s": seconds, "channels": v["channels"]}
-        lines.append(
-            MediaAudit(
-                kind,
-                len(codes),
-                int((uses > 0).sum()),
-                int(uses.max()),
-                states,
-                {name: _commonest(values, "side" in name) for name, values in facts.items()},
-            )
-        )
+        common = {name: _commonest(values, "side" in name) for name, values in facts.items()}
+        lines.append(MediaAudit(kind, len(codes), int((uses > 0).sum()), int(uses.max()), states, common))
     return tuple(lines)
 
 
@@ -267,16 +229,11 @@ def _commonest(values: NDArray[Any], octaves: bool) -> dict[str, int]:
 def sample(labels: Codes, size: int, seed: int) -> Codes:
     """Up to `size` rows, sorted, [S]: as many of each species as of the others, as far as they have them."""
     members = [m for m in _members(labels, int(labels.max(initial=-1)) + 1) if len(m)]
-    cap = _cap([len(m) for m in members], size)
-    rng = np.random.default_rng([seed, 3])
-    taken = [np.sort(rng.permutation(m)[:cap]) for m in members]
-    return np.sort(np.concatenate(taken)).astype(np.int64) if taken else np.zeros(0, dtype=np.int64)
-
-
-def _cap(sizes: Sequence[int], total: int) -> int:
-    """The largest number a species that keeps the sum of all within `total` (at least 1)."""
-    low, high = 1, max(sizes, default=1)
+    # The most rows of a species with which all together stay within `size`, but at least 1.
+    low, high = 1, max(map(len, members), default=1)
     while low < high:
         middle = (low + high + 1) // 2
-        low, high = (middle, high) if sum(min(s, middle) for s in sizes) <= total else (low, middle - 1)
-    return low
+        low, high = (middle, high) if sum(min(len(m), middle) for m in members) <= size else (low, middle - 1)
+    rng = np.random.default_rng([seed, 3])
+    taken = [np.sort(rng.permutation(m)[:low]) for m in members]
+    return np.sort(np.concatenate(taken)).astype(np.int64) if taken else np.zeros(0, dtype=np.int64)

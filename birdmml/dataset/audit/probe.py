@@ -8,6 +8,7 @@ factorisation.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -16,7 +17,8 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # ships no types
 
 from birdmml.core.pool import Pool
-from birdmml.dataset.audit.groups import Codes, Grouping, choose, folds
+from birdmml.dataset import ridge
+from birdmml.dataset.audit.groups import Codes, Grouping, choose
 from birdmml.dataset.audit.media import DIMENSIONS, TEXT_DIM, MediaFeatures, Vector, text_features
 from birdmml.dataset.audit.model import ProbeResult
 from birdmml.dataset.audit.read import AuditRows
@@ -76,36 +78,30 @@ def probe(features: NDArray[np.float32], labels: Codes, groups: Codes, seed: int
     Species of one group only are left out: they cannot be learned and met. Never raises for few rows: the verdict
     is then "cannot tell".
     """
-    used = _learnable(labels, groups)
+    pairs = np.unique(np.stack([labels, groups], axis=1), axis=0)
+    names, count = np.unique(pairs[:, 0], return_counts=True)
+    used = np.isin(labels, names[count > 1])
     y = np.unique(labels[used], return_inverse=True)[1].astype(np.int64)
     g = np.unique(groups[used], return_inverse=True)[1].astype(np.int64)
     species, n_groups = (int(v.max()) + 1 if len(v) else 0 for v in (y, g))
-    if why := _too_few(len(y), species, n_groups):
+    why = ""
+    if species < 2:
+        why = f"{species} of at least 2 species have two groups, one to learn from and one to be asked about"
+    elif len(y) < MIN_ROWS or n_groups < MIN_GROUPS:
+        why = f"{len(y)} rows in {n_groups} groups; at least {MIN_ROWS} rows in {MIN_GROUPS} groups can be judged"
+    if why:
         nothing = np.zeros(0, dtype=bool)
         return ProbeOutcome(CANNOT_TELL, why, 0.0, 0.0, 0.0, 0.0, 1.0, np.zeros(0), species, n_groups, used, nothing)
-    parts = _factorise(features[used], folds(g, y, FOLDS, seed))
+    parts = _factorise(features[used], ridge.folds(y, g, FOLDS, np.random.default_rng(seed)))
     right = _predict(parts, y) == y
     accuracy = balanced_accuracy(right, y)
     rng = np.random.default_rng([seed, 1])
-    shuffled = np.sort([_accuracy(parts, shuffle(y, g, rng)) for _ in range(SHUFFLES)])
+    dealt = (shuffle(y, g, rng) for _ in range(SHUFFLES))
+    shuffled = np.sort([balanced_accuracy(_predict(parts, d) == d, d) for d in dealt])
     p = float((1 + np.sum(shuffled >= accuracy - _ROUNDING)) / (1 + SHUFFLES))
     low, high = interval(right, y, g, seed)
     verdict, why = _judge(p, low, shuffled)
     return ProbeOutcome(verdict, why, accuracy, low, high, 1 / species, p, shuffled, species, n_groups, used, right)
-
-
-def _learnable(labels: Codes, groups: Codes) -> NDArray[np.bool_]:
-    pairs = np.unique(np.stack([labels, groups], axis=1), axis=0)
-    species, count = np.unique(pairs[:, 0], return_counts=True)
-    return np.isin(labels, species[count > 1])
-
-
-def _too_few(rows: int, species: int, groups: int) -> str:
-    if species < 2:
-        return f"{species} of at least 2 species have two groups, one to learn from and one to be asked about"
-    if rows < MIN_ROWS or groups < MIN_GROUPS:
-        return f"{rows} rows in {groups} groups; at least {MIN_ROWS} rows in {MIN_GROUPS} groups can be judged"
-    return ""
 
 
 def _judge(p: float, low: float, shuffled: Floats) -> tuple[str, str]:
@@ -125,14 +121,12 @@ def _factorise(features: NDArray[np.float32], fold: Codes) -> list[_Fold]:
     parts = []
     for number in np.unique(fold):
         rest, test = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
-        known, new = features[rest].astype(np.float64), features[test].astype(np.float64)
-        mean, spread = known.mean(axis=0), known.std(axis=0)
+        seen, unseen = features[rest].astype(np.float64), features[test].astype(np.float64)
+        mean, spread = seen.mean(axis=0), seen.std(axis=0)
         # A feature that does not vary in training says nothing; its rounding must not be blown up.
         scale = np.where(spread > 1e-7 * (1.0 + np.abs(mean)), 1.0 / np.maximum(spread, 1e-12), 0.0)
-        train = (known - mean) * scale
-        gram = train.T @ train
-        gram[np.diag_indices_from(gram)] += PENALTY * len(rest)
-        weights = np.linalg.solve(gram, ((new - mean) * scale).T).T
+        train = (seen - mean) * scale
+        weights = ridge.solve(train.T @ train, PENALTY * len(rest), ((unseen - mean) * scale).T).T
         if len(test) < train.shape[1]:
             # Sums over classes are linear: of few rows, sum the scores and not the features.
             train, weights = train @ weights.T, np.eye(len(test))
@@ -145,9 +139,9 @@ def _predict(parts: list[_Fold], labels: Codes) -> Codes:
     classes = int(labels.max()) + 1
     out = np.empty(len(labels), dtype=np.int64)
     for part in parts:
-        known = labels[part.rest]
-        order = np.argsort(known, kind="stable")
-        count = np.bincount(known, minlength=classes)
+        y = labels[part.rest]
+        order = np.argsort(y, kind="stable")
+        count = np.bincount(y, minlength=classes)
         present = np.flatnonzero(count)
         starts = (np.cumsum(count) - count)[present]
         sums = np.add.reduceat(part.train[order], starts, axis=0) / np.sqrt(count[present])[:, None]
@@ -155,10 +149,6 @@ def _predict(parts: list[_Fold], labels: Codes) -> Codes:
         scores[:, present] = part.weights @ sums.T
         out[part.test] = scores.argmax(axis=1)
     return out
-
-
-def _accuracy(parts: list[_Fold], labels: Codes) -> float:
-    return balanced_accuracy(_predict(parts, labels) == labels, labels)
 
 
 def balanced_accuracy(right: NDArray[np.bool_], labels: Codes) -> float:
@@ -186,23 +176,10 @@ def shuffle(labels: Codes, groups: Codes, rng: np.random.Generator) -> Codes:
 
 def interval(right: NDArray[np.bool_], labels: Codes, groups: Codes, seed: int) -> tuple[float, float]:
     """Percentile 95 % interval of the balanced accuracy when groups are drawn with replacement."""
-    cells = (groups.max() + 1, labels.max() + 1)
-    index = groups * cells[1] + labels
-    total = np.bincount(index, minlength=cells[0] * cells[1]).reshape(cells).astype(np.float64)
-    good = np.bincount(index, right, minlength=cells[0] * cells[1]).reshape(cells)
+    n = int(groups.max()) + 1
     rng = np.random.default_rng([seed, 2])
-    found = []
-    for _ in range(BOOTSTRAPS // 50):
-        # How often each group is drawn, [50, groups].
-        drawn = rng.multinomial(cells[0], np.full(cells[0], 1 / cells[0]), size=50).astype(np.float64)
-        count, correct = drawn @ total, drawn @ good
-        share = np.divide(correct, count, out=np.full_like(count, np.nan), where=count > 0)
-        found.append(np.nanmean(share, axis=1))
-    low, high = np.quantile(np.concatenate(found), [0.025, 0.975])
-    return float(low), float(high)
-
-
-# ---- The probes of one dataset: what is sampled, what it is grouped by, and what came out.
+    draws = (rng.multinomial(n, np.full(n, 1 / n), size=50) for _ in range(BOOTSTRAPS // 50))
+    return ridge.interval(right, labels, groups, draws)
 
 
 _BINS = 20
@@ -221,15 +198,6 @@ class ProbeTask:
     seed: int
 
 
-@dataclass(frozen=True)
-class Probed:
-    """One modality probed: `at` [N] are the sampled rows that have it."""
-
-    at: Codes
-    grouping: Grouping
-    outcome: ProbeOutcome
-
-
 def run(
     rows: AuditRows,
     media: Mapping[str, MediaFeatures],
@@ -237,20 +205,15 @@ def run(
     seed: int,
     pool: Pool,
     progress: Callable[[int, int], None],
-) -> dict[str, Probed]:
+) -> dict[str, tuple[ProbeTask, ProbeOutcome]]:
     """Probe every modality that has a column over the sampled rows `at`, in worker processes."""
     if not (rows.has("label") or rows.has("species")):
         return {}
-    tasks = [*_media_tasks(rows, media, at, seed), *_text_tasks(rows, at, seed)]
+    tasks = list(_tasks(rows, media, at, seed))
     progress(0, len(tasks))
-    ended: list[int] = []
-
-    def done(index: int, outcome: ProbeOutcome) -> None:
-        ended.append(index)
-        progress(len(ended), len(tasks))
-
-    outcomes = pool.run(_probe, tasks, done)
-    return {t.modality: Probed(t.at, t.grouping, o) for t, o in zip(tasks, outcomes, strict=True)}
+    ended = itertools.count(1)
+    outcomes = pool.run(_probe, tasks, lambda index, outcome: progress(next(ended), len(tasks)))
+    return {task.modality: (task, outcome) for task, outcome in zip(tasks, outcomes, strict=True)}
 
 
 def _probe(task: ProbeTask) -> ProbeOutcome:
@@ -259,52 +222,48 @@ def _probe(task: ProbeTask) -> ProbeOutcome:
         return probe(task.features, task.labels, task.grouping.groups, task.seed)
 
 
-def _media_tasks(rows: AuditRows, media: Mapping[str, MediaFeatures], at: Codes, seed: int) -> Iterator[ProbeTask]:
+def _tasks(rows: AuditRows, media: Mapping[str, MediaFeatures], at: Codes, seed: int) -> Iterator[ProbeTask]:
+    def task(name: str, mine: Codes, features: list[Vector], content: Codes, part: str) -> ProbeTask:
+        # Not one row may have the modality: the width must not depend on that.
+        width = DIMENSIONS.get(name, TEXT_DIM)
+        stacked = np.array(features, dtype=np.float32).reshape(len(features), width)
+        words = (f"same {'bytes' if name in DIMENSIONS else 'text'}", f"same {part.removesuffix('_id')}")
+        grouping = choose(content[mine], rows.codes(part)[mine], rows.label[mine], words)
+        return ProbeTask(name, mine, stacked, rows.label[mine], grouping, seed)
+
     for kind, measured in media.items():
         mine = np.array([r for r in at.tolist() if r in measured.features], dtype=np.int64)
         features = [measured.features[r] for r in mine.tolist()]
-        words = ("same bytes", "same " + _IDS[kind].removesuffix("_id"))
-        grouping = choose(measured.codes()[mine], rows.codes(_IDS[kind])[mine], rows.label[mine], words)
-        yield ProbeTask(kind, mine, _stack(features, DIMENSIONS[kind]), rows.label[mine], grouping, seed)
-
-
-def _text_tasks(rows: AuditRows, at: Codes, seed: int) -> Iterator[ProbeTask]:
+        yield task(kind, mine, features, measured.codes(), _IDS[kind])
     for column, name in (("caption", "text"), ("caption_name_free", "caption_name_free")):
         content = rows.codes(column)
         if (content >= 0).any():
             mine = at[content[at] >= 0]
             features = [text_features(t) for t in rows.table.column(column).take(mine).to_pylist()]
-            claimed = rows.codes("observation_id")[mine]
-            grouping = choose(content[mine], claimed, rows.label[mine], ("same text", "same observation"))
-            yield ProbeTask(name, mine, _stack(features, TEXT_DIM), rows.label[mine], grouping, seed)
+            yield task(name, mine, features, content, "observation_id")
 
 
-def _stack(features: list[Vector], dimensions: int) -> NDArray[np.float32]:
-    return np.array(features, dtype=np.float32).reshape(len(features), dimensions)
-
-
-def line(modality: str, probed: Probed, ceiling: float | None) -> ProbeResult:
+def line(task: ProbeTask, o: ProbeOutcome, ceiling: float | None) -> ProbeResult:
     """What the audit says of one probe; `ceiling` is the best possible accuracy where it is known."""
-    o = probed.outcome
-    told_apart = len(o.shuffled) > 0
-    low, high = (float(o.shuffled.min()), float(o.shuffled.max())) if told_apart else (0.0, 0.0)
+    judged = len(o.shuffled) > 0
+    low, high = (float(o.shuffled.min()), float(o.shuffled.max())) if judged else (0.0, 0.0)
     bars = np.histogram(o.shuffled, _BINS, (low, high))[0].tolist() if high > low + 1e-9 else []
     return ProbeResult(
-        modality=modality,
+        modality=task.modality,
         verdict=o.verdict,
         why=o.why,
         rows=int(o.used.sum()),
         species=o.species,
         groups=o.groups,
-        grouped_by=probed.grouping.by,
+        grouped_by=task.grouping.by,
         accuracy=o.accuracy,
         low=o.low,
         high=o.high,
         chance=o.chance,
-        shuffled_mean=float(o.shuffled.mean()) if told_apart else 0.0,
-        shuffled_high=float(np.quantile(o.shuffled, 0.99)) if told_apart else 0.0,
+        shuffled_mean=float(o.shuffled.mean()) if judged else 0.0,
+        shuffled_high=float(np.quantile(o.shuffled, 0.99)) if judged else 0.0,
         p=o.p,
-        shuffles=SHUFFLES if told_apart else 0,
+        shuffles=SHUFFLES if judged else 0,
         ceiling=ceiling,
         histogram=tuple(bars),
         histogram_low=low,

@@ -1,10 +1,10 @@
-"""The columns of a dataset that are not media, read row group by row group into one table."""
+"""A dataset as it lies on disk: its Parquet files, their columns that are not media, and what its manifest says."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -25,9 +25,6 @@ from birdmml.dataset.audit.model import RED, Finding
 from birdmml.dataset.shards import BROKEN, first_line
 from birdmml.errors import DatasetError
 from birdmml.schema import SPLITS
-
-# ---- Which Parquet files a folder has, which split each is of, and which column plays which part.
-
 
 _SPLIT_WORDS = {
     "train": "train", "training": "train",
@@ -87,7 +84,11 @@ def find(root: Path) -> tuple[list[AuditShard], list[Unreadable]]:
         raise DatasetError(f"{root} is not a folder: name one that holds Parquet shards")
     shards: list[AuditShard] = []
     bad: list[Unreadable] = []
-    for path in _parquet(root):
+    for path in sorted(root.rglob("*.parquet")):
+        parts = path.relative_to(root).parts
+        # Hidden files and those of reports are none of the dataset's.
+        if not path.is_file() or parts[0] == "report" or any(p.startswith(".") for p in parts):
+            continue
         name = path.relative_to(root).as_posix()
         try:
             shards.append(_open(path, name))
@@ -113,56 +114,36 @@ def split_of(name: str) -> str:
     return next((_SPLIT_WORDS[w] for w in reversed(words) if w in _SPLIT_WORDS), NO_SPLIT)
 
 
-def _parquet(root: Path) -> Iterator[Path]:
-    """Files of the dataset; hidden ones and those of reports are none."""
-    for path in sorted(root.rglob("*.parquet")):
-        folders = path.relative_to(root).parts
-        if path.is_file() and folders[0] != "report" and not any(p.startswith(".") for p in folders):
-            yield path
-
-
 def _open(path: Path, name: str) -> AuditShard:
     with open_file(path) as file:
         schema, metadata = file.schema_arrow, file.metadata
         groups = tuple(metadata.row_group(g).num_rows for g in range(metadata.num_row_groups))
     columns = _parts(schema)
     features = _features(schema)
-    label = features.get(columns.get("label", ""), {})
-    names = label.get("names") if isinstance(label, dict) else None
-    audio = features.get(columns.get("audio", ""), {})
-    rate = audio.get("sampling_rate") if isinstance(audio, dict) else None
-    return AuditShard(
-        path,
-        name,
-        split_of(name),
-        groups,
-        columns,
-        tuple(map(str, names)) if isinstance(names, list) else (),
-        rate if isinstance(rate, int) and rate > 0 else None,
-    )
+
+    def fact(part: str, key: str) -> object:
+        feature = features.get(columns.get(part, ""))
+        return feature.get(key) if isinstance(feature, dict) else None
+
+    names, rate = fact("label", "names"), fact("audio", "sampling_rate")
+    label_names = tuple(map(str, names)) if isinstance(names, list) else ()
+    rate_hz = rate if isinstance(rate, int) and rate > 0 else None
+    return AuditShard(path, name, split_of(name), groups, columns, label_names, rate_hz)
 
 
 def _parts(schema: pa.Schema) -> dict[str, str]:
     # Of two columns with one name, none can be asked for.
     once = [f for f in schema if schema.names.count(f.name) == 1]
-    fits = {f.name: _is_medium(f.type) for f in once}
+    binary = {f.name for f in once if _is_medium(f.type)}
     text = {f.name for f in once if _is_text(f.type)}
-    columns: dict[str, str] = {}
-    for part, names in _NAMES.items():
-        fitting = [n for n in names if n in fits and (fits[n] if part in MEDIA else n in text)]
-        if fitting:
-            columns[part] = fitting[0]
-    return columns
+    fitting = {p: [n for n in names if n in (binary if p in MEDIA else text)] for p, names in _NAMES.items()}
+    return {part: names[0] for part, names in fitting.items() if names}
 
 
 def _is_medium(kind: pa.DataType) -> bool:
-    if pa.types.is_struct(kind):
-        return any(f.name == "bytes" and _is_binary(f.type) for f in kind)
-    return _is_binary(kind)
-
-
-def _is_binary(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+    """Bytes, or a struct that has some in a field of that name."""
+    types = [f.type for f in kind if f.name == "bytes"] if pa.types.is_struct(kind) else [kind]
+    return any(pa.types.is_binary(t) or pa.types.is_large_binary(t) for t in types)
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -232,12 +213,15 @@ class AuditRows:
         """The class of each row and the names of the classes; the label column if there is one, else species."""
         part = "label" if self.has("label") else "species"
         codes, values = self._coded(part)
-        names = [self._label_name(v) for v in values] if part == "label" else values
-        if part == "label" and self.has("species"):
-            names = self._names_by_row(codes, names)
+        names = values
+        if part == "label":
+            named = next((s.label_names for s in self.shards if s.label_names), ())
+            names = [named[int(v)] if v.isdecimal() and len(v) < 10 and int(v) < len(named) else v for v in values]
+            if self.has("species"):
+                names = self._names_by_row(codes, names)
         # Hugging Face writes -1 where there is no label.
-        given = [i for i, value in enumerate(values) if part == "species" or value != "-1"]
-        order = sorted(given, key=lambda i: (names[i], values[i]))
+        labelled = [i for i, value in enumerate(values) if part == "species" or value != "-1"]
+        order = sorted(labelled, key=lambda i: (names[i], values[i]))
         rank = np.full(len(names) + 1, -1)
         rank[order] = np.arange(len(order))
         return rank[codes], tuple(names[i] for i in order)
@@ -252,69 +236,56 @@ class AuditRows:
         """The names of the classes, sorted."""
         return self._labelled[1]
 
-    def _label_name(self, value: str) -> str:
-        names = next((s.label_names for s in self.shards if s.label_names), ())
-        known = value.isdecimal() and len(value) < 10 and int(value) < len(names)
-        return names[int(value)] if known else value
-
     def _names_by_row(self, codes: Codes, names: list[str]) -> list[str]:
         """Where a label has no name of its own: the species that most of its rows name."""
-        species, known = self._coded("species")
+        species, species_names = self._coded("species")
         out = list(names)
         for code, name in enumerate(names):
             if not name.lstrip("-").isdecimal():
                 continue
             mine = species[(codes == code) & (species >= 0)]
             if len(mine):
-                out[code] = known[int(np.bincount(mine).argmax())]
+                out[code] = species_names[int(np.bincount(mine).argmax())]
         return out
 
     def name(self, row: int) -> str:
         """What a finding calls a row: its id, or its place where it has none."""
-        given = self.table.column("id")[row].as_py()
+        if row_id := self.table.column("id")[row].as_py():
+            return str(row_id)[:200]
         shard = self.shards[int(self.shard[row])]
-        if given:
-            return str(given)[:200]
         return f"{shard.name} row {sum(shard.group_rows[: self.group[row]]) + int(self.at[row])}"
 
 
 def read_rows(shards: Sequence[AuditShard], progress: Callable[[int, int], None]) -> AuditRows:
     """Read the light columns of all shards; a row group that cannot be read is listed and left out."""
     tables: list[pa.Table] = []
-    places: list[NDArray[np.int32]] = []
+    places: list[NDArray[np.int64]] = []
     damaged: list[Unreadable] = []
     for number, shard in enumerate(shards):
-        for group, found in enumerate(_groups(shard)):
-            if isinstance(found, Unreadable):
-                damaged.append(found)
-                continue
-            tables.append(found)
-            place = np.empty((3, found.num_rows), dtype=np.int32)
-            place[0], place[1], place[2] = number, group, np.arange(found.num_rows)
-            places.append(place)
+        wanted = {part: shard.columns[part] for part in LIGHT if part in shard.columns}
+        with open_file(shard.path) as file:
+            for group, count in enumerate(shard.group_rows):
+                try:
+                    table = _texts(file, group, count, wanted)
+                except BROKEN as e:
+                    damaged.append(Unreadable(f"{shard.name} row group {group} ({count:,} rows)", first_line(e)))
+                    continue
+                tables.append(table)
+                place = np.arange(table.num_rows)
+                places.append(np.stack([np.full_like(place, number), np.full_like(place, group), place]))
         progress(number + 1, len(shards))
-    where = np.concatenate(places, axis=1) if places else np.empty((3, 0), dtype=np.int32)
-    table = pa.concat_tables(tables) if tables else _ROWS.empty_table()
-    return AuditRows(shards, table, where[0], where[1], where[2], tuple(damaged))
+    where = np.concatenate([np.empty((3, 0), dtype=np.int32), *places], axis=1, dtype=np.int32)
+    rows = pa.concat_tables(tables) if tables else _ROWS.empty_table()
+    return AuditRows(shards, rows, where[0], where[1], where[2], tuple(damaged))
 
 
-def _groups(shard: AuditShard) -> Iterator[pa.Table | Unreadable]:
-    """The light parts of each row group as text, in the order of LIGHT."""
-    wanted = {part: shard.columns[part] for part in LIGHT if part in shard.columns}
-    with open_file(shard.path) as file:
-        for group, rows in enumerate(shard.group_rows):
-            try:
-                # Without a column, pyarrow's table has no rows either.
-                found = file.read_row_group(group, columns=sorted(set(wanted.values()))) if wanted else None
-                columns = [
-                    _as_text(found.column(wanted[part]))
-                    if found is not None and part in wanted
-                    else pa.nulls(rows, pa.large_string())
-                    for part in LIGHT
-                ]
-                yield pa.Table.from_arrays(columns, schema=_ROWS)
-            except BROKEN as e:
-                yield Unreadable(f"{shard.name} row group {group} ({rows:,} rows)", first_line(e))
+def _texts(file: pq.ParquetFile, group: int, rows: int, wanted: Mapping[str, str]) -> pa.Table:
+    """The light parts of a row group as text, in the order of LIGHT; nulls for a part without a column."""
+    # Without a column, pyarrow's table has no rows either.
+    table = file.read_row_group(group, columns=sorted(set(wanted.values()))) if wanted else None
+    empty = pa.nulls(rows, pa.large_string())
+    columns = [_as_text(table.column(wanted[p])) if table is not None and p in wanted else empty for p in LIGHT]
+    return pa.Table.from_arrays(columns, schema=_ROWS)
 
 
 def _as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -326,9 +297,6 @@ def _as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
         column = pc.if_else(pc.is_finite(column), column, None)
     text = column.cast(pa.large_string())
     return pc.replace_substring_regex(text, r"^(-?\d+)\.0$", r"\1") if pa.types.is_floating(kind) else text
-
-
-# ---- What a dataset's manifest says of it, held against the files; a manifest that lies must not stop an audit.
 
 
 NONE, AGREES, DIFFERS, UNREADABLE = "none", "agrees", "differs", "unreadable"
@@ -358,7 +326,8 @@ def read_manifest(
         return ManifestState(NONE)
     try:
         value = format.read(root)
-        listed = _listed(value)
+        shards_listed = [shard for split in value["splits"].values() for shard in split["shards"]]
+        listed = {str(s["path"]): (str(s["sha256"]), int(s["rows"])) for s in shards_listed}
         sealed = files.digest({k: v for k, v in value.items() if k != "digest"}) == value.get("digest")
     except (DatasetError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as e:
         words = f"{format.MANIFEST} cannot be used: {_relative(str(e), root)}"
@@ -382,15 +351,6 @@ def _relative(text: str, root: Path) -> str:
     return text.replace(f"{root}/", "").replace(str(root), "the folder").split(": build")[0][:300]
 
 
-def _listed(value: Mapping[str, Any]) -> dict[str, tuple[str, int]]:
-    """Path -> (sha256, rows) of every shard in a manifest; raises as a malformed one makes it."""
-    return {
-        str(shard["path"]): (str(shard["sha256"]), int(shard["rows"]))
-        for split in value["splits"].values()
-        for shard in split["shards"]
-    }
-
-
 def _compare(
     listed: Mapping[str, tuple[str, int]],
     shards: Sequence[AuditShard],
@@ -412,15 +372,12 @@ def _compare(
         ("shard_unlisted", "that the manifest does not list, yet `datasets` reads", sorted(there - set(listed))),
         ("shard_rows", "with other numbers of rows than the manifest says", rows),
     )
+    counted = ((slug, words, names, "shard" if len(names) == 1 else "shards") for slug, words, names in kinds)
     return [
-        Finding(slug, RED, f"{len(found)} {_shards(found)} {words}", len(found), tuple(found[:10]), _REBUILD)
-        for slug, words, found in kinds
-        if found
+        Finding(slug, RED, f"{len(names)} {noun} {words}", len(names), tuple(names[:10]), _REBUILD)
+        for slug, words, names, noun in counted
+        if names
     ]
-
-
-def _shards(found: Sequence[str]) -> str:
-    return "shard" if len(found) == 1 else "shards"
 
 
 def _facts(value: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Image captioners and text models of `transformers`: loaded whole or not at all, greedy, one batch at a time."""
+"""Image captioners and text models of `transformers`: which they are, loaded whole or not at all, greedy, batched."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from typing import Any
 import torch
 import transformers
 from PIL import Image
-from torch import Tensor
 from transformers import (
     AutoImageProcessor,
     AutoModelForCausalLM,
@@ -24,9 +23,6 @@ from transformers import (
 from birdmml.core import files
 from birdmml.core.device import lacks_memory, pick_device
 from birdmml.errors import BuildError, UsageError
-
-# ---- Which model it is: a folder by the hashes of its files, a name by its revision at the hub.
-
 
 IMAGE, TEXT = "--caption-image-model", "--caption-text-model"
 NEEDED = {
@@ -43,36 +39,26 @@ def identity(name: str, option: str) -> dict[str, str]:
     A folder's path is nobody's business: only its last part is told. Raises UsageError where there is no such
     model, for one of another kind, and for a folder that has its weights as pickles only.
     """
-    folder = local(name)
+    folder = Path(name).expanduser()
     _check_kind(name, option)
-    if folder is None:
+    if not folder.is_dir():
         return {"name": name, "revision": _revision(name, option)}
-    found = sorted(p for p in folder.iterdir() if p.is_file() and p.suffix in _READ)
-    if not any(p.suffix == ".safetensors" for p in found):
+    read = sorted(p for p in folder.iterdir() if p.is_file() and p.suffix in _READ)
+    if not any(p.suffix == ".safetensors" for p in read):
         pickled = sorted(p.name for p in folder.iterdir() if p.suffix in _PICKLED)
         has = f"its weights as a pickle ({pickled[0]}), which is never read" if pickled else "no weights"
         raise UsageError(f"{option} {name} has {has}: give a folder with {NEEDED[option]}")
     try:
-        return {"name": folder.resolve().name, "sha256": files.digest({p.name: files.sha256_file(p) for p in found})}
+        return {"name": folder.resolve().name, "sha256": files.digest({p.name: files.sha256_file(p) for p in read})}
     except OSError as e:
         raise unreachable(name, option, e) from e
 
 
-def local(name: str) -> Path | None:
-    """The folder that a name means, if it means one."""
-    folder = Path(name).expanduser()
-    return folder if folder.is_dir() else None
-
-
 def unreachable(name: str, option: str, error: BaseException) -> UsageError:
     """One line about a model that cannot be had, with what to provide."""
-    lines = str(error).strip().splitlines()
-    first = lines[0][:160] if lines else type(error).__name__
-    if local(name):
-        return UsageError(f"{option} {name} cannot be loaded ({first}): the folder must have {NEEDED[option]}, whole")
-    return UsageError(
-        f"{option} {name} cannot be loaded ({first}): no hub in reach has it; give a local folder with {NEEDED[option]}"
-    )
+    local = Path(name).expanduser().is_dir()
+    step = "the folder must have {}, whole" if local else "no hub in reach has it; give a local folder with {}"
+    return UsageError(f"{option} {name} cannot be loaded ({_first(error)}): {step.format(NEEDED[option])}")
 
 
 def _revision(name: str, option: str) -> str:
@@ -83,8 +69,8 @@ def _revision(name: str, option: str) -> str:
         path = Path(str(cached_file(name, "config.json"))).as_posix()
     except Exception as e:  # what the hub's client may raise is not ours to list
         raise unreachable(name, option, e) from e
-    if found := re.search(r"/snapshots/([0-9a-f]{40})/", path):
-        return found[1]
+    if match := re.search(r"/snapshots/([0-9a-f]{40})/", path):
+        return match[1]
     raise UsageError(f"{option} {name} does not tell its revision: give a local folder with {NEEDED[option]}")
 
 
@@ -131,8 +117,8 @@ class Machine:
 
 def machine(device: str) -> Machine:
     """bfloat16 on cuda, float32 elsewhere. Raises UsageError for a device that is not there."""
-    found = pick_device(device)
-    return Machine(found, torch.bfloat16 if found.type == "cuda" else torch.float32)
+    picked = pick_device(device)
+    return Machine(picked, torch.bfloat16 if picked.type == "cuda" else torch.float32)
 
 
 class ImageModel:
@@ -143,11 +129,11 @@ class ImageModel:
 
     def __init__(self, name: str, revision: str | None, on: Machine, new_tokens: int) -> None:
         self.name, self.on, self.new_tokens = name, on, new_tokens
-        told = {"revision": revision, "trust_remote_code": False}
+        options = {"revision": revision, "trust_remote_code": False}
         with _model_errors(name, IMAGE):
-            self.processor: Any = _Processor.from_pretrained(name, **_PIL, **told)
-            self.tokenizer: Any = _tokenizer(name, IMAGE, told)
-        self.model = _loaded(AutoModelForImageTextToText, name, IMAGE, told, on, "caption images")
+            self.processor: Any = _Processor.from_pretrained(name, **_PIL, **options)
+            self.tokenizer: Any = _tokenizer(name, IMAGE, options)
+        self.model = _loaded(AutoModelForImageTextToText, name, IMAGE, options, on, "caption images")
         # BLIP's decoder is a model of its own, with settings of its own.
         inner = getattr(self.model, "text_decoder", self.model)
         inner.generation_config = _greedy(inner, self.tokenizer, new_tokens)
@@ -156,23 +142,15 @@ class ImageModel:
     def captions(self, pictures: Sequence[Image.Image], rows: int) -> list[str]:
         """What the model says of each picture. On a GPU every batch is filled up to `rows`: see STEP."""
         with _memory(self.on, rows):
-            pixels = self._pixels([p.convert("RGB") for p in pictures])
+            with _model_errors(self.name, IMAGE):
+                inputs = self.processor(images=[p.convert("RGB") for p in pictures], return_tensors="pt")
+                pixels = torch.as_tensor(inputs["pixel_values"]).to(self.on.device, self.on.dtype)
             if self.on.device.type != "cpu" and len(pixels) < rows:
                 pixels = torch.cat([pixels, pixels[-1:].expand(rows - len(pixels), *pixels.shape[1:])])
-            said = self._said(pixels)[: len(pictures)]
-        return list(self.tokenizer.batch_decode(said, skip_special_tokens=True))
-
-    def _pixels(self, pictures: list[Image.Image]) -> Tensor:
-        with _model_errors(self.name, IMAGE):
-            pixels = self.processor(images=pictures, return_tensors="pt")["pixel_values"]
-            return torch.as_tensor(pixels).to(self.on.device, self.on.dtype)
-
-    def _said(self, pixels: Tensor) -> Tensor:
-        with _able(
-            f"{IMAGE} {self.name} does not caption a photo by itself", "a captioner that needs no prompt, such as BLIP"
-        ):
-            said: Tensor = self.model.generate(pixel_values=pixels)
-        return said
+            cannot = f"{IMAGE} {self.name} does not caption a photo by itself"
+            with _able(cannot, "a captioner that needs no prompt, such as BLIP"):
+                ids = self.model.generate(pixel_values=pixels)[: len(pictures)]
+        return list(self.tokenizer.batch_decode(ids, skip_special_tokens=True))
 
 
 class TextModel:
@@ -193,9 +171,9 @@ class TextModel:
     def marks(self) -> tuple[str, ...]:
         """What the tokenizer takes for more than text, such as the end of a turn, longest first."""
         added = self.tokenizer.added_tokens_decoder.values()
-        found = {str(t.content) for t in added if t.special or re.fullmatch(r"[<\[|].*[>\]|]", str(t.content), re.S)}
-        found |= set(self.tokenizer.all_special_tokens)
-        return tuple(sorted((m for m in found if m.strip()), key=lambda m: (-len(m), m)))
+        marks = {str(t.content) for t in added if t.special or re.fullmatch(r"[<\[|].*[>\]|]", str(t.content), re.S)}
+        marks |= set(self.tokenizer.all_special_tokens)
+        return tuple(sorted((m for m in marks if m.strip()), key=lambda m: (-len(m), m)))
 
     def cut(self, text: str, tokens: int) -> str:
         """The longest beginning of a text that has at most so many tokens, up to the end of a word."""
@@ -216,8 +194,7 @@ class TextModel:
             return f"{task}{answer}"
         with _model_errors(self.name, TEXT):
             turns = [{"role": "user", "content": task}]
-            made = self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
-        return str(made)
+            return str(self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
 
     def tokens(self, prompt: str) -> list[int]:
         """Token ids of a prompt. Raises UsageError where the model cannot read so many and answer."""
@@ -249,29 +226,32 @@ class TextModel:
                 ids[row, width - len(prompt) :] = torch.tensor(prompt)
                 mask[row, width - len(prompt) :] = 1
             with _able(f"{TEXT} {self.name} does not answer", "another model"):
-                said = model.generate(input_ids=ids.to(self.on.device), attention_mask=mask.to(self.on.device))
-        return [self._answer(row, config.eos_token_id) for row in said[: len(prompts), width:].tolist()]
-
-    def _answer(self, ids: list[int], ends: Any) -> tuple[str, bool]:
+                outputs = model.generate(input_ids=ids.to(self.on.device), attention_mask=mask.to(self.on.device))
+        ends = config.eos_token_id
         stops = set(ends if isinstance(ends, list) else [ends])
-        end = next((i for i, token in enumerate(ids) if token in stops), None)
-        return str(self.tokenizer.decode(ids[:end], skip_special_tokens=True)), end is not None
+        answers = []
+        for tokens in outputs[: len(prompts), width:].tolist():
+            end = next((i for i, token in enumerate(tokens) if token in stops), None)
+            answers.append((str(self.tokenizer.decode(tokens[:end], skip_special_tokens=True)), end is not None))
+        return answers
 
     def _weights(self) -> Any:
         if self._model is None:
-            made = _loaded(AutoModelForCausalLM, self.name, TEXT, self._loading, self.on, "write text")
-            made.generation_config = _greedy(made, self.tokenizer, self.new_tokens)
-            self._model = made
+            model = _loaded(AutoModelForCausalLM, self.name, TEXT, self._loading, self.on, "write text")
+            model.generation_config = _greedy(model, self.tokenizer, self.new_tokens)
+            self._model = model
         return self._model
 
     def _ids(self, text: str, special: bool = False) -> list[int]:
         return list(self.tokenizer(text, add_special_tokens=special, truncation=False)["input_ids"])
 
 
-def _loaded(auto: Any, name: str, option: str, told: Mapping[str, Any], on: Machine, does: str) -> Any:
+def _loaded(auto: Any, name: str, option: str, options: Mapping[str, Any], on: Machine, does: str) -> Any:
     """A model with every weight from its file."""
     with _model_errors(name, option, does), _quiet():
-        model, info = auto.from_pretrained(name, use_safetensors=True, output_loading_info=True, dtype=on.dtype, **told)
+        model, info = auto.from_pretrained(
+            name, use_safetensors=True, output_loading_info=True, dtype=on.dtype, **options
+        )
     lacking = [*info["missing_keys"], *info["mismatched_keys"]]
     if lacking:
         raise UsageError(f"{option} {name} lacks weights ({lacking[0]}, ...): give a folder with the whole model")
@@ -283,17 +263,17 @@ def _loaded(auto: Any, name: str, option: str, told: Mapping[str, Any], on: Mach
         raise
 
 
-def _tokenizer(name: str, option: str, told: Mapping[str, Any]) -> Any:
+def _tokenizer(name: str, option: str, options: Mapping[str, Any]) -> Any:
     """A model's own tokenizer: transformers makes an empty one, and says nothing, where its files are not there."""
-    found: Any = AutoTokenizer.from_pretrained(name, **told)
-    config: Any = transformers.AutoConfig.from_pretrained(name, **told)
+    tokenizer: Any = AutoTokenizer.from_pretrained(name, **options)
+    config: Any = transformers.AutoConfig.from_pretrained(name, **options)
     size = getattr(config.get_text_config(decoder=True), "vocab_size", None) or 0
-    if 2 * len(found) < size:
+    if 2 * len(tokenizer) < size:
         raise UsageError(
-            f"{option} {name} has a tokenizer of {len(found)} tokens for a model of {size}: give a folder with"
+            f"{option} {name} has a tokenizer of {len(tokenizer)} tokens for a model of {size}: give a folder with"
             f" {NEEDED[option]}"
         )
-    return found
+    return tokenizer
 
 
 @contextmanager

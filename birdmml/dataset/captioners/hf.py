@@ -10,7 +10,7 @@ import gc
 import os
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -21,13 +21,10 @@ from birdmml import __version__
 from birdmml.core import files
 from birdmml.core.licenses import UNKNOWN_LICENSE, normalise
 from birdmml.core.species import Species
+from birdmml.core.sqlite import Database, Wording
 from birdmml.dataset.captioners._models import IMAGE, TEXT, identity
-from birdmml.dataset.captioners._store import CaptionStore
 from birdmml.errors import BuildError
 from birdmml.schema import Article, Caption, Card, Credit, Uncaptioned, Written
-
-# ---- What is put to the models and what is taken from them: text that strangers wrote, bounded and cleaned.
-
 
 # Longer texts are cut before anything is done with them; a token is seldom longer than this many characters.
 TOKEN_CHARS = 16
@@ -85,25 +82,25 @@ def task(species: Species, seen: str, article: str) -> str:
     """What is asked of the text model."""
     # Without a common name the brackets around the other go, too.
     form = TASK if species.common_name else TASK.replace("{common} ({scientific})", "{scientific}")
-    told = form.format(common=species.common_name, scientific=species.scientific_name, seen=seen)
-    return told + (WITH_ARTICLE.format(article=article) if article else ALONE)
+    question = form.format(common=species.common_name, scientific=species.scientific_name, seen=seen)
+    return question + (WITH_ARTICLE.format(article=article) if article else ALONE)
 
 
-def seen_text(said: str) -> str:
+def seen_text(output: str) -> str:
     """What the image captioner said, as one clean line."""
-    return without(plain(said, MAX_SEEN), (FENCE,))
+    return without(plain(output, MAX_SEEN), (FENCE,))
 
 
-def caption_text(said: str, whole: bool = True) -> str:
-    """A text model's answer as a caption: no preamble, quotes or Markdown; unless `whole`, up to its last full stop."""
-    text = said.strip()[: 4 * MAX_CAPTION]
+def caption_text(answer: str, complete: bool = True) -> str:
+    """A text model's answer as a caption: no preamble, quotes or Markdown; if cut short, up to its last full stop."""
+    text = answer.strip()[: 4 * MAX_CAPTION]
     text = _LABEL.sub("", _CHATTER.sub("", text, count=1))
     text = plain(_MARKS.sub("", text), 2 * MAX_CAPTION)
     if (quoted := _QUOTED.match(text)) and quoted[1] not in quoted[2]:
         text = quoted[2]
     if len(text) > MAX_CAPTION:
-        text, whole = text[:MAX_CAPTION], False
-    if not whole and (ended := _SENTENCE.match(text)):
+        text, complete = text[:MAX_CAPTION], False
+    if not complete and (ended := _SENTENCE.match(text)):
         text = ended[0]
     return text.strip()
 
@@ -138,6 +135,7 @@ LOOK, WRITE = "look at photos", "write captions"
 WINDOW = 256
 # If this many answers in a row are none, the model is not what it should be: better told now than after all photos.
 GIVE_UP = 64
+STORE = "said.sqlite"
 T = TypeVar("T")
 Photos = Callable[[], Iterable[Uncaptioned]]
 Progress = Callable[[str, int, int], None]
@@ -175,6 +173,34 @@ def plan(settings: Settings) -> list[str]:
     ]
 
 
+class CaptionStore(Database):
+    """What models have said, by key, in `folder`: a build that was killed asks none of it again.
+
+    Every `put` is safe on disk before it returns. Raises BuildError where the file is damaged, in use or cannot grow.
+    """
+
+    tables = ("CREATE TABLE IF NOT EXISTS said (key TEXT PRIMARY KEY, text TEXT, rows INTEGER) WITHOUT ROWID",)
+    wording = Wording(
+        unusable="{path} cannot be used to keep captions ({error}): free space or stop what else uses it, then run "
+        "the same command again; what was written is kept",
+        damaged="{path} is damaged ({error}): delete it and run the same command again; captions are written anew",
+    )
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder / STORE)
+
+    def get(self, keys: Sequence[str]) -> dict[str, tuple[str, int]]:
+        """(text, rows of its batch) of those keys that have one."""
+        rows = (self.fetch_one("SELECT key, text, rows FROM said WHERE key = ?", (key,)) for key in keys)
+        return {key: (text, batch) for key, text, batch in filter(None, rows)}
+
+    def put(self, texts: Mapping[str, str], rows: int) -> None:
+        """Keep what was said in batches of up to `rows`; all or none."""
+        with self.writing():
+            values = ((key, text, rows) for key, text in texts.items())
+            self._db.executemany("INSERT OR REPLACE INTO said VALUES (?, ?, ?)", values)
+
+
 class Writer:
     """Writes the captions of photos. What a model has said is kept in `folder`, and not asked again.
 
@@ -182,10 +208,10 @@ class Writer:
     the article as read), the model's revision or hashes, and the precision. Two models are never in memory at once.
     """
 
-    def __init__(self, settings: Settings, folder: Path, tell: Progress) -> None:
+    def __init__(self, settings: Settings, folder: Path, progress: Progress) -> None:
         from birdmml.dataset.captioners._models import TextModel, machine
 
-        self.settings, self.folder, self.tell = settings, folder, tell
+        self.settings, self.folder, self.progress = settings, folder, progress
         self.on = machine(settings.device)
         self.image, self.text = identity(settings.image_model, IMAGE), identity(settings.text_model, TEXT)
         self._model = TextModel(settings.text_model, self.text.get("revision"), self.on, NEW_TOKENS)
@@ -232,8 +258,8 @@ class Writer:
                 pictures = list(readers.map(_picture, batch))
                 return [seen_text(s) for s in model().captions(pictures, self.settings.batch)]
 
-            asked = ((self._seen_key(p), 0, p) for p in photos())
-            self._fill(LOOK, store, asked, total, see)
+            wanted = ((self._key(p), 0, p) for p in photos())
+            self._fill(LOOK, store, wanted, total, see)
 
     def _prompts(self, store: CaptionStore, photos: Photos) -> Iterator[tuple[str, int, list[int]]]:
         """(key, padded length, token ids) for each photo that an image caption is there for."""
@@ -241,86 +267,90 @@ class Writer:
             if not problem(seen):
                 prompt = self._prompt(photo, seen)
                 ids = self._model.tokens(prompt)
-                yield self._text_key(prompt), self._model.padded(len(ids)), ids
+                yield self._key(prompt), self._model.padded(len(ids)), ids
 
     def _answer(self, batch: list[list[int]]) -> list[str]:
-        said = self._model.answers(batch, self.settings.batch)
-        return [caption_text(text, whole) for text, whole in said]
+        answers = self._model.answers(batch, self.settings.batch)
+        return [caption_text(text, complete) for text, complete in answers]
 
     def _fill(
         self,
         stage: str,
         store: CaptionStore,
-        asked: Iterable[tuple[str, int, T]],
+        wanted: Iterable[tuple[str, int, T]],
         total: int,
         answer: Callable[[list[T]], list[str]],
     ) -> None:
         """Have every (key, length, item) that the store lacks answered, in batches of one length."""
         waiting: dict[int, dict[str, T]] = {}
         seen, poor = 0, 0
-        self.tell(stage, 0, total)
+        self.progress(stage, 0, total)
 
         def work(fewest: int) -> None:
             nonlocal poor
             for length, items in waiting.items():
                 while len(items) >= fewest:
                     keys = list(islice(items, self.settings.batch))
-                    said = answer([items[k] for k in keys])
-                    store.put(dict(zip(keys, said, strict=True)), self.settings.batch)
-                    poor = poor + len(said) if all(map(problem, said)) else 0
+                    texts = answer([items[k] for k in keys])
+                    store.put(dict(zip(keys, texts, strict=True)), self.settings.batch)
+                    poor = poor + len(texts) if all(map(problem, texts)) else 0
                     if poor >= GIVE_UP:
-                        raise BuildError(self._useless(stage, poor, said[0]))
+                        own = self.settings
+                        option, model = (IMAGE, own.image_model) if stage == LOOK else (TEXT, own.text_model)
+                        raise BuildError(
+                            f"{option} {model}: {poor} answers in a row are no caption (such as {texts[0][:60]!r}: "
+                            f"{problem(texts[0])}): its weights may be damaged; choose another model. "
+                            "What was written is kept"
+                        )
                     waiting[length] = items = {k: v for k, v in items.items() if k not in set(keys)}
-                    self.tell(stage, seen - sum(map(len, waiting.values())), total)
+                    self.progress(stage, seen - sum(map(len, waiting.values())), total)
 
-        for window in _windows(asked):
-            known = store.get([key for key, _, _ in window])
+        for window in _windows(wanted):
+            answered = store.get([key for key, _, _ in window])
             for key, length, item in window:
-                if key not in known:
+                if key not in answered:
                     waiting.setdefault(length, {})[key] = item
             seen += len(window)
             work(self.settings.batch)
         work(1)
-        self.tell(stage, total, total)
+        self.progress(stage, total, total)
 
     def _written(self, store: CaptionStore, photos: Photos) -> Iterator[Written]:
         for window in _windows(self._seen(store, photos)):
             prompts = ["" if problem(seen) else self._prompt(photo, seen) for photo, seen in window]
-            told = store.get([self._text_key(p) for p in prompts if p])
-            self._rows |= {rows for _, rows in told.values()}
+            answers = store.get([self._key(p) for p in prompts if p])
+            self._rows |= {rows for _, rows in answers.values()}
             for (photo, seen), prompt in zip(window, prompts, strict=True):
                 if not prompt:
                     yield Written(photo.place, None, seen, f"image_{problem(seen)}")
                     continue
-                text = told[self._text_key(prompt)][0]
-                if found := problem(text):
-                    yield Written(photo.place, None, seen, f"text_{found}")
+                text = answers[self._key(prompt)][0]
+                if fault := problem(text):
+                    yield Written(photo.place, None, seen, f"text_{fault}")
                     continue
                 read, cut = self._article(photo)
                 article = photo.article if read else None
-                caption = Caption(text, "hf", self._credit(article))
-                yield Written(photo.place, caption, seen, "", article, cut)
+                yield Written(photo.place, Caption(text, "hf", self._credit(article)), seen, "", article, cut)
 
     def _seen(self, store: CaptionStore, photos: Photos) -> Iterator[tuple[Uncaptioned, str]]:
         """Each photo with what the image captioner said of it."""
         for window in _windows(photos()):
-            told = store.get([self._seen_key(p) for p in window])
-            self._rows |= {rows for _, rows in told.values()}
-            yield from ((p, told[self._seen_key(p)][0]) for p in window)
+            texts = store.get([self._key(p) for p in window])
+            self._rows |= {rows for _, rows in texts.values()}
+            yield from ((p, texts[self._key(p)][0]) for p in window)
 
     def _prompt(self, photo: Uncaptioned, seen: str) -> str:
         seen = " ".join(without(seen, self._marks).split())
-        question = task(photo.species, seen, self._article(photo)[0])
-        return self._model.prompt(question, ANSWER)
+        return self._model.prompt(task(photo.species, seen, self._article(photo)[0]), ANSWER)
 
     def _article(self, photo: Uncaptioned) -> tuple[str, bool]:
         """What is read of the photo's article, and whether more stands there."""
         return self._read(photo.article) if photo.article else ("", False)
 
     def _read_article(self, article: Article) -> tuple[str, bool]:
-        whole = article_text(article, self.settings.article_tokens, self._marks)
-        text = self._model.cut(whole, self.settings.article_tokens)
-        return text, text != whole or len(article.text) > TOKEN_CHARS * self.settings.article_tokens
+        readable = article_text(article, self.settings.article_tokens, self._marks)
+        text = self._model.cut(readable, self.settings.article_tokens)
+        return text, text != readable or len(article.text) > TOKEN_CHARS * self.settings.article_tokens
 
     def _credit(self, article: Article | None) -> Credit:
         models = f"{self.image['name']} and {self.text['name']}"
@@ -329,21 +359,11 @@ class Writer:
         authors = f"authors of “{article.title}”, revision {article.revision}, {article.history_url}"
         return Credit(normalise(article.license), article.license, f"{authors}; merged by {models}", article.url)
 
-    def _useless(self, stage: str, count: int, said: str) -> str:
-        option, name = (IMAGE, self.settings.image_model) if stage == LOOK else (TEXT, self.settings.text_model)
-        return (
-            f"{option} {name}: {count} answers in a row are no caption (such as {said[:60]!r}: "
-            f"{problem(said)}): its weights may be damaged; choose another model. What was written is kept"
-        )
-
-    def _seen_key(self, photo: Uncaptioned) -> str:
-        return self._key(self.image, SEEN_TOKENS, photo.sha256)
-
-    def _text_key(self, prompt: str) -> str:
-        return self._key(self.text, NEW_TOKENS, prompt)
-
-    def _key(self, model: dict[str, str], tokens: int, asked: str) -> str:
-        return files.digest([__version__, model, self.on.precision, tokens, asked])
+    def _key(self, of: Uncaptioned | str) -> str:
+        """Of a photo the key of what is seen in it, of a prompt that of its answer."""
+        seen = isinstance(of, Uncaptioned)
+        model, tokens = (self.image, SEEN_TOKENS) if seen else (self.text, NEW_TOKENS)
+        return files.digest([__version__, model, self.on.precision, tokens, of.sha256 if seen else of])
 
 
 def _picture(photo: Uncaptioned) -> Any:

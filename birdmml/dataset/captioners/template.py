@@ -43,16 +43,16 @@ def public_settings(settings: Settings) -> dict[str, Any]:
 
 def caption(species: Species, draw: int) -> Caption:
     """The sentence number `draw` (from 0, any number) about a species, of those that need no more than is known."""
-    known = {
+    facts = {
         "common_name": species.common_name,
         "scientific_name": species.scientific_name,
         "family": species.family,
         "order": species.order,
     }
-    unknown = [f"{{{name}}}" for name, value in known.items() if not value]
+    unknown = [f"{{{name}}}" for name, value in facts.items() if not value]
     templates = TEMPLATES if species.common_name else LATIN_ONLY
     usable = [t for t in templates if not any(u in t for u in unknown)]
-    text = usable[draw % len(usable)].format(a=article(species.common_name), **known)
+    text = usable[draw % len(usable)].format(a=article(species.common_name), **facts)
     return Caption(text, "template", CREDIT)
 
 

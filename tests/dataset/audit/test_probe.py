@@ -5,8 +5,9 @@ from hypothesis import strategies as st
 from sklearn.linear_model import Ridge, RidgeClassifier
 
 from birdmml.dataset.audit import probe as audit_probe
-from birdmml.dataset.audit.groups import choose, components, folds
+from birdmml.dataset.audit.groups import choose, components
 from birdmml.dataset.audit.probe import ABOVE, AT_CHANCE, CANNOT_TELL, balanced_accuracy, interval, probe, shuffle
+from birdmml.dataset.ridge import folds
 
 
 def _data(species=5, groups=20, size=3, dim=30, signal=0.6, seed=0):
@@ -40,7 +41,7 @@ def test_unbalanced_classes_give_what_ridge_on_scaled_indicators_gives():
     x, y, g = _data(signal=0.4)
     keep = np.random.default_rng(1).random(len(y)) < np.array([1, 0.2, 0.6, 0.9, 0.4])[y]
     x, y, g = x[keep], y[keep], np.unique(g[keep], return_inverse=True)[1]
-    fold = folds(g, y, 5, seed=0)
+    fold = folds(y, g, 5, np.random.default_rng(0))
     ours = audit_probe._predict(audit_probe._factorise(x, fold), y)
     for number in range(5):
         rest, test = np.flatnonzero(fold != number), fold == number
@@ -53,7 +54,7 @@ def test_unbalanced_classes_give_what_ridge_on_scaled_indicators_gives():
 def test_p_is_the_share_of_shuffles_that_do_as_well_by_brute_force():
     x, y, g = _data(signal=0.12, groups=12)
     found = probe(x, y, g, seed=3)
-    fold = folds(g, y, audit_probe.FOLDS, 3)
+    fold = folds(y, g, audit_probe.FOLDS, np.random.default_rng(3))
     rng = np.random.default_rng([3, 1])
 
     def accuracy(labels):
@@ -155,7 +156,7 @@ def test_components_are_those_of_a_walk(pairs):
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 2)), min_size=1, max_size=50), st.integers(0, 9))
 def test_folds_split_no_group(pairs, seed):
     g = np.unique([p[0] for p in pairs], return_inverse=True)[1]
-    fold = folds(g, np.array([p[1] for p in pairs]), 5, seed)
+    fold = folds(np.array([p[1] for p in pairs]), g, 5, np.random.default_rng(seed))
     assert all(len(set(fold[g == k])) == 1 for k in range(g.max() + 1))
     assert fold.min() >= 0
     assert fold.max() < 5
@@ -164,7 +165,8 @@ def test_folds_split_no_group(pairs, seed):
 def test_folds_spread_each_label_evenly():
     g = np.arange(200)
     y = np.random.default_rng(0).integers(0, 7, 200)
-    counts = np.array([np.bincount(y[folds(g, y, 5, 0) == k], minlength=7) for k in range(5)])
+    fold = folds(y, g, 5, np.random.default_rng(0))
+    counts = np.array([np.bincount(y[fold == k], minlength=7) for k in range(5)])
     assert (np.ptp(counts, axis=0) <= 1).all()
 
 

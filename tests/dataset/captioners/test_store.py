@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from birdmml.dataset.captioners._store import NAME, CaptionStore
+from birdmml.dataset.captioners.hf import STORE, CaptionStore
 from birdmml.errors import BuildError
 
 
@@ -19,11 +19,11 @@ def test_what_was_put_is_there_for_the_next_process(tmp_path: Path) -> None:
 
 
 def test_a_damaged_file_is_named_and_left_as_it_is(tmp_path: Path) -> None:
-    (tmp_path / NAME).write_bytes(b"no database" * 1000)
-    before = (tmp_path / NAME).read_bytes()
-    with pytest.raises(BuildError, match=rf"{NAME} is damaged.*delete it"):
+    (tmp_path / STORE).write_bytes(b"no database" * 1000)
+    before = (tmp_path / STORE).read_bytes()
+    with pytest.raises(BuildError, match=rf"{STORE} is damaged.*delete it"):
         CaptionStore(tmp_path)
-    assert (tmp_path / NAME).read_bytes() == before
+    assert (tmp_path / STORE).read_bytes() == before
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:

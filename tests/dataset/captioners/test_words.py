@@ -61,8 +61,8 @@ def test_an_answer_becomes_a_caption(said: str, caption: str) -> None:
 
 
 def test_an_answer_that_was_cut_off_ends_at_its_last_full_stop() -> None:
-    assert hf.caption_text("A bird. It sits on a bra", whole=False) == "A bird."
-    assert hf.caption_text("A bird on a bra", whole=False) == "A bird on a bra"
+    assert hf.caption_text("A bird. It sits on a bra", complete=False) == "A bird."
+    assert hf.caption_text("A bird on a bra", complete=False) == "A bird on a bra"
     assert len(hf.caption_text("word of mouth " * 1000)) <= hf.MAX_CAPTION
 
 
