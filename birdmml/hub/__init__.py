@@ -1,4 +1,4 @@
-"""Models on the Hugging Face Hub: the card, the files that go there, and the upload."""
+"""What leaves for the Hugging Face Hub: a staged folder that holds exactly the listed files, and its upload."""
 
 from __future__ import annotations
 

@@ -142,10 +142,10 @@ def checked(submissions: Path, data: Expected | None = None) -> tuple[list[Submi
             problems.append(Problem(name, str(e).rpartition(": ")[0], "remove the folder, or submit again"))
             continue
         problems += [Problem(f"{name}/{p.file}", p.wrong, p.step) for p in report.problems]
-        if (submission := report.submission) is not None and by_slug.setdefault(
-            submission.slug, submission
-        ) is not submission:
-            problems.append(Problem(name, f"the same as {by_slug[submission.slug].folder.name}", "leave one"))
+        if report.submission is not None:
+            first = by_slug.setdefault(report.submission.slug, report.submission)
+            if first is not report.submission:
+                problems.append(Problem(name, f"the same as {first.folder.name}", "leave one"))
     if not root.folders:
         raise ResultError(f"{submissions} holds no submission: put there what `birdmml submit` wrote")
     return list(by_slug.values()), problems

@@ -1,4 +1,4 @@
-"""One thing that was found wrong with a dataset before it is published."""
+"""What is checked of a built dataset before it is published: licences, private texts, shards, card and files."""
 
 from __future__ import annotations
 
@@ -151,21 +151,18 @@ def _lint_shard(root: Path, path: str, features: Any) -> Iterator[PublishFinding
     meta = file.metadata
     groups = [meta.row_group(g) for g in range(meta.num_row_groups)]
     large = max((g.total_byte_size for g in groups), default=0)
-    if large > MAX_GROUP_BYTES:
-        yield PublishFinding(
-            "row_group", path, f"a row group of {large:,} bytes, over {MAX_GROUP_BYTES:,}", _WRITE, False
-        )
-    if (most := max((g.num_rows for g in groups), default=0)) > MAX_GROUP_ROWS:
-        yield PublishFinding("row_group", path, f"a row group of {most:,} rows, over {MAX_GROUP_ROWS:,}", _WRITE, False)
+    most = max((g.num_rows for g in groups), default=0)
+    for size, limit, unit in ((large, MAX_GROUP_BYTES, "bytes"), (most, MAX_GROUP_ROWS, "rows")):
+        if size > limit:
+            what = f"a row group of {size:,} {unit}, over {limit:,}"
+            yield PublishFinding("row_group", path, what, _WRITE, False)
     chunks = [g.column(c) for g in groups for c in range(g.num_columns)]
     if not all(c.has_offset_index for c in chunks):
-        yield PublishFinding(
-            "page_index", path, "columns without one", "write it with pyarrow's write_page_index=True", False
-        )
+        step = "write it with pyarrow's write_page_index=True"
+        yield PublishFinding("page_index", path, "columns without one", step, False)
     if _features(file.schema_arrow) != features:
-        yield PublishFinding(
-            "features", path, "the schema's Hugging Face features are not those of its columns", "build again"
-        )
+        what = "the schema's Hugging Face features are not those of its columns"
+        yield PublishFinding("features", path, what, "build again")
 
 
 def _features(schema: pa.Schema) -> Any:
@@ -210,12 +207,11 @@ def _fields(data: Mapping[str, Any], manifest: Mapping[str, Any]) -> Iterator[Pu
     for name, allowed, wanted in rules:
         values = data.get(name)
         listed = values if isinstance(values, list) else [values] if values else []
-        if odd := [v for v in listed if not (isinstance(v, str) and allowed(v))]:
-            yield PublishFinding("card_field", f"README.md {name}", f"{odd[0]!r:.80}", f"give {wanted}", False)
-        elif not listed:
-            yield PublishFinding("card_field", f"README.md {name}", "nothing", f"give {wanted}", False)
-    demo = manifest["demo"] and "demo" not in str(data.get("pretty_name", "")).casefold()
-    if demo:
+        odd = [f"{v!r:.80}" for v in listed if not (isinstance(v, str) and allowed(v))]
+        if odd or not listed:
+            what = odd[0] if odd else "nothing"
+            yield PublishFinding("card_field", f"README.md {name}", what, f"give {wanted}", False)
+    if manifest["demo"] and "demo" not in str(data.get("pretty_name", "")).casefold():
         yield PublishFinding("demo", "README.md pretty_name", "does not say that this is the demo", "build again")
 
 
@@ -245,9 +241,8 @@ def _configs(configs: Any, manifest: Mapping[str, Any], paths: Sequence[str]) ->
 def datasheet(text: str) -> Iterator[PublishFinding]:
     """Questions that only a maintainer can answer, and that are open."""
     if left := text.count(OPEN):
-        yield PublishFinding(
-            "datasheet", "datasheet.md", f"{left} questions are open", "answer them in the file", False
-        )
+        what = f"{left} questions are open"
+        yield PublishFinding("datasheet", "datasheet.md", what, "answer them in the file", False)
 
 
 # One pass over the rows of a dataset, without its media: licences, counts, and texts that must not leave.
@@ -291,9 +286,8 @@ def survey(
     for part in PARTS:
         listed = {k: n for k, n in manifest["licenses"].get(part, {}).items() if n}
         if listed != dict(licences.counts[part]):
-            wrong.append(
-                PublishFinding("licences", f"manifest.json {part}", "counts are not those of the rows", "build again")
-            )
+            where, what = f"manifest.json {part}", "counts are not those of the rows"
+            wrong.append(PublishFinding("licences", where, what, "build again"))
     return licences, wrong
 
 

@@ -67,9 +67,7 @@ def script(table: BoardTable, task: ColumnOutcomes) -> str:
         "entries": [
             [
                 *_about(table, row),
-                "".join(
-                    _DIGITS[np.floor(10 * _shares(items, table.columns[task.column].metric) + 0.5).astype(np.int64)]
-                ),
+                "".join(_DIGITS[np.floor(10 * _shares(items, metric) + 0.5).astype(np.int64)]),
                 _names(items, first, place),
             ]
             for row, items in chosen
