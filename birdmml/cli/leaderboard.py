@@ -248,7 +248,7 @@ def _review_json(verdict: Review) -> dict[str, Any]:
         "accepted": sorted(verdict.accepted),
         "proposed": [_proposed(one) for one in verdict.proposed],
         "changes": [vars(change) for change in verdict.changes],
-        "problems": [{"file": p.file, "found": p.found, "next": p.step} for p in verdict.problems],
+        "problems": [{"file": p.file, "found": p.wrong, "next": p.step} for p in verdict.problems],
         "notes": list(verdict.notes),
     }
 

@@ -146,7 +146,7 @@ def _as_json(folder: Path, report: CheckReport, again: Rerun | None) -> dict[str
     return {
         "folder": str(folder),
         "sound": not problems,
-        "problems": [{"file": p.file, "found": p.found, "next": p.step} for p in problems],
+        "problems": [{"file": p.file, "found": p.wrong, "next": p.step} for p in problems],
         "notes": list(report.notes),
         "figures": report.figures,
         "files": report.files,

@@ -1,4 +1,4 @@
-"""Models on the Hugging Face Hub: the card, the files that go there, and the upload."""
+"""What leaves for the Hugging Face Hub: a staged folder that holds exactly the listed files, and its upload."""
 
 from __future__ import annotations
 
@@ -16,9 +16,7 @@ if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
 
-# ---- What goes to the hub, for every kind of repository: a folder that holds exactly the listed files.
-
-
+# What goes to the hub, for every kind of repository: a folder that holds exactly the listed files.
 CARD = "README.md"
 TEMPLATES = Path(__file__).with_name("templates")
 TAGS = ("birds", "bioacoustics", "biology", "multimodal", "contrastive-learning", "image", "audio", "text")
@@ -56,19 +54,19 @@ def check_repo(option: str, name: str) -> None:
 
     USER/NAME has at most 96 characters a part, no "--", no "..", no end in ".git".
     """
-    whole = all(_PART.fullmatch(part) for part in name.split("/")) and name.count("/") == 1
-    if not whole or "--" in name or ".." in name or name.endswith(".git"):
+    shaped = all(_PART.fullmatch(part) for part in name.split("/")) and name.count("/") == 1
+    if not shaped or "--" in name or ".." in name or name.endswith(".git"):
         raise UsageError(f"{option} {name!r} is no repository: give USER/NAME, of letters, digits, - _ .")
 
 
 def clear(folder: Path, wanted: Iterable[str], what: str) -> None:
     """Make `folder`; raise UsageError where it holds anything but the wanted paths of `what`."""
-    known = set(wanted)
+    names = set(wanted)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for path in sorted(folder.rglob("*")):
             name = path.relative_to(folder).as_posix()
-            if path.is_symlink() or (not path.is_dir() and name not in known):
+            if path.is_symlink() or (not path.is_dir() and name not in names):
                 raise UsageError(
                     f"--out {folder} holds {name}, which is not part of this {what}: choose an empty folder"
                 )
@@ -81,9 +79,7 @@ def listed(folder: Path, paths: Iterable[str]) -> tuple[UploadFile, ...]:
     return tuple(UploadFile(path, (folder / path).stat().st_size, sha256_file(folder / path)) for path in sorted(paths))
 
 
-# ---- The upload: a repository is made if there is none, and the staged files go into it.
-
-
+# The upload: a repository is made if there is none, and the staged files go into it.
 LOGIN = "run `hf auth login`, or set HF_TOKEN to a token that may write"
 MAX_SHOWN = 300
 MESSAGES = {"model": "a birdmml model", "dataset": "submissions to birdmml", "space": "a birdmml board"}

@@ -29,9 +29,7 @@ from birdmml.leaderboard.submission.expected import Expected
 from birdmml.leaderboard.submission.model import HEAD, Entry, Problem, Submission, at, plain
 from birdmml.leaderboard.submission.reading import read
 
-# ---- The cards of a board's dataset and Space, and the table of figures that the hub's viewer shows.
-
-
+# The cards of a board's dataset and Space, and the table of figures that the hub's viewer shows.
 INDEX = "index.html"
 _TEXTS = (
     "submission", "name", "license", "method", "preset", "protocol", "dataset", "suite", "evalset", "task", "metric",
@@ -48,19 +46,19 @@ SCHEMA = pa.schema(
 )
 
 
-def write_figures(made: Sequence[Submission], path: Path) -> None:
+def write_figures(submissions: Sequence[Submission], path: Path) -> None:
     """One row a figure, shares as in the results; equal submissions give equal bytes."""
-    rows = [row for one in made for entry in one.entries for row in _rows(one, entry)]
+    rows = [row for one in submissions for entry in one.entries for row in _rows(one, entry)]
     with atomic_write(path) as f:
         pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), f)
 
 
-def dataset(repo: str, made: Sequence[Submission], changes: Sequence[Change], figures: str) -> str:
+def dataset(repo: str, submissions: Sequence[Submission], changes: Sequence[Change], figures: str) -> str:
     """README.md of the dataset; what submitters wrote is inert in it."""
     from huggingface_hub import DatasetCardData
 
-    counted = dict(sorted(Counter(str(one.about["license"]) for one in made).items()))
-    demo = any("demo" in one.about["labels"] for one in made)
+    counted = dict(sorted(Counter(str(one.about["license"]) for one in submissions).items()))
+    demo = any("demo" in one.about["labels"] for one in submissions)
     data = DatasetCardData(
         pretty_name=f"{repo.split('/')[1]}: submissions to birdmml",
         license=hub_licenses({"submissions": counted}),
@@ -72,9 +70,9 @@ def dataset(repo: str, made: Sequence[Submission], changes: Sequence[Change], fi
         repo=Markup(repo),  # noqa: S704  # letters, digits, "-", "_", ".": checked
         name=repo.split("/")[1],
         demo=demo,
-        made=sorted(made, key=lambda one: one.slug),
-        results=sum(len(one.entries) for one in made),
-        figures=sum(len(entry.result.figures) for one in made for entry in one.entries),
+        submissions=sorted(submissions, key=lambda one: one.slug),
+        results=sum(len(one.entries) for one in submissions),
+        figures=sum(len(entry.result.figures) for one in submissions for entry in one.entries),
         licenses=counted,
         changes=changes,
         version=__version__,
@@ -96,8 +94,8 @@ def is_space(card: Path) -> bool:
     """Whether a README.md tells the hub to show index.html as it is; anything else could be told to run."""
     start, *rest = card.read_text(encoding="utf-8", errors="replace").split("---\n", 2)
     lines = rest[0].splitlines() if len(rest) == 2 and not start else []
-    said = [line for line in lines if line.startswith(("sdk", "app_file"))]
-    return sorted(said) == [f"app_file: {INDEX}", "sdk: static"]
+    fields = [line for line in lines if line.startswith(("sdk", "app_file"))]
+    return sorted(fields) == [f"app_file: {INDEX}", "sdk: static"]
 
 
 def _rows(one: Submission, entry: Entry) -> Iterator[dict[str, Any]]:
@@ -135,7 +133,7 @@ def checked(submissions: Path, data: Expected | None = None) -> tuple[list[Submi
     Raises ResultError where the folder holds none.
     """
     root = scan(submissions)
-    found: dict[str, Submission] = {}
+    by_slug: dict[str, Submission] = {}
     problems = list(root.problems)
     for name in root.folders:
         try:
@@ -143,35 +141,41 @@ def checked(submissions: Path, data: Expected | None = None) -> tuple[list[Submi
         except ResultError as e:
             problems.append(Problem(name, str(e).rpartition(": ")[0], "remove the folder, or submit again"))
             continue
-        problems += [Problem(f"{name}/{p.file}", p.found, p.step) for p in report.problems]
-        if (made := report.submission) is not None and found.setdefault(made.slug, made) is not made:
-            problems.append(Problem(name, f"the same as {found[made.slug].folder.name}", "leave one"))
+        problems += [Problem(f"{name}/{p.file}", p.wrong, p.step) for p in report.problems]
+        if report.submission is not None:
+            first = by_slug.setdefault(report.submission.slug, report.submission)
+            if first is not report.submission:
+                problems.append(Problem(name, f"the same as {first.folder.name}", "leave one"))
     if not root.folders:
         raise ResultError(f"{submissions} holds no submission: put there what `birdmml submit` wrote")
-    return list(found.values()), problems
+    return list(by_slug.values()), problems
 
 
-def stage_dataset(repo: str, submissions: Path, made: Sequence[Submission], folder: Path) -> Parcel:
+def stage_dataset(repo: str, submissions: Path, accepted: Sequence[Submission], folder: Path) -> Parcel:
     """Put the submissions that `checked` found, a table of their figures and a card into `folder`.
 
     Raises UsageError where `folder` holds anything else, ResultError where a file is not what was checked.
     """
-    known = review.read_changes(submissions)
-    wanted = {f"{SHELF}/{one.slug}/{name}": one.folder / name for one in made for name in _names(one)}
-    wanted |= {} if known is None else {f"{SHELF}/{CHANGES}": submissions / CHANGES}
+    changes = review.read_changes(submissions)
+    wanted = {
+        f"{SHELF}/{one.slug}/{name}": one.folder / name
+        for one in accepted
+        for name in (HEAD, *(str(file["path"]) for file in one.about["files"]))
+    }
+    wanted |= {} if changes is None else {f"{SHELF}/{CHANGES}": submissions / CHANGES}
     clear(folder, {*wanted, CARD, FIGURES}, "board")
     _copied(wanted, folder)
-    for one in made:
+    for one in accepted:
         _same(one, folder / SHELF / one.slug)
-    write_figures(made, folder / FIGURES)
-    write_text(folder / CARD, dataset(repo, made, known or (), FIGURES))
+    write_figures(accepted, folder / FIGURES)
+    write_text(folder / CARD, dataset(repo, accepted, changes or (), FIGURES))
     notes = [f"{name} is not part of the board and stays here" for name in scan(submissions).files]
     files = listed(folder, {*wanted, CARD, FIGURES})
     stale = f"{SHELF}/: {STALE}"
-    return Parcel(repo, "dataset", folder, files, _demo(made), (*notes, stale), replaces=f"{SHELF}/*")
+    return Parcel(repo, "dataset", folder, files, _demo(accepted), (*notes, stale), replaces=f"{SHELF}/*")
 
 
-def stage_space(repo: str, site: Path, made: Sequence[Submission], folder: Path) -> Parcel:
+def stage_space(repo: str, site: Path, accepted: Sequence[Submission], folder: Path) -> Parcel:
     """Put a site into `folder`, with a Space's card unless it has one.
 
     Raises UsageError for a site that is none, or holds odd files.
@@ -186,16 +190,11 @@ def stage_space(repo: str, site: Path, made: Sequence[Submission], folder: Path)
     if CARD not in wanted:
         write_text(folder / CARD, space(repo))
     files = listed(folder, {*wanted, CARD})
-    return Parcel(repo, "space", folder, files, _demo(made), (STALE,), replaces="*")
+    return Parcel(repo, "space", folder, files, _demo(accepted), (STALE,), replaces="*")
 
 
-def _demo(made: Sequence[Submission]) -> bool:
-    return any("demo" in one.about["labels"] for one in made)
-
-
-def _names(one: Submission) -> Iterator[str]:
-    yield HEAD
-    yield from (str(file["path"]) for file in one.about["files"])
+def _demo(submissions: Sequence[Submission]) -> bool:
+    return any("demo" in one.about["labels"] for one in submissions)
 
 
 def _copied(wanted: Mapping[str, Path], folder: Path) -> None:

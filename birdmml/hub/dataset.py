@@ -81,18 +81,18 @@ def stage(checked: Checked, repo: str, folder: Path, date: str = "") -> DatasetP
     """
     root, manifest, validation = checked.root, checked.manifest, checked.validation
     paths = {f.path for f in checked.files}
-    made = {croissant.FILE: croissant.render(manifest, validation, repo, date)}
+    texts = {croissant.FILE: croissant.render(manifest, validation, repo, date)}
     notes = [] if date else ["croissant.json has no datePublished: add --date YYYY-MM-DD"]
     for name, render in ((CARD, render_card), (card.FILE, card.render)):
         if name not in paths:
-            made[name] = render(manifest, validation)
+            texts[name] = render(manifest, validation)
             notes.append(f"{name} was not there: it is made from the manifest")
-    clear(folder, made, "dataset's words")
-    for name, text in made.items():
+    clear(folder, texts, "dataset's words")
+    for name, text in texts.items():
         write_text(folder / name, text)
-    sources = {p: root / p for p in paths} | {name: folder / name for name in made}
-    kept = (f for f in checked.files if f.path not in made)
-    files = tuple(sorted((*kept, *listed(folder, made)), key=lambda f: f.path))
+    sources = {p: root / p for p in paths} | {name: folder / name for name in texts}
+    kept = (f for f in checked.files if f.path not in texts)
+    files = tuple(sorted((*kept, *listed(folder, texts)), key=lambda f: f.path))
     findings = (*checked.findings, *_words(checked, sources))
     demo = bool(manifest["demo"])
     return DatasetParcel(repo, "dataset", folder, files, demo, tuple(notes), "", sources, findings)

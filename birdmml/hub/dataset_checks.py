@@ -1,4 +1,4 @@
-"""One thing that was found wrong with a dataset before it is published."""
+"""What is checked of a built dataset before it is published: licences, private texts, shards, card and files."""
 
 from __future__ import annotations
 
@@ -43,9 +43,7 @@ class PublishFinding:
         return f"{self.check}: {self.where}: {self.found}; {self.step}"
 
 
-# ---- What a row must have to be published: a licence that `birdmml.core.licenses` takes for each of its parts.
-
-
+# What a row must have to be published: a licence that `birdmml.core.licenses` takes for each of its parts.
 PARTS = ("image", "audio", "caption")
 
 
@@ -61,9 +59,7 @@ def reasons(policy: Policy, row: Mapping[str, str]) -> dict[str, str]:
     return {part: why for part in PARTS if (why := policy.why_not(row[part]))}
 
 
-# ---- What must not leave this machine in a text: its paths, and keys of services.
-
-
+# What must not leave this machine in a text: its paths, and keys of services.
 TEXTS = (".md", ".json", ".csv", ".html", ".svg", ".cff")
 MAX_SHOWN_ROWS = 5
 _ROOTS = "home|Users|root|tmp|mnt|media|var|opt|private|scratch|srv|Volumes|workspace"
@@ -102,26 +98,24 @@ class Private:
         """(what, next step) of the first thing in a text that must stay here; None where there is none."""
         if _SECRET.search(text) or any(s in text for s in self.secrets):
             return "a key of a service (not shown)", _STEP_SECRET
-        found = _PATH.search(text) or self._here.search(text)
-        return (f"a path of one machine, {found[0][:60]!r}", _STEP_PATH) if found else None
+        match = _PATH.search(text) or self._here.search(text)
+        return (f"a path of one machine, {match[0][:60]!r}", _STEP_PATH) if match else None
 
 
 def in_files(root: Path, paths: Iterable[str], private: Private) -> Iterator[PublishFinding]:
-    """Findings in the texts among `paths`, up to MAX_TOLD a file."""
+    """Findings in the texts among `paths`, up to MAX_SHOWN_ROWS a file."""
     for path in paths:
         if not path.endswith(TEXTS):
             continue
-        told = 0
+        shown = 0
         with (root / path).open(encoding="utf-8", errors="replace") as lines:
             for number, line in enumerate(lines, 1):
-                if told < MAX_SHOWN_ROWS and (found := private.kind(line)):
-                    told += 1
-                    yield PublishFinding("private", f"{path} line {number}", *found)
+                if shown < MAX_SHOWN_ROWS and (finding := private.kind(line)):
+                    shown += 1
+                    yield PublishFinding("private", f"{path} line {number}", *finding)
 
 
-# ---- What the Hub's viewer and `datasets` need of a dataset: row groups, page index, features, and the card's YAML.
-
-
+# What the Hub's viewer and `datasets` need of a dataset: row groups, page index, features, and the card's YAML.
 # The viewer reads a row group whole, and refuses larger ones.
 MAX_GROUP_BYTES = 100_000_000
 MAX_GROUP_ROWS = 1_000
@@ -141,8 +135,8 @@ _WRITE = "build the dataset again, or write the shard with smaller row groups"
 
 def shards(root: Path, manifest: Mapping[str, Any]) -> Iterator[PublishFinding]:
     """Row groups, page index and features of each shard."""
-    known = dataset_taxonomy(root, manifest)
-    features = _features(arrow_schema(int(manifest["settings"]["rate_hz"]), known.scientific_names))
+    taxonomy = dataset_taxonomy(root, manifest)
+    features = _features(arrow_schema(int(manifest["settings"]["rate_hz"]), taxonomy.scientific_names))
     for value in manifest["splits"].values():
         for shard in value["shards"]:
             yield from _lint_shard(root, shard["path"], features)
@@ -157,21 +151,18 @@ def _lint_shard(root: Path, path: str, features: Any) -> Iterator[PublishFinding
     meta = file.metadata
     groups = [meta.row_group(g) for g in range(meta.num_row_groups)]
     large = max((g.total_byte_size for g in groups), default=0)
-    if large > MAX_GROUP_BYTES:
-        yield PublishFinding(
-            "row_group", path, f"a row group of {large:,} bytes, over {MAX_GROUP_BYTES:,}", _WRITE, False
-        )
-    if (most := max((g.num_rows for g in groups), default=0)) > MAX_GROUP_ROWS:
-        yield PublishFinding("row_group", path, f"a row group of {most:,} rows, over {MAX_GROUP_ROWS:,}", _WRITE, False)
+    most = max((g.num_rows for g in groups), default=0)
+    for size, limit, unit in ((large, MAX_GROUP_BYTES, "bytes"), (most, MAX_GROUP_ROWS, "rows")):
+        if size > limit:
+            what = f"a row group of {size:,} {unit}, over {limit:,}"
+            yield PublishFinding("row_group", path, what, _WRITE, False)
     chunks = [g.column(c) for g in groups for c in range(g.num_columns)]
     if not all(c.has_offset_index for c in chunks):
-        yield PublishFinding(
-            "page_index", path, "columns without one", "write it with pyarrow's write_page_index=True", False
-        )
+        step = "write it with pyarrow's write_page_index=True"
+        yield PublishFinding("page_index", path, "columns without one", step, False)
     if _features(file.schema_arrow) != features:
-        yield PublishFinding(
-            "features", path, "the schema's Hugging Face features are not those of its columns", "build again"
-        )
+        what = "the schema's Hugging Face features are not those of its columns"
+        yield PublishFinding("features", path, what, "build again")
 
 
 def _features(schema: pa.Schema) -> Any:
@@ -193,8 +184,8 @@ def card(text: str, manifest: Mapping[str, Any], paths: Sequence[str]) -> Iterat
     try:
         data = {k: v for k, v in vars(DatasetCard(text).data).items() if v is not None}
     except (ValueError, TypeError, AttributeError, YAMLError, RecursionError) as e:
-        told = " ".join(str(e).split())[:200]
-        yield PublishFinding("card_yaml", "README.md", f"its YAML cannot be read ({told})", "mend it, or build again")
+        reason = " ".join(str(e).split())[:200]
+        yield PublishFinding("card_yaml", "README.md", f"its YAML cannot be read ({reason})", "mend it, or build again")
         return
     if not data:
         yield none
@@ -216,19 +207,18 @@ def _fields(data: Mapping[str, Any], manifest: Mapping[str, Any]) -> Iterator[Pu
     for name, allowed, wanted in rules:
         values = data.get(name)
         listed = values if isinstance(values, list) else [values] if values else []
-        if odd := [v for v in listed if not (isinstance(v, str) and allowed(v))]:
-            yield PublishFinding("card_field", f"README.md {name}", f"{odd[0]!r:.80}", f"give {wanted}", False)
-        elif not listed:
-            yield PublishFinding("card_field", f"README.md {name}", "nothing", f"give {wanted}", False)
-    demo = manifest["demo"] and "demo" not in str(data.get("pretty_name", "")).casefold()
-    if demo:
+        odd = [f"{v!r:.80}" for v in listed if not (isinstance(v, str) and allowed(v))]
+        if odd or not listed:
+            what = odd[0] if odd else "nothing"
+            yield PublishFinding("card_field", f"README.md {name}", what, f"give {wanted}", False)
+    if manifest["demo"] and "demo" not in str(data.get("pretty_name", "")).casefold():
         yield PublishFinding("demo", "README.md pretty_name", "does not say that this is the demo", "build again")
 
 
 def _configs(configs: Any, manifest: Mapping[str, Any], paths: Sequence[str]) -> Iterator[PublishFinding]:
     """Each split's patterns must match all of its shards and nothing else, or others load other rows."""
     where, step = "README.md configs", "build again, or give one pattern a split: data/train-*.parquet"
-    found: dict[str, set[str]] = {}
+    matches: dict[str, set[str]] = {}
     try:
         for config in configs:
             for entry in config["data_files"]:
@@ -237,28 +227,25 @@ def _configs(configs: Any, manifest: Mapping[str, Any], paths: Sequence[str]) ->
                     matched = {p for p in paths if fnmatchcase(p, pattern)}
                     if not matched:
                         yield PublishFinding("card_configs", where, f"{pattern!r:.80} matches no file", step)
-                    found.setdefault(str(entry["split"]), set()).update(matched)
+                    matches.setdefault(str(entry["split"]), set()).update(matched)
     except (TypeError, KeyError, AttributeError):
         yield PublishFinding("card_configs", where, "no list of data_files with split and path", step)
         return
-    for split in sorted({*SPLITS, *found}):
+    for split in sorted({*SPLITS, *matches}):
         wanted = {s["path"] for s in manifest["splits"].get(split, {}).get("shards", ()) if s["rows"]}
-        if wanted != found.get(split, set()):
-            odd = min(wanted ^ found.get(split, set()))
+        if wanted != matches.get(split, set()):
+            odd = min(wanted ^ matches.get(split, set()))
             yield PublishFinding("card_configs", f"{where} {split}", f"not the shards of this split ({odd})", step)
 
 
 def datasheet(text: str) -> Iterator[PublishFinding]:
     """Questions that only a maintainer can answer, and that are open."""
     if left := text.count(OPEN):
-        yield PublishFinding(
-            "datasheet", "datasheet.md", f"{left} questions are open", "answer them in the file", False
-        )
+        what = f"{left} questions are open"
+        yield PublishFinding("datasheet", "datasheet.md", what, "answer them in the file", False)
 
 
-# ---- One pass over the rows of a dataset, without its media: licences, counts, and texts that must not leave.
-
-
+# One pass over the rows of a dataset, without its media: licences, counts, and texts that must not leave.
 MAX_EXAMPLES = 3
 BATCH_ROWS = 4096
 _TEXTS = [f.name for f in arrow_schema() if pa.types.is_string(f.type)]
@@ -294,29 +281,28 @@ def survey(
     # The table of species, if the dataset has its own, is names and numbers: `lint` reads it as no more than that.
     loose = set(manifest["files"]) - ({TABLE} if manifest["taxonomy"].get("file") == TABLE else set())
     if loose and not manifest["demo"]:
-        found = f"{len(loose)} files that no row's licence covers"
-        wrong.append(PublishFinding("licences", min(loose), found, "publish them by themselves"))
+        uncovered = f"{len(loose)} files that no row's licence covers"
+        wrong.append(PublishFinding("licences", min(loose), uncovered, "publish them by themselves"))
     for part in PARTS:
-        told = {k: n for k, n in manifest["licenses"].get(part, {}).items() if n}
-        if told != dict(licences.counts[part]):
-            wrong.append(
-                PublishFinding("licences", f"manifest.json {part}", "counts are not those of the rows", "build again")
-            )
+        listed = {k: n for k, n in manifest["licenses"].get(part, {}).items() if n}
+        if listed != dict(licences.counts[part]):
+            where, what = f"manifest.json {part}", "counts are not those of the rows"
+            wrong.append(PublishFinding("licences", where, what, "build again"))
     return licences, wrong
 
 
 def _shard_rows(
     root: Path, shard: Mapping[str, Any], policy: Policy, private: Private, licences: Licences, demo: bool
 ) -> Iterator[PublishFinding]:
-    rows, told, generated = 0, 0, 0
+    rows, shown, generated = 0, 0, 0
     for batch in batches(root / shard["path"]):
         rows += batch.num_rows
         generated += pc.sum(pc.equal(batch["caption_origin"], "demo")).as_py() or 0
         _count(batch, policy, licences)
-        for found in _texts(batch, private, shard["path"]):
-            told += 1
-            if told <= MAX_SHOWN_ROWS:
-                yield found
+        for finding in _texts(batch, private, shard["path"]):
+            shown += 1
+            if shown <= MAX_SHOWN_ROWS:
+                yield finding
     if generated and not demo:
         what = f"{generated} rows of the generated demo, in a dataset that does not call itself a demo"
         yield PublishFinding("demo", shard["path"], what, "build the demo again, and publish it as what it is")
@@ -346,12 +332,12 @@ def _count(batch: pa.RecordBatch, policy: Policy, licences: Licences) -> None:
                 _example(batch, part, entry["values"], licences.examples.setdefault((part, spdx), []))
 
 
-def _example(batch: pa.RecordBatch, part: str, spdx: str | None, known: list[str]) -> None:
-    if len(known) < MAX_EXAMPLES:
+def _example(batch: pa.RecordBatch, part: str, spdx: str | None, examples: list[str]) -> None:
+    if len(examples) < MAX_EXAMPLES:
         column = batch[f"{part}_license"]
         mine = batch.filter(pc.is_null(column) if spdx is None else pc.equal(column, spdx))
-        for row in mine.slice(0, MAX_EXAMPLES - len(known)).select(["id", f"{part}_url"]).to_pylist():
-            known.append(" ".join(repr(v)[1:-1][:120] for v in row.values() if v))
+        for row in mine.slice(0, MAX_EXAMPLES - len(examples)).select(["id", f"{part}_url"]).to_pylist():
+            examples.append(" ".join(repr(v)[1:-1][:120] for v in row.values() if v))
 
 
 def _texts(batch: pa.RecordBatch, private: Private, path: str) -> Iterator[PublishFinding]:
@@ -361,13 +347,11 @@ def _texts(batch: pa.RecordBatch, private: Private, path: str) -> Iterator[Publi
     for name, column in columns.items():
         hits = pc.match_substring_regex(column, pattern).fill_null(False)
         for text in column.filter(hits).to_pylist():
-            if found := private.kind(text):
-                yield PublishFinding("private", f"{path} column {name}", *found)
+            if finding := private.kind(text):
+                yield PublishFinding("private", f"{path} column {name}", *finding)
 
 
-# ---- The files of a dataset's folder: only what belongs there, nothing that leads out of it, bytes as in the manifest.
-
-
+# The files of a dataset's folder: only what belongs there, nothing that leads out of it, bytes as in the manifest.
 VALIDATION = "report/validation.json"
 _PART = r"[A-Za-z0-9_][A-Za-z0-9._+=-]{0,199}"
 _SAFE = re.compile(rf"(?:{_PART}/){{0,6}}{_PART}")
@@ -407,7 +391,7 @@ def checked(root: Path, manifest: Mapping[str, Any]) -> dict[str, str]:
 
 def walk(root: Path, listed: Mapping[str, str]) -> tuple[list[str], list[PublishFinding]]:
     """The paths below `root` that belong to a dataset, sorted, and what does not belong there."""
-    found: list[str] = []
+    paths: list[str] = []
     wrong: list[PublishFinding] = []
     for path, mode in _entries(root):
         if stat.S_ISLNK(mode):
@@ -415,25 +399,25 @@ def walk(root: Path, listed: Mapping[str, str]) -> tuple[list[str], list[Publish
         elif not stat.S_ISREG(mode):
             wrong.append(PublishFinding("odd_file", path, "no plain file", "remove it"))
         elif path in listed or path in _TOP or _REPORT.fullmatch(path):
-            found.append(path)
+            paths.append(path)
         else:
             wrong.append(PublishFinding("stray_file", path, "not part of the dataset", "move it away"))
-    lost = sorted({*listed, MANIFEST, VALIDATION} - set(found) - {f.where for f in wrong})
+    lost = sorted({*listed, MANIFEST, VALIDATION} - set(paths) - {f.where for f in wrong})
     wrong += [PublishFinding("missing_file", path, "listed and not there", _AGAIN) for path in lost]
-    return sorted(found), wrong
+    return sorted(paths), wrong
 
 
 def hashed(
     root: Path, paths: list[str], listed: Mapping[str, str]
 ) -> tuple[tuple[UploadFile, ...], list[PublishFinding]]:
     """Each file with its size and SHA-256, and those that differ from the manifest."""
-    made = tuple(UploadFile(p, (root / p).stat().st_size, files.sha256_file(root / p)) for p in paths)
+    uploads = tuple(UploadFile(p, (root / p).stat().st_size, files.sha256_file(root / p)) for p in paths)
     wrong = [
         PublishFinding("sha256", f.path, "the file was changed after the build", _AGAIN)
-        for f in made
+        for f in uploads
         if listed.get(f.path, f.sha256) != f.sha256
     ]
-    return made, wrong
+    return uploads, wrong
 
 
 def _entries(root: Path) -> Iterator[tuple[str, int]]:

@@ -119,6 +119,7 @@ def _each_shard(checked: Checked) -> Iterator[tuple[str, str]]:
 def _plan(checked: Checked, policy: Policy, listing: Path) -> _KeptRows:
     """Decide on every row, and write down each that goes with the reason."""
     plan = _KeptRows()
+    columns = ["id", "species", *(f"{part}_{what}" for part in PARTS for what in ("license", "url"))]
     with files.atomic_write(listing) as f:
         text = io.TextIOWrapper(f, encoding="utf-8", newline="", write_through=True)
         writer = csv.writer(text, lineterminator="\n")
@@ -126,7 +127,7 @@ def _plan(checked: Checked, policy: Policy, listing: Path) -> _KeptRows:
         for split, path in _each_shard(checked):
             keep = plan.keep.setdefault(path, bytearray())
             for batch in batches(checked.root / path):
-                for row in batch.select(_columns()).to_pylist():
+                for row in batch.select(columns).to_pylist():
                     why = reasons(policy, {part: str(row[f"{part}_license"]) for part in PARTS})
                     keep.append(not why)
                     plan.removed += bool(why)
@@ -137,10 +138,6 @@ def _plan(checked: Checked, policy: Policy, listing: Path) -> _KeptRows:
                         writer.writerow(csv_cell(str(cell or "")) for cell in cells)
         text.detach()
     return plan
-
-
-def _columns() -> list[str]:
-    return ["id", "species", *(f"{part}_{what}" for part in PARTS for what in ("license", "url"))]
 
 
 def _shards(

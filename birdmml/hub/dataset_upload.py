@@ -75,25 +75,25 @@ def look(parcel: DatasetParcel) -> UploadPlan | None:
 
 def there(api: HfApi, repo: str) -> dict[str, There]:
     """Every file of a dataset repository. Raises what the hub's client raises."""
-    found = {}
+    entries = {}
     for entry in api.list_repo_tree(repo, recursive=True, repo_type="dataset"):
         if (size := getattr(entry, "size", None)) is not None:
             lfs = getattr(entry, "lfs", None)
-            found[entry.path] = There(size, lfs.sha256 if lfs else None, str(getattr(entry, "blob_id", "")))
-    return found
+            entries[entry.path] = There(size, lfs.sha256 if lfs else None, str(getattr(entry, "blob_id", "")))
+    return entries
 
 
-def plan(parcel: DatasetParcel, known: Mapping[str, There]) -> UploadPlan:
+def plan(parcel: DatasetParcel, present: Mapping[str, There]) -> UploadPlan:
     """Compare a parcel with what is there. Of what is there and not in it, only a dataset's own parts would go."""
-    same = frozenset(f.path for f in parcel.files if f.path in known and _same(parcel, f, known[f.path]))
+    same = frozenset(f.path for f in parcel.files if f.path in present and _same(parcel, f, present[f.path]))
     new = tuple(f for f in parcel.files if f.path not in same)
-    replaced = {f.path: known[f.path].size for f in new if f.path in known}
+    replaced = {f.path: present[f.path].size for f in new if f.path in present}
     paths = {f.path for f in parcel.files}
-    removed = tuple(sorted(p for p in known if p not in paths and _STALE.fullmatch(p)))
+    removed = tuple(sorted(p for p in present if p not in paths and _STALE.fullmatch(p)))
     return UploadPlan(new, replaced, same, removed)
 
 
-def upload(parcel: DatasetParcel, private: bool = False, tell: Callable[[str], None] = lambda line: None) -> str:
+def upload(parcel: DatasetParcel, private: bool = False, say: Callable[[str], None] = lambda line: None) -> str:
     """Send what is not there; returns the address of the commit, or of the dataset where nothing was left to do.
 
     What is transient (429, 5xx, a broken connection) is tried again, after looking what has arrived. `tell` gets a
@@ -108,7 +108,7 @@ def upload(parcel: DatasetParcel, private: bool = False, tell: Callable[[str], N
             except Exception as e:  # what is not transient, or comes the last time, is raised again
                 if pause is None or not _transient(e):
                     raise
-                tell(f"the hub did not take it ({type(e).__name__}); again in {pause:g} s")
+                say(f"the hub did not take it ({type(e).__name__}); again in {pause:g} s")
                 time.sleep(pause)
     raise AssertionError("the last pause is None")
 
@@ -138,12 +138,12 @@ def _sent(api: HfApi, parcel: DatasetParcel, files: Sequence[UploadFile]) -> lis
     """Send the large ones among `files`, group by group; what was sent before is not sent again by the hub's client."""
     operations = []
     for group in _groups(files):
-        made = [_operation(parcel, f) for f in group]
-        api.preupload_lfs_files(parcel.repo, made, repo_type="dataset")
-        for f, operation in zip(group, made, strict=True):
+        parts = [_operation(parcel, f) for f in group]
+        api.preupload_lfs_files(parcel.repo, parts, repo_type="dataset")
+        for f, operation in zip(group, parts, strict=True):
             if operation.upload_info.sha256.hex() != f.sha256:
                 raise _changed(f)
-        operations += made
+        operations += parts
     return operations
 
 
@@ -177,12 +177,12 @@ def _changed(f: UploadFile) -> HubError:
     return HubError(f"{f.path} was changed while it was uploaded: nothing of this upload is shown; push again")
 
 
-def _same(parcel: DatasetParcel, f: UploadFile, known: There) -> bool:
-    if known.size != f.size:
+def _same(parcel: DatasetParcel, f: UploadFile, present: There) -> bool:
+    if present.size != f.size:
         return False
-    if known.sha256 is not None:
-        return known.sha256 == f.sha256
-    return known.blob == _git_blob(parcel, f)
+    if present.sha256 is not None:
+        return present.sha256 == f.sha256
+    return present.blob == _git_blob(parcel, f)
 
 
 def _git_blob(parcel: DatasetParcel, f: UploadFile) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
@@ -25,14 +25,11 @@ from birdmml.models.checkpoint import META, TOKENIZER, WEIGHTS, Checkpoint, load
 from birdmml.models.state import resolve
 from birdmml.results.outcomes import COLUMNS
 from birdmml.results.result import FILE
-from birdmml.schema import Figure, Result
+from birdmml.schema import Figure
 
-# ---- `.eval_results/`: a model's figures as the Hub's benchmark datasets collect them.
+# `.eval_results/`: a model's figures as the Hub's benchmark datasets collect them.
 # The format is https://huggingface.co/docs/hub/eval-results: `dataset.id` is a dataset that the Hub lists as a
-# benchmark,
-# and `dataset.task_id` a task of its eval.yaml.
-
-
+# benchmark, and `dataset.task_id` a task of its eval.yaml.
 EVAL_RESULTS_FILE = ".eval_results/birdmml.yaml"
 
 
@@ -142,10 +139,10 @@ def stage(
     files = listed(folder, {*texts, *copies})
     if weights not in {f.sha256 for f in files}:
         raise CheckpointError(f"{source} was changed while it was read: run the same command again")
-    found = tuple(s.scored for s in shelves)
-    notes = tuple(_notes(ready, found, about))
-    demo = model_card.is_demo(ready) or any(s.result.demo for s in found)
-    return ModelParcel(about.repo, "model", folder, files, demo, notes, results=found)
+    verified = tuple(s.scored for s in shelves)
+    notes = tuple(_notes(ready, verified, about))
+    demo = model_card.is_demo(ready) or any(s.result.demo for s in verified)
+    return ModelParcel(about.repo, "model", folder, files, demo, notes, results=verified)
 
 
 def _licenses(ready: Checkpoint, data: Path) -> dict[str, dict[str, int]]:
@@ -158,11 +155,11 @@ def _licenses(ready: Checkpoint, data: Path) -> dict[str, dict[str, int]]:
     return dict(manifest["licenses"])
 
 
-def _shelves(found: Sequence[VerifiedResult]) -> list[ResultFolder]:
+def _shelves(verified: Sequence[VerifiedResult]) -> list[ResultFolder]:
     """A folder below results/ for each result: its own name where that is plain and not taken."""
     shelves: list[ResultFolder] = []
     taken: set[str] = set()
-    for number, item in enumerate(found, start=1):
+    for number, item in enumerate(verified, start=1):
         name = item.folder.resolve().name
         if not _FOLDER.fullmatch(name) or name.casefold() in taken:
             name = f"result-{number}"
@@ -232,16 +229,16 @@ def _object(path: Path) -> dict[str, Any]:
     return dict(json.loads(path.read_bytes()))
 
 
-def _notes(ready: Checkpoint, found: Sequence[VerifiedResult], about: ModelAbout) -> Iterator[str]:
+def _notes(ready: Checkpoint, verified: Sequence[VerifiedResult], about: ModelAbout) -> Iterator[str]:
     """What a publisher should know before they push."""
     if about.benchmark:
         yield f"{EVAL_RESULTS_FILE} counts once {about.benchmark} is a benchmark of the Hub with these tasks"
-    if not found:
+    if not verified:
         yield "the card has no results: add --results with a folder that `birdmml bench --checkpoint` wrote"
-    for item in found:
+    for item in verified:
         if item.unknown:
             yield f"{item.folder}: cannot be compared with the checkpoint: {', '.join(item.unknown)}"
-        if _dirty(item.result):
+        if at(item.result.provenance, "code", "dirty"):
             yield f"{item.folder}: was scored with uncommitted changes to birdmml"
     if about.licenses is None:
         yield "the licences of the training data are not on the card: add --data with the dataset of the training"
@@ -249,8 +246,3 @@ def _notes(ready: Checkpoint, found: Sequence[VerifiedResult], about: ModelAbout
         yield "the weights have no licence: add --license with one of the Hub's ids"
     if ready.network.method_file is not None:
         yield "the method's own file is not uploaded: publish it yourself, nobody can load the model without it"
-
-
-def _dirty(result: Result) -> bool:
-    code = result.provenance.get("code")
-    return isinstance(code, Mapping) and bool(code.get("dirty"))

@@ -27,9 +27,7 @@ if TYPE_CHECKING:
     from huggingface_hub import EvalResult
 
 
-# ---- Whether a result is one of this checkpoint: what can be compared is, what cannot is told.
-
-
+# Whether a result is one of this checkpoint: what can be compared is, what cannot is told.
 WEIGHTS = "weights"
 
 
@@ -77,8 +75,7 @@ def _pairs(folder: Path, result: Result, ready: Checkpoint) -> Iterator[tuple[st
     yield from _differing(folder, "", Preset, held.get("preset"), ready.preset)
     yield "method file", _sha256(held.get("method_file")), _sha256(ready.network.method_file)
     yield "training data", result.dataset.get("trained_on") or None, ready.dataset.get("digest")
-    same_data = ready.dataset.get("digest") == result.dataset.get("digest")
-    if same_data:
+    if ready.dataset.get("digest") == result.dataset.get("digest"):
         yield "demo", result.demo, ready.dataset.get("demo")
     if held.get("trained_here") and "limit" in ready.dataset:
         yield "limit", str(held.get("limit")), str(ready.dataset["limit"])
@@ -170,7 +167,7 @@ def render(ready: Checkpoint, weights_sha256: str, shelves: Sequence[ResultFolde
         name=about.repo.split("/")[1],
         method=discover.label(ready.method),
         method_file=ready.network.method_file,
-        summary=_summary(ready),
+        summary=str(discover.load("method", ready.method).CARD.summary),
         demo=is_demo(ready),
         demo_results=any(s.scored.result.demo for s in shelves),
         ready=ready,
@@ -183,10 +180,6 @@ def render(ready: Checkpoint, weights_sha256: str, shelves: Sequence[ResultFolde
         restricted=_restricted(about.licenses),
         version=__version__,
     )
-
-
-def _summary(ready: Checkpoint) -> str:
-    return str(discover.load("method", ready.method).CARD.summary)
 
 
 def _facts(ready: Checkpoint) -> Iterator[tuple[str, Any]]:
@@ -230,19 +223,19 @@ def _tables(scored: VerifiedResult) -> Iterator[tuple[str, tuple[Figure, ...]]]:
 
 def _restricted(licenses: Mapping[str, Mapping[str, int]] | None) -> dict[str, int]:
     """Rows whose licence forbids commercial use, changes, or is unknown."""
-    found = {"NC": 0, "ND": 0, UNKNOWN_LICENSE: 0}
+    rows_by_term = {"NC": 0, "ND": 0, UNKNOWN_LICENSE: 0}
     for counts in (licenses or {}).values():
         for spdx, rows in counts.items():
             for term in ("NC", "ND"):
-                found[term] += rows if term in spdx.split("-") else 0
-            found[UNKNOWN_LICENSE] += rows if spdx == UNKNOWN_LICENSE else 0
-    return found
+                rows_by_term[term] += rows if term in spdx.split("-") else 0
+            rows_by_term[UNKNOWN_LICENSE] += rows if spdx == UNKNOWN_LICENSE else 0
+    return rows_by_term
 
 
 def _front_matter(ready: Checkpoint, shelves: Sequence[ResultFolder], about: ModelAbout) -> str:
     from huggingface_hub import ModelCardData
 
-    found = [r for shelf in shelves for r in _eval_results(shelf.scored, about)]
+    eval_results = [r for shelf in shelves for r in _eval_results(shelf.scored, about)]
     data = ModelCardData(
         language="en",
         license=about.license,
@@ -250,8 +243,8 @@ def _front_matter(ready: Checkpoint, shelves: Sequence[ResultFolder], about: Mod
         pipeline_tag="feature-extraction",
         tags=[*TAGS, _line(discover.label(ready.method)), *(["synthetic", "demo"] if is_demo(ready) else [])],
         datasets=[about.dataset] if about.dataset else None,
-        model_name=about.repo.split("/")[1] if found else None,
-        eval_results=found or None,
+        model_name=about.repo.split("/")[1] if eval_results else None,
+        eval_results=eval_results or None,
     )
     return str(data.to_yaml())
 
@@ -305,9 +298,7 @@ def _line(text: str) -> str:
 
 
 def _number(value: float | None, metric: str) -> str:
-    if value is None:
-        return "-"
-    return shown(metric, value, " %")
+    return "-" if value is None else shown(metric, value, " %")
 
 
 @cache

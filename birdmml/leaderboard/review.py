@@ -18,9 +18,7 @@ from birdmml.leaderboard.submission.model import HEAD, CheckReport, Entry, Probl
 from birdmml.leaderboard.submission.reading import look, name_of, read, spelled
 from birdmml.schema import Figure, Result
 
-# ---- The root of a folder of submissions: a folder each, changes.json, and the maintainer's own files.
-
-
+# The root of a folder of submissions: a folder each, changes.json, and the maintainer's own files.
 CHANGES = "changes.json"
 MAX_ENTRIES = 10_000
 
@@ -44,18 +42,18 @@ def scan(path: Path) -> Root:
     folders, files, problems = [], {}, []
     try:
         with os.scandir(path) as entries:
-            found = sorted(entries, key=lambda entry: entry.name)
-        for entry in found[:MAX_ENTRIES]:
-            if told := _wrong(entry):
-                problems.append(Problem(entry.name, told, "leave it out"))
+            listed = sorted(entries, key=lambda entry: entry.name)
+        for entry in listed[:MAX_ENTRIES]:
+            if problem := _wrong(entry):
+                problems.append(Problem(entry.name, problem, "leave it out"))
             elif entry.is_dir(follow_symlinks=False):
                 folders.append(entry.name)
             elif entry.name != CHANGES:
                 files[entry.name] = sha256_file(Path(entry.path))
     except OSError as e:
         raise ResultError(f"{path} cannot be read ({e.strerror or e}): see that you may read it") from e
-    if len(found) > MAX_ENTRIES:
-        problems.append(Problem(".", f"{len(found):,} entries, more than {MAX_ENTRIES:,}", "propose fewer"))
+    if len(listed) > MAX_ENTRIES:
+        problems.append(Problem(".", f"{len(listed):,} entries, more than {MAX_ENTRIES:,}", "propose fewer"))
     return Root(path, tuple(folders), files, tuple(problems))
 
 
@@ -70,9 +68,7 @@ def _wrong(entry: os.DirEntry[str]) -> str:
     return f"larger than {human_bytes(MAX_BYTES)}" if large else ""
 
 
-# ---- changes.json: which accepted submissions were replaced or withdrawn, and why; entries are only ever added.
-
-
+# changes.json: which accepted submissions were replaced or withdrawn, and why; entries are only ever added.
 SPELL = f"run `python -m json.tool --no-ensure-ascii --indent 2 {CHANGES} {CHANGES}`"
 _RULE: Mapping[str, Any] = {
     "type": "object",
@@ -118,16 +114,16 @@ def read_changes(root: Path) -> tuple[Change, ...] | None:
     if path.is_symlink() or not path.is_file():
         raise ResultError(f"{CHANGES} is no file: leave it as it was")
     value = form.load(path, CHANGES)
-    wrong = [f"{place or 'it'} {told}" for place, told in form.problems(value, _RULE)]
+    wrong = [f"{place or 'it'} {problem}" for place, problem in form.problems(value, _RULE)]
     if wrong:
         raise ResultError(f"{CHANGES}: {'; '.join(wrong[:3])}: see benchmarks/ACCEPTING.md for its form")
-    found = tuple(Change(**entry) for entry in value["changes"])
-    for change in found:
+    changes = tuple(Change(**entry) for entry in value["changes"])
+    for change in changes:
         if not checking.is_date(change.date):
             raise ResultError(f"{CHANGES}: {change.date!r} is no date: give YYYY-MM-DD")
     if path.read_bytes() != spelled(value):  # One spelling, so that what a pull request shows is what changed.
         raise ResultError(f"{CHANGES} says what it should in another spelling: {SPELL}")
-    return found
+    return changes
 
 
 def added(before: Sequence[Change] | None, after: Sequence[Change] | None) -> tuple[tuple[Change, ...], list[Problem]]:
@@ -150,20 +146,18 @@ def problems(new: Sequence[Change], removed: Mapping[str, str], present: Mapping
         if change.slug in seen:
             yield Problem(CHANGES, f"{change.slug} has two new entries", "leave one")
         elif removed.get(change.slug) != change.before:
-            told = f"{change.slug} of digest {change.before[:12]} is no accepted submission that this takes away"
-            yield Problem(CHANGES, told, "remove the entry, or mend its slug and `before`")
+            wrong = f"{change.slug} of digest {change.before[:12]} is no accepted submission that this takes away"
+            yield Problem(CHANGES, wrong, "remove the entry, or mend its slug and `before`")
         if change.after is not None and change.after not in present.values():
-            told = f"{change.slug} is to be replaced by {change.after[:12]}, which is not there"
-            yield Problem(CHANGES, told, "add that submission, or set `after` to null to withdraw")
+            wrong = f"{change.slug} is to be replaced by {change.after[:12]}, which is not there"
+            yield Problem(CHANGES, wrong, "add that submission, or set `after` to null to withdraw")
         seen.add(change.slug)
     for slug in sorted(set(removed) - seen):
         yield Problem(slug, "accepted, and gone", f"put it back, or say why in {CHANGES}")
 
 
-# ---- A submission that is another one under a new name.
-
-
-def copies(made: Submission, others: Sequence[Submission]) -> Iterator[tuple[str, str]]:
+# A submission that is another one under a new name.
+def copies(proposal: Submission, others: Sequence[Submission]) -> Iterator[tuple[str, str]]:
     """(result of `made`, what it is a copy of): a line for each pair.
 
     A copy has every figure of another's results, value by value, whatever it calls its method, models and seeds; or
@@ -172,10 +166,10 @@ def copies(made: Submission, others: Sequence[Submission]) -> Iterator[tuple[str
     """
     for other in others:
         theirs = {figure for entry in other.entries for figure in _measured(entry.result)}
-        for entry in made.entries:
+        for entry in proposal.entries:
             if _measured(entry.result) <= theirs:
                 yield name_of(entry), f"every figure of it is, digit by digit, one of {other.slug}"
-            elif any(_same_models(entry, known) for known in other.entries):
+            elif any(_same_models(entry, rival) for rival in other.entries):
                 yield (name_of(entry), f"a model of {other.slug}, measured by the same protocol for the same figures")
 
 
@@ -201,9 +195,7 @@ def _weights(result: Result) -> set[str]:
     return {str(model["weights_sha256"]) for model in result.models if at(model, "weights_sha256")}
 
 
-# ---- Two folders of submissions compared: what is accepted, and what a pull request would make of it.
-
-
+# Two folders of submissions compared: what is accepted, and what a pull request would make of it.
 EDITED = f"leave it as it was; a better one goes beside it, with an entry in {CHANGES}"
 
 
@@ -247,8 +239,8 @@ class _Head:
     @property
     def new(self) -> list[Submission]:
         """The new submissions that are sound by themselves."""
-        found = [p.report for p in self.proposed if p.report is not None and p.report.sound]
-        return [report.submission for report in found if report.submission is not None]
+        sound = [p.report for p in self.proposed if p.report is not None and p.report.sound]
+        return [report.submission for report in sound if report.submission is not None]
 
 
 def review(base: Path, head: Path, data: Expected | None = None) -> Review:
@@ -258,12 +250,12 @@ def review(base: Path, head: Path, data: Expected | None = None) -> Review:
     `check`, lie in a folder named by its slug, and be no copy. Raises ResultError where `base` is not sound, or there
     is no folder.
     """
-    accepted, known, before = _base(base)
+    accepted, earlier, before = _base(base)
     seen = _Head(scan(head), accepted)
     seen.problems += seen.root.problems
     seen.problems += _files(before, seen.root)
     try:
-        new, wrong = added(known, read_changes(head))
+        new, wrong = added(earlier, read_changes(head))
     except ResultError as e:
         new, wrong = (), [_problem(CHANGES, e)]
     seen.problems += wrong
@@ -275,7 +267,7 @@ def review(base: Path, head: Path, data: Expected | None = None) -> Review:
     # Where the list itself is refused, nothing can be said of what it should say.
     if not wrong:
         seen.problems += problems(new, _digests(seen.gone.values()), _digests(_present(seen)))
-    seen.problems += _copied(seen, (*(known or ()), *new), new)
+    seen.problems += _copied(seen, (*(earlier or ()), *new), new)
     return Review(accepted, tuple(seen.proposed), new, tuple(seen.problems), tuple(_notes(seen, new)))
 
 
@@ -306,15 +298,15 @@ def _files(before: Root, after: Root) -> Iterator[Problem]:
 def _edited(name: str, base: Path, head: Path) -> Iterator[Problem]:
     """Where an accepted submission is not byte for byte what it was."""
     try:
-        found = look(head / name)
+        reading = look(head / name)
         same = (base / name / HEAD).read_bytes() == (head / name / HEAD).read_bytes()
     except (ResultError, OSError) as e:
-        yield Problem(name, f"accepted, and no longer to be read ({_problem(name, e).found})", EDITED)
+        yield Problem(name, f"accepted, and no longer to be read ({_problem(name, e).wrong})", EDITED)
         return
     if not same:
         yield Problem(f"{name}/{HEAD}", "differs from what was accepted", EDITED)
-    for problem in found.problems:  # Its files are not those that it lists.
-        yield Problem(f"{name}/{problem.file}", problem.found, EDITED)
+    for problem in reading.problems:  # Its files are not those that it lists.
+        yield Problem(f"{name}/{problem.file}", problem.wrong, EDITED)
 
 
 def _propose(seen: _Head, name: str, data: Expected | None) -> None:
@@ -326,10 +318,10 @@ def _propose(seen: _Head, name: str, data: Expected | None) -> None:
         seen.problems.append(_problem(name, e))
         return
     seen.proposed.append(Proposed(name, report))
-    seen.problems += [Problem(f"{name}/{p.file}", p.found, p.step) for p in report.problems]
+    seen.problems += [Problem(f"{name}/{p.file}", p.wrong, p.step) for p in report.problems]
     if report.submission is not None and report.submission.slug != name:
-        told = "its folder is not named by its slug"
-        seen.problems.append(Problem(name, told, f"rename it {report.submission.slug}"))
+        wrong = "its folder is not named by its slug"
+        seen.problems.append(Problem(name, wrong, f"rename it {report.submission.slug}"))
 
 
 def _present(seen: _Head) -> list[Submission]:
@@ -340,21 +332,21 @@ def _digests(those: Iterable[Submission]) -> dict[str, str]:
     return {one.slug: str(one.about["digest"]) for one in those}
 
 
-def _copied(seen: _Head, known: Sequence[Change], new: Sequence[Change]) -> Iterator[Problem]:
+def _copied(seen: _Head, changes: Sequence[Change], new: Sequence[Change]) -> Iterator[Problem]:
     """New submissions that are others under another name, or were withdrawn before."""
     replaces = {(change.slug, change.after) for change in new}
-    before = {change.before: change for change in known}
+    before = {change.before: change for change in changes}
     others = list(seen.accepted.values())
-    for made in seen.new:
-        digest = str(made.about["digest"])
+    for proposal in seen.new:
+        digest = str(proposal.about["digest"])
         if old := before.get(digest):
-            told = f"is what was taken away on {old.date} ({old.reason})"
-            yield Problem(made.folder.name, told, "submit anew, with what was wrong put right")
+            wrong = f"is what was taken away on {old.date} ({old.reason})"
+            yield Problem(proposal.folder.name, wrong, "submit anew, with what was wrong put right")
         rivals = [other for other in others if (other.slug, digest) not in replaces]
-        for result, told in copies(made, rivals):
+        for result, wrong in copies(proposal, rivals):
             step = f"leave it out, or replace the other by an entry in {CHANGES}"
-            yield Problem(f"{made.folder.name}/{result}", told, step)
-        others.append(made)
+            yield Problem(f"{proposal.folder.name}/{result}", wrong, step)
+        others.append(proposal)
 
 
 def _notes(seen: _Head, new: Sequence[Change]) -> Iterator[str]:
@@ -363,12 +355,12 @@ def _notes(seen: _Head, new: Sequence[Change]) -> Iterator[str]:
     for change in new:
         if (old := seen.accepted.get(change.slug)) is None:
             continue
-        asked = f"ask {old.about['contact']} before you merge, unless they opened this"
+        ask = f"ask {old.about['contact']} before you merge, unless they opened this"
         follower = by_digest.get(change.after or "")
         if follower is None:
-            yield f"{change.slug} would be withdrawn: {asked}"
+            yield f"{change.slug} would be withdrawn: {ask}"
         elif follower.about["contact"] != old.about["contact"]:
-            yield f"{change.slug} would be replaced by {follower.slug}, of another contact: {asked}"
+            yield f"{change.slug} would be replaced by {follower.slug}, of another contact: {ask}"
         else:
             yield f"{change.slug} would be replaced by {follower.slug}, of the same contact"
     for one in seen.new:
@@ -380,5 +372,5 @@ def _notes(seen: _Head, new: Sequence[Change]) -> Iterator[str]:
 
 def _problem(name: str, error: Exception) -> Problem:
     """An error as a problem of a file or folder at the root, without the reviewer's own folders."""
-    found, _, step = str(error).removeprefix(f"{name}: ").rpartition(": ")
-    return Problem(name, found or str(error), step if found else "submit again with `birdmml submit`")
+    wrong, _, step = str(error).removeprefix(f"{name}: ").rpartition(": ")
+    return Problem(name, wrong or str(error), step if wrong else "submit again with `birdmml submit`")

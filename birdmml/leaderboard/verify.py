@@ -55,8 +55,8 @@ def verify(path: Path) -> Result:
     for figure in result.figures:
         if figure.predictions not in cache:
             cache[figure.predictions] = outcomes.read(folder, figure.predictions)
-        for told in differences(result, figure, cache[figure.predictions]):
-            raise ResultError(f"{path}: {told}: score again")
+        for difference in differences(result, figure, cache[figure.predictions]):
+            raise ResultError(f"{path}: {difference}: score again")
     return result
 
 
@@ -67,19 +67,19 @@ def differences(result: Result, figure: Figure, items: outcomes.Outcomes) -> Ite
         yield f"{name} was scored with seeds {items.seeds}, the result says {result.seeds}"
     if items.demo != result.demo:
         yield f"{name}: the result and its items do not agree on being the demo"
-    found = items.summary(figure.metric)
-    for field, claimed, counted in _values(figure, found):
+    summary = items.summary(figure.metric)
+    for field, claimed, counted in _values(figure, summary):
         if not _same(claimed, counted):
             yield f"{name}: {field} is given as {claimed}, its items give {counted}"
 
 
-def _values(figure: Figure, found: Summary) -> list[tuple[str, float | None, float | None]]:
+def _values(figure: Figure, summary: Summary) -> list[tuple[str, float | None, float | None]]:
     pairs: list[tuple[str, float | None, float | None]] = [
-        (field, getattr(figure, field), getattr(found, field))
+        (field, getattr(figure, field), getattr(summary, field))
         for field in ("value", "low", "high", "n", "chance", "sd")
     ]
-    pairs.append(("number of seeds", len(figure.per_seed), len(found.per_seed)))
-    pairs += [(f"seed {i + 1}", a, b) for i, (a, b) in enumerate(zip(figure.per_seed, found.per_seed, strict=False))]
+    pairs.append(("number of seeds", len(figure.per_seed), len(summary.per_seed)))
+    pairs += [(f"seed {i + 1}", a, b) for i, (a, b) in enumerate(zip(figure.per_seed, summary.per_seed, strict=False))]
     return pairs
 
 

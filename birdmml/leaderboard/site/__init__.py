@@ -238,7 +238,7 @@ class Site:
 
 @_one_thread()
 def site(
-    accepted: Sequence[model.ShownSubmission], refused: Sequence[Refused] = (), data: Path | None = None
+    accepted: Sequence[Submission], refused: Sequence[Refused] = (), data: Path | None = None
 ) -> tuple[Site, list[str]]:
     """Tables, comparisons and media of submissions that passed the check; and notes on what is not shown."""
     shelf, compared_tables, tasks = SiteOutcomes(), [], {}

@@ -57,7 +57,7 @@ def script(table: BoardTable, task: ColumnOutcomes) -> str:
     Each row is its words, its page, a digit an item (how often it was right, in tenths), and where answers are classes
     two more an item: what it was taken for, by the place in `classes`, to base 36.
     """
-    first = _places(task.items)
+    first, metric = _places(task.items), table.columns[task.column].metric
     rows = max(2, MOST_DIGITS // (3 * len(first)))  # The best ones.
     chosen = list(zip(task.rows, task.values, strict=True))[:rows]
     classes = sorted({n for _, items in chosen if items.confusion for n in items.confusion.names})
@@ -67,7 +67,7 @@ def script(table: BoardTable, task: ColumnOutcomes) -> str:
         "entries": [
             [
                 *_about(table, row),
-                _digits(_shares(items, table.columns[task.column].metric)),
+                "".join(_DIGITS[np.floor(10 * _shares(items, metric) + 0.5).astype(np.int64)]),
                 _names(items, first, place),
             ]
             for row, items in chosen
@@ -86,10 +86,6 @@ def _about(table: BoardTable, row: int) -> tuple[str, str]:
     if member is None:
         return table.rows[row].name, ""
     return plain(f"{table.rows[row].name}, {member.result.preset}: {member.title}"), member.page
-
-
-def _digits(shares: Doubles) -> str:
-    return "".join(_DIGITS[np.floor(10 * shares + 0.5).astype(np.int64)])
 
 
 def _names(items: ItemOutcomes, first: Sequence[int], place: Mapping[str, int]) -> str:
@@ -123,9 +119,7 @@ def _shares(items: ItemOutcomes, metric: str) -> Doubles:
     return np.asarray(np.bincount(items.units, values) / np.bincount(items.units))
 
 
-# ---- Photos, spectrograms and sounds of the items of a built dataset, each where its own licence lets it be shown.
-
-
+# Photos, spectrograms and sounds of the items of a built dataset, each where its own licence lets it be shown.
 SIDE_PX = 320
 MOST = 2000
 SCRIPT = "media"

@@ -77,30 +77,21 @@ def _table(table: BoardTable) -> dict[str, Any]:
 
 
 def _column(column: BoardColumn) -> dict[str, Any]:
-    return {
-        "task": plain(column.task),
-        "metric": plain(column.metric),
-        "chance": column.chance,
-        "ceiling": column.ceiling,
-    }
+    texts = {"task": plain(column.task), "metric": plain(column.metric)}
+    return {**texts, "chance": column.chance, "ceiling": column.ceiling}
 
 
 def _row(row: BoardRow) -> dict[str, Any]:
     member = row.member
-    if member is None:
-        return {
-            "method": row.name, "preset": "", "kind": "reported", "submission": "", "page": "", "seeds": None,
-            "verified": False, "labels": [],
-        }  # fmt: skip
     return {
         "method": row.name,
-        "preset": plain(member.result.preset),
-        "kind": "measured",
-        "submission": member.title,
-        "page": f"entries/{member.page}.html",
-        "seeds": len(member.result.seeds),
-        "verified": member.verified,
-        "labels": list(member.labels),
+        "preset": plain(member.result.preset) if member else "",
+        "kind": "measured" if member else "reported",
+        "submission": member.title if member else "",
+        "page": f"entries/{member.page}.html" if member else "",
+        "seeds": len(member.result.seeds) if member else None,
+        "verified": member is not None and member.verified,
+        "labels": list(member.labels) if member else [],
     }
 
 

@@ -3,42 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from birdmml.core.text import plain
 from birdmml.results.tables import in_table
 from birdmml.schema import PLAIN_METRICS, Figure, Result
-
-
-class ShownEntry(Protocol):
-    """One result of a submission, and the folder that holds its items."""
-
-    @property
-    def folder(self) -> Path:
-        """The folder with result.json."""
-
-    @property
-    def result(self) -> Result:
-        """What was scored."""
-
-
-class ShownSubmission(Protocol):
-    """What the site reads of a submission; `birdmml.leaderboard.submission.Submission` is one."""
-
-    @property
-    def about(self) -> Mapping[str, Any]:
-        """What its author says of it."""
-
-    @property
-    def entries(self) -> Sequence[ShownEntry]:
-        """Its results."""
-
-    @property
-    def slug(self) -> str:
-        """Its short name."""
 
 
 @dataclass(frozen=True)

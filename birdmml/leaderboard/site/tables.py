@@ -10,15 +10,8 @@ from itertools import islice
 
 from birdmml.core import discover
 from birdmml.core.text import file_name, plain
-from birdmml.leaderboard.site.model import (
-    BoardCell,
-    BoardColumn,
-    BoardMember,
-    BoardRow,
-    BoardTable,
-    ShownSubmission,
-    headlines,
-)
+from birdmml.leaderboard.site.model import BoardCell, BoardColumn, BoardMember, BoardRow, BoardTable, headlines
+from birdmml.leaderboard.submission.model import Submission
 from birdmml.results.paper import ReportedValue, claims
 from birdmml.results.tables import label
 from birdmml.schema import Figure, Result
@@ -32,7 +25,7 @@ Key = tuple[str, str, str, str, str, str]
 Place = tuple[str, str, float]  # task, metric, chance: another chance is another gallery
 
 
-def members(submissions: Sequence[ShownSubmission], verified: bool = True) -> tuple[BoardMember, ...]:
+def members(submissions: Sequence[Submission], verified: bool = True) -> tuple[BoardMember, ...]:
     """Every result of every submission, by their short names; two with one name keep pages of their own."""
     rows = []
     for submission in submissions:

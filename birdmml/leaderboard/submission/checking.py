@@ -22,19 +22,10 @@ from birdmml.results.outcomes import Outcomes, inside
 from birdmml.results.result import FILE, figure_key
 from birdmml.schema import Figure, Result
 
-# ---- What submission.json says of its results; all of it follows from them, so that nobody has to be believed.
-
-
+# What submission.json says of its results; all of it follows from them, so that nobody has to be believed.
 LABELS = (
-    "demo",
-    "limited",
-    "dirty",
-    "code unknown",
-    "single seed",
-    "no protocol",
-    "departs from protocol",
-    "models unknown",
-)
+    "demo", "limited", "dirty", "code unknown", "single seed", "no protocol", "departs from protocol", "models unknown",
+)  # fmt: skip
 
 
 def result_of(name: str, result: Result, items: Mapping[str, Outcomes]) -> dict[str, Any]:
@@ -90,22 +81,17 @@ def newest(results: Sequence[Result]) -> str:
 
 
 def _labels(result: Result) -> Iterable[str]:
-    if result.demo:
-        yield "demo"
-    if result.settings.get("limit"):
-        yield "limited"
-    if at(result.provenance, "code", "dirty"):
-        yield "dirty"
-    if at(result.provenance, "code", "commit") is None:
-        yield "code unknown"
-    if len(result.seeds) == 1:
-        yield "single seed"
-    if result.settings.get("protocol") is None:
-        yield "no protocol"
-    if at(result.settings, "protocol", "departures"):
-        yield "departs from protocol"
-    if not result.models:
-        yield "models unknown"
+    holds = (
+        result.demo,
+        result.settings.get("limit"),
+        at(result.provenance, "code", "dirty"),
+        at(result.provenance, "code", "commit") is None,
+        len(result.seeds) == 1,
+        result.settings.get("protocol") is None,
+        at(result.settings, "protocol", "departures"),
+        not result.models,
+    )
+    return (label for label, true in zip(LABELS, holds, strict=True) if true)
 
 
 def identity(result: Result) -> str:
@@ -161,13 +147,14 @@ def check(folder: Path, data: Expected | None = None) -> CheckReport:
         with np.errstate(all="ignore"):
             _figures(one)
         if seen.about is not None:
-            notes += _against(one, _stated_result(seen.about, one), data)
+            claims = {result["folder"]: result for result in reversed(seen.about["results"])}
+            notes += _against(one, claims.get(name_of(one.entry)), data)
     about = seen.about
     submission = None if about is None else Submission(folder, about, tuple(seen.entries))
     problems = [*seen.problems, *(p for one in checked for p in one.problems)]
     figures = sum(len(one.entry.result.figures) for one in checked)
     unique = tuple({p.line: p for p in problems}.values())
-    return CheckReport(submission, unique, tuple(dict.fromkeys(notes)), figures, len(seen.found))
+    return CheckReport(submission, unique, tuple(dict.fromkeys(notes)), figures, len(seen.sizes))
 
 
 def _checked(entry: Entry) -> _Checked:
@@ -284,10 +271,6 @@ def _of_whole(about: Mapping[str, Any], checked: Sequence[_Checked]) -> list[Pro
         if (other := seen.setdefault(key, one.name)) != one.name:
             problems.append(Problem(one.name, f"the same figures as {other}", "submit it once"))
     return problems
-
-
-def _stated_result(about: Mapping[str, Any], one: _Checked) -> Mapping[str, Any] | None:
-    return next((result for result in about["results"] if result["folder"] == name_of(one.entry)), None)
 
 
 def _place(mine: Any, theirs: Any) -> str:

@@ -87,9 +87,9 @@ def write_list(protocol: str, data: Path, evalsets: Path | None, out: Path) -> P
 
 def other_data(stated: Mapping[str, Any], expected: Expected) -> Iterator[tuple[str, str]]:
     """(subject, what differs) where a result was scored on other data than those expected."""
-    told = dict(stated["evalsets"])
-    told.setdefault(bench_items.DATASET, stated["dataset"]["digest"])
-    for subject, stated_digest in told.items():
+    digests = dict(stated["evalsets"])
+    digests.setdefault(bench_items.DATASET, stated["dataset"]["digest"])
+    for subject, stated_digest in digests.items():
         mine = expected.digests.get(subject)
         # Scored by another caption column, a dataset's digest is followed by its name.
         if mine is not None and (not stated_digest or stated_digest.split(" ")[0] != mine):

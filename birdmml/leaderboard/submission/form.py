@@ -1,28 +1,24 @@
-"""submission.schema.json enforced: the part of JSON Schema (draft 2020-12) that it uses, and no more."""
+"""JSON of strangers: bounded before anything is believed, then judged by submission.schema.json."""
 
 from __future__ import annotations
 
 import functools
 import json
-import re
 from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
+
+import jsonschema  # type: ignore[import-untyped]  # ships no types
+from jsonschema import ValidationError
 
 from birdmml.core.files import human_bytes
 from birdmml.core.text import UNSEEN
 from birdmml.errors import ResultError
 
 SCHEMA = Path(__file__).parents[1] / "submission.schema.json"
-_TYPES: Mapping[str, Callable[[Any], bool]] = {
-    "object": lambda v: isinstance(v, dict),
-    "array": lambda v: isinstance(v, list),
-    "string": lambda v: isinstance(v, str),
-    "boolean": lambda v: isinstance(v, bool),
-    "null": lambda v: v is None,
-    "integer": lambda v: isinstance(v, int) and not isinstance(v, bool),
-    "number": lambda v: isinstance(v, int | float) and not isinstance(v, bool),
-}
+# Of one file: a hostile one can have a million, and nobody reads on after so many.
+MOST_PROBLEMS = 100
 _WORDS = {"$schema", "$id", "$defs", "title", "description"}
 
 
@@ -32,49 +28,42 @@ def schema() -> dict[str, Any]:
     return dict(json.loads(SCHEMA.read_text(encoding="utf-8")))
 
 
-def problems(value: Any, rule: Mapping[str, Any] | None = None, where: str = "") -> Iterator[tuple[str, str]]:
-    """(place, what is wrong) of everything that the schema forbids, or one `rule` of it."""
-    rule = schema() if rule is None else rule
-    if "$ref" in rule:
-        yield from problems(value, schema()["$defs"][rule["$ref"].removeprefix("#/$defs/")], where)
-        return
-    types = rule.get("type", ())
-    types = (types,) if isinstance(types, str) else types
-    if types and not any(_TYPES[t](value) for t in types):
-        yield where, f"is {_shown(value)}, not {' or '.join(types)}"
-        return
-    for word, allowed in rule.items():
-        if word in _RULES:
-            if told := _RULES[word](value, allowed):
-                yield where, told
-        elif word not in _WORDS | {"type", "required", "properties", "additionalProperties", "items"}:
-            raise NotImplementedError(f"{SCHEMA.name} uses {word}, which nothing here enforces")
-    if isinstance(value, dict):
-        yield from _object(value, rule, where)
-    elif isinstance(value, list) and "items" in rule:
-        for i, item in enumerate(value):
-            yield from problems(item, rule["items"], f"{where}[{i}]")
-
-
 def part(name: str) -> Mapping[str, Any]:
     """One named rule: "result"."""
-    found: Mapping[str, Any] = schema()["$defs"][name]
-    return found
+    return dict(schema()["$defs"][name])
 
 
-def _object(value: Mapping[str, Any], rule: Mapping[str, Any], where: str) -> Iterator[tuple[str, str]]:
-    known, others = rule.get("properties", {}), rule.get("additionalProperties", True)
-    for name in rule.get("required", ()):
-        if name not in value:
-            yield where, f"lacks {name!r}"
-    for name, inner in value.items():
-        place = f"{where}.{name[:60]}".lstrip(".")
-        if name in known:
-            yield from problems(inner, known[name], place)
-        elif others is False:
-            yield place, "is no part of a submission"
-        elif isinstance(others, dict):
-            yield from problems(inner, others, place)
+def problems(value: Any, rule: Mapping[str, Any] | None = None) -> Iterator[tuple[str, str]]:
+    """(place, what is wrong) of what the schema forbids, or one `rule` of it; the first MOST_PROBLEMS."""
+    rule = schema() if rule is None else {**rule, "$defs": schema()["$defs"]}
+    return islice(_problems(_Validator(rule).iter_errors(value)), MOST_PROBLEMS)
+
+
+def _problems(errors: Iterator[ValidationError]) -> Iterator[tuple[str, str]]:
+    refused = None
+    for error in errors:
+        # What else a value of the wrong type breaks is not worth a sentence; "type" stands first in every rule.
+        if error.absolute_path == refused:
+            continue
+        where = ""
+        for step in error.absolute_path:
+            where = _inside(where, step)
+        if error.validator == "type":
+            refused = error.absolute_path
+            types = [error.validator_value] if isinstance(error.validator_value, str) else error.validator_value
+            yield where, f"is {_shown(error.instance)}, not {' or '.join(types)}"
+        elif error.validator == "required":  # The library names the part in its sentence alone.
+            yield where, f"lacks {error.message.split()[0]}"
+        elif error.validator == "additionalProperties":
+            for name in error.instance:
+                if name not in error.schema["properties"]:
+                    yield _inside(where, name), "is no part of a submission"
+        else:
+            yield where, _RULES[error.validator](error.instance, error.validator_value)
+
+
+def _inside(where: str, step: str | int) -> str:
+    return f"{where}[{step}]" if isinstance(step, int) else f"{where}.{step[:60]}".lstrip(".")
 
 
 def _shown(value: Any) -> str:
@@ -82,50 +71,61 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _pattern(value: Any, pattern: str) -> str:
-    # Python's $ also stands before a last newline, JSON Schema's does not: "$(?!\n)" says the same in both.
-    good = not isinstance(value, str) or re.search(pattern, value)
-    return "" if good else f"is {_shown(value)}, not of the form {pattern}"
+def _length(comparison: str) -> Callable[[Any, Any], str]:
+    """minLength, maxItems and their like."""
+    return lambda value, limit: (
+        f"has {len(value)} {'characters' if isinstance(value, str) else 'entries'}, {comparison} than {limit}"
+    )
 
 
-def _unique(value: Any, wanted: bool) -> str:
-    if not wanted or not isinstance(value, list):
-        return ""
-    texts = [json.dumps(v, sort_keys=True) for v in value]
-    return "lists something twice" if len(set(texts)) < len(texts) else ""
-
-
-def _bound(length: bool, least: bool, kind: type | tuple[type, ...]) -> Callable[[Any, Any], str]:
-    """minLength, maxItems, minimum and their like."""
-
-    def found(value: Any, limit: float) -> str:
-        if not isinstance(value, kind) or isinstance(value, bool):
-            return ""
-        size: Any = len(value) if length else value  # type: ignore[arg-type]  # `kind` says it
-        if (size >= limit) if least else (size <= limit):
-            return ""
-        of = f"has {size} {'characters' if kind is str else 'entries'}" if length else f"is {size}"
-        return f"{of}, {'fewer' if least else 'more'} than {limit}"
-
-    return found
-
-
+# Each word of the schema as a sentence: of the value and of what the word allows.
 _RULES: Mapping[str, Callable[[Any, Any], str]] = {
-    "const": lambda v, only: "" if v == only and type(v) is type(only) else f"is {_shown(v)}, not {only}",
-    "enum": lambda v, those: "" if v in those else f"is {_shown(v)}, not one of {', '.join(map(str, those))}",
-    "pattern": _pattern,
-    "uniqueItems": _unique,
-    "minLength": _bound(True, True, str),
-    "maxLength": _bound(True, False, str),
-    "minItems": _bound(True, True, list),
-    "maxItems": _bound(True, False, list),
-    "maxProperties": _bound(True, False, dict),
-    "minimum": _bound(False, True, (int, float)),
-    "maximum": _bound(False, False, (int, float)),
+    "const": lambda value, only: f"is {_shown(value)}, not {only}",
+    "enum": lambda value, those: f"is {_shown(value)}, not one of {', '.join(map(str, those))}",
+    # Python's $ also stands before a last newline, JSON Schema's does not: "$(?!\n)" says the same in both.
+    "pattern": lambda value, pattern: f"is {_shown(value)}, not of the form {pattern}",
+    "uniqueItems": lambda value, _: "lists something twice",
+    **dict.fromkeys(("minLength", "minItems"), _length("fewer")),
+    **dict.fromkeys(("maxLength", "maxItems", "maxProperties"), _length("more")),
+    "minimum": lambda value, limit: f"is {value}, fewer than {limit}",
+    "maximum": lambda value, limit: f"is {value}, more than {limit}",
 }
 
 
-# ---- JSON of strangers: size, depth, length of texts, numbers and characters are bounded before anything is believed.
+def _const(_: Any, only: Any, value: Any, __: Any) -> Iterator[ValidationError]:
+    if value != only or type(value) is not type(only):
+        yield ValidationError("another value")
+
+
+def _minimum(validator: Any, least: float, value: Any, _: Any) -> Iterator[ValidationError]:
+    # The library asks whether it is less, which "not a number" (of an option; JSON has none here) never is.
+    if validator.is_type(value, "number") and not value >= least:
+        yield ValidationError("less")
+
+
+def _if_short(word: str, limit: str) -> Callable[..., Iterator[ValidationError]]:
+    """The library's rule, for what is no longer than it may be: a longer one is refused, and could take hours."""
+    rule_of = jsonschema.Draft7Validator.VALIDATORS[word]
+
+    def bounded(validator: Any, allowed: Any, value: Any, rule: Mapping[str, Any]) -> Iterator[ValidationError]:
+        if not isinstance(value, list | dict) or len(value) <= rule.get(limit, len(value)):
+            yield from rule_of(validator, allowed, value, rule) or ()
+
+    return bounded
+
+
+# To JSON Schema since draft 6, 1.0 is an integer and equals 1; a seed or a version is written as one here.
+_Validator = jsonschema.validators.extend(
+    jsonschema.Draft7Validator,
+    {
+        "const": _const,
+        "minimum": _minimum,
+        "items": _if_short("items", "maxItems"),
+        "uniqueItems": _if_short("uniqueItems", "maxItems"),
+        "additionalProperties": _if_short("additionalProperties", "maxProperties"),
+    },
+    type_checker=jsonschema.Draft4Validator.TYPE_CHECKER,
+)
 
 
 MAX_BYTES = 16 * 2**20

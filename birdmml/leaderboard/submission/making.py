@@ -126,8 +126,8 @@ def _checked_about(about: About, loaded: Sequence[Result]) -> About:
         if value == "":
             raise UsageError(f"the submission has no {name.replace('_', ' ')}: give {option}")
         wrong = form.bad_text(value) if isinstance(value, str) else ""
-        for told in [wrong] if wrong else [told for _, told in form.problems(value, _rule(path))]:
-            raise UsageError(f"{option} {told}: give another")
+        for problem in [wrong] if wrong else [problem for _, problem in form.problems(value, _rule(path))]:
+            raise UsageError(f"{option} {problem}: give another")
     if not checking.is_date(about.created):
         raise UsageError(f"--date {about.created!r} is no date: give YYYY-MM-DD")
     return about
@@ -182,7 +182,7 @@ def _files_of(result: Result) -> list[str]:
 
 def _head(part: Path, folders: Sequence[Path], loaded: Sequence[Result], about: About) -> dict[str, Any]:
     entries = sorted(zip([f.resolve().name for f in folders], loaded, strict=True), key=lambda pair: pair[0])
-    made: dict[str, Any] = {
+    head: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "name": about.name,
         "contact": about.contact,
@@ -194,7 +194,7 @@ def _head(part: Path, folders: Sequence[Path], loaded: Sequence[Result], about: 
         "results": [_stated(part, name, result) for name, result in entries],
         "files": list(_listed(part)),
     }
-    return made | {"digest": digest_of(made)}
+    return head | {"digest": digest_of(head)}
 
 
 def _stated(part: Path, name: str, result: Result) -> dict[str, Any]:

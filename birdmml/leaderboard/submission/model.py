@@ -59,16 +59,16 @@ class Submission:
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong: the file, what was found in it, and the next step."""
+    """One thing that is wrong: the file, what is wrong with it, and the next step."""
 
     file: str
-    found: str
+    wrong: str
     step: str
 
     @property
     def line(self) -> str:
         """One line, whatever a hostile text holds."""
-        return plain(f"{self.file}: {self.found}: {self.step}")
+        return plain(f"{self.file}: {self.wrong}: {self.step}")
 
 
 @dataclass(frozen=True)

@@ -23,11 +23,8 @@ from birdmml.leaderboard.submission.form import MAX_BYTES
 from birdmml.leaderboard.submission.model import HEAD, RESULTS, Entry, Problem, Submission, raise_first
 from birdmml.results import outcomes
 from birdmml.results.result import FILE, read_result
-from birdmml.schema import Result
 
-# ---- The files of a submission: which may be there, how many, how large; a link or anything else is refused.
-
-
+# The files of a submission: which may be there, how many, how large; a link or anything else is refused.
 MAX_FILES, MAX_TOTAL = 5000, 4 * 2**30
 MAX_PARQUET = 512 * 2**20
 _DEPTH = 4
@@ -36,33 +33,33 @@ _PATH = re.compile(str(form.part("path")["pattern"]).removesuffix("$"))
 
 def listing(folder: Path) -> tuple[dict[str, int], list[Problem]]:
     """(path from the folder -> bytes, sorted by path) of everything that may be read, and what may not be there."""
-    found: dict[str, int] = {}
+    sizes: dict[str, int] = {}
     problems: list[Problem] = []
     total = many = 0
     for entry, name, depth in _walk(folder):
         wrong, size = _wrong(entry, name, depth)
         total, many = total + (0 if wrong else size), many + 1
         if many > MAX_FILES or total > MAX_TOTAL:
-            told = f"the submission has more than {MAX_FILES:,} files or {human_bytes(MAX_TOTAL)}"
-            problems.append(Problem(name, told, "submit fewer results"))
+            limits = f"the submission has more than {MAX_FILES:,} files or {human_bytes(MAX_TOTAL)}"
+            problems.append(Problem(name, limits, "submit fewer results"))
             break
         if wrong:
             problems.append(Problem(name, wrong, "remove it, or submit again"))
         elif not entry.is_dir(follow_symlinks=False):
-            found[name] = size
-    return dict(sorted(found.items())), problems + _alike(found)
+            sizes[name] = size
+    return dict(sorted(sizes.items())), problems + _alike(sizes)
 
 
-def differences(folder: Path, found: Mapping[str, int], listed: Mapping[str, tuple[int, str]]) -> list[Problem]:
+def differences(folder: Path, sizes: Mapping[str, int], listed: Mapping[str, tuple[int, str]]) -> list[Problem]:
     """Where the files are not those that submission.json lists, by name, size and SHA-256."""
     problems = [
         Problem(name, "listed in submission.json, not there", "fetch the submission again")
-        for name in sorted(set(listed) - set(found))
+        for name in sorted(set(listed) - set(sizes))
     ]
-    for name in sorted(set(found) - {HEAD}):
+    for name in sorted(set(sizes) - {HEAD}):
         if name not in listed:
             problems.append(Problem(name, "not listed in submission.json", "remove it, or submit again"))
-        elif found[name] != listed[name][0] or sha256_file(folder / name) != listed[name][1]:
+        elif sizes[name] != listed[name][0] or sha256_file(folder / name) != listed[name][1]:
             changed = "changed after submission.json was written: its size or SHA-256 differs"
             problems.append(Problem(name, changed, "fetch the submission again"))
     return problems
@@ -86,8 +83,8 @@ def _wrong(entry: os.DirEntry[str], name: str, depth: int) -> tuple[str, int]:
     if entry.is_symlink():
         return "a link, which a submission never has", 0
     if entry.is_dir(follow_symlinks=False):
-        known = name == RESULTS or (depth < _DEPTH and _PATH.fullmatch(f"{name}/x"))
-        return "" if known else "a folder that a submission never has", 0
+        allowed = name == RESULTS or (depth < _DEPTH and _PATH.fullmatch(f"{name}/x"))
+        return "" if allowed else "a folder that a submission never has", 0
     if not entry.is_file(follow_symlinks=False):
         return "no file and no folder, which a submission never has", 0
     size = entry.stat(follow_symlinks=False).st_size
@@ -97,12 +94,12 @@ def _wrong(entry: os.DirEntry[str], name: str, depth: int) -> tuple[str, int]:
     return (f"larger than {human_bytes(cap)}" if size > cap else ""), size
 
 
-def _alike(found: Mapping[str, int]) -> list[Problem]:
+def _alike(names: Mapping[str, int]) -> list[Problem]:
     """Names that are one file on systems that take no notice of case."""
     by_key: dict[str, str] = {}
     return [
         Problem(name, f"the same as {other} where case does not count", "rename a result folder")
-        for name in sorted(found)
+        for name in sorted(names)
         if (other := by_key.setdefault(name.casefold(), name)) != name
     ]
 
@@ -115,7 +112,7 @@ class SubmissionReading:
     """What was found: `about` is None where submission.json cannot be used, and `problems` say why."""
 
     folder: Path
-    found: Mapping[str, int]
+    sizes: Mapping[str, int]
     about: Mapping[str, Any] | None = None
     entries: list[Entry] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
@@ -138,14 +135,15 @@ def look(folder: Path) -> SubmissionReading:
     if not folder.is_dir() or not (folder / HEAD).is_file():
         raise ResultError(f"{folder} holds no {HEAD}: give a folder that `birdmml submit` wrote")
     try:
-        seen = SubmissionReading(folder, *_listing(folder))
+        sizes, problems = listing(folder)
+        seen = SubmissionReading(folder, sizes, problems=problems)
         seen.about = _head(seen)
-        listed = _listed(seen.about) if seen.about is not None else None
-        if listed is not None:
-            seen.problems += differences(folder, seen.found, listed)
+        if seen.about is not None:
+            listed = {file["path"]: (file["bytes"], file["sha256"]) for file in seen.about["files"]}
+            seen.problems += differences(folder, sizes, listed)
     except OSError as e:
         raise ResultError(f"{folder} cannot be read ({e.strerror or e}): see that you may read it") from e
-    for name in sorted(seen.found, key=lambda n: n.split("/")):
+    for name in sorted(seen.sizes, key=lambda n: n.split("/")):
         if name.endswith(f"/{FILE}") and name.count("/") == 2:
             _entry(seen, name)
     if not seen.entries and not seen.problems:
@@ -153,26 +151,21 @@ def look(folder: Path) -> SubmissionReading:
     return seen
 
 
-def _listing(folder: Path) -> tuple[dict[str, int], None, list[Entry], list[Problem]]:
-    found, problems = listing(folder)
-    return found, None, [], problems
-
-
 def _head(seen: SubmissionReading) -> Mapping[str, Any] | None:
     """submission.json, if it has the form that the schema wants."""
-    if HEAD not in seen.found:  # A link, or too large: noted already.
+    if HEAD not in seen.sizes:  # A link, or too large: noted already.
         return None
     try:
         about = form.load(seen.folder / HEAD, HEAD)
     except ResultError as e:
         seen.problems.append(_problem_of(seen.folder / HEAD, HEAD, e))
         return None
-    wrong = [f"{place or 'it'} {told}" for place, told in form.problems(about)]
+    wrong = [f"{place or 'it'} {problem}" for place, problem in form.problems(about)]
     if not wrong and digest_of(about) != about["digest"]:
         wrong.append("changed after it was written: its digest differs")
     if not wrong and (seen.folder / HEAD).read_bytes() != spelled(about):
         wrong.append("not spelled as `birdmml submit` writes it, though it says the same")
-    seen.problems += [Problem(HEAD, found, AGAIN) for found in wrong]
+    seen.problems += [Problem(HEAD, problem, AGAIN) for problem in wrong]
     return None if wrong else about
 
 
@@ -186,10 +179,6 @@ def spelled(about: Mapping[str, Any]) -> bytes:
     return (json.dumps(about, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
-def _listed(about: Mapping[str, Any]) -> dict[str, tuple[int, str]]:
-    return {file["path"]: (file["bytes"], file["sha256"]) for file in about["files"]}
-
-
 def _entry(seen: SubmissionReading, name: str) -> None:
     """One result, and the predictions that lie in its folder: those that its figures name, and no other."""
     path = seen.folder / name
@@ -200,8 +189,8 @@ def _entry(seen: SubmissionReading, name: str) -> None:
         seen.problems.append(_problem_of(path, name, e))
         return
     before = name.removesuffix(FILE)
-    there = {n.removeprefix(before) for n in seen.found if n.startswith(before)} - {FILE}
-    named = _named(result)
+    there = {n.removeprefix(before) for n in seen.sizes if n.startswith(before)} - {FILE}
+    named = {figure.predictions for figure in result.figures}
     for file in sorted(there - named):
         seen.problems.append(Problem(f"{before}{file}", "named by no figure", f"remove it, or {AGAIN}"))
     for file in sorted(named - there):
@@ -209,15 +198,11 @@ def _entry(seen: SubmissionReading, name: str) -> None:
     seen.entries.append(Entry(path.parent, result))
 
 
-def _named(result: Result) -> set[str]:
-    return {figure.predictions for figure in result.figures}
-
-
 def _problem_of(path: Path, name: str, error: Exception) -> Problem:
     """An error as a problem of the file, without the verifier's own folders."""
     text = str(error).replace(str(path), name).removeprefix(name).lstrip(": ")
-    found, _, step = text.rpartition(": ")
-    return Problem(name, found or text, step if found else AGAIN)
+    wrong, _, step = text.rpartition(": ")
+    return Problem(name, wrong or text, step if wrong else AGAIN)
 
 
 def name_of(entry: Entry) -> str:
@@ -225,9 +210,7 @@ def name_of(entry: Entry) -> str:
     return f"{RESULTS}/{entry.folder.name}"
 
 
-# ---- Parquet files of strangers: what they would unpack to is bounded before they are read whole.
-
-
+# Parquet files of strangers: what they would unpack to is bounded before they are read whole.
 MAX_ROWS = 5_000_000
 MAX_UNPACKED = 2**30
 MAX_NAME = 500  # bytes of an id or a class name

@@ -66,33 +66,32 @@ def rerun(
     for folder in map(resolve, models):
         ready = checkpoint.load(folder, method)
         for entry in _entries_of(submission, ready, folder):
-            problems += [Problem(_file(entry), told, STEP) for told in _other_settings(entry.result, ready)]
+            problems += [
+                Problem(f"{name_of(entry)}/{result.FILE}", wrong, STEP)
+                for wrong in _other_settings(entry.result, ready)
+            ]
             for file, many, differ in _compared(entry, ready, data, evalsets, device, lines):
                 items, moved = items + many, moved + differ
                 lines.append(f"{name_of(entry)}/{file}: seed {ready.seed}: {differ} of {many} items differ")
                 if differ > tolerance * many:
-                    told = f"run again with seed {ready.seed}, {differ} of {many} items differ"
-                    problems.append(Problem(f"{name_of(entry)}/{file}", told, STEP))
+                    wrong = f"run again with seed {ready.seed}, {differ} of {many} items differ"
+                    problems.append(Problem(f"{name_of(entry)}/{file}", wrong, STEP))
     return Rerun(tuple(problems), tuple(lines), items, moved)
-
-
-def _file(entry: Entry) -> str:
-    return f"{name_of(entry)}/{result.FILE}"
 
 
 def _entries_of(submission: Submission, ready: Checkpoint, folder: Path) -> list[Entry]:
     held = ready.seed, ready.weights_sha256
-    found = [
+    entries = [
         entry
         for entry in submission.entries
         if any((m.get("seed"), m.get("weights_sha256")) == held for m in entry.result.models)
     ]
-    if not found:
+    if not entries:
         raise ResultError(
             f"{folder}: no result is of its weights ({ready.weights_sha256[:12]}, seed {ready.seed}): give a"
             " checkpoint that the submission names"
         )
-    return found
+    return entries
 
 
 def _other_settings(result: Result, ready: Checkpoint) -> Iterator[str]:
@@ -103,8 +102,8 @@ def _other_settings(result: Result, ready: Checkpoint) -> Iterator[str]:
         "settings.preset": (result.settings.get("preset"), settings.to_dict(ready.preset)),
         "dataset.trained_on": (result.dataset.get("trained_on"), ready.dataset.get("digest")),
     }
-    for name, (said, held) in pairs.items():
-        if said != held:
+    for name, (stated, held) in pairs.items():
+        if stated != held:
             yield f"{name} is not that of the checkpoint"
 
 
@@ -126,11 +125,11 @@ def _compared(
             raise ResultError(f"{name_of(entry)} cannot be run again as it says ({e}): {STEP}") from e
         mine = {figure.predictions for figure in again.figures}
         for file in sorted({figure.predictions for figure in entry.result.figures}):
-            said = outcomes.read(entry.folder, file)
+            stated = outcomes.read(entry.folder, file)
             if file not in mine:
-                yield file, len(said.ids), len(said.ids)
+                yield file, len(stated.ids), len(stated.ids)
             else:
-                yield file, len(said.ids), moved(said, outcomes.read(folder, file), ready.seed)
+                yield file, len(stated.ids), moved(stated, outcomes.read(folder, file), ready.seed)
 
 
 def _plan(result: Result, ready: Checkpoint, data: Path, evalsets: Path | None, device: str) -> BenchPlan:
@@ -142,37 +141,37 @@ def _plan(result: Result, ready: Checkpoint, data: Path, evalsets: Path | None, 
     built = dataclasses.replace(opened(data), caption=caption)
     if built.digest != result.dataset.get("digest"):
         raise ResultError(f"{data} is not the dataset of {result.method} ({built.digest[:12]}): give that one")
-    told = result.settings.get("suites")
-    if not isinstance(told, Mapping):
+    suites = result.settings.get("suites")
+    if not isinstance(suites, Mapping):
         raise ResultError(f"{result.method}: its suites are stated without options: it is too old to run again")
-    passes = tuple(_pass(name, options) for name, options in told.items())
+    passes = tuple(_pass(name, options) for name, options in suites.items())
     recipe = Recipe(built, ready.method, ready.config, result.preset, ready.preset, limit)
     only = list(result.settings.get("evalsets", {}))
-    found = plan.providers(recipe.built, evalsets, passes, only)
-    return BenchPlan(recipe, passes, (ready.seed,), device, ready, found)
+    providers = plan.providers(recipe.built, evalsets, passes, only)
+    return BenchPlan(recipe, passes, (ready.seed,), device, ready, providers)
 
 
 def _pass(name: str, options: Any) -> Pass:
     """The pass that `Pass.name` names: "zero-shot", or "zero-shot ssw60 all"."""
     suite, *rest = name.split(" ")
     try:
-        made = settings.from_dict(discover.load("suite", suite).Options, options)
+        values = settings.from_dict(discover.load("suite", suite).Options, options)
     except (UnknownName, TypeError, AttributeError) as e:
         raise ResultError(f"suite {name!r} with options {options!r} cannot be run again ({e})") from e
-    return Pass(suite, made, rest[0] if rest else "")
+    return Pass(suite, values, rest[0] if rest else "")
 
 
-def moved(said: Outcomes, again: Outcomes, seed: int) -> int:
+def moved(stated: Outcomes, again: Outcomes, seed: int) -> int:
     """How many items have another outcome; all of them where the items are not the same."""
-    n = len(said.ids)
-    if said.ids != again.ids or type(said) is not type(again) or seed not in said.seeds:
+    n = len(stated.ids)
+    if stated.ids != again.ids or type(stated) is not type(again) or seed not in stated.seeds:
         return n
-    old, new = said.seeds.index(seed), again.seeds.index(seed)
+    old, new = stated.seeds.index(seed), again.seeds.index(seed)
     differ = np.zeros(n, dtype=bool)
-    for a, b in zip(_numbers(said, old), _numbers(again, new), strict=True):
+    for a, b in zip(_numbers(stated, old), _numbers(again, new), strict=True):
         differ |= np.abs(a - b) > CLOSE
-    if not isinstance(said, Measures) and not isinstance(again, Measures):
-        names = zip(said.predictions[old], again.predictions[new], strict=True)
+    if not isinstance(stated, Measures) and not isinstance(again, Measures):
+        names = zip(stated.predictions[old], again.predictions[new], strict=True)
         differ |= np.asarray([a != b for a, b in names])
     return int(differ.sum())
 
