@@ -231,7 +231,8 @@ def shoot(look: Plumage, song: Song, side: int, seconds: float, rng: np.random.G
         t = (f + 0.5) / FPS
         picture = behind.copy()
         paint(ImageDraw.Draw(picture), look, _pose_at(pose, motion, notes, t), large)
-        x, y = _window(motion, t / seconds, large - _FINE * side)
+        spare = large - _FINE * side
+        x, y = (round(spare / 2 * (1 + d * (2 * (t / seconds) - 1))) for d in motion.drift)
         shown = picture.crop((x, y, x + _FINE * side, y + _FINE * side)).reduce(_FINE)
         frames[f] = develop(np.asarray(shown), scene, lens, rng)
     return frames, sing(song, voice, ambience, seconds, rng)
@@ -263,9 +264,3 @@ def _pose_at(pose: Pose, motion: _Motion, notes: tuple[Note, ...], t: float) -> 
         gape=0.9 if singing else 0.0,
         hop=motion.hop_height * 4 * hop * (1 - hop),
     )
-
-
-def _window(motion: _Motion, part: float, spare: int) -> tuple[int, int]:
-    """Upper left corner of the camera's window, px, at `part` (0..1) of the film."""
-    x, y = (round(spare / 2 * (1 + d * (2 * part - 1))) for d in motion.drift)
-    return x, y

@@ -17,7 +17,6 @@ from typing import Any, Protocol
 from birdmml.core import files
 from birdmml.core.licenses import normalise, policy
 from birdmml.core.pool import Progress
-from birdmml.core.species import Species
 from birdmml.errors import SourceError, UsageError
 from birdmml.fetch.api import Answers, Api
 from birdmml.fetch.download import Fetcher
@@ -221,12 +220,25 @@ class RawSession:
         )
         # All species are joined in every part: a photo of two is one of two, whoever does which.
         mine = {s.label for s in self._species}
-        wanted = [_wanted(s, s.label in mine) for s in settings.species_list.taxonomy.species]
+        wanted = []
+        for s in settings.species_list.taxonomy.species:
+            ids = tuple(i for i in (s.inat_taxon_id, *s.former_inat_ids) if i is not None)
+            names = (s.scientific_name, *s.synonyms)
+            wanted.append(inaturalist.WantedSpecies(s.label, names, ids, s.label in mine))
         most = self._rows + self._rows // 4 + SPARES
         with inaturalist.Selection(tables, wanted, rules, self._folder / "join", settings.memory_mb) as selection:
             selected = selection.run()
             index.add_photos(selection.candidates(most))
-        index.note("found", _selection_facts(selected))
+        refused = Counter[str]()
+        for (_, why, _), n in selected.refused.items():
+            refused[why] += n
+        totals = {
+            "photos_that_may_be_taken": sum(selected.offered.values()),
+            "photos_refused": dict(sorted(refused.items())),
+            "duplicate_photo_ids": sum(selected.duplicates.values()),
+            "lines_that_are_no_rows": dict(sorted(selected.bad_lines.items())),
+        }
+        index.note("found", totals)
         for name in ("taxa", "today", "duplicates", "offered"):
             index.note(name, getattr(selected, name))
         index.note("refused", [[*key, n] for key, n in sorted(selected.refused.items())])
@@ -294,8 +306,8 @@ def check(settings: RawSettings) -> None:
     policy(settings.licenses)
 
 
-# The longer side of each in px; the original is what was uploaded, at most 2048 px.
-SIZES: Mapping[str, int] = {"original": 2048, "large": 1024, "medium": 500, "small": 240}
+# Their longer sides are 2048 px at most, 1024, 500 and 240; there are smaller ones, of no use to a network.
+SIZES = ("original", "large", "medium", "small")
 
 
 def fetcher_for(settings: RawSettings, ledger: Ledger, agent: str, sharing: int) -> Fetcher:
@@ -317,21 +329,3 @@ def fetcher_for(settings: RawSettings, ledger: Ledger, agent: str, sharing: int)
         budget=Budget(),
     )
     return Fetcher(ledger, politeness)
-
-
-def _wanted(species: Species, mine: bool) -> inaturalist.WantedSpecies:
-    ids = (species.inat_taxon_id,) if species.inat_taxon_id is not None else ()
-    names = (species.scientific_name, *species.synonyms)
-    return inaturalist.WantedSpecies(species.label, names, (*ids, *species.former_inat_ids), mine)
-
-
-def _selection_facts(selected: inaturalist.TableCounts) -> dict[str, Any]:
-    refused = Counter[str]()
-    for (_, why, _), n in selected.refused.items():
-        refused[why] += n
-    return {
-        "photos_that_may_be_taken": sum(selected.offered.values()),
-        "photos_refused": dict(sorted(refused.items())),
-        "duplicate_photo_ids": sum(selected.duplicates.values()),
-        "lines_that_are_no_rows": dict(sorted(selected.bad_lines.items())),
-    }

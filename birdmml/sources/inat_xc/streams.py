@@ -196,8 +196,7 @@ def together(streams: Sequence[Iterator[Arrival]], stop: Callable[[], None], roo
     threads = [threading.Thread(target=run, args=(s,), daemon=True) for s in streams]
     for thread in threads:
         thread.start()
-    left = len(threads)
-    ended = False
+    left, ended = len(threads), False
     try:
         while left:
             got = arrivals.get()

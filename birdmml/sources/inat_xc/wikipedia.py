@@ -9,6 +9,7 @@ from __future__ import annotations
 import html
 import re
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -68,20 +69,17 @@ class Wikipedia:
         A name that fails (rather than lead nowhere) ends the search: another name must not hide it. Raises
         BuildError and Stopped as `Api.get` does.
         """
+        rejected = partial(Reject, f"wikipedia: {names.scientific}", absent=True, species=names.scientific)
         reasons = []
         for name in dict.fromkeys((names.scientific, *names.english)):
             answer = self._api.get(PATH + quote(name.replace(" ", "_"), safe=""))
             if not answer.ok and answer.state != "missing":
-                return self._reject(names, "article_failed", f"{name}: {answer.reason}")
+                return rejected("article_failed", f"{name}: {answer.reason}")
             article = _article(answer, names, self._api.base)
             if isinstance(article, Article):
                 return article
             reasons.append(f"{name}: {article}")
-        return self._reject(names, "no_article", "; ".join(reasons))
-
-    def _reject(self, names: SpeciesNames, reason: str, detail: str) -> Reject:
-        where = f"wikipedia: {names.scientific}"
-        return Reject(where, reason, detail, absent=True, species=names.scientific)
+        return rejected("no_article", "; ".join(reasons))
 
 
 def _article(answer: Answer, names: SpeciesNames, base: str) -> Article | str:

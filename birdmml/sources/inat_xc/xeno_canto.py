@@ -320,7 +320,11 @@ class XenoCanto:
             except UnreadableRecord as e:
                 rejects.append(rejected("xeno-canto", "bad_record", str(e)))
                 continue
-            (recordings if _is(record, name, by) else others).append(record)
+            if by == "English name":
+                same = species_normalise(record.english) == species_normalise(name)
+            else:
+                same = record.species.casefold() == name.casefold()
+            (recordings if same else others).append(record)
         if by == "English name" and len({r.species for r in recordings}) > 1:
             kinds = ", ".join(sorted({r.species for r in recordings}))
             detail = f"{name} is the English name of {kinds}: which is meant cannot be known"
@@ -383,9 +387,3 @@ def _quoted(text: str) -> str:
     """A value of a tag; several words stand in quotes, which none of them may hold."""
     text = " ".join(text.replace('"', " ").split())
     return f'"{text}"' if " " in text or ":" in text else text
-
-
-def _is(record: RecordingEntry, name: str, by: str) -> bool:
-    if by == "English name":
-        return species_normalise(record.english) == species_normalise(name)
-    return record.species.casefold() == name.casefold()

@@ -8,7 +8,6 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
 
 from birdmml import __version__
 from birdmml.core import files
@@ -38,7 +37,7 @@ AGENT = f"birdmml/{__version__} (dataset builder; https://arxiv.org/abs/2511.213
 RECORD = "record.json"
 
 
-class ReleaseFiles(Protocol):
+class ReleaseFiles:
     """The files of one release, in a folder of the user's or downloaded part by part.
 
     `states` has, by name, those that cannot be had: missing (it is nowhere), corrupt (its MD5 is another one), or
@@ -50,6 +49,7 @@ class ReleaseFiles(Protocol):
 
     def path(self, file: RecordFile) -> Path | None:
         """The file, whole and checked; None when it cannot be had, and `states` says why."""
+        raise NotImplementedError
 
     def damaged(self, file: RecordFile) -> Path | None:
         """The file although it is corrupt, if it is there: a download whose MD5 does not fit is not kept."""

@@ -19,7 +19,7 @@ _TABLES = (
     WorkFile.FACTS,
     """CREATE TABLE IF NOT EXISTS rows (number INTEGER PRIMARY KEY, line INTEGER, species TEXT, photo TEXT, audio TEXT,
     taken INTEGER, doc TEXT)""",
-    # Each member asks which rows name it: a scan of 150,000 rows a member would take days.
+    # Each member asks which rows name it: to read the whole table for each would take hours.
     "CREATE INDEX IF NOT EXISTS rows_photo ON rows (photo)",
     "CREATE INDEX IF NOT EXISTS rows_audio ON rows (audio)",
     "CREATE TABLE IF NOT EXISTS refused (path TEXT, reason TEXT, detail TEXT)",

@@ -117,7 +117,8 @@ def sort_release(record: ZenodoRecord) -> Release:
     """
     tables = [f for f in record.files if f.key.casefold().endswith(".csv")]
     if len(tables) != 1:
-        have = _names(tables or record.files)
+        keys = [f.key for f in tables or record.files]
+        have = ", ".join(keys[:_SHOWN]) + (f" and {len(keys) - _SHOWN} more" if len(keys) > _SHOWN else "")
         problem = f"{len(tables)} tables ({have})" if tables else f"no table (*.csv) among {have}"
         raise SourceError(f"record {record.id} has {problem}: give a record of Bird-MML, or use --from DIR")
     audio, photos, unnamed = list[ReleaseArchive](), list[ReleaseArchive](), list[ReleaseArchive]()
@@ -238,12 +239,6 @@ def _title(body: Mapping[str, Any]) -> str:
 def _first(value: Mapping[str, Any], *names: str) -> tuple[str, Any]:
     """The first field that is there, with its name; the newest name where none is."""
     return next(((n, value[n]) for n in names if n in value), (names[0], None))
-
-
-def _names(files: Iterable[RecordFile]) -> str:
-    keys = [f.key for f in files]
-    more = f" and {len(keys) - _SHOWN} more" if len(keys) > _SHOWN else ""
-    return ", ".join(keys[:_SHOWN]) + more
 
 
 def _bad(field: str, value: Any, wanted: str, remark: str = "") -> SourceError:
