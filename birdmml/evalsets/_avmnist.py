@@ -109,7 +109,7 @@ def gather_npy(
         fields=fields,
         splits={s: _npy_part(s, arrays[_SIDE[s]], labels[_SIDE[s]], rows, fields) for s, rows in chosen.items()},
         settings={"origin": "multibench", "sizes": dict(sizes), "limit": limit, "seed": seed},
-        found={"samples": {split: len(rows) for split, rows in chosen.items()}},
+        counts={"samples": {split: len(rows) for split, rows in chosen.items()}},
         notes=tuple(notes),
         demo=is_fake(source),
     )
@@ -287,7 +287,7 @@ def gather_raw(
         fields=tuple(Field(m, shape, "uint8", 255) for m, shape in SHAPES.items()),
         splits={s: _raw_part(s, images[_PREFIX[s]], labels[_PREFIX[s]], heard, *pairs[s]) for s in SPLITS},
         settings=settings,
-        found=counts,
+        counts=counts,
         notes=(NOTE, *reused),
         rejects=tuple(rejects),
         changes=tuple(changes),

@@ -127,7 +127,7 @@ def gather(layout: PickleLayout, source: Path, options: MultibenchOptions, progr
         fields=tuple(Field(m, (STEPS, features[m]), steps=True) for m in MODALITIES),
         splits=parts,
         settings={"origin": "multibench", "rules": RULES, "steps": STEPS, **asdict(options)},
-        found={"samples": samples, "total": sum(samples.values()), "features": features},
+        counts={"samples": samples, "total": sum(samples.values()), "features": features},
         notes=tuple(notes),
         rejects=tuple(rejects),
         changes=tuple(changes),
