@@ -1,18 +1,4 @@
-"""One file, one evaluation set: `CARD`, `PROMPT`, `class_names(root)` and `items(root, split)`.
+"""One file, one evaluation set, and how a user's own copy of it is prepared (`prepare`) and read (`read`, `arrays`).
 
-`root` is the folder of the evaluation set itself. `label` is an index into `class_names(root)`.
+A set brings `CARD` and `PROMPT`; one that is prepared also `KIND` ("media" or "arrays"), `DOWNLOAD` and `PUBLISHED`.
 """
-
-from __future__ import annotations
-
-from dataclasses import dataclass
-from pathlib import Path
-
-
-@dataclass(frozen=True)
-class VideoItem:
-    """One video of an evaluation set; its frames and sound come from `media.video.decode_video(path)`."""
-
-    id: str
-    label: int
-    path: Path

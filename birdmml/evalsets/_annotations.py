@@ -125,6 +125,7 @@ def lines(name: str, tables: Mapping[str, bytes]) -> Iterator[tuple[str, str, st
 
 def whole_number(value: str) -> int | None:
     """A whole number from 0 on as tables write it; None for anything else."""
+    # isdecimal alone takes the digits of every script.
     return int(value) if value.isascii() and value.isdecimal() and len(value) < 10 else None
 
 

@@ -64,7 +64,7 @@ def choose(labels: Ints, pool: Ints, size: int, limit: int, seed: Sequence[int],
                 f"{split}={wanted} needs {share(wanted, digit)} samples of the digit {digit}, {len(rows)} are there: "
                 f"ask for fewer, or for all {len(pool)}"
             )
-        rng = np.random.default_rng([*seed, digit])
+        rng = np.random.default_rng([*seed, digit])  # A stream of its own: another digit's rows change nothing here.
         drawn.append(rng.permutation(rows)[: share(wanted, digit)])
     return np.sort(np.concatenate(drawn))
 
@@ -109,7 +109,7 @@ def gather_npy(
         fields=fields,
         splits={s: _npy_part(s, arrays[_SIDE[s]], labels[_SIDE[s]], rows, fields) for s, rows in chosen.items()},
         settings={"origin": "multibench", "sizes": dict(sizes), "limit": limit, "seed": seed},
-        found={"samples": {split: len(rows) for split, rows in chosen.items()}},
+        counts={"samples": {split: len(rows) for split, rows in chosen.items()}},
         notes=tuple(notes),
         demo=is_fake(source),
     )
@@ -177,7 +177,7 @@ def _npy_part(
     return SplitSource(len(chosen), read)
 
 
-_MOST_BYTES = 256 << 20
+_MOST_BYTES = 256 << 20  # MNIST's largest file has 47 MB.
 
 
 def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
@@ -230,8 +230,8 @@ NOTE = "Made from raw files: this is not MultiBench's AV-MNIST file, and figures
 CPU_SIZES = {"train": 6000, "validation": 1000, "test": 2000}
 # Of the utterances (of a digit and speaker), or of the speakers.
 TEST_SHARE, RAW_VALIDATION_SHARE = 0.2, 0.1
-MOST_UTTERANCES = 20_000
-MOST_BYTES = 4 << 20
+MOST_UTTERANCES = 20_000  # Their spectrograms are held in memory, 12.5 kB each.
+MOST_BYTES = 4 << 20  # A second of a spoken digit has 16 kB at 8 kHz.
 _NAME = re.compile(r"([0-9])_([A-Za-z0-9-]{1,40})_([0-9]{1,6})\.wav")
 _IMAGE_FOLDERS = ("", "mnist", "MNIST/raw", "image")
 _SOUND_FOLDERS = ("", "fsdd/recordings", "recordings", "fsdd", "audio")
@@ -287,7 +287,7 @@ def gather_raw(
         fields=tuple(Field(m, shape, "uint8", 255) for m, shape in SHAPES.items()),
         splits={s: _raw_part(s, images[_PREFIX[s]], labels[_PREFIX[s]], heard, *pairs[s]) for s in SPLITS},
         settings=settings,
-        found=counts,
+        counts=counts,
         notes=(NOTE, *reused),
         rejects=tuple(rejects),
         changes=tuple(changes),

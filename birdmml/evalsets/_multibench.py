@@ -7,7 +7,7 @@ the first row of text that is not zero go, in all three; 50 steps stay; fewer ar
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -29,7 +29,7 @@ RULES = (
     " left out in all three; cut to 50 steps; zeros at the end; float32"
 )
 URL = "https://github.com/pliang279/MultiBench"
-_LONGEST_ID = 80
+_LONGEST_ID = 80  # A stranger's id becomes a line of a report.
 
 Array = NDArray[Any]
 Floats = NDArray[np.float32]
@@ -127,7 +127,7 @@ def gather(layout: PickleLayout, source: Path, options: MultibenchOptions, progr
         fields=tuple(Field(m, (STEPS, features[m]), steps=True) for m in MODALITIES),
         splits=parts,
         settings={"origin": "multibench", "rules": RULES, "steps": STEPS, **asdict(options)},
-        found={"samples": samples, "total": sum(samples.values()), "features": features},
+        counts={"samples": samples, "total": sum(samples.values()), "features": features},
         notes=tuple(notes),
         rejects=tuple(rejects),
         changes=tuple(changes),
@@ -152,7 +152,14 @@ def plan(
         if bad := [m for m in MODALITIES if not np.isfinite(steps(arrays[m][i], m, sample.start)).all()]:
             lost.append(SampleChange(split, name, "not_finite", f"NaN or infinity in {', '.join(bad)}"))
             continue
-        altered += [SampleChange(split, name, *what) for what in _changes(arrays, sample)]
+        if sample.start:
+            detail = f"{sample.start} of {len(text)} rows come before the text"
+            altered.append(SampleChange(split, name, "leading_rows", detail))
+        if (over := len(text) - sample.start - STEPS) > 0:
+            altered.append(SampleChange(split, name, "cut", f"{over} rows beyond {STEPS} steps"))
+        rows = arrays["audio"][i][sample.start : sample.start + STEPS]
+        if infinite := int(np.isneginf(rows).sum()):
+            altered.append(SampleChange(split, name, "audio_minus_infinity", f"{infinite} values became 0"))
         kept.append(sample)
     return kept, lost, altered
 
@@ -172,17 +179,6 @@ def real_steps(array: Floats) -> int:
     """How many steps of [T, F] come before the zeros at its end: what anyone can see in this modality alone."""
     real = np.flatnonzero(np.any(array, axis=1))
     return int(real[-1]) + 1 if len(real) else 0
-
-
-def _changes(arrays: Mapping[str, Array], sample: Sample) -> Iterator[tuple[str, str]]:
-    total = arrays["text"].shape[1]
-    if sample.start:
-        yield "leading_rows", f"{sample.start} of {total} rows come before the text"
-    if (over := total - sample.start - STEPS) > 0:
-        yield "cut", f"{over} rows beyond {STEPS} steps"
-    rows = arrays["audio"][sample.index][sample.start : sample.start + STEPS]
-    if infinite := int(np.isneginf(rows).sum()):
-        yield "audio_minus_infinity", f"{infinite} values became 0"
 
 
 def _part(split: _Split, kept: list[Sample]) -> SplitSource:

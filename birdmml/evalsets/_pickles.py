@@ -292,19 +292,17 @@ class StandInRemover:
             if depth >= self._depth:
                 raise UnsafePickle(f"nests more than {self._depth} levels deep")
             if id(value) not in self._done:
-                self._done[id(value)] = self._container(value, depth + 1)
+                if isinstance(value, dict):
+                    if any(not isinstance(key, str | int) for key in value):
+                        raise UnsafePickle("has a dictionary with keys that are no text or number")
+                    inner: Any = {key: self.of(item, depth + 1) for key, item in value.items()}
+                else:
+                    inner = type(value)(self.of(item, depth + 1) for item in value)
+                self._done[id(value)] = inner
             return self._done[id(value)]
         if value is None or isinstance(value, str | bytes | bytearray | bool | int | float | np.generic):
             return value
         raise UnsafePickle("holds something that is no array, container, text or number")
-
-    def _container(self, value: Any, depth: int) -> Any:
-        if isinstance(value, dict):
-            if any(not isinstance(key, str | int) for key in value):
-                raise UnsafePickle("has a dictionary with keys that are no text or number")
-            return {key: self.of(inner, depth) for key, inner in value.items()}
-        items = [self.of(inner, depth) for inner in value]
-        return items if isinstance(value, list) else tuple(items)
 
 
 @dataclass(frozen=True)

@@ -146,8 +146,7 @@ def report(
 
 def by_reason(rejects: Iterable[Reject]) -> dict[str, int]:
     """How many of each, most first."""
-    counted = Counter(r.reason for r in rejects)
-    return dict(sorted(counted.items(), key=lambda entry: (-entry[1], entry[0])))
+    return dict(sorted(Counter(r.reason for r in rejects).items(), key=lambda entry: (-entry[1], entry[0])))
 
 
 def _plain(reject: Reject) -> dict[str, str]:

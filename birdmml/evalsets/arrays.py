@@ -87,7 +87,7 @@ class SampleChange:
 
 @dataclass(frozen=True)
 class Gathered:
-    """What a module finds in a provider's files. `found` has the keys of the module's PUBLISHED.
+    """What a module finds in a provider's files. `counts` has the keys of the module's PUBLISHED.
 
     `notes` are what else a reader of the figures must know; `demo` marks what was made for tests.
     """
@@ -96,7 +96,7 @@ class Gathered:
     fields: tuple[Field, ...]
     splits: Mapping[str, SplitSource]
     settings: Mapping[str, Any]
-    found: Mapping[str, Any]
+    counts: Mapping[str, Any]
     notes: tuple[str, ...] = ()
     rejects: tuple[SampleChange, ...] = ()
     changes: tuple[SampleChange, ...] = ()

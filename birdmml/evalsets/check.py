@@ -110,21 +110,17 @@ def _check_group(task: _GroupToCheck) -> tuple[list[str], list[DatasetProblem]]:
             problems += [DatasetProblem(check, f"{task.name} row {rows[i]['id']}", why) for i, check, why in faults]
             for row in rows:
                 ids.append(str(row["id"]))
-                problems += _named(task, row)
+                label, where = row["label"], f"{task.name} row {row['id']}"
+                if not row["id"]:
+                    problems.append(DatasetProblem("empty", where, "it has no id"))
+                if not isinstance(label, int) or not 0 <= label < len(task.classes):
+                    problems.append(DatasetProblem("label", where, f"label {label} has no class"))
+                elif task.classes[label] != row["class_name"]:
+                    words = f"label {label} is {task.classes[label]}, not {row['class_name']}"
+                    problems.append(DatasetProblem("label", where, words))
     except (*BROKEN, TypeError) as e:
         problems.append(DatasetProblem("damaged", f"{task.name} row group {task.group}", first_line(e)))
     return ids, problems
-
-
-def _named(task: _GroupToCheck, row: Mapping[str, Any]) -> Iterator[DatasetProblem]:
-    """A row without an id, or whose label is not its class."""
-    label, where = row["label"], f"{task.name} row {row['id']}"
-    if not row["id"]:
-        yield DatasetProblem("empty", where, "it has no id")
-    if not isinstance(label, int) or not 0 <= label < len(task.classes):
-        yield DatasetProblem("label", where, f"label {label} has no class")
-    elif task.classes[label] != row["class_name"]:
-        yield DatasetProblem("label", where, f"label {label} is {task.classes[label]}, not {row['class_name']}")
 
 
 def _numbers(task: _GroupToCheck, batch: pa.RecordBatch) -> Iterator[tuple[int, str, str]]:

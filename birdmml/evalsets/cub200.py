@@ -67,7 +67,7 @@ def _classes(tables: Mapping[str, bytes]) -> list[str]:
     for i, (where, number, name) in enumerate(_pairs("classes.txt", tables), 1):
         if number != str(i) or not _CLASS.match(name):
             raise EvalsetError(f"{where}: `{i} {i:03d}.Name` is expected, found `{number} {name}`: get the table again")
-        names.append(name[4:].replace("_", " "))
+        names.append(name[4:].replace("_", " "))  # Behind "NNN.".
     return names
 
 

@@ -107,6 +107,7 @@ def decode(chunk: DecodeTask) -> list[DecodedFile]:
                 out.seek(start)
                 out.truncate()
                 done.append(DecodedFile(item.file, item.key, chunk.number, reason=e.reason, detail=e.detail))
+    # After the data: a receipt says that its chunk is whole.
     write_lines(folder, chunk.number, [d.__dict__ for d in done])
     return done
 

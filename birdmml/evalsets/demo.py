@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import dataclass
 from pathlib import Path
 
 from birdmml.errors import EvalsetError, UsageError
-from birdmml.evalsets import VideoItem
 from birdmml.schema import Card
 
 CARD = Card(
@@ -21,6 +21,15 @@ SPLITS = ("test", "all")
 
 _TAXA = ("label", "common_name", "scientific_name")
 _VIDEOS = ("asset_id", "label", "split")
+
+
+@dataclass(frozen=True)
+class VideoItem:
+    """One video; `label` is an index into `class_names(root)`, `path` is what `media.video.decode_video` takes."""
+
+    id: str
+    label: int
+    path: Path
 
 
 def class_names(root: Path) -> tuple[str, ...]:

@@ -42,11 +42,11 @@ from birdmml.schema import Reject
 
 CHUNK_WORK = 128
 _WORK = {"videos": 8}  # A video takes as long as hundreds of photos; a chunk is what a kill can lose.
-CHUNK_BYTES = 64 << 20
+CHUNK_BYTES = 64 << 20  # Of an archive's media, which wait on disk: a process holds one chunk.
 FRAME_PX = 256
 MAX_REJECTS = 0.01
 COLLECTION = "samples"  # Of a set of arrays, which has one.
-GROUP_BYTES = 16 << 20
+GROUP_BYTES = 16 << 20  # A row group is what a training reads at once.
 PrepareProgress = Callable[[str, int, int], None]
 
 
@@ -78,7 +78,7 @@ def look(module: ModuleType, source: Path, options: MediaOptions, progress: Prep
 
 def survey(module: ModuleType, shelf: EvalsetFiles, options: MediaOptions, progress: PrepareProgress) -> EvalsetSurvey:
     """Look through the source. Raises EvalsetError if it is not this set, or holds none of its media."""
-    total = shelf.total
+    total = sum(archive.stat().st_size for archive in shelf.archives)
     listing = shelf.scan(lambda done: progress("look through", done, total))
     try:
         annotations = module.annotate(listing.tables, frozenset(listing.files))
@@ -175,6 +175,7 @@ class _Stages:
             if archive.name == download.file:
                 self.progress("compare MD5", 0, 1)
                 with archive.open("rb") as f:
+                    # The providers publish no other hash.
                     md5 = hashlib.file_digest(f, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
                 if md5 != download.md5:
                     notes.append(f"{archive.name} has MD5 {md5}, the published one has {download.md5}")
@@ -184,7 +185,7 @@ class _Stages:
         """What became of every wanted file; files that an earlier run has decoded are taken as they are."""
         keys = seen.listing.files
         wanted = {e.file: keys[e.file] for listed in seen.entries.values() for e in listed}
-        kept = (d for d in receipts(self.place.staging) if d.reason != "unreadable")
+        kept = (d for d in receipts(self.place.staging) if d.reason != "unreadable")  # Permissions may be mended.
         done = {d.file: d for d in kept if wanted.get(d.file) == d.key}
         resumed, total = len(done), len(wanted)
         left = {file: key for file, key in wanted.items() if file not in done}
@@ -213,7 +214,8 @@ class _Stages:
             items, size, work = list[MediaFile](), 0, 0
             for file, where in media:
                 kind = self.kinds[file.split("/")[0]]
-                items.append(_item(file, wanted[file], kind, where, spool))
+                at = str(where) if isinstance(where, Path) else _spooled(where, spool)
+                items.append(MediaFile(file, wanted[file], kind, at))
                 size += len(where) if isinstance(where, bytes) else 0
                 work += _WORK.get(kind, 1)
                 if size >= CHUNK_BYTES or work >= CHUNK_WORK:
@@ -268,14 +270,12 @@ def _limited(entries: Sequence[AnnotatedItem], limit: int | None) -> tuple[Annot
     return tuple(e for i, e in enumerate(entries) if i in chosen)
 
 
-def _item(file: str, key: str, kind: str, where: bytes | Path, spool: Path) -> MediaFile:
-    if isinstance(where, Path):
-        return MediaFile(file, key, kind, str(where))
+def _spooled(data: bytes, spool: Path) -> tuple[int, int]:
     spool.parent.mkdir(exist_ok=True)
     with spool.open("ab") as f:
         offset = f.tell()
-        f.write(where)
-    return MediaFile(file, key, kind, (offset, len(where)))
+        f.write(data)
+    return offset, len(data)
 
 
 def prepare_arrays(
@@ -337,8 +337,8 @@ def _describe(module: ModuleType, name: str, gathered: Gathered, splits: Mapping
         **manifest_head(name, gathered.demo, gathered.class_names),
         "collections": collections,
         "published": dict(module.PUBLISHED),
-        "found": dict(gathered.found),
-        "differences": [*differences(module.PUBLISHED, gathered.found), *gathered.notes],
+        "found": dict(gathered.counts),
+        "differences": [*differences(module.PUBLISHED, gathered.counts), *gathered.notes],
         "left_out": dict(Counter(c.reason for c in gathered.rejects)),
         "changed": dict(Counter(c.reason for c in gathered.changes)),
         "settings": dict(gathered.settings),
@@ -354,11 +354,6 @@ def differences(published: Mapping[str, Any], counts: Mapping[str, Any], prefix:
         if isinstance(value, Mapping):
             lines += differences(value, here if isinstance(here, Mapping) else {}, f"{prefix}{key}.")
         elif here != value:
-            lines.append(f"{prefix}{key}: {_words(value)} published, {_words(here)} found")
+            want, have = (f"{v:,}" if isinstance(v, int) else "none" if v is None else str(v) for v in (value, here))
+            lines.append(f"{prefix}{key}: {want} published, {have} found")
     return lines
-
-
-def _words(value: Any) -> str:
-    if value is None:
-        return "none"
-    return f"{value:,}" if isinstance(value, int) else str(value)

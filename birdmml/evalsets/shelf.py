@@ -24,7 +24,7 @@ from birdmml.fetch.salvage.stream import Stream
 from birdmml.schema import Reject
 
 SUFFIXES = (".tar.gz", ".tgz", ".tar", ".zip")
-MAX_TABLE = 64 << 20
+MAX_TABLE = 64 << 20  # Many times the largest table of these sets: a table is held in memory.
 MAX_FILE_BYTES = 512 << 20  # Of one medium: what may be in memory at once.
 MAX_WRAPPED = 2  # Folders around the set's own layout.
 Progress = Callable[[int], None]
@@ -74,11 +74,6 @@ class EvalsetFiles:
         self._paths: dict[str, Path] = {}
         self._of: dict[Path, set[str]] = {}
 
-    @property
-    def total(self) -> int:
-        """Bytes of all archives."""
-        return sum(a.stat().st_size for a in self.archives)
-
     def scan(self, progress: Progress = lambda done: None) -> EvalsetListing:
         """Look at everything once. Raises EvalsetError where an archive cannot be used at all."""
         if self.root is not None:
@@ -112,7 +107,7 @@ class EvalsetFiles:
         """Files of a folder, in name order."""
         try:
             with os.scandir(root / below) as scan:
-                entries = sorted(scan, key=lambda e: e.name)
+                entries = sorted(scan, key=lambda e: e.name)  # The same order on every file system.
         except OSError as e:
             raise EvalsetError(f"{root / below} cannot be read ({e.strerror}): check its permissions") from e
         for entry in entries:
@@ -222,5 +217,5 @@ def _kind(path: Path) -> str:
         return "zip"
     if head[:3] == b"\x1f\x8b\x08" or head[257:262] == b"ustar":
         return "tar"
-    begins = ascii(head[:16].decode("latin-1"))
+    begins = ascii(head[:16].decode("latin-1"))  # Often a web page that says why there is no archive.
     raise EvalsetError(f"{path} is no .tar.gz, .tar or .zip (it begins with {begins}): download it again")

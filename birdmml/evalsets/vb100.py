@@ -107,9 +107,8 @@ def _names(folders: list[str]) -> tuple[tuple[str, ...], tuple[Mapping[str, obje
 
 
 def _species(folder: str) -> Species | None:
-    for species in all_species():
-        if species.vb100_class == folder:
-            return species
+    if species := next((s for s in all_species() if s.vb100_class == folder), None):
+        return species
     try:
         return resolve(folder)
     except UnknownName:

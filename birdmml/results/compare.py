@@ -92,11 +92,6 @@ def compare_all(
     return adjust(_compared(methods, clusters, samples, seed, level))
 
 
-def check_same(methods: Sequence[Outcomes]) -> None:
-    """Raise ResultError unless the methods can be compared: names of their own, the same items, finite outcomes."""
-    _aligned(methods)
-
-
 def fewest_samples(comparisons: int, alpha: float = ALPHA) -> int:
     """Bootstrap samples from which the smallest p, 2 / (samples + 1), survives Holm's factor `comparisons`."""
     return ceil(2 * comparisons / alpha - LEVEL) - 1
@@ -150,13 +145,13 @@ def _compared(
     methods: Sequence[Outcomes], clusters: Ints | None, samples: int, seed: int, level: float
 ) -> list[Comparison]:
     """Every pair, not adjusted, in the order of `itertools.combinations`."""
-    values = _aligned(methods)
+    values = aligned(methods)
     sums, sizes = _units(values, clusters)
     drawn = _resample(sums, sizes, samples, seed)
     edge = (1.0 - level) / 2.0
     comparisons = []
     for i, j in combinations(range(len(methods)), 2):
-        gaps, units = drawn[i] - drawn[j], sums[i] - sums[j]
+        gaps, units = drawn[i] - drawn[j], sums[i] - sums[j]  # Of the same draw: what makes an item hard cancels.
         low, high = np.quantile(gaps, [edge, 1.0 - edge])
         p = _p_value(gaps, int((np.abs(units) > LEVEL).sum()))
         value = float(units.sum() / sizes.sum())
@@ -202,8 +197,11 @@ def _units(values: Doubles, clusters: Ints | None) -> tuple[Doubles, Doubles]:
     return np.stack(sums).astype(np.float64), sizes.astype(np.float64)
 
 
-def _aligned(methods: Sequence[Outcomes]) -> Doubles:
-    """Every method's outcomes [M, N], averaged over its seeds, in the order of the first one's ids."""
+def aligned(methods: Sequence[Outcomes]) -> Doubles:
+    """Every method's outcomes [M, N], averaged over its seeds, in the order of the first one's ids.
+
+    Raises ResultError unless they can be compared: names of their own, the same items, finite outcomes.
+    """
     names = [m.name for m in methods]
     if len(set(names)) != len(names):
         raise ResultError(f"methods need names of their own, got {', '.join(names)}")
@@ -216,13 +214,13 @@ def _aligned(methods: Sequence[Outcomes]) -> Doubles:
         if bad := int((~np.isfinite(m.values)).sum()):
             raise ResultError(f"{bad} of {m.values.size} outcomes of {m.name} are not finite: score it again")
     first = methods[0]
-    aligned = []
+    rows = []
     for m in methods:
         place = {item: i for i, item in enumerate(m.ids)}
         if place.keys() != set(first.ids):
             raise ResultError(_mismatch(first, m))
-        aligned.append(m.values.mean(axis=0)[[place[item] for item in first.ids]])
-    return np.stack(aligned)
+        rows.append(m.values.mean(axis=0)[[place[item] for item in first.ids]])
+    return np.stack(rows)
 
 
 def _mismatch(a: Outcomes, b: Outcomes) -> str:

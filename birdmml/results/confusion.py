@@ -104,7 +104,7 @@ def order(tables: Sequence[ConfusionMatrix]) -> tuple[str, ...]:
 
 def pairs(table: ConfusionMatrix, most: int = MOST_PAIRS) -> tuple[Pair, ...]:
     """The pairs with the largest shares; of equal ones those of more items, then by name."""
-    off = np.nan_to_num(table.shares)
+    off = np.nan_to_num(table.shares)  # A class without items was taken for none.
     np.fill_diagonal(off, 0.0)
     confused = [
         Pair(table.classes[i], table.classes[j], float(off[i, j]), int(table.items[i])) for i, j in np.argwhere(off > 0)
@@ -263,6 +263,7 @@ def _laid_out(
 def _table(axis: Any, panel: MatrixPanel) -> Any:
     from matplotlib.colors import PowerNorm
 
+    # The root: a share of 2 % must be seen.
     image = axis.imshow(panel.shares, cmap=MAP, norm=PowerNorm(0.5, 0, 1), aspect="auto")
     for row in np.flatnonzero(np.isnan(panel.shares).any(axis=1)):
         axis.axhspan(row - 0.5, row + 0.5, facecolor=EMPTY, edgecolor=HATCH, hatch="////", lw=0)

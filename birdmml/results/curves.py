@@ -17,7 +17,7 @@ from birdmml.schema import Figure, Result
 _NUMBER = r"(\d{1,6}(?:\.\d{1,6})?)"
 _SHOT = re.compile(r"(.{1,60}) (\d{1,6})-shot")
 _XOR = re.compile(rf"(.{{1,60}}) p={_NUMBER}")
-MOST_PANELS = 40
+MOST_PANELS = 40  # A submitted result may name any number of sets.
 
 
 @dataclass(frozen=True)

@@ -223,15 +223,13 @@ def _group_starts(own: Floats, tolerance: float) -> Ints:
     wide = np.flatnonzero(down[edge] - down[ends - 1] > tolerance)
     more: list[int] = []
     for start, end in zip(edge[wide].tolist(), ends[wide].tolist(), strict=True):
-        while (start := _after(own, start, tolerance)) < end:
+        while True:
+            floor = down[start] - own.dtype.type(tolerance)
+            start = len(own) - int(np.searchsorted(own, floor, side="left"))
+            if start >= end:
+                break
             more.append(start)
     return np.sort(np.concatenate((edge, np.array(more, dtype=np.int64))))
-
-
-def _after(own: Floats, start: int, tolerance: float) -> int:
-    """Where the group that begins at `start`, counted from the end of the ascending `own`, ends."""
-    floor = own[len(own) - 1 - start] - own.dtype.type(tolerance)
-    return len(own) - int(np.searchsorted(own, floor, side="left"))
 
 
 def _wrong(row: Floats, own: Floats, high: Floats, tolerance: float) -> tuple[Ints, Ints]:

@@ -195,6 +195,7 @@ def bootstrap_ratio(
     for start in range(0, samples, step):
         rows = min(step, samples - start)
         drawn = generator.integers(0, groups, size=(rows, groups)) + groups * np.arange(rows)[:, None]
+        # One count for all draws: each has a range of numbers of its own.
         times = np.bincount(drawn.ravel(), minlength=rows * groups).reshape(rows, groups).astype(np.float64)
         above, below = times @ sums.T, times @ totals.T
         usable = (below > 0).all(axis=1)

@@ -45,14 +45,8 @@ MEAN, EXP_MEAN = "mean", "exp mean"
 MEASURE_COLUMNS = {"seed": pa.int64(), "id": pa.string(), "value": pa.float64(), "weight": pa.float64()}
 PREDICTION_COLUMNS = {**_NAMES, **_COUNTS, "outcome": pa.float64()}
 MEAN_AP, FIRST_RANK = "mAP", "median rank"
-SPECIES_COLUMNS = {
-    **_NAMES,
-    **_COUNTS,
-    "level": pa.int64(),
-    "relevant": pa.int64(),
-    "candidates": pa.int64(),
-    "average_precision": pa.float64(),
-}
+_SPECIES_COUNTS = dict.fromkeys(("level", "relevant", "candidates"), pa.int64())
+SPECIES_COLUMNS = {**_NAMES, **_COUNTS, **_SPECIES_COUNTS, "average_precision": pa.float64()}
 _DRAW = pa.field("draw", pa.int64())
 # The columns that hold one value an item, whatever the seed; all others hold one an item and seed.
 _SAME = ("id", "target", "draw", "relevant", "candidates")
@@ -156,7 +150,7 @@ class SpeciesHits:
         return metrics.summarise_values(values, float(luck.mean()), median=metric == FIRST_RANK)
 
 
-MAX_ROWS = 100_000_000
+MAX_ROWS = 100_000_000  # Read from the footer, before the rows fill the memory.
 Outcomes = Predictions | SpeciesHits | Measures
 # What a file's metadata call its kind -> what it becomes, its columns, and the fields that stand in the metadata.
 _KINDS: dict[str, tuple[type[Outcomes], Mapping[str, pa.DataType], tuple[str, ...]]] = {

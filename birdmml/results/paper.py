@@ -204,6 +204,7 @@ def _claim_rows(suite: str, name: str) -> tuple[tuple[str, str, ReportedValue], 
     claim_rows = []
     for row in reported(suite, name):
         mark = "slip" if row in reasons else row.mark
+        # Rounded: 69.4 / 100 is not 0.694 in binary.
         value = ReportedValue(row.method, round(row.share, 6), mark, reasons.get(row, row.note), row.source)
         claim_rows.append((_task(row), row.metric, value))
     return tuple(claim_rows)

@@ -45,7 +45,7 @@ def blank(width: float, height: float, constrained: bool = True) -> Any:
 def save(canvas: Any, path: Path, dpi: int = 150) -> None:
     """Write it as PNG, the same bytes whenever it is drawn."""
     with atomic_write(path) as f:
-        canvas.savefig(f, format="png", dpi=dpi, metadata={"Software": None})
+        canvas.savefig(f, format="png", dpi=dpi, metadata={"Software": None})  # Else Matplotlib's version stands in it.
 
 
 def caption(result: Result) -> str:

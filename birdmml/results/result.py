@@ -26,7 +26,7 @@ from birdmml.results.tasks import Measured, Outcome, SeedOutcomes, SpeciesScored
 from birdmml.schema import RESULT_SCHEMA_VERSION, Figure, Result
 
 FILE = "result.json"
-MAX_JSON_BYTES = 64 * 2**20
+MAX_JSON_BYTES = 64 * 2**20  # Results are strangers' too, and JSON is read whole.
 
 
 def write_result(folder: Path, result: Result) -> Path:
@@ -166,7 +166,7 @@ class Run:
         """
         started = time.perf_counter()
         self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / FILE).unlink(missing_ok=True)
+        (self.folder / FILE).unlink(missing_ok=True)  # It says that a run is whole.
         seconds = {"train": 0.0, "embed_and_score": 0.0}
         scores: list[SeedScores] = []
         for seed in self.seeds:

@@ -220,7 +220,7 @@ def _column(place: Place, cells: Mapping[str, Standing], where: Mapping[str, Pat
         if answers.draws is not None:  # Items may be drawn several times: their ids must differ from draw to draw.
             ids = tuple(f"{draw} {item}" for draw, item in zip(answers.draws.tolist(), ids, strict=True))
         scored.append(compare.Outcomes(name, ids, outcome(metric, answers.greater, answers.ties)))
-    compare.check_same(scored)
+    compare.aligned(scored)  # Here, so that the note of a mismatch names the place.
     first = next(iter(placed.values()))
     clusters = None if first.draws is None else np.unique(np.asarray(first.ids), return_inverse=True)[1]
     yield _Column(place, max(cells, key=lambda name: cells[name].figure.value), scored, clusters)
@@ -230,6 +230,7 @@ def _best(columns: Sequence[_Column]) -> Iterator[tuple[Place, str]]:
     """Of one table, the places whose highest method differs from each of the others: all pairs are one family."""
     if not columns:
         return
+    # Fewer could show no difference.
     samples = max(BOOTSTRAP_SAMPLES, compare.fewest_samples(sum(c.pairs for c in columns)))
     compared = [compare.compare_all(c.scored, c.clusters, samples) for c in columns]
     family = iter(compare.adjust([pair for pairs in compared for pair in pairs]))
