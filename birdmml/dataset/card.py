@@ -142,16 +142,13 @@ OPEN = "TO BE ANSWERED BY THE MAINTAINER"
 
 def render(manifest: Mapping[str, Any], validation: Mapping[str, Any]) -> str:
     """The datasheet as Markdown; questions that the manifest cannot answer are marked with OPEN, not answered."""
-    return (
-        templates(markdown, TEMPLATES)
-        .get_template("datasheet.md.j2")
-        .render(
-            manifest=manifest,
-            says=of(manifest, validation),
-            splits=[(s, manifest["splits"][s]["rows"]) for s in SPLITS if s in manifest["splits"]],
-            files=len(manifest["files"]),
-            open=Markup(f"**{OPEN}.**"),  # noqa: S704  # our own words
-        )
+    template = templates(markdown, TEMPLATES).get_template("datasheet.md.j2")
+    return template.render(
+        manifest=manifest,
+        says=of(manifest, validation),
+        splits=[(s, manifest["splits"][s]["rows"]) for s in SPLITS if s in manifest["splits"]],
+        files=len(manifest["files"]),
+        open=Markup(f"**{OPEN}.**"),  # noqa: S704  # our own words
     )
 
 

@@ -95,10 +95,9 @@ def _manifest_problems(root: Path, manifest: Mapping[str, Any], listed: Set[str]
     if files.digest(rest) != manifest.get("digest"):
         yield DatasetProblem("digest", format.MANIFEST, "the manifest was changed after the build: its digest differs")
     total = sum(v["rows"] for v in manifest["splits"].values())
-    if total != manifest["counts"]["rows"]:
-        yield DatasetProblem(
-            "counts", format.MANIFEST, f"{manifest['counts']['rows']} rows in all, {total} in the splits"
-        )
+    rows = manifest["counts"]["rows"]
+    if total != rows:
+        yield DatasetProblem("counts", format.MANIFEST, f"{rows} rows in all, {total} in the splits")
     for name, sha in manifest.get("files", {}).items():
         path = root / name
         if not path.is_file():

@@ -361,9 +361,9 @@ class Writer:
 
     def _key(self, of: Uncaptioned | str) -> str:
         """Of a photo the key of what is seen in it, of a prompt that of its answer."""
-        seen = isinstance(of, Uncaptioned)
-        model, tokens = (self.image, SEEN_TOKENS) if seen else (self.text, NEW_TOKENS)
-        return files.digest([__version__, model, self.on.precision, tokens, of.sha256 if seen else of])
+        if isinstance(of, Uncaptioned):
+            return files.digest([__version__, self.image, self.on.precision, SEEN_TOKENS, of.sha256])
+        return files.digest([__version__, self.text, self.on.precision, NEW_TOKENS, of])
 
 
 def _picture(photo: Uncaptioned) -> Any:
