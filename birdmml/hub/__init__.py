@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,6 +73,14 @@ def clear(folder: Path, wanted: Iterable[str], what: str) -> None:
                 )
     except OSError as e:
         raise UsageError(f"--out {folder} cannot be used ({e.strerror or e}): choose another folder") from e
+
+
+def copied(sources: Mapping[str, Path], folder: Path) -> None:
+    """Copy each file to its path below `folder`."""
+    for path, source in sources.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        # A link that came since the check is copied as a link, which has no hash of its own.
+        shutil.copyfile(source, folder / path, follow_symlinks=False)
 
 
 def listed(folder: Path, paths: Iterable[str]) -> tuple[UploadFile, ...]:

@@ -7,7 +7,7 @@ import re
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -81,20 +81,11 @@ def make(
     return read(out)
 
 
-def tried(
-    sources: Sequence[Path],
-    about: About,
-    out: Path,
-    allow_demo: bool = False,
-    *,
-    allow_limited: bool = False,
-    allow_dirty: bool = False,
-) -> Submission:
+def tried(sources: Sequence[Path], about: About, out: Path, allow_demo: bool = False, **allowed: bool) -> Submission:
     """What `make` would write, made and checked in a folder that is gone afterwards; `out` is only looked at."""
     _check_free(out)
     with tempfile.TemporaryDirectory(prefix="birdmml-submit-") as folder:
-        there = Path(folder) / "submission"
-        return make(sources, about, there, allow_demo, allow_limited=allow_limited, allow_dirty=allow_dirty)
+        return make(sources, about, Path(folder) / "submission", allow_demo, **allowed)
 
 
 def _refuse(folders: Sequence[Path], loaded: Sequence[Result], allowed: Mapping[str, bool]) -> None:
@@ -192,7 +183,11 @@ def _head(part: Path, folders: Sequence[Path], loaded: Sequence[Result], about: 
         "labels": checking.labels_of(loaded),
         "created": about.created,
         "results": [_stated(part, name, result) for name, result in entries],
-        "files": list(_listed(part)),
+        "files": [
+            {"path": p.relative_to(part).as_posix(), "bytes": p.stat().st_size, "sha256": sha256_file(p)}
+            for p in sorted(part.rglob("*"), key=lambda p: p.relative_to(part).as_posix())
+            if p.is_file()
+        ],
     }
     return head | {"digest": digest_of(head)}
 
@@ -204,10 +199,3 @@ def _stated(part: Path, name: str, result: Result) -> dict[str, Any]:
     except ResultError as e:
         raise ResultError(str(e).replace(f"{part}/", "")) from e
     return checking.result_of(f"{RESULTS}/{name}", result, items)
-
-
-def _listed(part: Path) -> Iterator[dict[str, Any]]:
-    names = sorted(p.relative_to(part).as_posix() for p in part.rglob("*") if p.is_file())
-    for name in names:
-        path = part / name
-        yield {"path": name, "bytes": path.stat().st_size, "sha256": sha256_file(path)}
