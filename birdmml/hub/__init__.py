@@ -129,6 +129,7 @@ def make(api: HfApi, parcel: Parcel, private: bool) -> None:
     api.create_repo(
         parcel.repo, repo_type=parcel.kind, private=private or None, exist_ok=True, space_sdk=sdk
     )  # fmt: skip
+    # An older repository is taken as it is, so what it is can only be asked afterwards.
     if private and not api.repo_info(parcel.repo, repo_type=parcel.kind).private:
         raise HubError(f"{parcel.repo} exists and is public, so nothing was uploaded: leave out --private")
 

@@ -61,6 +61,7 @@ def filter_rows(checked: Checked, policy: Policy, out: Path) -> Path:
     """
     if out.resolve() == checked.root.resolve():
         raise BuildError(f"--out {out} is the dataset itself: name another folder for the copy")
+    # First of all: a copy that cannot be counted shall not leave a half-written folder.
     check_species(checked)
     with BuildPlace(out, owned=_is_copy) as place:
         try:
@@ -203,7 +204,7 @@ class _Distinct(Database):
     def __init__(self, path: Path) -> None:
         path.unlink(missing_ok=True)
         super().__init__(path)
-        self._db.execute("BEGIN")
+        self._db.execute("BEGIN")  # One transaction, since nothing of it must outlive a crash.
 
     def close(self) -> None:
         super().close()

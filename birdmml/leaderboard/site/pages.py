@@ -22,6 +22,7 @@ from birdmml.schema import PLAIN_METRICS, Figure, shown
 
 TEMPLATES = Path(__file__).with_name("templates")
 ASSETS = ("site.css", "board.js", "items.js")
+# Nothing but the site's own scripts runs, even if somewhere an escape were missing.
 POLICY = Markup(
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; media-src 'self' data:; "
     "base-uri 'none'; form-action 'none'"

@@ -112,6 +112,7 @@ def p_values(sums: Doubles, drawn: Doubles) -> list[float]:
         low = (gaps <= compare.LEVEL).sum(axis=1)
         high = (gaps >= -compare.LEVEL).sum(axis=1)
         unequal = (np.abs(sums[i] - sums[i + 1 :]) > compare.LEVEL).sum(axis=1)
+        # So few items that differ cannot say more, however many draws; 2**-1000 is as good as 0.
         least = 2.0 ** (1.0 - np.minimum(unequal, 1000))
         two_sided = np.maximum(2.0 * (np.minimum(low, high) + 1) / (drawn.shape[1] + 1), least)
         p += np.minimum(two_sided, 1.0).tolist()

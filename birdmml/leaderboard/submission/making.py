@@ -7,7 +7,7 @@ import re
 import secrets
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +65,7 @@ def make(
     _refuse(folders, loaded, {"demo": allow_demo, "limited": allow_limited, "dirty": allow_dirty})
     about = _checked_about(about, loaded)
     _check_free(out)
+    # Beside `out`, so that giving it its name is a rename within one file system.
     part = out.parent / f".{out.name}.{secrets.token_hex(4)}.part"
     try:
         part.mkdir(parents=True)
@@ -183,11 +184,7 @@ def _head(part: Path, folders: Sequence[Path], loaded: Sequence[Result], about: 
         "labels": checking.labels_of(loaded),
         "created": about.created,
         "results": [_stated(part, name, result) for name, result in entries],
-        "files": [
-            {"path": p.relative_to(part).as_posix(), "bytes": p.stat().st_size, "sha256": sha256_file(p)}
-            for p in sorted(part.rglob("*"), key=lambda p: p.relative_to(part).as_posix())
-            if p.is_file()
-        ],
+        "files": list(_listed(part)),
     }
     return head | {"digest": digest_of(head)}
 
@@ -199,3 +196,10 @@ def _stated(part: Path, name: str, result: Result) -> dict[str, Any]:
     except ResultError as e:
         raise ResultError(str(e).replace(f"{part}/", "")) from e
     return checking.result_of(f"{RESULTS}/{name}", result, items)
+
+
+def _listed(part: Path) -> Iterator[dict[str, Any]]:
+    names = sorted(p.relative_to(part).as_posix() for p in part.rglob("*") if p.is_file())
+    for name in names:
+        path = part / name
+        yield {"path": name, "bytes": path.stat().st_size, "sha256": sha256_file(path)}
