@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,6 +75,14 @@ def clear(folder: Path, wanted: Iterable[str], what: str) -> None:
         raise UsageError(f"--out {folder} cannot be used ({e.strerror or e}): choose another folder") from e
 
 
+def copied(sources: Mapping[str, Path], folder: Path) -> None:
+    """Copy each file to its path below `folder`."""
+    for path, source in sources.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        # A link that came since the check is copied as a link, which has no hash of its own.
+        shutil.copyfile(source, folder / path, follow_symlinks=False)
+
+
 def listed(folder: Path, paths: Iterable[str]) -> tuple[UploadFile, ...]:
     """The staged files with their sizes and hashes, sorted by path."""
     return tuple(UploadFile(path, (folder / path).stat().st_size, sha256_file(folder / path)) for path in sorted(paths))
@@ -120,6 +129,7 @@ def make(api: HfApi, parcel: Parcel, private: bool) -> None:
     api.create_repo(
         parcel.repo, repo_type=parcel.kind, private=private or None, exist_ok=True, space_sdk=sdk
     )  # fmt: skip
+    # An older repository is taken as it is, so what it is can only be asked afterwards.
     if private and not api.repo_info(parcel.repo, repo_type=parcel.kind).private:
         raise HubError(f"{parcel.repo} exists and is public, so nothing was uploaded: leave out --private")
 

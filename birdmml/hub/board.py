@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from birdmml.core.files import atomic_write, write_text
 from birdmml.core.text import markdown, templates
 from birdmml.dataset.card import hub_licenses
 from birdmml.errors import ResultError, UsageError
-from birdmml.hub import CARD, TAGS, TEMPLATES, Parcel, clear, listed
+from birdmml.hub import CARD, TAGS, TEMPLATES, Parcel, clear, copied, listed
 from birdmml.leaderboard import review
 from birdmml.leaderboard.review import CHANGES, Change, scan
 from birdmml.leaderboard.submission.checking import check
@@ -164,7 +163,7 @@ def stage_dataset(repo: str, submissions: Path, accepted: Sequence[Submission], 
     }
     wanted |= {} if changes is None else {f"{SHELF}/{CHANGES}": submissions / CHANGES}
     clear(folder, {*wanted, CARD, FIGURES}, "board")
-    _copied(wanted, folder)
+    copied(wanted, folder)
     for one in accepted:
         _same(one, folder / SHELF / one.slug)
     write_figures(accepted, folder / FIGURES)
@@ -186,7 +185,7 @@ def stage_space(repo: str, site: Path, accepted: Sequence[Submission], folder: P
     if CARD in wanted and not is_space(wanted[CARD]):
         raise UsageError(f"--site {site} has a {CARD} that is no card of a static Space: remove it")
     clear(folder, {*wanted, CARD}, "site")
-    _copied(wanted, folder)
+    copied(wanted, folder)
     if CARD not in wanted:
         write_text(folder / CARD, space(repo))
     files = listed(folder, {*wanted, CARD})
@@ -195,13 +194,6 @@ def stage_space(repo: str, site: Path, accepted: Sequence[Submission], folder: P
 
 def _demo(submissions: Sequence[Submission]) -> bool:
     return any("demo" in one.about["labels"] for one in submissions)
-
-
-def _copied(wanted: Mapping[str, Path], folder: Path) -> None:
-    for path, source in wanted.items():
-        (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        # A link that came since the check is copied as a link, which has no hash of its own.
-        shutil.copyfile(source, folder / path, follow_symlinks=False)
 
 
 def _same(one: Submission, copy: Path) -> None:

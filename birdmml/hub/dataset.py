@@ -65,7 +65,7 @@ def check(root: Path, policy: Policy) -> Checked:
     licences = dataset_checks.Licences()
     validation: Mapping[str, Any] = {}
     taken: tuple[UploadFile, ...] = ()
-    if not wrong:
+    if not wrong:  # Of a folder with strange things in it nothing more is read.
         validation = _validation(root, manifest)
         guard = dataset_checks.Private(root)
         taken, changed = dataset_checks.hashed(root, paths, shas)
@@ -83,6 +83,7 @@ def stage(checked: Checked, repo: str, folder: Path, date: str = "") -> DatasetP
     paths = {f.path for f in checked.files}
     texts = {croissant.FILE: croissant.render(manifest, validation, repo, date)}
     notes = [] if date else ["croissant.json has no datePublished: add --date YYYY-MM-DD"]
+    # Both may be the publisher's own words, so only what is missing is made.
     for name, render in ((CARD, render_card), (card.FILE, card.render)):
         if name not in paths:
             texts[name] = render(manifest, validation)

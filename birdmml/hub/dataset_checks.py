@@ -24,6 +24,7 @@ from birdmml.dataset.card import HUB_LICENSES, NAMES, OPEN, size_category
 from birdmml.dataset.format import MANIFEST, arrow_schema
 from birdmml.errors import DatasetError, UsageError
 from birdmml.hub import UploadFile
+from birdmml.hub import listed as listed_files
 from birdmml.schema import SPLITS
 
 
@@ -411,7 +412,7 @@ def hashed(
     root: Path, paths: list[str], listed: Mapping[str, str]
 ) -> tuple[tuple[UploadFile, ...], list[PublishFinding]]:
     """Each file with its size and SHA-256, and those that differ from the manifest."""
-    uploads = tuple(UploadFile(p, (root / p).stat().st_size, files.sha256_file(root / p)) for p in paths)
+    uploads = listed_files(root, paths)
     wrong = [
         PublishFinding("sha256", f.path, "the file was changed after the build", _AGAIN)
         for f in uploads

@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -34,6 +33,7 @@ from birdmml.dataset.report import write_report
 from birdmml.dataset.shards import WrittenShard, cut, shard_name, write_shard
 from birdmml.dataset.write import GROUP_BYTES, GROUP_ROWS, count_names, repeating
 from birdmml.errors import BirdmmlError, BuildError, DatasetError
+from birdmml.hub import copied
 from birdmml.hub.dataset import Checked
 from birdmml.hub.dataset_checks import PARTS, batches, reasons
 from birdmml.schema import SPLITS
@@ -61,6 +61,7 @@ def filter_rows(checked: Checked, policy: Policy, out: Path) -> Path:
     """
     if out.resolve() == checked.root.resolve():
         raise BuildError(f"--out {out} is the dataset itself: name another folder for the copy")
+    # First of all: a copy that cannot be counted shall not leave a half-written folder.
     check_species(checked)
     with BuildPlace(out, owned=_is_copy) as place:
         try:
@@ -91,11 +92,8 @@ def _write(checked: Checked, policy: Policy, place: BuildPlace) -> None:
     with _Distinct(place.catalog) as distinct:
         shards = list(_shards(checked, plan, target, distinct, taxonomy))
         manifest = _manifest(checked, policy, plan, shards, distinct)
-    for path in checked.manifest["files"]:
-        _copy(root, target, path)
-    for path in _KEPT_LISTS:
-        if (root / path).is_file():
-            _copy(root, target, path)
+    lists = [path for path in _KEPT_LISTS if (root / path).is_file()]
+    copied({path: root / path for path in (*checked.manifest["files"], *lists)}, target)
     validation = _validation(checked, shards)
     named = account.names_in_captions(shards)
     validation["leakage"] = {"splits": {}, "captions": leaks.of_captions(target, manifest, named, taxonomy)}
@@ -103,11 +101,6 @@ def _write(checked: Checked, policy: Policy, place: BuildPlace) -> None:
     files.write_json(target / "report" / "validation.json", validation)
     write_report(target, manifest, validation)
     files.write_json(target / MANIFEST, manifest)
-
-
-def _copy(root: Path, target: Path, path: str) -> None:
-    (target / path).parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(root / path, target / path, follow_symlinks=False)
 
 
 def _each_shard(checked: Checked) -> Iterator[tuple[str, str]]:
@@ -211,7 +204,7 @@ class _Distinct(Database):
     def __init__(self, path: Path) -> None:
         path.unlink(missing_ok=True)
         super().__init__(path)
-        self._db.execute("BEGIN")
+        self._db.execute("BEGIN")  # One transaction, since nothing of it must outlive a crash.
 
     def close(self) -> None:
         super().close()

@@ -9,13 +9,14 @@ from __future__ import annotations
 import hashlib
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from birdmml.core.files import sha256_bytes
 from birdmml.dataset.card import NAMES
 from birdmml.dataset.format import MANIFEST
+from birdmml.dataset.shards import cut
 from birdmml.errors import HubError
 from birdmml.hub import UploadFile, client, make, one_line
 from birdmml.hub.dataset import DatasetParcel
@@ -137,7 +138,7 @@ def _once(api: HfApi, parcel: DatasetParcel) -> str:
 def _sent(api: HfApi, parcel: DatasetParcel, files: Sequence[UploadFile]) -> list[CommitOperationAdd]:
     """Send the large ones among `files`, group by group; what was sent before is not sent again by the hub's client."""
     operations = []
-    for group in _groups(files):
+    for group in cut(files, lambda f: f.size, GROUP_BYTES, GROUP_FILES):
         parts = [_operation(parcel, f) for f in group]
         api.preupload_lfs_files(parcel.repo, parts, repo_type="dataset")
         for f, operation in zip(group, parts, strict=True):
@@ -145,19 +146,6 @@ def _sent(api: HfApi, parcel: DatasetParcel, files: Sequence[UploadFile]) -> lis
                 raise _changed(f)
         operations += parts
     return operations
-
-
-def _groups(files: Sequence[UploadFile]) -> Iterator[list[UploadFile]]:
-    group: list[UploadFile] = []
-    size = 0
-    for f in files:
-        if group and (len(group) == GROUP_FILES or size + f.size > GROUP_BYTES):
-            yield group
-            group, size = [], 0
-        group.append(f)
-        size += f.size
-    if group:
-        yield group
 
 
 def _operation(parcel: DatasetParcel, f: UploadFile) -> CommitOperationAdd:

@@ -346,7 +346,7 @@ def _copied(seen: _Head, changes: Sequence[Change], new: Sequence[Change]) -> It
         for result, wrong in copies(proposal, rivals):
             step = f"leave it out, or replace the other by an entry in {CHANGES}"
             yield Problem(f"{proposal.folder.name}/{result}", wrong, step)
-        others.append(proposal)
+        others.append(proposal)  # Two new ones may be copies of each other.
 
 
 def _notes(seen: _Head, new: Sequence[Change]) -> Iterator[str]:

@@ -12,7 +12,7 @@ from birdmml.results.metrics import Summary
 from birdmml.results.result import FILE, figure_key, read_result
 from birdmml.schema import Figure, Result
 
-TOLERANCE = 1e-6
+TOLERANCE = 1e-6  # Another order of summation moves the last digits.
 
 
 def find(paths: Sequence[Path]) -> list[Path]:
@@ -51,7 +51,7 @@ def verify(path: Path) -> Result:
     folder = path if path.is_dir() else path.parent
     if not result.figures:
         raise ResultError(f"{path} holds no figure: score again")
-    cache: dict[str, outcomes.Outcomes] = {}
+    cache: dict[str, outcomes.Outcomes] = {}  # Many figures are over the items of one file.
     for figure in result.figures:
         if figure.predictions not in cache:
             cache[figure.predictions] = outcomes.read(folder, figure.predictions)
@@ -85,5 +85,5 @@ def _values(figure: Figure, summary: Summary) -> list[tuple[str, float | None, f
 
 def _same(a: float | None, b: float | None) -> bool:
     if a is None or b is None:
-        return a is b
+        return a is b  # Where one of them has no value, the other may have none.
     return math.isfinite(a) and abs(a - b) <= TOLERANCE

@@ -20,7 +20,7 @@ from birdmml.leaderboard.site.items import ConfusionCounts, ItemOutcomes
 from birdmml.leaderboard.site.model import Board, BoardMember, BoardTable, Refused
 from birdmml.leaderboard.site.significance import ColumnOutcomes, compared
 from birdmml.leaderboard.submission.checking import check
-from birdmml.leaderboard.submission.model import HEAD, CheckReport, Submission
+from birdmml.leaderboard.submission.model import HEAD, Submission
 
 MOST_CONFUSIONS, MOST_REASONS = 6, 5
 # A process takes as long to start as this many small submissions take to check.
@@ -118,11 +118,6 @@ def gather(folder: Path, workers: int = 1) -> tuple[list[Submission], list[Refus
         raise ResultError(f"no {HEAD} below {folder}: make one with `birdmml submit`")
     with Pool(min(workers, 1 + len(folders) // ENOUGH)) as pool:
         checked = pool.run(_checked, [(folder, one) for one in folders])
-    return _different(folder, checked)
-
-
-def _different(folder: Path, checked: Sequence[Submission | Refused]) -> tuple[list[Submission], list[Refused]]:
-    """Each submission once; a second copy of one is refused."""
     accepted: dict[str, Submission] = {}
     refused = []
     for one in checked:
@@ -162,18 +157,14 @@ def _checked(task: tuple[Path, Path]) -> Submission | Refused:
     except BirdmmlError as e:
         return Refused(name, (plain(str(e).replace(str(one), name), 300),))
     if report.submission is None or not report.sound:
-        return Refused(name, _reasons(report))
+        reasons = [plain(p.line, 300) for p in report.problems[:MOST_REASONS]]
+        left = len(report.problems) - len(reasons)
+        return Refused(name, (*reasons, *([f"and {left:,} more: run `birdmml verify`"] if left else ())))
     return report.submission
 
 
 def _entry(task: tuple[BoardMember, list[tuple[str, ConfusionCounts]]]) -> str:
     return pages.entry(*task)
-
-
-def _reasons(report: CheckReport) -> tuple[str, ...]:
-    reasons = [plain(p.line, 300) for p in report.problems[:MOST_REASONS]]
-    left = len(report.problems) - len(reasons)
-    return (*reasons, f"and {left:,} more: run `birdmml verify`") if left else tuple(reasons)
 
 
 @dataclass(frozen=True)

@@ -86,12 +86,13 @@ def _values(outcome: Outcomes, metric: str) -> Doubles | None:
 
 def _order(ids: Sequence[str], draws: Ints | None) -> Ints:
     """The places of the items by id, then by draw."""
-    names = np.asarray(ids, dtype=object)
+    names = np.asarray(ids, dtype=object)  # Else each id would take the room of the longest.
     keys = range(len(ids)) if draws is None else draws.tolist()
     return np.asarray(sorted(range(len(ids)), key=lambda i: (names[i], keys[i])), dtype=np.int64)
 
 
 def _key(ids: Sequence[str], draws: Ints | None) -> str:
+    # Ids of strangers may hold half a surrogate pair, which UTF-8 alone refuses.
     sha = hashlib.sha256("\0".join(ids).encode("utf-8", "surrogatepass"))
     sha.update(b"" if draws is None else draws.tobytes())
     return sha.hexdigest()
@@ -109,6 +110,7 @@ def _codes(outcome: Predictions) -> tuple[tuple[str, ...], Ints, Ints] | None:
 
 
 def _confusion(names: tuple[str, ...], true: Ints, named: Ints) -> ConfusionCounts:
+    # Only pairs that occur: of 2000 classes most of a whole matrix would be zeros.
     pairs, count = np.unique(true * len(names) + named, return_counts=True)
     return ConfusionCounts(names, pairs // len(names), pairs % len(names), count.astype(np.int64))
 

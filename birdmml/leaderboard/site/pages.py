@@ -22,6 +22,7 @@ from birdmml.schema import PLAIN_METRICS, Figure, shown
 
 TEMPLATES = Path(__file__).with_name("templates")
 ASSETS = ("site.css", "board.js", "items.js")
+# Nothing but the site's own scripts runs, even if somewhere an escape were missing.
 POLICY = Markup(
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; media-src 'self' data:; "
     "base-uri 'none'; form-action 'none'"
@@ -109,10 +110,6 @@ def arrows(task: str) -> str:
     return task.replace("->", "→")
 
 
-def _bar(f: Figure) -> Markup:
-    return Markup() if f.metric in PLAIN_METRICS else svg.interval(f)
-
-
 def _grid(panel: Panel) -> list[tuple[str, list[Figure | None]]]:
     """A panel as rows: x, and each line's figure there."""
     lines = [{p.x: p.figure for p in line.points} for line in panel.lines]
@@ -135,8 +132,9 @@ def _environment() -> jinja2.Environment:
     environment = templates(lambda text: plain(text, LONGEST), TEMPLATES)
     # A mapping that lacks a key (a submission without a name) is empty there, and no error.
     environment.undefined = jinja2.ChainableUndefined
+    environment.filters["bar"] = lambda f: Markup() if f.metric in PLAIN_METRICS else svg.interval(f)
     environment.filters |= {
-        "figure": figure, "key": key, "bar": _bar, "grid": _grid, "linked": _linked,
+        "figure": figure, "key": key, "grid": _grid, "linked": _linked,
         "arrows": arrows, "curves": svg.curves, "legend": svg.legend, "matrix": svg.matrix,
         "loss_chart": svg.loss_chart, "loss_legend": svg.loss_legend, "loss_ends": svg.loss_ends,
     }  # fmt: skip

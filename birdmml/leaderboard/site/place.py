@@ -47,6 +47,7 @@ def fresh(out: Path) -> Iterator[Path]:
     work = None
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
+        # Beside `out`, so that taking its place is a rename within one file system.
         work = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
         site = work / "site"
         site.mkdir()
@@ -66,7 +67,7 @@ def mark(digests: Mapping[str, str]) -> str:
 
 def _files(folder: Path) -> Iterator[str]:
     """What is below a folder, links and empty folders too."""
-    for place, folders, names in os.walk(folder, onerror=_raise):
+    for place, folders, names in os.walk(folder, onerror=_raise):  # Else what cannot be read is passed over.
         here = Path(place)
         for name in names:
             yield (here / name).relative_to(folder).as_posix()

@@ -43,7 +43,7 @@ def compared(table: BoardTable, read: Reader) -> tuple[BoardTable, tuple[ColumnO
     for key in dict.fromkeys(t.items.key for t in tasks):
         mine = [t for t in tasks if t.items.key == key]
         best = [t.rows[:MOST] for t in mine]
-        families = [Family(np.stack([v.values[columns[t.column].metric] for v in t.values[:MOST]])) for t in mine]
+        families = [np.stack([v.values[columns[t.column].metric] for v in t.values[:MOST]]) for t in mine]
         for task, places, marks in zip(mine, best, letters(families, mine[0].items.units), strict=True):
             columns[task.column] = replace(columns[task.column], compared=_words(table, task, marks is not None))
             for place, letter in zip(places, marks or [], strict=False):
@@ -84,24 +84,18 @@ def _words(table: BoardTable, task: ColumnOutcomes, lettered: bool) -> str:
     return words if lettered else f"{words}; the groups are too many for letters"
 
 
-@dataclass(frozen=True)
-class Family:
-    """One column: `values` [M, N] of M rows, best first, on the same N items."""
-
-    values: Doubles
-
-
-def letters(families: Sequence[Family], units: Ints | None) -> list[list[str] | None]:
+def letters(families: Sequence[Doubles], units: Ints | None) -> list[list[str] | None]:
     """For each family its rows' letters: rows that share one are not shown to differ (0.05, adjusted by Holm).
 
-    All families are over the same items, resampled in the same `units` [N]. None where a family has fewer than two
+    A family is a column's values [M, N] of M rows, best first, on N items; all are over the same items, resampled in
+    the same `units` [N]. None where a family has fewer than two
     rows or more groups than the alphabet has letters. At most MOST rows are compared; the caller says so.
     """
-    sizes = [len(f.values) for f in families]
+    sizes = [len(f) for f in families]
     if not families or max(sizes) < 2:
         return [None] * len(families)
     samples = max(BOOTSTRAP_SAMPLES, fewest_samples(max(n * (n - 1) // 2 for n in sizes)))
-    sums, weights = _units(np.concatenate([f.values for f in families]), units)
+    sums, weights = _units(np.concatenate(families), units)
     drawn = _resample(sums, weights, samples)
     ends = np.cumsum(sizes)
     return [
@@ -118,6 +112,7 @@ def p_values(sums: Doubles, drawn: Doubles) -> list[float]:
         low = (gaps <= compare.LEVEL).sum(axis=1)
         high = (gaps >= -compare.LEVEL).sum(axis=1)
         unequal = (np.abs(sums[i] - sums[i + 1 :]) > compare.LEVEL).sum(axis=1)
+        # So few items that differ cannot say more, however many draws; 2**-1000 is as good as 0.
         least = 2.0 ** (1.0 - np.minimum(unequal, 1000))
         two_sided = np.maximum(2.0 * (np.minimum(low, high) + 1) / (drawn.shape[1] + 1), least)
         p += np.minimum(two_sided, 1.0).tolist()

@@ -54,6 +54,7 @@ def of_protocol(protocol: Any) -> Expected | None:
     name = protocol["name"] if isinstance(protocol, Mapping) else None
     if name not in names():
         return None
+    # A list is of one wording of its protocol: of another digest it says nothing.
     path = files.folder("protocols") / FOLDER / f"{name}.json"
     return read_list(path) if path.is_file() and protocol["digest"] == digest(name) else None
 
@@ -93,7 +94,7 @@ def other_data(stated: Mapping[str, Any], expected: Expected) -> Iterator[tuple[
         mine = expected.digests.get(subject)
         # Scored by another caption column, a dataset's digest is followed by its name.
         if mine is not None and (not stated_digest or stated_digest.split(" ")[0] != mine):
-            yield subject, f"{subject} has the digest {digest or 'none'}, that of {expected.where} is {mine}"
+            yield subject, f"{subject} has the digest {stated_digest or 'none'}, that of {expected.where} is {mine}"
 
 
 def other_items(figure: Figure, items: Outcomes, split: SplitItems, where: str, limited: bool) -> str:

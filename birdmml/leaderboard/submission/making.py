@@ -65,6 +65,7 @@ def make(
     _refuse(folders, loaded, {"demo": allow_demo, "limited": allow_limited, "dirty": allow_dirty})
     about = _checked_about(about, loaded)
     _check_free(out)
+    # Beside `out`, so that giving it its name is a rename within one file system.
     part = out.parent / f".{out.name}.{secrets.token_hex(4)}.part"
     try:
         part.mkdir(parents=True)
@@ -81,20 +82,11 @@ def make(
     return read(out)
 
 
-def tried(
-    sources: Sequence[Path],
-    about: About,
-    out: Path,
-    allow_demo: bool = False,
-    *,
-    allow_limited: bool = False,
-    allow_dirty: bool = False,
-) -> Submission:
+def tried(sources: Sequence[Path], about: About, out: Path, allow_demo: bool = False, **allowed: bool) -> Submission:
     """What `make` would write, made and checked in a folder that is gone afterwards; `out` is only looked at."""
     _check_free(out)
     with tempfile.TemporaryDirectory(prefix="birdmml-submit-") as folder:
-        there = Path(folder) / "submission"
-        return make(sources, about, there, allow_demo, allow_limited=allow_limited, allow_dirty=allow_dirty)
+        return make(sources, about, Path(folder) / "submission", allow_demo, **allowed)
 
 
 def _refuse(folders: Sequence[Path], loaded: Sequence[Result], allowed: Mapping[str, bool]) -> None:

@@ -54,6 +54,7 @@ class Submission:
         """A safe file name, [a-z0-9-]{1,64}: the submission's name and the first 8 digits of its digest."""
         plain = re.sub(r"[^a-z0-9]+", "-", str(self.about["name"]).lower()).strip("-")
         kept = plain[: SLUG_LENGTH - MARK_LENGTH - 1].strip("-") or "submission"
+        # The name is for readers; the digest tells two of one name apart.
         return f"{kept}-{self.about['digest'][:MARK_LENGTH]}"
 
 

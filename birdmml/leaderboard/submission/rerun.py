@@ -28,7 +28,7 @@ from birdmml.results import outcomes, result
 from birdmml.results.outcomes import Floats, Ints, Measures, Outcomes, Predictions
 from birdmml.schema import Result
 
-CLOSE = 1e-6
+CLOSE = 1e-6  # For measures; ranks that differ do so by more.
 CAPTIONS = ("caption", "caption_name_free")
 STEP = "ask the submitter, or allow a share of moved items with --tolerance"
 

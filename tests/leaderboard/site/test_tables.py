@@ -97,7 +97,7 @@ def test_p_values_are_those_of_the_pairwise_comparison(clustered: bool) -> None:
     sums, sizes = significance._units(values, units)
     drawn = significance._resample(sums, sizes, 2000)
     assert significance.p_values(sums, drawn) == pytest.approx([c.p for c in known], abs=1e-12)
-    letters = significance.letters([significance.Family(values)], units)[0]
+    letters = significance.letters([values], units)[0]
     assert letters is not None
     apart = {frozenset((c.first, c.second)) for c in known if c.adjusted <= 0.05}
     for i, j in combinations(range(5), 2):
