@@ -1,4 +1,4 @@
-"""What a training tells: a bar and a line an epoch to the reader, JSON lines and trackers to the files."""
+"""The journal of a training: a bar and a line an epoch to read, JSON lines and trackers to keep, curves to see."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ from birdmml.errors import TrainingError, UsageError
 from birdmml.models.state import Position
 from birdmml.results.pictures import blank, frame, save
 
-FILE = "train.jsonl"
+FILE, CURVES_FILE = "train.jsonl", "curves.png"
+# What stands in an epoch's line besides loss terms and validation.
+NOT_TERMS = {"kind", "step", "epoch", "rate", "gradient", "rows_per_second", "memory_bytes", "eta_s"}
 PROJECT = "birdmml"
 
 
@@ -37,17 +39,7 @@ class Journal:
         self._started, self._first = time.perf_counter(), position.step
         if self._path is not None:
             _keep_until(self._path, position)
-        # In a log file a line every few seconds is enough.
-        pause = 0.2 if sys.stderr.isatty() else 10.0
-        self._bar = tqdm(
-            desc="training",
-            total=steps,
-            initial=position.step,
-            unit="step",
-            disable=quiet,
-            mininterval=pause,
-            leave=False,
-        )
+        self._bar = bar("training", steps, "step", quiet, position.step)
 
     def step(self, position: Position, values: Mapping[str, float], rate: float) -> None:
         """One step: loss terms, gradient norm, learning rate."""
@@ -93,6 +85,13 @@ class Journal:
             self._accelerator.log({f"{kind}/{k}": v for k, v in values.items()}, step=step)
 
 
+def bar(what: str, total: int, unit: str, quiet: bool, start: int = 0) -> tqdm[Any]:
+    """A progress bar on standard error."""
+    # In a log file a line every few seconds is enough.
+    pause = 0.2 if sys.stderr.isatty() else 10.0
+    return tqdm(desc=what, total=total, initial=start, unit=unit, disable=quiet, mininterval=pause, leave=False)
+
+
 def trackers(wanted: Sequence[str]) -> list[str]:
     """The trackers to use: those asked for, and TensorBoard where it is installed. Raises UsageError."""
     from accelerate.tracking import get_available_trackers
@@ -136,30 +135,12 @@ def _keep_until(path: Path, position: Position) -> None:
     path.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
 
 
-# ---- A training's journal as a picture: loss terms, validation, learning rate and speed.
-
-
-CURVES_FILE = "curves.png"
-NOT_TERMS = {"kind", "step", "epoch", "rate", "gradient", "rows_per_second", "memory_bytes", "eta_s"}
-
-
 def draw(folder: Path) -> Path | None:
     """Write curves.png beside train.jsonl and return its path; None where no epoch was finished."""
     lines = read(folder) if (folder / FILE).is_file() else []
     epochs = [line for line in lines if line["kind"] == "epoch"]
     if not epochs:
         return None
-    panels = _panels(epochs)
-    canvas = blank(4.2 * len(panels), 3.2)
-    axes = canvas.subplots(1, len(panels), squeeze=False)[0]
-    for axis, (title, names) in zip(axes, panels.items(), strict=True):
-        _panel(axis, title, names, epochs)
-    path = folder / CURVES_FILE
-    save(canvas, path, dpi=120)
-    return path
-
-
-def _panels(epochs: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
     names = list(epochs[-1])
     panels = {
         "loss": [n for n in names if n in ("loss", "validation loss")],
@@ -167,15 +148,18 @@ def _panels(epochs: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
         "validation recall": [n for n in names if n.startswith("validation recall")],
         "rows a second": ["rows_per_second"],
     }
-    return {title: picked for title, picked in panels.items() if picked}
-
-
-def _panel(axis: Any, title: str, names: Sequence[str], epochs: Sequence[Mapping[str, Any]]) -> None:
-    at = [line["epoch"] for line in epochs]
-    for name in names:
-        axis.plot(at, [line.get(name) for line in epochs], marker=".", lw=1.2, ms=4, label=name)
-    frame(axis, title, "epoch")
-    axis.tick_params(labelsize=8)
-    axis.set_ylim(bottom=0)
-    if len(names) > 1:
-        axis.legend(frameon=False, fontsize=7)
+    panels = {title: picked for title, picked in panels.items() if picked}
+    canvas = blank(4.2 * len(panels), 3.2)
+    axes = canvas.subplots(1, len(panels), squeeze=False)[0]
+    for axis, (title, names) in zip(axes, panels.items(), strict=True):
+        for name in names:
+            at, values = [line["epoch"] for line in epochs], [line.get(name) for line in epochs]
+            axis.plot(at, values, marker=".", lw=1.2, ms=4, label=name)
+        frame(axis, title, "epoch")
+        axis.tick_params(labelsize=8)
+        axis.set_ylim(bottom=0)
+        if len(names) > 1:
+            axis.legend(frameon=False, fontsize=7)
+    path = folder / CURVES_FILE
+    save(canvas, path, dpi=120)
+    return path

@@ -8,7 +8,6 @@ over ranks of the parameters' gradients then is the gradient of one process, for
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +19,6 @@ import torch.distributed as dist
 from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from birdmml.errors import UsageError
 from birdmml.models.encoders import batch_norms
@@ -194,9 +192,6 @@ def _seed(*key: int) -> int:
     return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1)
 
 
-# ---- The machine a training runs on: its processes, precision, trackers and progress bars.
-
-
 def precision(name: str, device: torch.device) -> str:
     """What "auto" means here. Raises UsageError for float16 where it cannot work."""
     if name == "auto":
@@ -229,13 +224,6 @@ def launched(device: torch.device, saving: Saving | None) -> Accelerator:
     if used:
         accelerator.init_trackers(PROJECT)
     return accelerator
-
-
-def bar(what: str, total: int, unit: str, quiet: bool) -> tqdm[Any]:
-    """A progress bar on standard error."""
-    # In a log file a line every few seconds is enough.
-    pause = 0.2 if sys.stderr.isatty() else 10.0
-    return tqdm(desc=what, total=total, unit=unit, disable=quiet, mininterval=pause, leave=False)
 
 
 def is_main() -> bool:

@@ -29,6 +29,7 @@ from birdmml.models.read import RowSource
 
 STEPS, BEST, LAST = "steps", "best", "last"
 TENSORS, POSITION = "training.safetensors", "training.json"
+KIND = "birdmml training state"
 KEPT = 2
 # What may differ when training goes on: it changes how fast, not what is learned.
 FREE = {"training.workers", "training.cache_gib"}
@@ -70,13 +71,9 @@ class Position:
         for name, value in values.items():
             self.sums[name] = self.sums.get(name, 0.0) + value * rows
 
-    def means(self) -> dict[str, float]:
-        """Means over the rows of the epoch so far."""
-        return {name: total / self.rows for name, total in self.sums.items()}
-
     def close_epoch(self) -> dict[str, float]:
-        """One epoch more; its means."""
-        means = self.means()
+        """One epoch more; its means over rows."""
+        means = {name: total / self.rows for name, total in self.sums.items()}
         self.history.append(means)
         self.epoch, self.batch, self.rows, self.sums = self.epoch + 1, 0, 0, {}
         return means
@@ -101,7 +98,14 @@ def save(root: Path, ready: Checkpoint, learner: Learner, position: Position) ->
     checkpoint.save(part, ready)
     try:
         save_file(_tensors(learner), part / TENSORS)
-        write_json(part / POSITION, _meta(learner, position, sha256_file(part / TENSORS)))
+        meta = {
+            "kind": KIND,
+            "position": asdict(position),
+            "rates": [group["lr"] for group in learner.optimiser.param_groups],
+            "scaler": learner.scaler.state_dict(),
+            "tensors_sha256": sha256_file(part / TENSORS),
+        }
+        write_json(part / POSITION, meta)
         _sync(part)
         replace_folder(part, folder, folder.with_name(f"old-{folder.name}"))
     except (OSError, SafetensorError) as e:
@@ -155,17 +159,6 @@ def _tensors(learner: Learner) -> dict[str, Tensor]:
     for index, values in learner.optimiser.state_dict()["state"].items():
         out |= {f"optimiser.{index}.{name}": value.detach().cpu() for name, value in values.items()}
     return {name: value.contiguous() for name, value in out.items()}
-
-
-def _meta(learner: Learner, position: Position, sha256: str) -> dict[str, Any]:
-    groups = [{k: v for k, v in g.items() if k != "params"} for g in learner.optimiser.state_dict()["param_groups"]]
-    return {
-        "kind": "birdmml training state",
-        "position": asdict(position),
-        "rates": [group["lr"] for group in groups],
-        "scaler": learner.scaler.state_dict(),
-        "tensors_sha256": sha256,
-    }
 
 
 def _restore(learner: Learner, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
@@ -231,7 +224,7 @@ def _read(path: Path) -> dict[str, Any]:
         meta = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as e:
         raise CheckpointError(f"{path} cannot be read ({e}): delete its folder to resume earlier") from e
-    if not isinstance(meta, dict) or meta.get("kind") != "birdmml training state":
+    if not isinstance(meta, dict) or meta.get("kind") != KIND:
         raise CheckpointError(f"{path} is not a training state: delete its folder to resume earlier")
     return meta
 

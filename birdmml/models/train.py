@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -25,11 +25,11 @@ from birdmml.models.estimate import too_large
 from birdmml.models.feed import Feed, batches, steps_per_epoch, to_device
 from birdmml.models.foreign import load_weights, resolved, tokenizer_of
 from birdmml.models.heads import TOWER
-from birdmml.models.journal import Journal
+from birdmml.models.journal import Journal, bar
 from birdmml.models.network import Network
 from birdmml.models.preprocess import augment
-from birdmml.models.presets import Preset, Training
-from birdmml.models.ranks import ProcessRanks, bar, global_batch_norm, launched, precision
+from birdmml.models.presets import Preset
+from birdmml.models.ranks import ProcessRanks, global_batch_norm, launched, precision
 from birdmml.models.read import RowSource, captions
 from birdmml.models.state import Learner, Position, Saving
 from birdmml.models.step import (
@@ -143,14 +143,17 @@ def train(
     torch.manual_seed(seed)
     preset = resolved(preset)
     tokenizer = tokenizer_for(rows, preset)
-    with _room_for_the_model(accelerator.device):
+    no_room = (
+        f"out of memory on {accelerator.device} while the model was made: choose smaller encoders or a smaller --preset"
+    )
+    with _memory_error(lambda: no_room):
         network = Network(preset, discover.load("method", method), config, tokenizer.get_vocab_size())
         load_weights(network.encoders, preset.encoders)
         network.to(accelerator.device)
-    about = ({}, {}) if saving is None else (saving.dataset, saving.provenance)
+    dataset, source = ({}, {}) if saving is None else (saving.dataset, saving.provenance)
     validation = None if saving is None else saving.validation
     run = _Run(
-        Checkpoint(method, config, preset, seed, network, tokenizer, about[0], {}, about[1]),
+        Checkpoint(method, config, preset, seed, network, tokenizer, dataset, {}, source),
         Feed(rows, network.preprocessor, tokenizer, settings),
         torch.tensor(rows.column("label")) if settings.false_negatives == "mask" else None,
         Learner(optimiser(network, settings), how.scaler, accelerator.device),
@@ -160,10 +163,14 @@ def train(
         saving,
     )
     position = _start(run)
-    _prepare(network, settings)
+    if settings.activation_checkpointing:
+        checkpoint_activations(network)
+    if settings.compile:
+        for encoder in network.encoders.values():
+            encoder.compile()
     started, before = time.perf_counter(), position.seconds
     silent = quiet or not ranks.main
-    with cpu_threads(settings.cpu_threads), global_batch_norm(network, ranks), _memory_told(run):
+    with cpu_threads(settings.cpu_threads), global_batch_norm(network, ranks), _memory_error(lambda: _would_fit(run)):
         with bar("decoding", len(rows), "row", silent) as shown:
             run.feed.fill(lambda done, _: shown.update(done - shown.n))
         steps = settings.epochs * steps_per_epoch(len(rows), settings.batch_size, run.least)
@@ -179,14 +186,6 @@ def tokenizer_for(rows: RowSource, preset: Preset) -> Tokenizer:
     if preset.encoders.text_model.name:
         return tokenizer_of(preset.encoders.text_model.name)
     return train_tokenizer(captions(rows), preset.encoders.text.vocabulary)
-
-
-def _prepare(network: Network, settings: Training) -> None:
-    if settings.activation_checkpointing:
-        checkpoint_activations(network)
-    if settings.compile:
-        for encoder in network.encoders.values():
-            encoder.compile()
 
 
 def _loop(run: _Run, position: Position, journal: Journal) -> None:
@@ -239,7 +238,9 @@ def _step(
     terms = step(run.network, inputs, loss_of, run.how, parts)
     ranks.average_gradients(run.learned)
     run.how.scaler.unscale_(run.learner.optimiser)
-    norm = _clipped(run.learned, settings.clip_norm)
+    norm = torch.nn.utils.get_total_norm([p.grad for p in run.learned if p.grad is not None])
+    if settings.clip_norm:
+        torch.nn.utils.clip_grads_with_norm_(run.learned, settings.clip_norm, norm)
     # One transfer a step: each value read from a GPU by itself would wait for it again.
     *values, length = torch.stack([*terms.values(), norm]).tolist()
     named = dict(zip(terms, values, strict=True))
@@ -251,41 +252,23 @@ def _step(
 
 
 @contextmanager
-def _room_for_the_model(device: torch.device) -> Iterator[None]:
-    """Lack of memory before the first row becomes a TrainingError."""
+def _memory_error(words: Callable[[], str]) -> Iterator[None]:
+    """Lack of memory inside becomes a TrainingError of these words, which are sought only then."""
     try:
         yield
     except (MemoryError, OSError, RuntimeError) as e:
         if not lacks_memory(e):
             raise
-        raise TrainingError(
-            f"out of memory on {device} while the model was made: choose smaller encoders or a smaller --preset"
-        ) from e
+        raise TrainingError(words()) from e
 
 
-@contextmanager
-def _memory_told(run: _Run) -> Iterator[None]:
-    """Lack of memory inside becomes a TrainingError that says how many rows would fit."""
+def _would_fit(run: _Run) -> str:
+    """What to say when a step ran out of memory: how many rows there is room for."""
+    c, device = run.ready, run.learner.device
     try:
-        yield
-    except (MemoryError, OSError, RuntimeError) as e:
-        if not lacks_memory(e):
-            raise
-        c = run.ready
-        words, device = c.tokenizer.get_vocab_size(), run.learner.device
-        try:
-            message = too_large(c.preset, c.method, c.config, words, device)
-        except (MemoryError, OSError, RuntimeError):  # Too little is left even to count with.
-            message = f"out of memory on {device}: lower training.batch_size, or set --chunk-size"
-        raise TrainingError(message) from e
-
-
-def _clipped(learned: Sequence[Tensor], most: float) -> Tensor:
-    """The norm of all gradients together; over `most` (unless 0) they are scaled down to it."""
-    norm = torch.nn.utils.get_total_norm([p.grad for p in learned if p.grad is not None])
-    if most:
-        torch.nn.utils.clip_grads_with_norm_(learned, most, norm)
-    return norm
+        return too_large(c.preset, c.method, c.config, c.tokenizer.get_vocab_size(), device)
+    except (MemoryError, OSError, RuntimeError):  # Too little is left even to count with.
+        return f"out of memory on {device}: lower training.batch_size, or set --chunk-size"
 
 
 def _check(run: _Run, position: Position, values: dict[str, float], norm: float, batch: NDArray[np.int64]) -> None:
@@ -312,10 +295,8 @@ def _check(run: _Run, position: Position, values: dict[str, float], norm: float,
 
 def _start(run: _Run) -> Position:
     """Where to begin: at 0, or where the newest state on disk ends. Raises UsageError for another's folder."""
-    if run.saving is None:
-        return Position()
-    last = state.newest(run.saving.folder)
-    if last is None:
+    last = None if run.saving is None else state.newest(run.saving.folder)
+    if run.saving is None or last is None:
         return Position()
     if not run.saving.resume:
         raise UsageError(
