@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -17,9 +16,6 @@ from birdmml.models.foreign import ForeignEncoder
 from birdmml.models.presets import Bert, Encoders, FeatureNet, ResNet
 from birdmml.models.text import PAD_ID
 from birdmml.schema import MODALITIES
-
-# ---- Normalisation layers: batch to group, and batch statistics that stay as they are for a while.
-
 
 GROUPS = 32
 
@@ -142,9 +138,9 @@ def build(settings: Encoders, vocabulary: int, max_tokens: int) -> nn.ModuleDict
     """One encoder a modality, each with its output size in `.width`; frozen ones do not learn."""
     encoders: dict[str, nn.Module] = {}
     for kind in MODALITIES:
-        named = settings.foreign(kind)
-        if settings.features.of(kind):
-            encoders[kind] = FeatureEncoder(settings.features, settings.features.of(kind))
+        named, width = settings.foreign(kind), getattr(settings.features, kind)
+        if width:
+            encoders[kind] = FeatureEncoder(settings.features, width)
         elif named.name:
             encoders[kind] = ForeignEncoder(named, kind)
         elif kind == "text":
@@ -154,8 +150,3 @@ def build(settings: Encoders, vocabulary: int, max_tokens: int) -> nn.ModuleDict
             encoders[kind] = ImageEncoder(sizes, channels=3 if kind == "image" else 1)
         encoders[kind].requires_grad_(kind not in settings.frozen)
     return nn.ModuleDict(encoders)
-
-
-def widths(encoders: nn.ModuleDict) -> Mapping[str, int]:
-    """Output size of each encoder."""
-    return {name: cast(int, module.width) for name, module in encoders.items()}

@@ -76,24 +76,14 @@ def obtain(
 ) -> tuple[Checkpoint, bool]:
     """The model of a seed, and whether it was there already; else it is trained and kept below `out`."""
     folder, key = folder_of(recipe, out, seed), recipe.key(seed, pick_device(device).type)
-    kept = _kept(recipe, key, folder)
-    if kept is not None:
-        return kept, True
+    try:
+        if (folder / checkpoint.META).is_file() and checkpoint.read_meta(folder)["training"].get("key") == key:
+            return checkpoint.load(folder, recipe.method), True
+    except CheckpointError:
+        pass  # Damaged: trained again, and replaced.
     ready = _trained(recipe, seed, device, quiet)
     ready = dataclasses.replace(ready, training={"key": key, **ready.training}, provenance=source)
     return dataclasses.replace(ready, weights_sha256=checkpoint.save(folder, ready)), False
-
-
-def _kept(recipe: Recipe, key: str, folder: Path) -> Checkpoint | None:
-    """A complete checkpoint of exactly this training, or None."""
-    if not (folder / checkpoint.META).is_file():
-        return None
-    try:
-        if checkpoint.read_meta(folder)["training"].get("key") != key:
-            return None
-        return checkpoint.load(folder, recipe.method)
-    except CheckpointError:
-        return None  # Damaged: trained again, and replaced.
 
 
 def _trained(recipe: Recipe, seed: int, device: str, quiet: bool) -> Checkpoint:
