@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from birdmml.cli._options import option, spelled, values_of
+from birdmml.core import discover
+from birdmml.core.licenses import normalise
 from birdmml.errors import UsageError
 
 if TYPE_CHECKING:
     from birdmml.dataset.place import BuildPart
-
 
 CONTACT = "BIRDMML_CONTACT"
 RUNNERS = ("local", "ray")
@@ -148,9 +149,6 @@ def source_settings(module: Any, source: str, place: PlaceOptions, options: Sour
 
 def captioner_of(name: str, options: CaptionerOptions) -> tuple[str, Any]:
     """The captioner's name and settings. Raises UsageError for an option that it does not have."""
-    from birdmml.core import discover
-    from birdmml.core.licenses import normalise
-
     module = discover.load("captioner", name)
     values = values_of(options)
     fields = {f.name for f in dataclasses.fields(module.Settings)}

@@ -6,18 +6,19 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from birdmml.cli._show import DEMO_BANNER
+from birdmml.core import discover
+from birdmml.schema import Figure, Result, headline, shown
+
 if TYPE_CHECKING:
     from birdmml.bench.plan import BenchPlan
-    from birdmml.schema import Figure, Result
 
-
+# Under so many items a bootstrap interval covers less than it says.
 FEW = 30
 
 
 def banner(plan: BenchPlan) -> list[str]:
     """What must be known of any run: demo data, the protocol, a limit."""
-    from birdmml.cli._show import DEMO_BANNER
-
     lines = [DEMO_BANNER] if plan.demo else []
     if plan.protocol is not None:
         lines.append(f"protocol {plan.protocol['name']}, digest {plan.protocol['digest'][:12]}")
@@ -83,7 +84,6 @@ def table(result: Result, every_metric: bool) -> str:
 
 def _columns(result: Result) -> list[tuple[str, Callable[[Figure], str]]]:
     """Names, and how a figure reads below each."""
-    from birdmml.schema import shown
 
     def number(figure: Figure, name: str) -> str:
         value = getattr(figure, name)
@@ -104,15 +104,11 @@ def _columns(result: Result) -> list[tuple[str, Callable[[Figure], str]]]:
 
 
 def _chosen(result: Result, every_metric: bool) -> Sequence[Figure]:
-    from birdmml.schema import headline
-
     return result.figures if every_metric else headline(result.figures)
 
 
 def _explained(result: Result, every_metric: bool) -> list[str]:
     """What each figure shown says and does not, of suites that have words for theirs."""
-    from birdmml.core import discover
-
     words = {s: getattr(discover.load("suite", s), "WORDS", {}) for s in {f.suite for f in result.figures}}
     metrics = dict.fromkeys((f.suite, f.metric) for f in _chosen(result, every_metric))
     return [f"{metric}: {words[suite][metric]}" for suite, metric in metrics if metric in words[suite]]

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import signal
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import typer
 
-from birdmml.errors import DatasetError, HubError, Interrupted, ResultError, UsageError
+from birdmml.core import discover
+from birdmml.core.files import human_bytes
+from birdmml.errors import DatasetError, HubError, Interrupted, ResultError, UnknownName, UsageError
 
 if TYPE_CHECKING:
     from birdmml.dataset.build import FinishedBuild
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from birdmml.leaderboard.submission.expected import Expected
 
 
+P = TypeVar("P", bound="Parcel")
 DEMO_BANNER = "DEMO DATA, procedurally generated: this is not Bird-MML, and its figures say nothing about real birds."
 
 LISTED = 10
@@ -103,23 +106,25 @@ def progress_bar(quiet: bool = False) -> Iterator[Callable[[str, int, int], None
     """A callback (stage, done, total) that draws one bar a stage on a terminal, and nothing elsewhere."""
     from tqdm import tqdm
 
-    current: tuple[str, Any] = ("", None)
+    bars: dict[str, Any] = {}
+
+    def close() -> None:
+        for bar in bars.values():
+            bar.close()
+        bars.clear()
 
     def show(stage: str, done: int, total: int) -> None:
-        nonlocal current
-        if stage != current[0]:
-            if current[1] is not None:
-                current[1].close()
-            bar = tqdm(total=total, desc=stage, leave=False, disable=True if quiet else None, initial=done)
-            current = (stage, bar)
-        current[1].total = total
-        current[1].update(done - current[1].n)
+        if stage not in bars:
+            close()
+            # None: a bar on a terminal alone.
+            bars[stage] = tqdm(total=total, desc=stage, leave=False, disable=True if quiet else None, initial=done)
+        bars[stage].total = total
+        bars[stage].update(done - bars[stage].n)
 
     try:
         yield show
     finally:
-        if current[1] is not None:
-            current[1].close()
+        close()
 
 
 def reject_share(text: str) -> float:
@@ -189,8 +194,7 @@ def dataset_lines(root: Path, manifest: Mapping[str, Any], validation: Mapping[s
         )
     if validation.get("recovered_rows"):
         lines.append(f"  recovered   {validation['recovered_rows']:,} rows from behind a hole in the archive")
-    lines += _unused(validation)
-    lines += _leaks(manifest, validation)
+    lines += [*_unused(validation), *_leaks(manifest, validation)]
     if manifest["demo"]:
         ceilings = manifest["source"]["facts"]["ceilings"]
         lines.append(
@@ -283,9 +287,6 @@ def differs(differences: list[str]) -> Iterator[str]:
 
 def _provider(manifest: Mapping[str, Any]) -> Iterator[str]:
     """What the set is and under which licence, where this birdmml knows it."""
-    from birdmml.core import discover
-    from birdmml.errors import UnknownName
-
     try:
         card = discover.load("evaluation set", str(manifest["name"])).CARD
     except UnknownName:
@@ -311,26 +312,34 @@ def _left_out(root: Path, manifest: Mapping[str, Any]) -> Iterator[str]:
         yield "  as published"
 
 
-@contextmanager
-def parcel_folder(out: Path | None) -> Iterator[Path]:
-    """Where a parcel is put together: `out`, or a folder that is deleted at the end."""
+def send(
+    stage: Callable[[Path], Sequence[P]], out: Path | None, look_at: str, push: bool, private: bool, quiet: bool
+) -> tuple[Sequence[P], list[str]]:
+    """Stage parcels in `out`, or in a folder that is deleted at the end, list them, and upload them with `push`.
+
+    Returns the parcels and the addresses they went to, none without `push`. Raises HubError.
+    """
+    from birdmml.hub import push as upload
+
     with tempfile.TemporaryDirectory(prefix="birdmml-push-") as temporary:
-        yield out or Path(temporary)
+        folder = out or Path(temporary)
+        try:
+            parcels = stage(folder)
+        except OSError as e:
+            words = f"{folder} cannot be written ({e.strerror or e}): free space, or choose another --out"
+            raise HubError(words) from e
+        if not quiet:
+            typer.echo("\n".join([*(line for p in parcels for line in parcel_lines(p)), f"look at   {look_at}"]))
+        return parcels, upload(*parcels, private=private) if push else []
 
 
-@contextmanager
-def staging(folder: Path) -> Iterator[None]:
-    """Raises HubError where the folder cannot take the parcel."""
-    try:
-        yield
-    except OSError as e:
-        raise HubError(f"{folder} cannot be written ({e.strerror or e}): free space, or choose another --out") from e
+def uploaded(urls: Sequence[str]) -> list[str]:
+    """What an upload, or a dry run, ends with."""
+    return [f"uploaded  {url}" for url in urls] or ["nothing was uploaded: add --push"]
 
 
 def parcel_lines(parcel: Parcel) -> list[str]:
     """Every file with its size and SHA-256, then the notes."""
-    from birdmml.core.files import human_bytes
-
     lines = [DEMO_BANNER] if parcel.demo else []
     kind = "" if parcel.kind == "model" else f"{parcel.kind} "
     size = human_bytes(sum(f.size for f in parcel.files))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from birdmml.cli._options import argument, command, flag, option
+from birdmml.cli._options import argument, flag, option
 from birdmml.cli._show import DEMO_BANNER, print_either, progress_bar
 from birdmml.errors import UsageError
 
@@ -21,8 +21,12 @@ DEFAULT_RADIUS = 6
 
 
 @dataclass(frozen=True, kw_only=True)
-class AuditOptions:
-    """The options of `birdmml audit`, in the order of its help."""
+class AuditCommand:
+    """Audit a dataset: counts, licences, leaks, media, and a probe of every modality against shuffled labels.
+
+    Writes index.html and audit.json; shards and manifest are only read. Exit 0 if nothing serious was found,
+    1 if there is a serious finding or nothing can be read.
+    """
 
     folder: Path = argument(..., "A folder of Parquet shards, built by birdmml or not.", show_default=False)
     out: Path | None = option(None, "Folder for the page and the JSON.", show_default="FOLDER/report/audit")
@@ -35,30 +39,23 @@ class AuditOptions:
         DEFAULT_RADIUS, "Photos alike: perceptual hashes up to N bits apart; -1: off.", min=-1, max=64
     )
 
+    def _run(self) -> None:
+        from birdmml.dataset.audit import AuditSettings
+        from birdmml.dataset.audit import audit as run
+        from birdmml.dataset.audit.page import write
 
-@command
-def audit(options: AuditOptions) -> None:
-    """Audit a dataset: counts, licences, leaks, media, and a probe of every modality against shuffled labels.
-
-    Writes index.html and audit.json; shards and manifest are only read. Exit 0 if nothing serious was found,
-    1 if there is a serious finding or nothing can be read.
-    """
-    from birdmml.dataset.audit import AuditSettings
-    from birdmml.dataset.audit import audit as run
-    from birdmml.dataset.audit.page import write
-
-    # Here, not only at the end: a full audit takes a while.
-    place = _writable(options.folder, options.out)
-    settings = AuditSettings(options.sample, options.seed, tuple(options.evalset), options.near_duplicates)
-    with progress_bar(quiet=options.as_json) as progress:
-        result = run(options.folder, settings, options.workers, progress)
-    try:
-        page = write(result, place)
-    except OSError as e:
-        raise UsageError(f"{place} cannot be written ({e.strerror or e}): choose another --out") from e
-    print_either(options.as_json, result.to_json(), _lines(options.folder, result, page))
-    if result.red:
-        raise typer.Exit(1)
+        # Here, not only at the end: a full audit takes a while.
+        place = _writable(self.folder, self.out)
+        settings = AuditSettings(self.sample, self.seed, tuple(self.evalset), self.near_duplicates)
+        with progress_bar(quiet=self.as_json) as progress:
+            result = run(self.folder, settings, self.workers, progress)
+        try:
+            page = write(result, place)
+        except OSError as e:
+            raise UsageError(f"{place} cannot be written ({e.strerror or e}): choose another --out") from e
+        print_either(self.as_json, result.to_json(), _lines(self.folder, result, page))
+        if result.red:
+            raise typer.Exit(1)
 
 
 def _writable(folder: Path, out: Path | None) -> Path:

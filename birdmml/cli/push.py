@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from birdmml.cli._options import argument, command, flag, option
-from birdmml.cli._show import DEMO_BANNER, parcel_folder, parcel_json, parcel_lines, print_either, staging
-from birdmml.errors import DatasetError, HubError
+from birdmml.cli._options import argument, flag, option
+from birdmml.cli._show import DEMO_BANNER, parcel_json, print_either, send, uploaded
+from birdmml.core.files import human_bytes
+from birdmml.errors import DatasetError, HubError, UsageError
 
 if TYPE_CHECKING:
     from birdmml.core.licenses import Policy
@@ -25,8 +26,15 @@ MAX_FINDINGS = 50
 
 
 @dataclass(frozen=True, kw_only=True)
-class PushOptions:
-    """The options of `birdmml push`, in the order of its help."""
+class PushCommand:
+    """Check a dataset's licences, hashes and files, list what would be uploaded, and upload it with --push.
+
+    \b
+    birdmml push ./birds --repo user/birds
+    birdmml push ./birds --repo user/birds --filter-licenses --push
+
+    An upload that was stopped goes on with the same command: what has arrived is not sent again.
+    """
 
     folder: Path = argument(..., "A dataset that `birdmml build` wrote.", metavar="DIR")
     repo: str = option(..., "Where on the Hub: user/name.")
@@ -39,10 +47,40 @@ class PushOptions:
     allow_demo: bool = flag("--allow-demo", "Publish the demo, labelled as such.")
     as_json: bool = flag("--json", "Print JSON.")
 
+    def _run(self) -> None:
+        from birdmml.hub import client, dataset_checks
+        from birdmml.hub.dataset import check_names, stage
+        from birdmml.hub.dataset_upload import look, upload
+
+        check_names(self.repo, self.date)
+        if self.out is not None and not self.filter_licenses:
+            raise UsageError("--out is where --filter-licenses puts the copy: add --filter-licenses, or leave it out")
+        if self.push:
+            client()  # Without a token nothing need be read.
+        checked = _ready(self, dataset_checks.parse(self.licenses))
+        with tempfile.TemporaryDirectory(prefix="birdmml-push-") as temporary:
+            try:
+                parcel = stage(checked, self.repo, Path(temporary), self.date)
+            except OSError as e:
+                raise HubError(f"{e.filename or temporary} cannot be used ({e.strerror or e}): free space") from e
+            _refuse(checked.root, parcel.findings)
+            plan = look(parcel)
+            if not self.as_json:
+                typer.echo("\n".join(_lines(parcel, plan)))
+            url = upload(parcel, self.private, lambda line: typer.echo(line, err=True)) if self.push else None
+        print_either(self.as_json, _as_json(parcel, plan, url), uploaded([] if url is None else [url]))
+
 
 @dataclass(frozen=True, kw_only=True)
-class PushModelOptions:
-    """The options of `birdmml push-model`, in the order of its help."""
+class PushModelCommand:
+    """Write a model card with checked results, list what would be uploaded, and upload it with --push.
+
+    \b
+    birdmml push-model ./model --results results/confu-tiny-0a1b2c3d --repo user/name
+    birdmml push-model ./model --results results/confu-tiny-0a1b2c3d --repo user/name --push
+
+    A result is refused unless its figures follow from its items and it is of this very model.
+    """
 
     checkpoint: Path = argument(..., "A folder that `birdmml train` or `bench` wrote.")
     repo: str = option(..., "Where on the Hub: user/name.")
@@ -57,72 +95,27 @@ class PushModelOptions:
     method: str | None = option(None, "Your own method's file, if the model was trained with one.")
     as_json: bool = flag("--json", "Print JSON.")
 
+    def _run(self) -> None:
+        from birdmml.hub.model import check_names, stage
+        from birdmml.hub.model_card import ModelAbout
 
-@command
-def push(options: PushOptions) -> None:
-    """Check a dataset's licences, hashes and files, list what would be uploaded, and upload it with --push.
+        license_id = self.license_id.strip().lower()
+        check_names(self.repo, license_id, self.dataset, self.benchmark)
+        about = ModelAbout(self.repo, license_id, self.dataset, benchmark=self.benchmark)
 
-    \b
-    birdmml push ./birds --repo user/birds
-    birdmml push ./birds --repo user/birds --filter-licenses --push
+        def staged(folder: Path) -> list[ModelParcel]:
+            return [stage(self.checkpoint, self.results, about, folder, self.method, self.data)]
 
-    An upload that was stopped goes on with the same command: what has arrived is not sent again.
-    """
-    from birdmml.errors import UsageError
-    from birdmml.hub import client, dataset_checks
-    from birdmml.hub.dataset import check_names, stage
-    from birdmml.hub.dataset_upload import look
-    from birdmml.hub.dataset_upload import upload as dataset_upload_upload
-
-    o = options
-    check_names(o.repo, o.date)
-    if o.out is not None and not o.filter_licenses:
-        raise UsageError("--out is where --filter-licenses puts the copy: add --filter-licenses, or leave it out")
-    if o.push:
-        client()  # Without a token nothing need be read.
-    checked = _ready(o, dataset_checks.parse(o.licenses))
-    with tempfile.TemporaryDirectory(prefix="birdmml-push-") as temporary:
-        try:
-            parcel = stage(checked, o.repo, Path(temporary), o.date)
-        except OSError as e:
-            raise HubError(f"{e.filename or temporary} cannot be used ({e.strerror or e}): free space") from e
-        _refuse(checked.root, parcel.findings)
-        plan = look(parcel)
-        if not o.as_json:
-            typer.echo("\n".join(_lines(parcel, plan)))
-        url = dataset_upload_upload(parcel, o.private, lambda line: typer.echo(line, err=True)) if o.push else None
-    print_either(o.as_json, _as_json(parcel, plan, url), [_closing(url)])
+        look_at = str(self.out / "README.md") if self.out else "the card and the files: add --out FOLDER"
+        (parcel,), urls = send(staged, self.out, look_at, self.push, self.private, self.as_json)
+        value = parcel_json(parcel, urls[0] if urls else None) | {
+            "folder": str(self.out) if self.out else None,
+            "results": [{"folder": str(s.folder), "not_compared": list(s.unknown)} for s in parcel.results],
+        }
+        print_either(self.as_json, value, uploaded(urls))
 
 
-@command
-def push_model(options: PushModelOptions) -> None:
-    """Write a model card with checked results, list what would be uploaded, and upload it with --push.
-
-    \b
-    birdmml push-model ./model --results results/confu-tiny-0a1b2c3d --repo user/name
-    birdmml push-model ./model --results results/confu-tiny-0a1b2c3d --repo user/name --push
-
-    A result is refused unless its figures follow from its items and it is of this very model.
-    """
-    from birdmml.hub import push as upload
-    from birdmml.hub.model import check_names as model_check_names
-    from birdmml.hub.model import stage as model_stage
-    from birdmml.hub.model_card import ModelAbout
-
-    o = options
-    license_id = o.license_id.strip().lower()
-    model_check_names(o.repo, license_id, o.dataset, o.benchmark)
-    with parcel_folder(o.out) as folder:
-        with staging(folder):
-            about = ModelAbout(o.repo, license_id, o.dataset, benchmark=o.benchmark)
-            parcel = model_stage(o.checkpoint, o.results, about, folder, o.method, o.data)
-        if not o.as_json:
-            typer.echo("\n".join(_model_lines(parcel, o.out)))
-        url = upload(parcel, private=o.private)[0] if o.push else None
-    print_either(o.as_json, _model_json(parcel, o.out, url), [_closing(url)])
-
-
-def _ready(options: PushOptions, policy: Policy) -> Checked:
+def _ready(options: PushCommand, policy: Policy) -> Checked:
     """The dataset to publish, or its filtered copy; raises DatasetError for what may not go out."""
     from birdmml.hub.dataset import check
 
@@ -174,8 +167,6 @@ def _refuse(root: Path, findings: tuple[PublishFinding, ...]) -> None:
 
 def _lines(parcel: DatasetParcel, plan: UploadPlan | None) -> list[str]:
     """Every file with its size and what it would replace, then what would go and what should be known."""
-    from birdmml.core.files import human_bytes
-
     lines = [DEMO_BANNER] if parcel.demo else []
     lines.append(f"dataset {parcel.repo}: {len(parcel.files)} files, {human_bytes(sum(f.size for f in parcel.files))}")
     width = max(len(f.path) for f in parcel.files)
@@ -192,8 +183,6 @@ def _lines(parcel: DatasetParcel, plan: UploadPlan | None) -> list[str]:
 
 
 def _state(path: str, plan: UploadPlan | None) -> str:
-    from birdmml.core.files import human_bytes
-
     if plan is None:
         return ""
     if path in plan.same:
@@ -212,21 +201,3 @@ def _as_json(parcel: DatasetParcel, plan: UploadPlan | None, url: str | None) ->
         }
     findings = [vars(f) for f in parcel.findings]
     return parcel_json(parcel, url) | {"hub": hub, "findings": findings}
-
-
-def _model_lines(parcel: ModelParcel, out: Path | None) -> list[str]:
-    return [
-        *parcel_lines(parcel),
-        f"look at   {out / 'README.md'}" if out else "look at   the card and the files: add --out FOLDER",
-    ]
-
-
-def _model_json(parcel: ModelParcel, out: Path | None, url: str | None) -> dict[str, Any]:
-    return parcel_json(parcel, url) | {
-        "folder": str(out) if out else None,
-        "results": [{"folder": str(s.folder), "not_compared": list(s.unknown)} for s in parcel.results],
-    }
-
-
-def _closing(url: str | None) -> str:
-    return "nothing was uploaded: add --push" if url is None else f"uploaded  {url}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -28,8 +29,6 @@ def salvage(
     Writes the members of which every byte is certain, and DIR/salvage.json with an account of the rest. Run it
     again when a part has turned up: only what is not there yet is written. Exit 1 if anything is lost or in doubt.
     """
-    from dataclasses import asdict
-
     from birdmml.fetch.salvage import salvage as read
     from birdmml.fetch.salvage.members import MemberLimits
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -150,3 +151,8 @@ def build(settings: Encoders, vocabulary: int, max_tokens: int) -> nn.ModuleDict
             encoders[kind] = ImageEncoder(sizes, channels=3 if kind == "image" else 1)
         encoders[kind].requires_grad_(kind not in settings.frozen)
     return nn.ModuleDict(encoders)
+
+
+def widths(encoders: nn.ModuleDict) -> dict[str, int]:
+    """Output size of each encoder."""
+    return {name: cast(int, module.width) for name, module in encoders.items()}

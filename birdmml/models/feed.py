@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
@@ -185,8 +186,11 @@ class Feed:
 
     def _ready(self, row: Row) -> Row:
         """On a CPU, resize and log-mel where the row was decoded: a batch gains nothing there, and threads share it."""
-        halves = {"image": self.preprocessor.images, "audio": self.preprocessor.audio}
-        return row | {k: half([row[k]]) for k, half in halves.items() if k in row and not is_ready(row[k])}
+        front: dict[str, Callable[[Any], Tensor]] = {
+            "image": self.preprocessor.images,
+            "audio": self.preprocessor.audio,
+        }
+        return row | {k: run([row[k]]) for k, run in front.items() if k in row and not is_ready(row[k])}
 
     def _compact(self, media: Sequence[Row], part: Rows) -> dict[str, Tensor]:
         """Media become compact tensors; what is ready is stacked as it is, features of texts replace the tokens."""

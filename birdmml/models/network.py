@@ -30,8 +30,7 @@ class Network(nn.Module):
             for name, modality in method.towers(config, MODALITIES).items():
                 again = encoders.build(preset.encoders, vocabulary, preset.front_end.max_tokens)
                 self.encoders[name] = again[modality]
-        widths = {name: cast(int, encoder.width) for name, encoder in self.encoders.items()}
-        self.head: nn.Module = method.Model(config, widths)
+        self.head: nn.Module = method.Model(config, encoders.widths(self.encoders))
 
     @property
     def model(self) -> Head:
