@@ -68,12 +68,8 @@ def main() -> None:
     try:
         app()
     except BirdmmlError as e:
-        _fail(str(e), e.exit_code)
+        typer.echo(f"birdmml: {e}", err=True)
+        sys.exit(e.exit_code)
     except BrokenPipeError:
         sys.stderr.close()  # The reader of our output has left; there is nobody to tell.
         sys.exit(1)
-
-
-def _fail(message: str, code: int) -> None:
-    typer.echo(f"birdmml: {message}", err=True)
-    sys.exit(code)

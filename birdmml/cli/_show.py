@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
@@ -18,11 +18,11 @@ from birdmml.errors import DatasetError, HubError, Interrupted, ResultError, Unk
 
 if TYPE_CHECKING:
     from birdmml.dataset.build import FinishedBuild
-    from birdmml.hub import Parcel
+    from birdmml.hub import Parcel, UploadFile
     from birdmml.leaderboard.submission.expected import Expected
 
-
 P = TypeVar("P", bound="Parcel")
+# Whatever shows demo data says so first: a figure or a picture of it must not be taken for one of birds.
 DEMO_BANNER = "DEMO DATA, procedurally generated: this is not Bird-MML, and its figures say nothing about real birds."
 
 LISTED = 10
@@ -44,7 +44,7 @@ def print_either(as_json: bool, value: Any, lines: Iterable[str]) -> None:
 @contextmanager
 def interruptible(out: Path) -> Iterator[None]:
     """A polite kill is treated like Ctrl-C: workers end, finished work is kept. Raises Interrupted for both."""
-    before = signal.signal(signal.SIGTERM, _raise_interrupt)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
     except KeyboardInterrupt as e:
@@ -54,10 +54,6 @@ def interruptible(out: Path) -> Iterator[None]:
     finally:
         # None stands for a handler that Python did not set and cannot put back.
         signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
-
-
-def _raise_interrupt(*_: object) -> NoReturn:
-    raise KeyboardInterrupt
 
 
 def needs_data(data: Path) -> None:
@@ -250,7 +246,7 @@ def evalset_lines(root: Path, manifest: Mapping[str, Any]) -> Iterator[str]:
     yield from evalset_head(root, manifest)
     yield from _provider(manifest)
     yield from evalset_counts({"classes": len(manifest["classes"]), **evalset_rows(manifest)})
-    yield from differs(manifest["differences"])
+    yield from few("  differs     ", manifest["differences"])
     yield from _left_out(root, manifest)
     yield f"  digest      {manifest['digest']}"
 
@@ -278,11 +274,11 @@ def evalset_rows(manifest: Mapping[str, Any]) -> dict[str, dict[str, int]]:
     return {name: {s: part["rows"] for s, part in collection["splits"].items()} for name, collection in collections}
 
 
-def differs(differences: list[str]) -> Iterator[str]:
-    """The first differences from what the provider published, and how many more there are."""
-    yield from (f"  differs     {line}" for line in differences[:LISTED])
-    if len(differences) > LISTED:
-        yield f"  differs     ... and {len(differences) - LISTED:,} more"
+def few(label: str, items: Sequence[str], total: int | None = None) -> Iterator[str]:
+    """The first items, a line each, and how many more there are; `total` where `items` are not all of them."""
+    yield from (label + item for item in items[:LISTED])
+    if more := (len(items) if total is None else total) - len(items[:LISTED]):
+        yield f"{label}... and {more:,} more"
 
 
 def _provider(manifest: Mapping[str, Any]) -> Iterator[str]:
@@ -329,7 +325,10 @@ def send(
             words = f"{folder} cannot be written ({e.strerror or e}): free space, or choose another --out"
             raise HubError(words) from e
         if not quiet:
-            typer.echo("\n".join([*(line for p in parcels for line in parcel_lines(p)), f"look at   {look_at}"]))
+            for parcel in parcels:
+                notes = [f"note      {note}" for note in parcel.notes]
+                typer.echo("\n".join([*parcel_files(parcel, lambda f: f.sha256), *notes]))
+            typer.echo(f"look at   {look_at}")
         return parcels, upload(*parcels, private=private) if push else []
 
 
@@ -338,19 +337,18 @@ def uploaded(urls: Sequence[str]) -> list[str]:
     return [f"uploaded  {url}" for url in urls] or ["nothing was uploaded: add --push"]
 
 
-def parcel_lines(parcel: Parcel) -> list[str]:
-    """Every file with its size and SHA-256, then the notes."""
+def parcel_files(parcel: Parcel, beside: Callable[[UploadFile], str]) -> list[str]:
+    """A parcel and every file of it with its size, and what is to stand beside it."""
     lines = [DEMO_BANNER] if parcel.demo else []
     kind = "" if parcel.kind == "model" else f"{parcel.kind} "
     size = human_bytes(sum(f.size for f in parcel.files))
     lines.append(f"{kind}{parcel.repo}: {len(parcel.files)} files, {size}")
     width = max(len(f.path) for f in parcel.files)
-    lines += [f"  {f.path.ljust(width)}  {human_bytes(f.size):>10}  {f.sha256}" for f in parcel.files]
-    return lines + [f"note      {note}" for note in parcel.notes]
+    return lines + [f"  {f.path.ljust(width)}  {human_bytes(f.size):>10}  {beside(f)}" for f in parcel.files]
 
 
 def parcel_json(parcel: Parcel, url: str | None) -> dict[str, Any]:
-    """The same for programs; `url` is None where nothing was uploaded."""
+    """A parcel for programs; `url` is None where nothing was uploaded."""
     return {
         "repo": parcel.repo,
         "kind": parcel.kind,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from birdmml.cli import _result
-from birdmml.cli._options import flag, option, typed_names
+from birdmml.cli._options import flag, option, spelled, typed_names
 from birdmml.cli._show import DEMO_BANNER, needs_data, print_either, print_json, writable, writing
 from birdmml.core import discover, settings
 from birdmml.core.files import write_text
@@ -22,19 +22,8 @@ if TYPE_CHECKING:
     from birdmml.bench.run import Ended
     from birdmml.schema import Result
 
-
 # What a protocol says by itself; given beside it, it would be another protocol.
-FIXED = {
-    "suite": "--suite",
-    "preset": "--preset",
-    "seed": "--seed",
-    "checkpoint": "--checkpoint",
-    "epochs": "--epochs",
-    "batch_size": "--batch-size",
-    "assign": "--set",
-    "evalset": "--evalset",
-    "model": "--model",
-}
+FIXED = ("suite", "preset", "seed", "checkpoint", "epochs", "batch_size", "assign", "evalset", "model")
 # What says how to train; nothing is trained where --model is given.
 TRAINING = ("batch_size", "checkpoint", "epochs", "method", "preset", "seed", "seeds")
 TABLES = ("table.md", "table.csv")
@@ -97,8 +86,11 @@ class BenchCommand:
         return self.evalsets if self.evalsets is not None else default_folder()
 
     def _run(self) -> None:
+        from birdmml.bench.protocol import load
+
         self._refuse_contradictions()
-        if self.protocol is None or not _computed(self.protocol):
+        # Only after a look at the protocol: one of computed data, as XOR's, needs no dataset.
+        if self.protocol is None or load(self.protocol).data.source != "computed":
             needs_data(self.data)
         if self.model is not None:
             self._own(self.model)
@@ -122,10 +114,10 @@ class BenchCommand:
         show(result, folder, self.every_metric, self.as_json)
 
     def _refuse_contradictions(self) -> None:
-        if self.protocol is not None and (clash := [FIXED[name] for name in FIXED if name in self.typed]):
+        if self.protocol is not None and (clash := [name for name in FIXED if name in self.typed]):
             raise UsageError(
-                f"{clash[0]} and --protocol {self.protocol} contradict each other: the protocol says it; leave one"
-                " out, or write a protocol of your own"
+                f"{spelled(self, clash[0])} and --protocol {self.protocol} contradict each other: the protocol says it;"
+                " leave one out, or write a protocol of your own"
             )
         if self.all_methods and (self.method or self.checkpoint or self.model):
             other = "--method" if self.method else "--checkpoint" if self.checkpoint else "--model"
@@ -204,7 +196,7 @@ class BenchCommand:
         from birdmml.bench.own_model import plan, run
 
         if clash := [name for name in TRAINING if name in self.typed]:
-            raise UsageError(f"--model trains nothing: leave out --{clash[0].replace('_', '-')}")
+            raise UsageError(f"--model trains nothing: leave out {spelled(self, clash[0])}")
         own = plan(model, self.data, self.suites, self.assign, self.folder_of_evalsets, self.evalset, self.limit)
         values = own.values()
         if self.dry_run:
@@ -235,13 +227,6 @@ def show(result: Result, folder: Path, every_metric: bool, as_json: bool) -> Non
         return
     typer.echo(_result.table(result, every_metric))
     typer.echo("\n".join(_result.closing(result, folder, every_metric)))
-
-
-def _computed(protocol: str) -> bool:
-    """Whether the protocol needs no dataset; raises UnknownName or UsageError for one that is none."""
-    from birdmml.bench.protocol import load
-
-    return load(protocol).data.source == "computed"
 
 
 def _line(ended: Ended) -> str:

@@ -104,26 +104,14 @@ class BuildCommand:
         own = source_settings(module, self.source, self.place, self.wanted, self.seed)
         captioner, captions = captioner_of(self.captioner, self.captions)
         mode, fractions = split_of(self.split, self.shares)
-        radius = self.near_duplicates
-        if radius is None:
-            radius = getattr(module, "NEAR_RADIUS", Rules.near_radius)
-        return BuildSettings(
-            discover.canonical("source", self.source),
-            own,
-            self.seed,
-            Rules(mode, fractions, self.by_author, radius),
-            getattr(module, "PASSES", 0) if self.passes is None else self.passes,
-            self.limit,
-            Limits(
-                clip_s=own.clip_seconds,
-                max_image_side=self.max_image_side,
-                max_pixels=self.max_pixels,
-                max_seconds=self.max_seconds,
-            ),
-            tuple(self.evalset),
-            captioner,
-            captions,
-        )
+        radius, passes = self.near_duplicates, self.passes
+        # A source may know better than the defaults: photos of the demo are alike by design.
+        radius = getattr(module, "NEAR_RADIUS", Rules.near_radius) if radius is None else radius
+        passes = getattr(module, "PASSES", 0) if passes is None else passes
+        rules = Rules(mode, fractions, self.by_author, radius)
+        limits = Limits(own.clip_seconds, Limits.rate_hz, self.max_image_side, self.max_pixels, self.max_seconds)
+        name, evalsets = discover.canonical("source", self.source), tuple(self.evalset)
+        return BuildSettings(name, own, self.seed, rules, passes, self.limit, limits, evalsets, captioner, captions)
 
     def _build(self, settings: BuildSettings, max_rejects: float) -> FinishedBuild | PartMade:
         """Build, make a part, or finish."""

@@ -19,15 +19,9 @@ from birdmml.errors import ResultError
 if TYPE_CHECKING:
     from birdmml.leaderboard.review import Proposed, Review
 
-
 MAX_SHOWN, MAX_LENGTH = 50, 500  # Lines of each kind, and letters of each: a comment has room for 65,536.
 
 group = typer.Typer(help="Check results and set them side by side.", no_args_is_help=True, rich_markup_mode=None)
-
-
-@group.callback()
-def _group() -> None:
-    """Check results and set them side by side."""
 
 
 @group.command()
@@ -216,7 +210,7 @@ def _review_json(verdict: Review) -> dict[str, Any]:
     return {
         "sound": verdict.sound,
         "accepted": sorted(verdict.accepted),
-        "proposed": [_proposed(one) for one in verdict.proposed],
+        "proposed": list(map(_proposed, verdict.proposed)),
         "changes": [vars(change) for change in verdict.changes],
         "problems": [{"file": p.file, "found": p.found, "next": p.step} for p in verdict.problems],
         "notes": list(verdict.notes),
@@ -225,13 +219,13 @@ def _review_json(verdict: Review) -> dict[str, Any]:
 
 def _proposed(one: Proposed) -> dict[str, Any]:
     report = one.report
-    submission = None if report is None else report.submission
+    about = {} if report is None or report.submission is None else report.submission.about
     return {
         "folder": one.folder,
         "sound": report is not None and report.sound,
         "figures": 0 if report is None else report.figures,
-        "digest": None if submission is None else submission.about["digest"],
-        "labels": None if submission is None else submission.about["labels"],
+        "digest": about.get("digest"),
+        "labels": about.get("labels"),
     }
 
 

@@ -12,10 +12,10 @@ import typer
 
 from birdmml.cli._options import argument, flag, option
 from birdmml.cli._show import (
-    differs,
     evalset_counts,
     evalset_head,
     evalset_rows,
+    few,
     interruptible,
     print_either,
     progress_bar,
@@ -26,7 +26,6 @@ from birdmml.errors import UsageError
 
 if TYPE_CHECKING:
     from birdmml.evalsets.prepare import MediaOptions
-
 
 # What is printed, for people and for programs, and whether few enough rows are missing.
 PrepareOutcome = tuple[list[str], Mapping[str, Any], bool]
@@ -159,7 +158,7 @@ def _lines(out: Path, manifest: Mapping[str, Any], report: Mapping[str, Any]) ->
 
 def _account(report: Mapping[str, Any]) -> Iterator[str]:
     """Differences, rejects and unused files in a few lines."""
-    yield from differs([*report["notes"], *report["differences"]])
+    yield from few("  differs     ", [*report["notes"], *report["differences"]])
     yield from (f"  rejected    {n:,} rows: {reason}" for reason, n in report["rejects_by_reason"].items())
     yield from (f"  unused      {n:,} files: {reason}" for reason, n in report["strays_by_reason"].items())
 
@@ -170,4 +169,5 @@ def _arrays(module: ModuleType, source: Path, out: Path, pairs: Mapping[str, str
     manifest = prepare_arrays(module, source, out, pairs, progress).manifest
     lines = [f"{out}: {manifest['name']}"]
     lines += evalset_counts({"classes": len(manifest["classes"]), **evalset_rows(manifest)})
-    return [*lines, *(list(differs(manifest["differences"])) or ["  as published"])], manifest, True
+    lines += list(few("  differs     ", manifest["differences"])) or ["  as published"]
+    return lines, manifest, True

@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from birdmml.cli._options import argument, flag, option
-from birdmml.cli._show import DEMO_BANNER, parcel_json, print_either, send, uploaded
+from birdmml.cli._show import parcel_files, parcel_json, print_either, send, uploaded
 from birdmml.core.files import human_bytes
 from birdmml.errors import DatasetError, HubError, UsageError
 
 if TYPE_CHECKING:
     from birdmml.core.licenses import Policy
+    from birdmml.hub import UploadFile
     from birdmml.hub.dataset import Checked, DatasetParcel
     from birdmml.hub.dataset_checks import PublishFinding
     from birdmml.hub.dataset_upload import UploadPlan
     from birdmml.hub.model import ModelParcel
-
 
 MAX_FINDINGS = 50
 
@@ -118,6 +118,7 @@ class PushModelCommand:
 def _ready(options: PushCommand, policy: Policy) -> Checked:
     """The dataset to publish, or its filtered copy; raises DatasetError for what may not go out."""
     from birdmml.hub.dataset import check
+    from birdmml.hub.dataset_filtered import LIST, filter_rows
 
     folder = options.folder
     checked = check(folder, policy)
@@ -129,27 +130,19 @@ def _ready(options: PushCommand, policy: Policy) -> Checked:
     if not checked.licences.refused:
         return checked
     if not options.filter_licenses:
-        lines = "".join(f"\n  {line}" for line in checked.licences.lines())
+        refused = "".join(f"\n  {line}" for line in checked.licences.lines())
         raise DatasetError(
-            f"{folder} has media that may not be published with --licenses {policy.text}:{lines}\nask their authors,"
+            f"{folder} has media that may not be published with --licenses {policy.text}:{refused}\nask their authors,"
             " or publish a copy without these rows with --filter-licenses"
         )
     out = options.out or folder.resolve().with_name(f"{folder.resolve().name}-filtered")
-    return _filtered(checked, policy, out, options.as_json)
-
-
-def _filtered(checked: Checked, policy: Policy, out: Path, as_json: bool) -> Checked:
-    from birdmml.hub.dataset import check
-    from birdmml.hub.dataset_filtered import LIST, filter_rows
-
     copy = check(filter_rows(checked, policy, out), policy)
     _refuse(copy.root, copy.findings)
-    removed = copy.manifest["filtered"]["rows_removed"]
-    typer.echo(
-        f"{out}: a copy without {removed:,} of {checked.manifest['counts']['rows']:,} rows; each in {LIST}", err=as_json
-    )
-    for line in checked.licences.lines():
-        typer.echo(f"  left out  {line}", err=as_json)
+    removed, rows = copy.manifest["filtered"]["rows_removed"], checked.manifest["counts"]["rows"]
+    lines = [f"{out}: a copy without {removed:,} of {rows:,} rows; each in {LIST}"]
+    lines += [f"  left out  {line}" for line in checked.licences.lines()]
+    # With --json, standard output is for the JSON alone.
+    typer.echo("\n".join(lines), err=options.as_json)
     return copy
 
 
@@ -167,11 +160,14 @@ def _refuse(root: Path, findings: tuple[PublishFinding, ...]) -> None:
 
 def _lines(parcel: DatasetParcel, plan: UploadPlan | None) -> list[str]:
     """Every file with its size and what it would replace, then what would go and what should be known."""
-    lines = [DEMO_BANNER] if parcel.demo else []
-    lines.append(f"dataset {parcel.repo}: {len(parcel.files)} files, {human_bytes(sum(f.size for f in parcel.files))}")
+
+    def state(f: UploadFile) -> str:
+        if plan is None or f.path in plan.same:
+            return "" if plan is None else "there already"
+        return f"replaces {human_bytes(plan.replaced[f.path])}" if f.path in plan.replaced else "new"
+
+    lines = parcel_files(parcel, state)
     width = max(len(f.path) for f in parcel.files)
-    for f in parcel.files:
-        lines.append(f"  {f.path.ljust(width)}  {human_bytes(f.size):>10}  {_state(f.path, plan)}")
     if plan is None:
         lines.append("note      the hub was not asked, or did not answer: what would be replaced is not known")
     else:
@@ -180,14 +176,6 @@ def _lines(parcel: DatasetParcel, plan: UploadPlan | None) -> list[str]:
         lines.append(f"to send   {len(plan.new)} files, {size}; {len(plan.same)} are there already")
     lines += [f"look at   {f.line}" for f in parcel.findings]
     return lines + [f"note      {note}" for note in parcel.notes]
-
-
-def _state(path: str, plan: UploadPlan | None) -> str:
-    if plan is None:
-        return ""
-    if path in plan.same:
-        return "there already"
-    return f"replaces {human_bytes(plan.replaced[path])}" if path in plan.replaced else "new"
 
 
 def _as_json(parcel: DatasetParcel, plan: UploadPlan | None, url: str | None) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from birdmml.cli._show import print_either, progress_bar
+from birdmml.cli._show import few, print_either, progress_bar
 
 if TYPE_CHECKING:
     from birdmml.fetch.salvage.account import Hole, SalvageReport
@@ -49,8 +49,9 @@ def _lines(out: Path, report: SalvageReport, dry: bool) -> list[str]:
         else f"  written     {n['written']:,}; {n['already there']:,} were there",
     ]
     lines += [f"  hole        {_hole(hole)}" for hole in report.holes]
-    lines += _few("  lost        ", [f"{name}: {why}" for name, why in report.lost.items()])
-    lines += _few("  refused     ", [f"{r['member']}: {r['reason']}" for r in report.refused], n["refused"])
+    lines += few("  lost        ", [f"{name}: {why}" for name, why in report.lost.items()])
+    # Of refused members the report holds the first alone: a hostile archive may have any number.
+    lines += few("  refused     ", [f"{r['member']}: {r['reason']}" for r in report.refused], n["refused"])
     if report.checksum == "differs":
         lines.append("  checksum    differs: some bytes are wrong, and no one can tell which; get the parts again")
     if not report.reached_end:
@@ -69,8 +70,3 @@ def _hole(hole: Hole) -> str:
         f"{where}; read on from {again['part']} byte {again['byte']:,} bit {again['bit']}, "
         f"{hole.uncertain_bytes:,} uncertain bytes"
     )
-
-
-def _few(label: str, items: list[str], total: int | None = None) -> list[str]:
-    more = (len(items) if total is None else total) - len(items[:10])
-    return [label + item for item in items[:10]] + ([f"{label}... and {more:,} more"] if more else [])

@@ -21,7 +21,6 @@ from birdmml.errors import UsageError
 if TYPE_CHECKING:
     from birdmml.bench.xor.plan import XorDone, XorPlan
 
-
 NAME = "xor"
 MAX_WORKERS = 64
 
@@ -83,8 +82,12 @@ class XorCommand:
             raise UsageError(f"--seeds {seeds} --seed {seed}: give 1 to {MAX_SEEDS} seeds, from 0 up")
         if workers is not None and not 1 <= workers <= MAX_WORKERS:
             raise UsageError(f"--workers {workers}: give 1 to {MAX_WORKERS}")
+        try:
+            shares = tuple(float(word) for word in self.p.split(",") if word.strip())
+        except ValueError as e:
+            raise UsageError(f"--p {self.p}: give numbers from 0 to 1, for example 0,0.5,1") from e
         chosen = XorSettings(
-            _shares(self.p),
+            shares,
             tuple(range(seed, seed + seeds)),
             self.modalities,
             self.dim,
@@ -149,10 +152,3 @@ def _about(plan: XorPlan, workers: int) -> dict[str, object]:
         "result": plan.name,
     }
     return about | ({"left out": "; ".join(plan.left_out)} if plan.left_out else {})
-
-
-def _shares(text: str) -> tuple[float, ...]:
-    try:
-        return tuple(float(word) for word in text.split(",") if word.strip())
-    except ValueError as e:
-        raise UsageError(f"--p {text}: give numbers from 0 to 1, for example 0,0.5,1") from e

@@ -89,8 +89,6 @@ def load(folder: Path, method: str | None = None, device: str | torch.device = "
     """
     meta = read_meta(folder)
     name = _method(folder, meta, method)
-    if discover.is_file("method", name):
-        _check_file(folder, meta, discover.origin(discover.load("method", name)) or {})
     try:
         module = discover.load("method", name)
         preset = settings.from_dict(Preset, meta["preset"])
@@ -121,20 +119,16 @@ def _method(folder: Path, meta: Mapping[str, Any], wanted: str | None) -> str:
                 f"{folder} was trained with a method of its own, {was.get('path', held)} (SHA-256"
                 f" {str(was.get('sha256'))[:12]}): give --method the path of that file"
             )
+        used = discover.origin(discover.load("method", wanted)) or {}
+        if was.get("sha256") != used.get("sha256"):
+            raise CheckpointError(
+                f"{folder} was trained with {held} of SHA-256 {str(was.get('sha256'))[:12]}, and {used.get('path')} has"
+                f" {str(used.get('sha256'))[:12]}: it has changed since, give the file as it was"
+            )
         return wanted
     if wanted is not None and held != wanted:
         raise CheckpointError(f"{folder} holds {held}, not {wanted}: use --method {held}")
     return held
-
-
-def _check_file(folder: Path, meta: Mapping[str, Any], file: Mapping[str, str]) -> None:
-    was = meta.get("method_file")
-    recorded = was.get("sha256") if isinstance(was, dict) else None
-    if recorded != file.get("sha256"):
-        raise CheckpointError(
-            f"{folder} was trained with {meta['method']} of SHA-256 {str(recorded)[:12]}, and {file.get('path')} has"
-            f" {str(file.get('sha256'))[:12]}: it has changed since, give the file as it was"
-        )
 
 
 def _read_text(path: Path) -> str:

@@ -114,17 +114,12 @@ def check_columns(built: Built | ArrayData) -> None:
 
 
 def run(
-    plan: TrainingPlan,
-    out: Path,
-    every: int = 0,
-    resume: bool = False,
-    wanted_trackers: Sequence[str] = (),
-    quiet: bool = False,
+    plan: TrainingPlan, out: Path, every: int = 0, resume: bool = False, wanted: Sequence[str] = (), quiet: bool = False
 ) -> dict[int, Trained]:
     """Train each seed into its folder below `out`, with curves as a picture at the end."""
     if every < 0:
         raise UsageError(f"--every {every}: give a number of steps, or 0 for once an epoch")
-    trackers(wanted_trackers)
+    trackers(wanted)
     device = pick_device(plan.device)
     card = torch.cuda.get_device_name(device) if device.type == "cuda" else None
     source = provenance.collect(device.type, card)
@@ -132,7 +127,7 @@ def run(
     for seed in plan.seeds:
         folder = plan.folder(out, seed)
         dataset = about(plan.built) | {"limit": plan.limit}
-        saving = Saving(folder, every, resume, tuple(wanted_trackers), plan.validation(), dataset, source)
+        saving = Saving(folder, every, resume, tuple(wanted), plan.validation(), dataset, source)
         done[seed] = train(plan.rows("train"), plan.method, plan.config, plan.preset, seed, plan.device, quiet, saving)
         if is_main():
             journal.draw(folder)

@@ -89,6 +89,13 @@ class ProcessRanks:
             dist.barrier()
 
 
+def _summed(value: Tensor) -> Tensor:
+    # A copy: all ranks' sum is written in place, and autograd may hold on to what it handed over.
+    total = value.clone(memory_format=torch.contiguous_format)
+    dist.all_reduce(total)
+    return total
+
+
 class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, mine: Tensor, sizes: list[int]) -> Tensor:
@@ -101,8 +108,7 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        total = gradients[0].clone(memory_format=torch.contiguous_format)
-        dist.all_reduce(total)
+        total = _summed(gradients[0])
         start = sum(ctx.sizes[: dist.get_rank()])
         return total[start : start + ctx.sizes[dist.get_rank()]], None
 
@@ -110,15 +116,11 @@ class _Gather(torch.autograd.Function):
 class _Sum(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, value: Tensor) -> Tensor:
-        total = value.clone(memory_format=torch.contiguous_format)
-        dist.all_reduce(total)
-        return total
+        return _summed(value)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        total = gradients[0].clone(memory_format=torch.contiguous_format)
-        dist.all_reduce(total)
-        return total
+        return _summed(gradients[0])
 
 
 def gathered(mine: Tensor, sizes: Sequence[int]) -> Tensor:

@@ -65,15 +65,12 @@ def inner_products(rows: Sequence[Tensor], columns: Sequence[Tensor]) -> list[li
     across, one matrix product each: nothing of size Q x C x D is made. In float64, except where the device
     has none (mps): differences of such products lose half of their digits.
     """
-    a, b = [_exact(r) for r in rows], [_exact(c) for c in columns]
+    exact = torch.float32 if rows[0].device.type == "mps" else torch.float64
+    a, b = [r.to(exact) for r in rows], [c.to(exact) for c in columns]
     cross = [[x @ y.T for y in b] for x in a]
     upper = [[(x * y).sum(-1)[:, None] for y in a] + cross[i] for i, x in enumerate(a)]
     lower = [[cross[i][j] for i in range(len(a))] + [(x * y).sum(-1)[None, :] for y in b] for j, x in enumerate(b)]
     return upper + lower
-
-
-def _exact(x: Tensor) -> Tensor:
-    return x.float() if x.device.type == "mps" else x.to(torch.float64)
 
 
 def check_pair(query: str, target: str, defined: tuple[tuple[str, str], ...], method: str) -> None:

@@ -87,6 +87,11 @@ class Learner:
     scaler: torch.amp.GradScaler
     device: torch.device
 
+    @property
+    def learned(self) -> list[Tensor]:
+        """Everything the optimiser moves."""
+        return [p for group in self.optimiser.param_groups for p in group["params"]]
+
 
 def save(root: Path, ready: Checkpoint, learner: Learner, position: Position) -> Path:
     """Write step folder `position.step` below `root`, then drop all but the newest two.
@@ -117,8 +122,7 @@ def save(root: Path, ready: Checkpoint, learner: Learner, position: Position) ->
 
 def newest(root: Path) -> Path | None:
     """The last step folder below `root`, or None."""
-    steps = _steps(root)
-    return steps[-1] if steps else None
+    return max(_steps(root), default=None)
 
 
 def resolve(folder: Path) -> Path:
@@ -169,7 +173,7 @@ def _restore(learner: Learner, tensors: Mapping[str, Tensor], meta: Mapping[str,
             index, _, name = rest.partition(".")
             state.setdefault(int(index), {})[name] = value
     state_dict = learner.optimiser.state_dict()
-    weights = [p for group in learner.optimiser.param_groups for p in group["params"]]
+    weights = learner.learned
     try:
         for number, moments in state.items():
             for name, value in moments.items():
@@ -199,10 +203,9 @@ def _same(folder: Path, saved: Checkpoint, wanted: Checkpoint) -> None:
 
 
 def _identity(c: Checkpoint) -> Iterator[tuple[str, Any]]:
-    yield "method", c.method
-    yield "seed", c.seed
-    yield "dataset", c.dataset.get("digest")
-    yield "limit", c.dataset.get("limit")
+    """What decides a training, by the names that `--set` gives it."""
+    yield from (("method", c.method), ("seed", c.seed))
+    yield from (("dataset", c.dataset.get("digest")), ("limit", c.dataset.get("limit")))
     yield from _flat(settings.to_dict(c.config), "method.")
     yield from _flat(settings.to_dict(c.preset), "")
 

@@ -82,11 +82,6 @@ class _Run:
         return self.ready.network
 
     @property
-    def learned(self) -> list[Tensor]:
-        """Everything the optimiser moves."""
-        return [p for group in self.learner.optimiser.param_groups for p in group["params"]]
-
-    @property
     def least(self) -> int:
         """The fewest rows of a batch."""
         return max(2, self.ranks.size)
@@ -236,11 +231,11 @@ def _step(
 
     parts = chunks_of(len(batch), settings.chunk_size, ranks)
     terms = step(run.network, inputs, loss_of, run.how, parts)
-    ranks.average_gradients(run.learned)
+    ranks.average_gradients(run.learner.learned)
     run.how.scaler.unscale_(run.learner.optimiser)
-    norm = torch.nn.utils.get_total_norm([p.grad for p in run.learned if p.grad is not None])
+    norm = torch.nn.utils.get_total_norm([p.grad for p in run.learner.learned if p.grad is not None])
     if settings.clip_norm:
-        torch.nn.utils.clip_grads_with_norm_(run.learned, settings.clip_norm, norm)
+        torch.nn.utils.clip_grads_with_norm_(run.learner.learned, settings.clip_norm, norm)
     # One transfer a step: each value read from a GPU by itself would wait for it again.
     *values, length = torch.stack([*terms.values(), norm]).tolist()
     named = dict(zip(terms, values, strict=True))
