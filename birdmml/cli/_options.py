@@ -61,7 +61,7 @@ def values_of(options: Any) -> dict[str, Any]:
 
 def spelled(options: Any, name: str) -> str:
     """The option of a field, as it is typed: `--caption-batch`."""
-    (field,) = (f for f in dataclasses.fields(options) if f.name == name)
+    (field,) = (f for f in dataclasses.fields(options) if f.name == name)  # A name that is no field is a bug.
     first = field.metadata[KEY].default  # Until typer makes a command of it, the option's first name.
     return f"--{name.replace('_', '-')}" if first is ... else str(first)
 
@@ -70,7 +70,7 @@ def _field(default: Any, parameter: Any) -> Any:
     metadata = {KEY: parameter}
     if default is ...:
         return dataclasses.field(metadata=metadata)
-    if default == []:
+    if default == []:  # Dataclasses refuse lists as defaults: all instances would share one.
         return dataclasses.field(default_factory=list, metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
 

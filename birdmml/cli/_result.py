@@ -41,7 +41,7 @@ def closing(result: Result, folder: Path, every_metric: bool) -> list[str]:
     short = _chosen(result, every_metric)
     hidden = {} if every_metric else dict.fromkeys(f.metric for f in result.figures if f not in short)
     lines = [f"{', '.join(hidden)}: --all, or result.json"] if hidden else []
-    lines += _notes(result)
+    lines += _notes(result)  # Before the rest: a figure without its note misleads.
     lines += _explained(result, every_metric)
     fewest = min(f.n for f in result.figures)
     if fewest < FEW:

@@ -68,7 +68,7 @@ def writable(out: Path) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
         probe = out / ".birdmml-probe"
-        probe.touch()
+        probe.touch()  # os.access says nothing of read-only mounts and full disks.
         probe.unlink()
     except OSError as e:
         raise UsageError(f"--out {out} cannot be written ({e.strerror or e}): choose another folder") from e
@@ -180,7 +180,7 @@ def dataset_lines(root: Path, manifest: Mapping[str, Any], validation: Mapping[s
             f"  unverified  {unsure:,} files that no checksum covers: put the record's JSON beside the archives as "
             "record.json"
         )
-    if "with_article" in (written := validation.get("captioner", {})):
+    if "with_article" in (written := validation.get("captioner", {})):  # Template captions are not counted.
         alone = written["without_article"]
         done = written["with_article"] + alone
         poor = ", ".join(f"{n:,} {reason}" for reason, n in written["to_template"].items())

@@ -146,7 +146,7 @@ class BenchCommand:
         from birdmml.models import checkpoint as checkpoints
         from birdmml.models.state import resolve
 
-        overrides = list(self.assign)
+        overrides = list(self.assign)  # First, so that --epochs beside --set training.epochs wins.
         overrides += [f"training.epochs={self.epochs}"] if self.epochs is not None else []
         overrides += [f"training.batch_size={self.batch_size}"] if self.batch_size is not None else []
         names = list(discover.names("method") if self.all_methods else self.method)
@@ -154,7 +154,7 @@ class BenchCommand:
         if checkpoint is not None:
             if len(names) > 1:
                 raise UsageError(f"--checkpoint is one trained model: leave out --method {names[1]}")
-            checkpoint = resolve(checkpoint)
+            checkpoint = resolve(checkpoint)  # A folder of `birdmml train` stands for its last or best.
             names = names or [checkpoints.load(checkpoint).method]
         choice = Choice(
             self.suites, self.preset, overrides, self.seeds, self.seed, self.device, self.limit, checkpoint,

@@ -81,13 +81,13 @@ class BuildCommand:
         if self.dry_run:
             _print_plan(settings, self.out)
             return
-        if self.division.divided:
+        if self.division.divided:  # A source that must see all its records at once cannot give a part of them.
             refuse_undividable(module, settings)
         if hasattr(module, "plan") and not self.as_json:
             typer.echo("\n".join(module.plan(settings.source_settings, self.out)), err=True)
         result = self._build(settings, max_rejects)
         if not isinstance(result, PartMade):
-            load.remember_build(result.root)
+            load.remember_build(result.root)  # What `info` and load_dataset take when no folder is named.
             print_either(self.as_json, dict(result.manifest), built_lines(self.out, result))
             return
         part, counted = result.part, f"{result.records:,} records, {result.media:,} media, {result.rejects:,} rejects"

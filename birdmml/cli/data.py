@@ -91,7 +91,7 @@ def embed(
     \b
     birdmml embed --checkpoint ./model --out test.parquet
     """
-    needs_data(data)
+    needs_data(data)  # Before torch is imported, as in `birdmml train`.
     from birdmml.bench.subjects import embed_to_file
 
     try:

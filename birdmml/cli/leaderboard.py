@@ -146,7 +146,7 @@ class BoardCommand:
         from birdmml.hub.board import checked, stage_dataset, stage_space
 
         submissions, repo, as_json = self.submissions, self.repo, self.as_json
-        check_repo("--repo", repo)
+        check_repo("--repo", repo)  # First: all submissions are read next, which takes a while.
         board, problems = checked(submissions)
         if problems:
             typer.echo("\n".join(problem.line for problem in problems), err=as_json)
@@ -166,7 +166,7 @@ def _report(verdict: Review, clean: Callable[[str], str]) -> Iterator[str]:
     """Lines of Markdown; every text of a stranger goes through `clean`."""
     words = "nothing refuses it" if verdict.sound else f"refused, {_counted(verdict)}"
     kept = len(verdict.accepted) - len(verdict.changes) if verdict.sound else len(verdict.accepted)
-    yield f"## Submissions: {words}"
+    yield f"## Submissions: {words}"  # Second level: GitHub sets a comment's first as large as a page's.
     yield ""
     yield (
         f"{len(verdict.proposed):,} new, {len(verdict.changes):,} replaced or withdrawn,"

@@ -63,7 +63,7 @@ class PrepareCommand:
         if not hasattr(module, "KIND"):
             raise UsageError(f"{key} needs no preparation: birdmml makes it itself; see `birdmml list`")
         source = _source(module, key, self.source)
-        share = reject_share(self.max_rejects)
+        share = reject_share(self.max_rejects)  # Before hours of decoding, not after.
         out = self.out or Path("evalsets") / key
         with interruptible(out), progress_bar(quiet=self.as_json) as progress:
             if module.KIND == "arrays":

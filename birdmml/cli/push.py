@@ -121,7 +121,7 @@ def _ready(options: PushCommand, policy: Policy) -> Checked:
     from birdmml.hub.dataset_filtered import LIST, filter_rows
 
     folder = options.folder
-    checked = check(folder, policy)
+    checked = check(folder, policy)  # Read here again: what `build` once checked may have been edited since.
     _refuse(folder, checked.findings)
     if checked.manifest["demo"] and not options.allow_demo:
         raise DatasetError(

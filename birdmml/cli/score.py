@@ -42,7 +42,7 @@ class ScoreCommand:
     as_json: bool = flag("--json", "Print the result as JSON.")
 
     def _run(self) -> None:
-        paths = _paths(self.embeddings)
+        paths = _paths(self.embeddings)  # Words first, files after: what is typed wrong is said at once.
         if self.data is not None:
             needs_data(self.data)
         from birdmml.bench import own_vectors

@@ -121,7 +121,7 @@ class VerifyCommand:
                 "rerun": rerun,
             }
             print_json(value)
-            raise typer.Exit(1 if problems else 0)
+            raise typer.Exit(1 if problems else 0)  # No words beside JSON: the report says what is wrong.
         lines = [*(again.lines if again is not None else ()), *(f"note      {note}" for note in report.notes)]
         typer.echo("\n".join([*lines, *(p.line for p in problems)]))
         if self.rerun and again is None:

@@ -86,7 +86,7 @@ class TrainCommand:
     as_json: bool = flag("--json", "Print JSON.")
 
     def _run(self) -> None:
-        needs_data(self.data)
+        needs_data(self.data)  # Before torch is imported: a wrong path must not take seconds.
         from birdmml.models.plan import describe, plan, run
         from birdmml.models.ranks import is_main
 
@@ -98,13 +98,14 @@ class TrainCommand:
             print_either(self.as_json, about, [facts(about)])
             return
         writable(self.out)
-        main = is_main()
+        main = is_main()  # Of several processes one alone talks.
         if main and not self.as_json:
             typer.echo("\n".join(_opening(training)))
         with _resumable(self.out):
             models = run(training, self.out, self.every, self.resume, self.tracker, self.as_json)
         if main:
-            print_either(self.as_json, *_report(training, self.out, models))
+            about, lines = _report(training, self.out, models)
+            typer.echo(json.dumps(about, indent=2) if self.as_json else "\n".join(lines))
 
 
 @contextmanager
@@ -130,7 +131,7 @@ def _opening(plan: TrainingPlan) -> list[str]:
     lines.append(
         f"training {plan.method}, preset {plan.preset_name}, seed {seeds}, on {rows:,} rows of {plan.built.root}"
     )
-    if rows < plan.preset.training.batch_size:
+    if rows < plan.preset.training.batch_size:  # A contrastive loss over fewer rows is an easier task.
         lines.append(f"only {rows} rows: each batch is all of them, not {plan.preset.training.batch_size}")
     if plan.validation() is None:
         lines.append("no validation rows: there will be no best checkpoint, only the last")

@@ -23,7 +23,7 @@ from birdmml.models.text import load_tokenizer
 
 SCHEMA_VERSION = 1
 WEIGHTS, META, TOKENIZER = "model.safetensors", "checkpoint.json", "tokenizer.json"
-MAX_JSON_BYTES = 64 * 2**20
+MAX_JSON_BYTES = 64 * 2**20  # A tokenizer of 200,000 words takes some 10 MiB; a stranger's file may be any size.
 
 
 @dataclass(frozen=True)

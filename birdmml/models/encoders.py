@@ -94,7 +94,7 @@ class TextEncoder(nn.Module):
             attention_probs_dropout_prob=settings.dropout,
             pad_token_id=PAD_ID,
         )
-        self.net = BertModel(config, add_pooling_layer=False)
+        self.net = BertModel(config, add_pooling_layer=False)  # Its pooler would be weights that no loss reaches.
 
     def forward(self, ids: Tensor) -> Tensor:
         """Token ids [B, L] -> [B, D]."""

@@ -28,7 +28,6 @@ COPIES = 4
 FACTOR = 2.0
 # Not all that is free now can be had: other processes take some, and torch's allocator leaves gaps.
 MARGIN = 0.8
-# Two sizes, for a difference; more than a row or two, where torch takes other ways.
 TRACED = (4, 8)
 
 

@@ -237,7 +237,7 @@ def batches(order: NDArray[np.int64], size: int, least: int = 2) -> Iterator[NDA
     A row alone has no negatives; several processes need a row each.
     """
     edges = [*range(0, len(order), size), len(order)]
-    if len(edges) > 2 and edges[-1] - edges[-2] < least:
+    if len(edges) > 2 and edges[-1] - edges[-2] < least:  # Joined, not dropped: every row counts.
         del edges[-2]
     for start, stop in pairwise(edges):
         yield order[start:stop]

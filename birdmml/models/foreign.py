@@ -149,7 +149,7 @@ def tokenizer_of(name: str) -> Tokenizer:
     if not getattr(pretrained, "is_fast", False):
         raise UsageError(f"--text-encoder {name} has no tokenizer.json: convert its tokenizer to a fast one")
     tokenizer = Tokenizer.from_str(pretrained.backend_tokenizer.to_str())
-    tokenizer.no_padding()
+    tokenizer.no_padding()  # tokenise pads to the longest row; the file may ask for 512 throughout.
     return tokenizer
 
 

@@ -22,7 +22,7 @@ Variant = Literal["paper", "reference"]
 
 TOWER = "@"
 ALL = "all"
-MAX_SCALE = 100.0
+MAX_SCALE = 100.0  # CLIP's bound: above it training becomes unstable (arXiv 2103.00020, 2.5).
 # Scores of shapes are computed in blocks of queries: their intermediate values are several times as large.
 BLOCK_ELEMENTS = 2**22
 

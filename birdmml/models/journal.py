@@ -51,7 +51,7 @@ class Journal:
         """One epoch: mean terms, validation, rows a second, memory; and how long the rest takes."""
         spent = time.perf_counter() - self._started
         left = spent / max(1, position.step - self._first) * (self._steps - position.step)
-        peak = memory_bytes(self._accelerator.device)
+        peak = memory_bytes(self._accelerator.device)  # The most that was held: it decides what fits, not the mean.
         values = {**means, **{f"validation {k}": v for k, v in recalls.items()}}
         more = {"epoch": position.epoch, "rows_per_second": speed, "memory_bytes": peak, "eta_s": left}
         self._write("epoch", position.step, values | more)
@@ -118,7 +118,7 @@ def read(folder: Path) -> list[dict[str, Any]]:
         try:
             lines.append(json.loads(line))
         except ValueError:
-            break
+            break  # What follows a damaged line is not to be trusted either.
     return lines
 
 

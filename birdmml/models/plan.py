@@ -77,10 +77,10 @@ def plan(
         raise UsageError(f"--seeds {seeds} --seed {first_seed}: give 1 to {MAX_SEEDS} seeds, from 0 up")
     if limit is not None and limit < 2:
         raise UsageError(f"--limit {limit}: two rows at least are needed to train")
-    pick_device(device)
+    pick_device(device)  # Raises now, not after the dataset was read.
     built = opened(data)
     config, sizes = configured(discover.load("method", name), fitted(preset(preset_name), built), overrides)
-    check_sizes(sizes, built)
+    check_sizes(sizes, built)  # After overrides: they may contradict the arrays.
     sizes = resolved(sizes)
     check_columns(built)
     numbers = tuple(range(first_seed, first_seed + seeds))

@@ -63,7 +63,7 @@ class ProcessRanks:
         for bucket in _buckets([p.grad for p in parameters if p.grad is not None]):
             flat = torch.cat([g.reshape(-1) for g in bucket])
             dist.all_reduce(flat)
-            flat /= self.size
+            flat /= self.size  # The sum over ranks is size times one process's gradient: see the head of this file.
             for gradient, mean in zip(bucket, torch.split(flat, [g.numel() for g in bucket]), strict=True):
                 gradient.copy_(mean.view_as(gradient))
 

@@ -23,7 +23,7 @@ from birdmml.load import Built, DatasetRows, decode_row
 from birdmml.models.presets import Preset
 from birdmml.schema import MODALITIES
 
-AHEAD = 3
+AHEAD = 3  # Parts under way: one is waited for, two keep the workers busy.
 KINDS = ("image", "audio")
 KIND = "evaluation set"
 IMAGE, AUDIO, TEXT = MODALITIES
@@ -137,7 +137,7 @@ class Subset(Chosen):
 
 def sample(total: int, limit: int | None) -> list[int]:
     """`limit` of `total` row numbers, sorted; always the same ones. None keeps all."""
-    order = np.random.default_rng(0).permutation(total)
+    order = np.random.default_rng(0).permutation(total)  # Fixed: runs with one --limit compare, whatever their seed.
     return sorted(int(i) for i in order[:limit])
 
 

@@ -37,7 +37,7 @@ class Recipe:
         """Equal keys: the same training. The code, the packages and the kind of device belong to it."""
         return files.digest(
             [
-                provenance.code_digest(),
+                provenance.code_digest(),  # Changed code may train another model: then it is trained again.
                 provenance.packages(),
                 discover.label(self.method),
                 dict(self.method_file or {}),

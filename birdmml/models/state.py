@@ -30,7 +30,7 @@ from birdmml.models.read import RowSource
 STEPS, BEST, LAST = "steps", "best", "last"
 TENSORS, POSITION = "training.safetensors", "training.json"
 KIND = "birdmml training state"
-KEPT = 2
+KEPT = 2  # The last, and one before it for when the last is damaged.
 # What may differ when training goes on: it changes how fast, not what is learned.
 FREE = {"training.workers", "training.cache_gib"}
 
@@ -99,7 +99,7 @@ def save(root: Path, ready: Checkpoint, learner: Learner, position: Position) ->
     The folder appears under its name only once all of it is on disk. Raises CheckpointError.
     """
     folder = root / STEPS / f"step-{position.step:08d}"
-    part = folder.with_name("unfinished")
+    part = folder.with_name("unfinished")  # No name that `_steps` would take.
     checkpoint.save(part, ready)
     try:
         save_file(_tensors(learner), part / TENSORS)
@@ -115,7 +115,7 @@ def save(root: Path, ready: Checkpoint, learner: Learner, position: Position) ->
         replace_folder(part, folder, folder.with_name(f"old-{folder.name}"))
     except (OSError, SafetensorError) as e:
         raise CheckpointError(f"{folder} cannot be written ({e}): free space, or choose another --out") from e
-    for old in _steps(root)[:-KEPT]:
+    for old in _steps(root)[:-KEPT]:  # Only once the new one is in place.
         shutil.rmtree(old, ignore_errors=True)
     return folder
 

@@ -83,7 +83,7 @@ def _in_chunks(
     with how.autocast(device):
         terms = loss_of(features)
     how.scaler.scale(terms["loss"]).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-    after = _random_state(device)
+    after = _random_state(device)  # The chunks' second pass rewinds the generator; the next step goes on here.
     gradients = {
         name: torch.split(value.grad, list(parts)) for name, value in features.items() if value.grad is not None
     }
@@ -198,7 +198,7 @@ def validate(network: Network, feed: Feed, batch_size: int) -> dict[str, float]:
     Draws no random numbers: a training with validation rows learns the same as one without.
     """
     device = next(network.parameters()).device
-    network.eval()
+    network.eval()  # Batch statistics of validation rows must not enter the running ones.
     losses, sizes, parts = [], [], []
     for inputs in feed.stream(list(batches(np.arange(len(feed)), batch_size))):
         features = network.features(to_device(inputs, device))

@@ -135,8 +135,8 @@ def train(
     ranks = ProcessRanks(accelerator.process_index, accelerator.num_processes)
     _enough(len(rows), settings.batch_size, ranks)
     how = numerics(precision(settings.precision, accelerator.device), accelerator.device)
-    torch.manual_seed(seed)
-    preset = resolved(preset)
+    torch.manual_seed(seed)  # Right before the weights: nothing between may draw, or a seed means another model.
+    preset = resolved(preset)  # Configs of named models go into the checkpoint, which needs no hub to load.
     tokenizer = tokenizer_for(rows, preset)
     no_room = (
         f"out of memory on {accelerator.device} while the model was made: choose smaller encoders or a smaller --preset"
@@ -187,7 +187,7 @@ def _loop(run: _Run, position: Position, journal: Journal) -> None:
     network, settings = run.network, run.ready.preset.training
     schedule = rates(settings)
     for epoch in range(position.epoch, settings.epochs):
-        network.train()
+        network.train()  # Validation left it in eval.
         for name, encoder in network.encoders.items():
             # Frozen is frozen: no dropout, no moving batch statistics.
             encoder.train(name.split(TOWER)[0] not in run.ready.preset.encoders.frozen)
@@ -304,7 +304,7 @@ def _keep(run: _Run, position: Position) -> None:
     """Write the state of this moment; all ranks wait for it."""
     if run.saving is not None and run.ranks.main:
         state.save(run.saving.folder, run.described(position), run.learner, position)
-    run.ranks.wait()
+    run.ranks.wait()  # None may run ahead and be killed while rank 0 still writes.
 
 
 def _keep_epoch(run: _Run, position: Position, figures: Mapping[str, float]) -> None:
@@ -314,7 +314,7 @@ def _keep_epoch(run: _Run, position: Position, figures: Mapping[str, float]) -> 
     score = validation_score(figures) if figures else None
     if score is not None and (position.best is None or score > position.best):
         position.best = score
-        checkpoint.save(run.saving.folder / state.BEST, run.described(position))
+        checkpoint.save(run.saving.folder / state.BEST, run.described(position))  # Rank 0 alone has a score.
     finished = position.epoch == run.ready.preset.training.epochs
     if not run.saving.every or finished:
         _keep(run, position)

@@ -39,7 +39,7 @@ def run(*args: str) -> tuple[Any, str]:
         """Say what was given."""
 
         def _run(self) -> None:
-            taken.append(self)
+            taken.append(Outer(**vars(self)))
 
     app = typer.Typer()
     app.command()(command(Show))
