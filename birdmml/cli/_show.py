@@ -180,7 +180,7 @@ def dataset_lines(root: Path, manifest: Mapping[str, Any], validation: Mapping[s
             f"  unverified  {unsure:,} files that no checksum covers: put the record's JSON beside the archives as "
             "record.json"
         )
-    if "with_article" in (written := validation.get("captioner", {})):  # Template captions are not counted.
+    if "with_article" in (written := validation.get("captioner", {})):  # Only models count these.
         alone = written["without_article"]
         done = written["with_article"] + alone
         poor = ", ".join(f"{n:,} {reason}" for reason, n in written["to_template"].items())

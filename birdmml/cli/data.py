@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -33,7 +33,12 @@ def info(
         print_json(value)
         return
     if is_evalset:
-        typer.echo("\n".join(_evalset(root, value)))
+        try:
+            lines = list(evalset_lines(root, value))
+        except (KeyError, TypeError, ValueError, AttributeError) as e:
+            raise EvalsetError(f"{root / 'manifest.json'} lacks or garbles {e}: prepare the set again") from e
+        pages = (root / "report" / name for name in ("index.html", "report.md"))
+        typer.echo("\n".join([*lines, *(f"  report      {page}" for page in pages if page.is_file())]))
         return
     path = root / "report" / "validation.json"
     try:
@@ -122,13 +127,3 @@ def list_all(as_json: Annotated[bool, typer.Option("--json", help="Print JSON in
         typer.echo(f"{kind}s")
         for name, summary in names.items():
             typer.echo(f"  {name.ljust(width)}  {summary}")
-
-
-def _evalset(root: Path, manifest: dict[str, Any]) -> list[str]:
-    """A prepared set in a few lines; raises EvalsetError where its manifest garbles them."""
-    try:
-        lines = list(evalset_lines(root, manifest))
-    except (KeyError, TypeError, ValueError, AttributeError) as e:
-        raise EvalsetError(f"{root / 'manifest.json'} lacks or garbles {e}: prepare the set again") from e
-    pages = [p for p in ("index.html", "report.md") if (root / "report" / p).is_file()]
-    return [*lines, *(f"  report      {root / 'report' / p}" for p in pages)]

@@ -110,7 +110,15 @@ class ReviewCommand:
         verdict = compare(self.base, self.head, expected(self.data, self.evalsets))
         if self.as_json:
             # In ASCII: names of strangers' files need not be text at all.
-            text = json.dumps(_review_json(verdict), indent=2) + "\n"
+            value = {
+                "sound": verdict.sound,
+                "accepted": sorted(verdict.accepted),
+                "proposed": list(map(_proposed, verdict.proposed)),
+                "changes": [vars(change) for change in verdict.changes],
+                "problems": [{"file": p.file, "found": p.found, "next": p.step} for p in verdict.problems],
+                "notes": list(verdict.notes),
+            }
+            text = json.dumps(value, indent=2) + "\n"
         else:
             text = "\n".join(_report(verdict, lambda words: str(markdown(words[:MAX_LENGTH])))) + "\n"
         if self.out is None:
@@ -166,7 +174,7 @@ def _report(verdict: Review, clean: Callable[[str], str]) -> Iterator[str]:
     """Lines of Markdown; every text of a stranger goes through `clean`."""
     words = "nothing refuses it" if verdict.sound else f"refused, {_counted(verdict)}"
     kept = len(verdict.accepted) - len(verdict.changes) if verdict.sound else len(verdict.accepted)
-    yield f"## Submissions: {words}"  # Second level: GitHub sets a comment's first as large as a page's.
+    yield f"## Submissions: {words}"  # Second level: the first is a page's title.
     yield ""
     yield (
         f"{len(verdict.proposed):,} new, {len(verdict.changes):,} replaced or withdrawn,"
@@ -204,17 +212,6 @@ def _new(one: Proposed, clean: Callable[[str], str]) -> str:
         f" {'follow from their items' if one.report.sound else 'claimed'}."
         f" Trained on: {clean(about['training_data']['declaration'])}"
     )
-
-
-def _review_json(verdict: Review) -> dict[str, Any]:
-    return {
-        "sound": verdict.sound,
-        "accepted": sorted(verdict.accepted),
-        "proposed": list(map(_proposed, verdict.proposed)),
-        "changes": [vars(change) for change in verdict.changes],
-        "problems": [{"file": p.file, "found": p.found, "next": p.step} for p in verdict.problems],
-        "notes": list(verdict.notes),
-    }
 
 
 def _proposed(one: Proposed) -> dict[str, Any]:

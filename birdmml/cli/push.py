@@ -68,7 +68,16 @@ class PushCommand:
             if not self.as_json:
                 typer.echo("\n".join(_lines(parcel, plan)))
             url = upload(parcel, self.private, lambda line: typer.echo(line, err=True)) if self.push else None
-        print_either(self.as_json, _as_json(parcel, plan, url), uploaded([] if url is None else [url]))
+        hub: dict[str, Any] | None = None
+        if plan is not None:
+            hub = {
+                "new": [f.path for f in plan.new if f.path not in plan.replaced],
+                "replaced": dict(plan.replaced),
+                "there_already": sorted(plan.same),
+                "removed": list(plan.removed),
+            }
+        value = parcel_json(parcel, url) | {"hub": hub, "findings": [vars(f) for f in parcel.findings]}
+        print_either(self.as_json, value, uploaded([] if url is None else [url]))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,16 +185,3 @@ def _lines(parcel: DatasetParcel, plan: UploadPlan | None) -> list[str]:
         lines.append(f"to send   {len(plan.new)} files, {size}; {len(plan.same)} are there already")
     lines += [f"look at   {f.line}" for f in parcel.findings]
     return lines + [f"note      {note}" for note in parcel.notes]
-
-
-def _as_json(parcel: DatasetParcel, plan: UploadPlan | None, url: str | None) -> dict[str, Any]:
-    hub = None
-    if plan is not None:
-        hub = {
-            "new": [f.path for f in plan.new if f.path not in plan.replaced],
-            "replaced": dict(plan.replaced),
-            "there_already": sorted(plan.same),
-            "removed": list(plan.removed),
-        }
-    findings = [vars(f) for f in parcel.findings]
-    return parcel_json(parcel, url) | {"hub": hub, "findings": findings}

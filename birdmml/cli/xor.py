@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from birdmml.bench.xor.plan import XorDone, XorPlan
 
 NAME = "xor"
-MAX_WORKERS = 64  # Each holds a torch of its own, some 300 MB.
+MAX_WORKERS = 64  # Each is a process with a torch of its own.
 
 
 class OrXor(TyperCommand):

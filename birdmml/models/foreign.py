@@ -45,7 +45,11 @@ class ForeignEncoder(nn.Module):
         self.kind, self.pooling, self.config = kind, settings.pooling, config
         net: nn.Module = AutoModel.from_config(config)  # type: ignore[no-untyped-call]  # transformers has no types
         self.net: nn.Module = net.get_encoder() if config.is_encoder_decoder else net  # type: ignore[operator]  # transformers
-        self.width = _width(config)
+        sizes = getattr(config, "hidden_sizes", None)
+        widths = [sizes[-1]] if sizes else [getattr(config, n) for n in WIDTHS if getattr(config, n, None)]
+        if not widths:
+            raise UsageError(f"{config.model_type} does not tell its width: choose another encoder")
+        self.width = int(widths[0])
         self.takes = "input_ids" if kind == "text" else str(getattr(net, "main_input_name", "pixel_values"))
         _check_kind(self.takes, kind, config)
 
@@ -151,14 +155,6 @@ def tokenizer_of(name: str) -> Tokenizer:
     tokenizer = Tokenizer.from_str(pretrained.backend_tokenizer.to_str())
     tokenizer.no_padding()  # tokenise pads to the longest row; the file may ask for 512 throughout.
     return tokenizer
-
-
-def _width(config: Any) -> int:
-    sizes = getattr(config, "hidden_sizes", None)
-    widths = [sizes[-1]] if sizes else [getattr(config, n) for n in WIDTHS if getattr(config, n, None)]
-    if not widths:
-        raise UsageError(f"{config.model_type} does not tell its width: choose another encoder")
-    return int(widths[0])
 
 
 def _check_kind(takes: str, kind: str, config: Any) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -51,7 +50,9 @@ class Journal:
         """One epoch: mean terms, validation, rows a second, memory; and how long the rest takes."""
         spent = time.perf_counter() - self._started
         left = spent / max(1, position.step - self._first) * (self._steps - position.step)
-        peak = memory_bytes(self._accelerator.device)  # The most that was held: it decides what fits, not the mean.
+        device = self._accelerator.device
+        # The peak decides what fits; of a process without a GPU only what it holds now is known.
+        peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else psutil.Process().memory_info().rss
         values = {**means, **{f"validation {k}": v for k, v in recalls.items()}}
         more = {"epoch": position.epoch, "rows_per_second": speed, "memory_bytes": peak, "eta_s": left}
         self._write("epoch", position.step, values | more)
@@ -102,13 +103,6 @@ def trackers(wanted: Sequence[str]) -> list[str]:
             shown = ", ".join(there) or "none"
             raise UsageError(f"tracker {name!r} is not installed (there are: {shown}): install it, or leave it out")
     return list(dict.fromkeys([*wanted, *(["tensorboard"] if importlib.util.find_spec("tensorboard") else [])]))
-
-
-def memory_bytes(device: torch.device) -> int:
-    """Peak of a CUDA device's memory by this process, else the memory this process holds now."""
-    if device.type == "cuda":
-        return int(torch.cuda.max_memory_allocated(device))
-    return int(psutil.Process(os.getpid()).memory_info().rss)
 
 
 def read(folder: Path) -> list[dict[str, Any]]:

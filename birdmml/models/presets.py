@@ -30,7 +30,7 @@ class FrontEnd:
     n_fft: int = 1024
     hop: int = 512
     bands: int = 128
-    low_hz: float = 500.0  # Below lies wind and traffic, and hardly a bird.
+    low_hz: float = 500.0  # Most of what lies below is wind and traffic.
     high_hz: float = 10_000.0
     frames: int = 431
     db_centre: float = 0.0

@@ -81,21 +81,18 @@ def obtain(
             return checkpoint.load(folder, recipe.method), True
     except CheckpointError:
         pass  # Damaged: trained again, and replaced.
-    ready = _trained(recipe, seed, device, quiet)
-    ready = dataclasses.replace(ready, training={"key": key, **ready.training}, provenance=source)
-    return dataclasses.replace(ready, weights_sha256=checkpoint.save(folder, ready)), False
-
-
-def _trained(recipe: Recipe, seed: int, device: str, quiet: bool) -> Checkpoint:
     rows = rows_of(recipe.built, "train", recipe.limit)
     done = train(rows, recipe.method, recipe.config, recipe.preset, seed, device, quiet)
     used, planned = done.network.method_file, recipe.method_file
     if planned is not None and (used is None or used["sha256"] != planned["sha256"]):
         raise UsageError(f"{recipe.method} was changed while it was used: run the same command again")
     training = {
+        "key": key,
         "seconds": round(done.seconds, 2),
         "rows_per_second": round(done.rows_per_second, 1),
         "history": [{k: round(v, 6) for k, v in epoch.items()} for epoch in done.history],
     }
     data = about(recipe.built) | {"limit": recipe.limit}
-    return Checkpoint(recipe.method, recipe.config, recipe.preset, seed, done.network, done.tokenizer, data, training)
+    parts = (recipe.method, recipe.config, recipe.preset, seed, done.network, done.tokenizer, data, training, source)
+    ready = Checkpoint(*parts)
+    return dataclasses.replace(ready, weights_sha256=checkpoint.save(folder, ready)), False

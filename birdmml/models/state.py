@@ -111,7 +111,11 @@ def save(root: Path, ready: Checkpoint, learner: Learner, position: Position) ->
             "tensors_sha256": sha256_file(part / TENSORS),
         }
         write_json(part / POSITION, meta)
-        _sync(part)
+        for path in part.iterdir():
+            # Contents first, then their names: a power cut leaves the state before, or this one in full.
+            with path.open("rb") as f:
+                os.fsync(f.fileno())
+        sync_folder(part)
         replace_folder(part, folder, folder.with_name(f"old-{folder.name}"))
     except (OSError, SafetensorError) as e:
         raise CheckpointError(f"{folder} cannot be written ({e}): free space, or choose another --out") from e
@@ -142,7 +146,14 @@ def load(folder: Path, wanted: Checkpoint, learner: Learner) -> Position:
     """
     meta = _read(folder / POSITION)
     saved = checkpoint.load(folder)
-    _same(folder, saved, wanted)
+    before = dict(_identity(saved))
+    for name, ours in _identity(wanted):
+        theirs = before.get(name)
+        if theirs != ours and name not in FREE:
+            raise CheckpointError(
+                f"{folder} was trained with {name} {theirs}, now it is {ours}: resume with the same, or choose"
+                " another --out"
+            )
     wanted.network.load_state_dict(saved.network.state_dict())
     path = folder / TENSORS
     try:
@@ -191,17 +202,6 @@ def _restore(learner: Learner, tensors: Mapping[str, Tensor], meta: Mapping[str,
         raise CheckpointError(f"the optimiser's state does not fit this model ({e}): start anew") from e
 
 
-def _same(folder: Path, saved: Checkpoint, wanted: Checkpoint) -> None:
-    before = dict(_identity(saved))
-    for name, ours in _identity(wanted):
-        theirs = before.get(name)
-        if theirs != ours and name not in FREE:
-            raise CheckpointError(
-                f"{folder} was trained with {name} {theirs}, now it is {ours}: resume with the same, or choose"
-                " another --out"
-            )
-
-
 def _identity(c: Checkpoint) -> Iterator[tuple[str, Any]]:
     """What decides a training, by the names that `--set` gives it."""
     yield from (("method", c.method), ("seed", c.seed))
@@ -230,13 +230,3 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(meta, dict) or meta.get("kind") != KIND:
         raise CheckpointError(f"{path} is not a training state: delete its folder to resume earlier")
     return meta
-
-
-def _sync(folder: Path) -> None:
-    for path in folder.iterdir():
-        fd = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-    sync_folder(folder)

@@ -133,9 +133,12 @@ def train(
     settings = preset.training
     accelerator = launched(pick_device(device), saving)
     ranks = ProcessRanks(accelerator.process_index, accelerator.num_processes)
-    _enough(len(rows), settings.batch_size, ranks)
+    if len(rows) < 2:
+        raise TrainingError(f"{len(rows)} training rows: a contrastive loss needs two at least, build more")
+    if ranks.size > (most := min(len(rows), settings.batch_size)):
+        raise UsageError(f"{ranks.size} processes for batches of {most} rows: launch fewer, or raise --batch-size")
     how = numerics(precision(settings.precision, accelerator.device), accelerator.device)
-    torch.manual_seed(seed)  # Right before the weights: nothing between may draw, or a seed means another model.
+    torch.manual_seed(seed)  # Until the weights are made nothing else may draw.
     preset = resolved(preset)  # Configs of named models go into the checkpoint, which needs no hub to load.
     tokenizer = tokenizer_for(rows, preset)
     no_room = (
@@ -320,12 +323,3 @@ def _keep_epoch(run: _Run, position: Position, figures: Mapping[str, float]) -> 
         _keep(run, position)
     if finished and run.ranks.main:
         checkpoint.save(run.saving.folder / state.LAST, run.described(position))
-
-
-def _enough(rows: int, batch_size: int, ranks: ProcessRanks) -> None:
-    if rows < 2:
-        raise TrainingError(f"{rows} training rows: a contrastive loss needs two at least, build more")
-    if ranks.size > min(rows, batch_size):
-        raise UsageError(
-            f"{ranks.size} processes for batches of {min(rows, batch_size)} rows: launch fewer, or raise --batch-size"
-        )
