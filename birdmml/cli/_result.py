@@ -41,7 +41,12 @@ def closing(result: Result, folder: Path, every_metric: bool) -> list[str]:
     short = _chosen(result, every_metric)
     hidden = {} if every_metric else dict.fromkeys(f.metric for f in result.figures if f not in short)
     lines = [f"{', '.join(hidden)}: --all, or result.json"] if hidden else []
-    lines += _notes(result)  # Before the rest: a figure without its note misleads.
+    # What the figures' notes say, once each, with the suites that they hold for.
+    suites: dict[str, set[str]] = {}
+    for figure in result.figures:
+        for note in filter(None, figure.note.split("; ")):
+            suites.setdefault(note, set()).add(figure.suite)
+    lines += [f"{', '.join(sorted(of))}: {note}" for note, of in suites.items()]
     lines += _explained(result, every_metric)
     fewest = min(f.n for f in result.figures)
     if fewest < FEW:
@@ -56,15 +61,6 @@ def closing(result: Result, folder: Path, every_metric: bool) -> list[str]:
     lines += [f"picture   {path}" for path in sorted((folder / "figures").glob("*.png"))]
     models = folder.parent / "models"
     return [*lines, f"models    {models}"] if result.settings.get("trained_here") else lines
-
-
-def _notes(result: Result) -> list[str]:
-    """What the figures' notes say, once each, with the suite where others do not say it."""
-    suites: dict[str, set[str]] = {}
-    for figure in result.figures:
-        for note in filter(None, figure.note.split("; ")):
-            suites.setdefault(note, set()).add(figure.suite)
-    return [f"{', '.join(sorted(of))}: {note}" for note, of in suites.items()]
 
 
 def table(result: Result, every_metric: bool) -> str:

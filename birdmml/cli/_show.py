@@ -245,7 +245,7 @@ def evalset_lines(root: Path, manifest: Mapping[str, Any]) -> Iterator[str]:
     """A prepared set in a few lines: what it is, its licence, counts beside the published ones, its digest."""
     yield from evalset_head(root, manifest)
     yield from _provider(manifest)
-    yield from evalset_counts({"classes": len(manifest["classes"]), **evalset_rows(manifest)})
+    yield from evalset_counts(evalset_rows(manifest))
     yield from few("  differs     ", manifest["differences"])
     yield from _left_out(root, manifest)
     yield f"  digest      {manifest['digest']}"
@@ -268,10 +268,10 @@ def evalset_counts(counts: Mapping[str, Any]) -> Iterator[str]:
             yield f"  {name:<11} " + ", ".join(f"{split} {n:,}" for split, n in splits.items())
 
 
-def evalset_rows(manifest: Mapping[str, Any]) -> dict[str, dict[str, int]]:
-    """{collection: {split: its rows}}."""
-    collections = manifest["collections"].items()
-    return {name: {s: part["rows"] for s, part in collection["splits"].items()} for name, collection in collections}
+def evalset_rows(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """{"classes": how many, collection: {split: its rows}}."""
+    rows = {k: {s: part["rows"] for s, part in c["splits"].items()} for k, c in manifest["collections"].items()}
+    return {"classes": len(manifest["classes"]), **rows}
 
 
 def few(label: str, items: Sequence[str], total: int | None = None) -> Iterator[str]:

@@ -167,7 +167,6 @@ def _arrays(module: ModuleType, source: Path, out: Path, pairs: Mapping[str, str
     from birdmml.evalsets.prepare import prepare_arrays
 
     manifest = prepare_arrays(module, source, out, pairs, progress).manifest
-    lines = [f"{out}: {manifest['name']}"]
-    lines += evalset_counts({"classes": len(manifest["classes"]), **evalset_rows(manifest)})
+    lines = [f"{out}: {manifest['name']}", *evalset_counts(evalset_rows(manifest))]
     lines += list(few("  differs     ", manifest["differences"])) or ["  as published"]
     return lines, manifest, True

@@ -104,7 +104,6 @@ class VerifyCommand:
         self._print(report, again)
 
     def _print(self, report: CheckReport, again: Rerun | None) -> None:
-        """Print a report; exit 1, or raise ResultError, where something is wrong."""
         problems = [*report.problems, *(again.problems if again is not None else ())]
         about: Mapping[str, Any] = {} if report.submission is None else report.submission.about
         if self.as_json:

@@ -52,7 +52,7 @@ def summed_cosine(query: str, target: str, queries: Mapping[str, Tensor], candid
     Symile's CLIP baseline (arXiv 2411.01053). The sum of the parts first: one matrix product.
     """
     names = parts(query)
-    total = queries[names[0]]
+    total = queries[names[0]]  # Summed in this order: floats do not add up the same in another.
     for name in names[1:]:
         total = total + queries[name]
     return total @ candidates[target].T

@@ -128,7 +128,8 @@ def train(
     """Train `method` on `rows` from scratch. One seed fixes initial weights, order and dropout.
 
     With `saving` it is kept on disk and can go on where it was killed; where that has validation rows, the best
-    model is kept, too. Raises TrainingError with the step and the row ids where training diverges.
+    model is kept, too. Raises UsageError for a folder that holds a training already, TrainingError with the step and
+    the row ids where training diverges.
     """
     settings = preset.training
     accelerator = launched(pick_device(device), saving)
@@ -160,7 +161,10 @@ def train(
         Feed(validation, network.preprocessor, tokenizer) if validation is not None and ranks.main else None,
         saving,
     )
-    position = _start(run)
+    last = None if saving is None else state.newest(saving.folder)
+    if saving is not None and last is not None and not saving.resume:
+        raise UsageError(f"{saving.folder} holds a training already: add --resume to go on, or choose another --out")
+    position = Position() if last is None else state.load(last, run.ready, run.learner)
     if settings.activation_checkpointing:
         checkpoint_activations(network)
     if settings.compile:
@@ -289,18 +293,6 @@ def _check(run: _Run, position: Position, values: dict[str, float], norm: float,
         f"{what} in epoch {position.epoch + 1}, step {position.step + 1}, rows {shown}; last good checkpoint:"
         f" {good or 'none'}; lower training.learning_rate, or look at these rows"
     )
-
-
-def _start(run: _Run) -> Position:
-    """Where to begin: at 0, or where the newest state on disk ends. Raises UsageError for another's folder."""
-    last = None if run.saving is None else state.newest(run.saving.folder)
-    if run.saving is None or last is None:
-        return Position()
-    if not run.saving.resume:
-        raise UsageError(
-            f"{run.saving.folder} holds a training already: add --resume to go on, or choose another --out"
-        )
-    return state.load(last, run.ready, run.learner)
 
 
 def _keep(run: _Run, position: Position) -> None:

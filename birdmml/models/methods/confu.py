@@ -83,7 +83,7 @@ def loss(
     if fused:
         total = (1 - fused_weight) * total + fused_weight * torch.stack(list(fused.values())).sum()
     if variant == "reference":
-        total = total / len(pairwise | fused)
+        total = total / len(pairwise | fused)  # The gradient's scale alone; clipping and weight decay see it.
     return pairwise | fused | {"loss": total}
 
 
