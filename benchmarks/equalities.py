@@ -2,7 +2,7 @@
 
     python benchmarks/equalities.py
 
-Runs what the tests run (tests/training), and shows the largest differences instead of only bounding them. A
+Runs what the tests run (tests/models), and shows the largest differences instead of only bounding them. A
 difference is relative to the largest value of its tensor, or absolute where that is below 1.
 """
 
@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 TESTS = Path(__file__).resolve().parents[1] / "tests"
-sys.path[:0] = [str(TESTS), str(TESTS / "training")]
+sys.path[:0] = [str(TESTS), str(TESTS / "models")]
 
 
 def apart(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], kind: str = "") -> float:

@@ -34,6 +34,7 @@ from PIL import Image
 from torch import Tensor
 
 from birdmml.core import discover, settings
+from birdmml.load import DatasetRows
 from birdmml.media.audio import encode_flac
 from birdmml.models.feed import Feed, batches
 from birdmml.models.network import Network
@@ -202,7 +203,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "train.parquet"
         make(path, given.rows, given.side, given.seconds)
-        rows = Rows([path])
+        rows = DatasetRows([path])
         tokenizer = train_tokenizer(CAPTIONS, 500)
         text = tokenise(tokenizer, rows.column("caption"), front.max_tokens)
         step = learner(given.model, front, tokenizer.get_vocab_size())

@@ -9,6 +9,7 @@ import typer
 
 from birdmml import __version__
 from birdmml.cli import audit, bench, build, data, leaderboard, prepare, push, salvage, score, species, submit, train
+from birdmml.cli._options import command
 from birdmml.cli.xor import OrXor
 from birdmml.errors import BirdmmlError
 
@@ -43,20 +44,20 @@ def _options(
         typer.echo(context.get_help())
 
 
-app.command()(build.build)
+app.command("build")(command(build.BuildCommand))
 app.command()(data.info)
 app.command()(data.validate)
-app.command()(prepare.prepare)
-app.command()(audit.audit)
-app.command()(train.train)
+app.command("prepare")(command(prepare.PrepareCommand))
+app.command("audit")(command(audit.AuditCommand))
+app.command("train")(command(train.TrainCommand))
 app.command()(data.embed)
-app.command(cls=OrXor)(bench.bench)
-app.command()(score.score)
+app.command("bench", cls=OrXor)(command(bench.BenchCommand))
+app.command("score")(command(score.ScoreCommand))
 app.add_typer(leaderboard.group, name="leaderboard")
-app.command()(submit.submit)
-app.command()(submit.verify)
-app.command()(push.push)
-app.command()(push.push_model)
+app.command("submit")(command(submit.SubmitCommand))
+app.command("verify")(command(submit.VerifyCommand))
+app.command("push")(command(push.PushCommand))
+app.command("push-model")(command(push.PushModelCommand))
 app.command()(species.species)
 app.command()(salvage.salvage)
 app.command("list")(data.list_all)
@@ -67,12 +68,8 @@ def main() -> None:
     try:
         app()
     except BirdmmlError as e:
-        _fail(str(e), e.exit_code)
+        typer.echo(f"birdmml: {e}", err=True)
+        sys.exit(e.exit_code)
     except BrokenPipeError:
         sys.stderr.close()  # The reader of our output has left; there is nobody to tell.
         sys.exit(1)
-
-
-def _fail(message: str, code: int) -> None:
-    typer.echo(f"birdmml: {message}", err=True)
-    sys.exit(code)

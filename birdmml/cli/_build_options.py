@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from birdmml.cli._options import option, spelled, values_of
+from birdmml.core import discover
+from birdmml.core.licenses import normalise
 from birdmml.errors import UsageError
 
 if TYPE_CHECKING:
     from birdmml.dataset.place import BuildPart
-
 
 CONTACT = "BIRDMML_CONTACT"
 RUNNERS = ("local", "ray")
@@ -132,10 +133,10 @@ def source_settings(module: Any, source: str, place: PlaceOptions, options: Sour
     values = values_of(place) | values_of(options)
     if "contact" not in values and source.replace("-", "_").casefold() == "inat_xc":
         values["contact"] = os.environ.get(CONTACT, "")
-    if strange := sorted(set(values) - fields):
+    if strange := sorted(set(values) - fields):  # Ignored, it would seem to have worked.
         names = ", ".join(spelled(place if hasattr(place, name) else options, name) for name in strange)
         raise UsageError(f"{names} is not an option of the {source} source: leave it out, or see `birdmml list`")
-    if "seed" in fields:
+    if "seed" in fields:  # Sources of others' media draw nothing.
         values["seed"] = seed
     if not 0.1 <= values.get("clip_seconds", 1) <= 600:
         raise UsageError(f"--clip-seconds {values['clip_seconds']:g} is out of range: 0.1 to 600 s")
@@ -148,9 +149,6 @@ def source_settings(module: Any, source: str, place: PlaceOptions, options: Sour
 
 def captioner_of(name: str, options: CaptionerOptions) -> tuple[str, Any]:
     """The captioner's name and settings. Raises UsageError for an option that it does not have."""
-    from birdmml.core import discover
-    from birdmml.core.licenses import normalise
-
     module = discover.load("captioner", name)
     values = values_of(options)
     fields = {f.name for f in dataclasses.fields(module.Settings)}

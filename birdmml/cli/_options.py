@@ -1,4 +1,4 @@
-"""A command's options as frozen dataclasses: a field is an option, with its default, its help and its bounds."""
+"""Commands as frozen dataclasses: a field is an option, with its default, its help and its bounds."""
 
 from __future__ import annotations
 
@@ -37,18 +37,17 @@ def typed_names() -> Any:
     return _field(frozenset(), None)
 
 
-def command(function: Callable[[Any], None]) -> Callable[..., None]:
-    """`function` as typer takes it: its one parameter, a dataclass of options, becomes a parameter for each field.
+def command(cls: type) -> Callable[..., None]:
+    """A command as typer takes it, from a dataclass: its docstring is the help, each field a parameter.
 
-    A field that is such a dataclass itself stands for its own fields, at its place in the order.
+    Filled with what was typed, its method `_run` does the work. A field that is a dataclass of options
+    itself stands for its own fields, at its place in the order.
     """
-    (parameter,) = inspect.signature(function, eval_str=True).parameters.values()
-    cls = parameter.annotation
 
     def run(**values: Any) -> None:
-        function(_filled(cls, values))
+        _filled(cls, values)._run()
 
-    run.__name__, run.__doc__ = function.__name__, function.__doc__
+    run.__doc__ = cls.__doc__
     run.__signature__ = inspect.Signature(list(_parameters(cls)))  # type: ignore[attr-defined]  # as functools does
     run.__annotations__ = {}  # The signature has them.
     return run
@@ -62,7 +61,7 @@ def values_of(options: Any) -> dict[str, Any]:
 
 def spelled(options: Any, name: str) -> str:
     """The option of a field, as it is typed: `--caption-batch`."""
-    (field,) = (f for f in dataclasses.fields(options) if f.name == name)
+    (field,) = (f for f in dataclasses.fields(options) if f.name == name)  # A name that is no field is a bug.
     first = field.metadata[KEY].default  # Until typer makes a command of it, the option's first name.
     return f"--{name.replace('_', '-')}" if first is ... else str(first)
 
@@ -71,7 +70,7 @@ def _field(default: Any, parameter: Any) -> Any:
     metadata = {KEY: parameter}
     if default is ...:
         return dataclasses.field(metadata=metadata)
-    if default == []:
+    if default == []:  # Dataclasses refuse lists as defaults: all instances would share one.
         return dataclasses.field(default_factory=list, metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
 

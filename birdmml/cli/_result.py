@@ -6,18 +6,19 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from birdmml.cli._show import DEMO_BANNER
+from birdmml.core import discover
+from birdmml.schema import Figure, Result, headline, shown
+
 if TYPE_CHECKING:
     from birdmml.bench.plan import BenchPlan
-    from birdmml.schema import Figure, Result
 
-
+# Under so many items a bootstrap interval covers less than it says.
 FEW = 30
 
 
 def banner(plan: BenchPlan) -> list[str]:
     """What must be known of any run: demo data, the protocol, a limit."""
-    from birdmml.cli._show import DEMO_BANNER
-
     lines = [DEMO_BANNER] if plan.demo else []
     if plan.protocol is not None:
         lines.append(f"protocol {plan.protocol['name']}, digest {plan.protocol['digest'][:12]}")
@@ -40,7 +41,12 @@ def closing(result: Result, folder: Path, every_metric: bool) -> list[str]:
     short = _chosen(result, every_metric)
     hidden = {} if every_metric else dict.fromkeys(f.metric for f in result.figures if f not in short)
     lines = [f"{', '.join(hidden)}: --all, or result.json"] if hidden else []
-    lines += _notes(result)
+    # What the figures' notes say, once each, with the suites that they hold for.
+    suites: dict[str, set[str]] = {}
+    for figure in result.figures:
+        for note in filter(None, figure.note.split("; ")):
+            suites.setdefault(note, set()).add(figure.suite)
+    lines += [f"{', '.join(sorted(of))}: {note}" for note, of in suites.items()]
     lines += _explained(result, every_metric)
     fewest = min(f.n for f in result.figures)
     if fewest < FEW:
@@ -55,15 +61,6 @@ def closing(result: Result, folder: Path, every_metric: bool) -> list[str]:
     lines += [f"picture   {path}" for path in sorted((folder / "figures").glob("*.png"))]
     models = folder.parent / "models"
     return [*lines, f"models    {models}"] if result.settings.get("trained_here") else lines
-
-
-def _notes(result: Result) -> list[str]:
-    """What the figures' notes say, once each, with the suite where others do not say it."""
-    suites: dict[str, set[str]] = {}
-    for figure in result.figures:
-        for note in filter(None, figure.note.split("; ")):
-            suites.setdefault(note, set()).add(figure.suite)
-    return [f"{', '.join(sorted(of))}: {note}" for note, of in suites.items()]
 
 
 def table(result: Result, every_metric: bool) -> str:
@@ -83,7 +80,6 @@ def table(result: Result, every_metric: bool) -> str:
 
 def _columns(result: Result) -> list[tuple[str, Callable[[Figure], str]]]:
     """Names, and how a figure reads below each."""
-    from birdmml.schema import shown
 
     def number(figure: Figure, name: str) -> str:
         value = getattr(figure, name)
@@ -104,15 +100,11 @@ def _columns(result: Result) -> list[tuple[str, Callable[[Figure], str]]]:
 
 
 def _chosen(result: Result, every_metric: bool) -> Sequence[Figure]:
-    from birdmml.schema import headline
-
     return result.figures if every_metric else headline(result.figures)
 
 
 def _explained(result: Result, every_metric: bool) -> list[str]:
     """What each figure shown says and does not, of suites that have words for theirs."""
-    from birdmml.core import discover
-
     words = {s: getattr(discover.load("suite", s), "WORDS", {}) for s in {f.suite for f in result.figures}}
     metrics = dict.fromkeys((f.suite, f.metric) for f in _chosen(result, every_metric))
     return [f"{metric}: {words[suite][metric]}" for suite, metric in metrics if metric in words[suite]]

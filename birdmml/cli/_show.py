@@ -5,21 +5,24 @@ from __future__ import annotations
 import json
 import signal
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
-from birdmml.errors import DatasetError, HubError, Interrupted, ResultError, UsageError
+from birdmml.core import discover
+from birdmml.core.files import human_bytes
+from birdmml.errors import DatasetError, HubError, Interrupted, ResultError, UnknownName, UsageError
 
 if TYPE_CHECKING:
     from birdmml.dataset.build import FinishedBuild
-    from birdmml.hub import Parcel
+    from birdmml.hub import Parcel, UploadFile
     from birdmml.leaderboard.submission.expected import Expected
 
-
+P = TypeVar("P", bound="Parcel")
+# Whatever shows demo data says so first: a figure or a picture of it must not be taken for one of birds.
 DEMO_BANNER = "DEMO DATA, procedurally generated: this is not Bird-MML, and its figures say nothing about real birds."
 
 LISTED = 10
@@ -41,7 +44,7 @@ def print_either(as_json: bool, value: Any, lines: Iterable[str]) -> None:
 @contextmanager
 def interruptible(out: Path) -> Iterator[None]:
     """A polite kill is treated like Ctrl-C: workers end, finished work is kept. Raises Interrupted for both."""
-    before = signal.signal(signal.SIGTERM, _raise_interrupt)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
     except KeyboardInterrupt as e:
@@ -51,10 +54,6 @@ def interruptible(out: Path) -> Iterator[None]:
     finally:
         # None stands for a handler that Python did not set and cannot put back.
         signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
-
-
-def _raise_interrupt(*_: object) -> NoReturn:
-    raise KeyboardInterrupt
 
 
 def needs_data(data: Path) -> None:
@@ -69,7 +68,7 @@ def writable(out: Path) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
         probe = out / ".birdmml-probe"
-        probe.touch()
+        probe.touch()  # os.access says nothing of read-only mounts and full disks.
         probe.unlink()
     except OSError as e:
         raise UsageError(f"--out {out} cannot be written ({e.strerror or e}): choose another folder") from e
@@ -103,23 +102,25 @@ def progress_bar(quiet: bool = False) -> Iterator[Callable[[str, int, int], None
     """A callback (stage, done, total) that draws one bar a stage on a terminal, and nothing elsewhere."""
     from tqdm import tqdm
 
-    current: tuple[str, Any] = ("", None)
+    bars: dict[str, Any] = {}
+
+    def close() -> None:
+        for bar in bars.values():
+            bar.close()
+        bars.clear()
 
     def show(stage: str, done: int, total: int) -> None:
-        nonlocal current
-        if stage != current[0]:
-            if current[1] is not None:
-                current[1].close()
-            bar = tqdm(total=total, desc=stage, leave=False, disable=True if quiet else None, initial=done)
-            current = (stage, bar)
-        current[1].total = total
-        current[1].update(done - current[1].n)
+        if stage not in bars:
+            close()
+            # None: a bar on a terminal alone.
+            bars[stage] = tqdm(total=total, desc=stage, leave=False, disable=True if quiet else None, initial=done)
+        bars[stage].total = total
+        bars[stage].update(done - bars[stage].n)
 
     try:
         yield show
     finally:
-        if current[1] is not None:
-            current[1].close()
+        close()
 
 
 def reject_share(text: str) -> float:
@@ -179,7 +180,7 @@ def dataset_lines(root: Path, manifest: Mapping[str, Any], validation: Mapping[s
             f"  unverified  {unsure:,} files that no checksum covers: put the record's JSON beside the archives as "
             "record.json"
         )
-    if "with_article" in (written := validation.get("captioner", {})):
+    if "with_article" in (written := validation.get("captioner", {})):  # Only models count these.
         alone = written["without_article"]
         done = written["with_article"] + alone
         poor = ", ".join(f"{n:,} {reason}" for reason, n in written["to_template"].items())
@@ -189,8 +190,7 @@ def dataset_lines(root: Path, manifest: Mapping[str, Any], validation: Mapping[s
         )
     if validation.get("recovered_rows"):
         lines.append(f"  recovered   {validation['recovered_rows']:,} rows from behind a hole in the archive")
-    lines += _unused(validation)
-    lines += _leaks(manifest, validation)
+    lines += [*_unused(validation), *_leaks(manifest, validation)]
     if manifest["demo"]:
         ceilings = manifest["source"]["facts"]["ceilings"]
         lines.append(
@@ -245,8 +245,8 @@ def evalset_lines(root: Path, manifest: Mapping[str, Any]) -> Iterator[str]:
     """A prepared set in a few lines: what it is, its licence, counts beside the published ones, its digest."""
     yield from evalset_head(root, manifest)
     yield from _provider(manifest)
-    yield from evalset_counts({"classes": len(manifest["classes"]), **evalset_rows(manifest)})
-    yield from differs(manifest["differences"])
+    yield from evalset_counts(evalset_rows(manifest))
+    yield from few("  differs     ", manifest["differences"])
     yield from _left_out(root, manifest)
     yield f"  digest      {manifest['digest']}"
 
@@ -268,24 +268,21 @@ def evalset_counts(counts: Mapping[str, Any]) -> Iterator[str]:
             yield f"  {name:<11} " + ", ".join(f"{split} {n:,}" for split, n in splits.items())
 
 
-def evalset_rows(manifest: Mapping[str, Any]) -> dict[str, dict[str, int]]:
-    """{collection: {split: its rows}}."""
-    collections = manifest["collections"].items()
-    return {name: {s: part["rows"] for s, part in collection["splits"].items()} for name, collection in collections}
+def evalset_rows(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """{"classes": how many, collection: {split: its rows}}."""
+    rows = {k: {s: part["rows"] for s, part in c["splits"].items()} for k, c in manifest["collections"].items()}
+    return {"classes": len(manifest["classes"]), **rows}
 
 
-def differs(differences: list[str]) -> Iterator[str]:
-    """The first differences from what the provider published, and how many more there are."""
-    yield from (f"  differs     {line}" for line in differences[:LISTED])
-    if len(differences) > LISTED:
-        yield f"  differs     ... and {len(differences) - LISTED:,} more"
+def few(label: str, items: Sequence[str], total: int | None = None) -> Iterator[str]:
+    """The first items, a line each, and how many more there are; `total` where `items` are not all of them."""
+    yield from (label + item for item in items[:LISTED])
+    if more := (len(items) if total is None else total) - len(items[:LISTED]):
+        yield f"{label}... and {more:,} more"
 
 
 def _provider(manifest: Mapping[str, Any]) -> Iterator[str]:
     """What the set is and under which licence, where this birdmml knows it."""
-    from birdmml.core import discover
-    from birdmml.errors import UnknownName
-
     try:
         card = discover.load("evaluation set", str(manifest["name"])).CARD
     except UnknownName:
@@ -311,37 +308,47 @@ def _left_out(root: Path, manifest: Mapping[str, Any]) -> Iterator[str]:
         yield "  as published"
 
 
-@contextmanager
-def parcel_folder(out: Path | None) -> Iterator[Path]:
-    """Where a parcel is put together: `out`, or a folder that is deleted at the end."""
+def send(
+    stage: Callable[[Path], Sequence[P]], out: Path | None, look_at: str, push: bool, private: bool, quiet: bool
+) -> tuple[Sequence[P], list[str]]:
+    """Stage parcels in `out`, or in a folder that is deleted at the end, list them, and upload them with `push`.
+
+    Returns the parcels and the addresses they went to, none without `push`. Raises HubError.
+    """
+    from birdmml.hub import push as upload
+
     with tempfile.TemporaryDirectory(prefix="birdmml-push-") as temporary:
-        yield out or Path(temporary)
+        folder = out or Path(temporary)
+        try:
+            parcels = stage(folder)
+        except OSError as e:
+            words = f"{folder} cannot be written ({e.strerror or e}): free space, or choose another --out"
+            raise HubError(words) from e
+        if not quiet:
+            for parcel in parcels:
+                notes = [f"note      {note}" for note in parcel.notes]
+                typer.echo("\n".join([*parcel_files(parcel, lambda f: f.sha256), *notes]))
+            typer.echo(f"look at   {look_at}")
+        return parcels, upload(*parcels, private=private) if push else []
 
 
-@contextmanager
-def staging(folder: Path) -> Iterator[None]:
-    """Raises HubError where the folder cannot take the parcel."""
-    try:
-        yield
-    except OSError as e:
-        raise HubError(f"{folder} cannot be written ({e.strerror or e}): free space, or choose another --out") from e
+def uploaded(urls: Sequence[str]) -> list[str]:
+    """What an upload, or a dry run, ends with."""
+    return [f"uploaded  {url}" for url in urls] or ["nothing was uploaded: add --push"]
 
 
-def parcel_lines(parcel: Parcel) -> list[str]:
-    """Every file with its size and SHA-256, then the notes."""
-    from birdmml.core.files import human_bytes
-
+def parcel_files(parcel: Parcel, beside: Callable[[UploadFile], str]) -> list[str]:
+    """A parcel and every file of it with its size, and what is to stand beside it."""
     lines = [DEMO_BANNER] if parcel.demo else []
     kind = "" if parcel.kind == "model" else f"{parcel.kind} "
     size = human_bytes(sum(f.size for f in parcel.files))
     lines.append(f"{kind}{parcel.repo}: {len(parcel.files)} files, {size}")
     width = max(len(f.path) for f in parcel.files)
-    lines += [f"  {f.path.ljust(width)}  {human_bytes(f.size):>10}  {f.sha256}" for f in parcel.files]
-    return lines + [f"note      {note}" for note in parcel.notes]
+    return lines + [f"  {f.path.ljust(width)}  {human_bytes(f.size):>10}  {beside(f)}" for f in parcel.files]
 
 
 def parcel_json(parcel: Parcel, url: str | None) -> dict[str, Any]:
-    """The same for programs; `url` is None where nothing was uploaded."""
+    """A parcel for programs; `url` is None where nothing was uploaded."""
     return {
         "repo": parcel.repo,
         "kind": parcel.kind,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,8 +18,10 @@ from birdmml.cli._build_options import (
     source_settings,
     split_of,
 )
-from birdmml.cli._options import command, flag, option
+from birdmml.cli._options import flag, option
 from birdmml.cli._show import built_lines, interruptible, print_either, progress_bar, reject_share
+from birdmml.core import discover
+from birdmml.schema import Photo, Reject
 
 if TYPE_CHECKING:
     from birdmml.dataset.build import FinishedBuild
@@ -27,8 +30,15 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class BuildOptions:
-    """The options of `birdmml build`, in the order of its help."""
+class BuildCommand:
+    """Build and validate a dataset (default: an offline demo).
+
+    The demo is drawn and sung by this program; it needs no network and is never taken for Bird-MML.
+
+    \b
+    birdmml build --out ./data
+    birdmml build --source folder --from ~/birds --out ./birds-data
+    """
 
     out: Path = option(Path("data"), "The dataset's folder; replaced only by a complete build.")
     source: str = option("demo", "Where the media come from; see `birdmml list`.")
@@ -59,126 +69,78 @@ class BuildOptions:
     dry_run: bool = option(False, "Say what would be built, and write nothing.")
     as_json: bool = flag("--json", "Print the manifest as JSON.")
 
+    def _run(self) -> None:
+        from birdmml import load
+        from birdmml.dataset.divide import PartMade
+        from birdmml.dataset.intake import refuse_undividable
 
-@command
-def build(options: BuildOptions) -> None:
-    """Build and validate a dataset (default: an offline demo).
+        self.division.check(self.resume)
+        module = discover.load("source", self.source)
+        settings = self._settings(module)
+        max_rejects = reject_share(self.max_rejects)
+        if self.dry_run:
+            _print_plan(settings, self.out)
+            return
+        if self.division.divided:  # A source that must see all its records at once cannot give a part of them.
+            refuse_undividable(module, settings)
+        if hasattr(module, "plan") and not self.as_json:
+            typer.echo("\n".join(module.plan(settings.source_settings, self.out)), err=True)
+        result = self._build(settings, max_rejects)
+        if not isinstance(result, PartMade):
+            load.remember_build(result.root)  # What `info` and load_dataset take when no folder is named.
+            print_either(self.as_json, dict(result.manifest), built_lines(self.out, result))
+            return
+        part, counted = result.part, f"{result.records:,} records, {result.media:,} media, {result.rejects:,} rejects"
+        lines = [f"part {part.index} of {part.count} of {self.out} is complete: {counted}"]
+        if result.resumed:
+            lines.append(f"  resumed     {result.resumed:,} records of an earlier run of this part were taken over")
+        lines.append("  when all parts are: the same command with --finish in place of --shard-index")
+        value = {**asdict(result), "part": part.index, "count": part.count, "root": str(result.root)}
+        print_either(self.as_json, value, lines)
 
-    The demo is drawn and sung by this program; it needs no network and is never taken for Bird-MML.
+    def _settings(self, module: Any) -> BuildSettings:
+        from birdmml.dataset.recipe import BuildSettings, Limits, Rules
 
-    \b
-    birdmml build --out ./data
-    birdmml build --source folder --from ~/birds --out ./birds-data
-    """
-    from birdmml import load
-    from birdmml.core import discover
-    from birdmml.dataset.divide import PartMade
-    from birdmml.dataset.intake import refuse_undividable
+        own = source_settings(module, self.source, self.place, self.wanted, self.seed)
+        captioner, captions = captioner_of(self.captioner, self.captions)
+        mode, fractions = split_of(self.split, self.shares)
+        radius, passes = self.near_duplicates, self.passes
+        # A source may know better than the defaults: photos of the demo are alike by design.
+        radius = getattr(module, "NEAR_RADIUS", Rules.near_radius) if radius is None else radius
+        passes = getattr(module, "PASSES", 0) if passes is None else passes
+        rules = Rules(mode, fractions, self.by_author, radius)
+        limits = Limits(own.clip_seconds, Limits.rate_hz, self.max_image_side, self.max_pixels, self.max_seconds)
+        name, evalsets = discover.canonical("source", self.source), tuple(self.evalset)
+        return BuildSettings(name, own, self.seed, rules, passes, self.limit, limits, evalsets, captioner, captions)
 
-    options.division.check(options.resume)
-    module = discover.load("source", options.source)
-    settings = _settings(options, module)
-    max_rejects = reject_share(options.max_rejects)
-    if options.dry_run:
-        _print_plan(settings, options.out)
-        return
-    if options.division.divided:
-        refuse_undividable(module, settings)
-    if hasattr(module, "plan") and not options.as_json:
-        typer.echo("\n".join(module.plan(settings.source_settings, options.out)), err=True)
-    result = _run(settings, options, max_rejects)
-    if isinstance(result, PartMade):
-        lines, value = _part_lines(options.out, result), _part_json(result)
-    else:
-        load.remember_build(result.root)
-        lines, value = built_lines(options.out, result), dict(result.manifest)
-    print_either(options.as_json, value, lines)
+    def _build(self, settings: BuildSettings, max_rejects: float) -> FinishedBuild | PartMade:
+        """Build, make a part, or finish."""
+        from birdmml.dataset.build import build, finish
+        from birdmml.dataset.divide import build_part
+        from birdmml.dataset.on_ray import Cluster, build_on_ray
 
-
-def _settings(options: BuildOptions, module: Any) -> BuildSettings:
-    from birdmml.core import discover
-    from birdmml.dataset.recipe import BuildSettings, Limits, Rules
-
-    own = source_settings(module, options.source, options.place, options.wanted, options.seed)
-    captioner, captions = captioner_of(options.captioner, options.captions)
-    mode, fractions = split_of(options.split, options.shares)
-    radius = options.near_duplicates
-    if radius is None:
-        radius = getattr(module, "NEAR_RADIUS", Rules.near_radius)
-    return BuildSettings(
-        discover.canonical("source", options.source),
-        own,
-        options.seed,
-        Rules(mode, fractions, options.by_author, radius),
-        getattr(module, "PASSES", 0) if options.passes is None else options.passes,
-        options.limit,
-        Limits(
-            clip_s=own.clip_seconds,
-            max_image_side=options.max_image_side,
-            max_pixels=options.max_pixels,
-            max_seconds=options.max_seconds,
-        ),
-        tuple(options.evalset),
-        captioner,
-        captions,
-    )
-
-
-def _run(settings: BuildSettings, options: BuildOptions, max_rejects: float) -> FinishedBuild | PartMade:
-    """Build, make a part, or finish."""
-    from birdmml.dataset.build import build as build_build
-    from birdmml.dataset.build import finish
-    from birdmml.dataset.divide import build_part
-    from birdmml.dataset.on_ray import Cluster, build_on_ray
-
-    out, division, workers, again = options.out, options.division, options.workers, options.retry_failed
-    with interruptible(out), progress_bar(quiet=options.as_json) as progress:
-        if division.index is not None:
-            return build_part(settings, out, division.part(), workers, progress, again)
-        if division.runner == "ray":
-            cluster = Cluster(division.address, workers)
-            return build_on_ray(settings, out, cluster, division.count, division.at_once, max_rejects, progress, again)
-        if division.finish:
-            return finish(settings, out, workers, max_rejects, progress, division.count)
-        return build_build(settings, out, workers, max_rejects, progress, options.resume, again)
-
-
-def _part_lines(out: Path, built: PartMade) -> list[str]:
-    """What a part ends with."""
-    part = built.part
-    lines = [
-        f"part {part.index} of {part.count} of {out} is complete: {built.records:,} records, {built.media:,} media, "
-        f"{built.rejects:,} rejects"
-    ]
-    if built.resumed:
-        lines.append(f"  resumed     {built.resumed:,} records of an earlier run of this part were taken over")
-    return [*lines, "  when all parts are: the same command with --finish in place of --shard-index"]
-
-
-def _part_json(built: PartMade) -> dict[str, Any]:
-    value = asdict(built)
-    return {**value, "part": built.part.index, "count": built.part.count, "root": str(built.root)}
+        out, at, workers, again = self.out, self.division, self.workers, self.retry_failed
+        with interruptible(out), progress_bar(quiet=self.as_json) as progress:
+            if at.index is not None:
+                return build_part(settings, out, at.part(), workers, progress, again)
+            if at.runner == "ray":
+                cluster = Cluster(at.address, workers)
+                return build_on_ray(settings, out, cluster, at.count, at.at_once, max_rejects, progress, again)
+            if at.finish:
+                return finish(settings, out, workers, max_rejects, progress, at.count)
+            return build(settings, out, workers, max_rejects, progress, self.resume, again)
 
 
 def _print_plan(settings: BuildSettings, out: Path) -> None:
-    from collections import Counter
-
-    from birdmml.core import discover
     from birdmml.dataset.intake import ListingSession
-    from birdmml.schema import Photo, Reject
 
     source = discover.load("source", settings.source)
     typer.echo(f"would build {out} from the {settings.source} source (nothing is written):")
     if hasattr(source, "plan"):
-        lines = [
-            *source.plan(settings.source_settings, out),
-            *_captions_planned(settings.captioner, settings.captions, None),
-        ]
-        typer.echo("\n".join(f"  {line}" for line in lines))
+        captions = _captions_planned(settings.captioner, settings.captions, None)
+        typer.echo("\n".join(f"  {line}" for line in [*source.plan(settings.source_settings, out), *captions]))
         return
-    photos: Counter[str] = Counter()
-    recordings: Counter[str] = Counter()
-    wordless: Counter[str] = Counter()
+    photos, recordings, wordless = Counter[str](), Counter[str](), Counter[str]()
     rejects: list[Reject] = []
     for delivery in ListingSession(source, settings.source_settings, settings.limit):
         if isinstance(delivery.record, Reject):
@@ -200,13 +162,7 @@ def _print_plan(settings: BuildSettings, out: Path) -> None:
 
 def _captions_planned(name: str, settings: Any, photos: int | None) -> list[str]:
     """What a dry run says of captions; `photos` come without one (None: known only when the source is read)."""
-    from birdmml.core import discover
-
     module = discover.load("captioner", name)
-    more = module.plan(settings) if hasattr(module, "plan") else []
-    return [
-        "captions: all photos come with one"
-        if photos == 0
-        else f"captions: {name}, for {'' if photos is None else f'up to {photos:,} '}photos that come without one",
-        *more,
-    ]
+    most = "" if photos is None else f"up to {photos:,} "
+    words = "all photos come with one" if photos == 0 else f"{name}, for {most}photos that come without one"
+    return [f"captions: {words}", *(module.plan(settings) if hasattr(module, "plan") else [])]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from birdmml.cli._show import dataset_lines, evalset_lines, needs_data, print_json, progress_bar
+from birdmml.core import discover
 from birdmml.errors import DatasetError, EvalsetError, ResultError
 
 Folder = Annotated[
@@ -31,7 +33,12 @@ def info(
         print_json(value)
         return
     if is_evalset:
-        typer.echo("\n".join(_evalset(root, value)))
+        try:
+            lines = list(evalset_lines(root, value))
+        except (KeyError, TypeError, ValueError, AttributeError) as e:
+            raise EvalsetError(f"{root / 'manifest.json'} lacks or garbles {e}: prepare the set again") from e
+        pages = (root / "report" / name for name in ("index.html", "report.md"))
+        typer.echo("\n".join([*lines, *(f"  report      {page}" for page in pages if page.is_file())]))
         return
     path = root / "report" / "validation.json"
     try:
@@ -53,8 +60,6 @@ def validate(
     Checks hashes, schema, counts, every image and clip, and that nothing of a dataset lies in two splits. Exit 1 if
     anything is wrong.
     """
-    from dataclasses import asdict
-
     from birdmml import load
     from birdmml.dataset.validate import validate as check
     from birdmml.evalsets import read
@@ -91,7 +96,7 @@ def embed(
     \b
     birdmml embed --checkpoint ./model --out test.parquet
     """
-    needs_data(data)
+    needs_data(data)  # Before torch is imported, as in `birdmml train`.
     from birdmml.bench.subjects import embed_to_file
 
     try:
@@ -104,10 +109,13 @@ def embed(
 def list_all(as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False) -> None:
     """List sources, methods, suites, evaluation sets and protocols, a line each."""
     from birdmml.bench import protocol
-    from birdmml.core import discover
 
+    # As options and results write it: suites and methods take hyphens too, results of suites show them.
     kinds = {
-        kind: {_spelled(kind, name): discover.summary(kind, name) for name in discover.names(kind)}
+        kind: {
+            name.replace("_", "-") if kind == "suite" else name: discover.summary(kind, name)
+            for name in discover.names(kind)
+        }
         for kind in discover.FOLDERS
     }
     kinds["protocol"] = {name: protocol.load(name).summary for name in protocol.names()}
@@ -119,18 +127,3 @@ def list_all(as_json: Annotated[bool, typer.Option("--json", help="Print JSON in
         typer.echo(f"{kind}s")
         for name, summary in names.items():
             typer.echo(f"  {name.ljust(width)}  {summary}")
-
-
-def _evalset(root: Path, manifest: dict[str, Any]) -> list[str]:
-    """A prepared set in a few lines; raises EvalsetError where its manifest garbles them."""
-    try:
-        lines = list(evalset_lines(root, manifest))
-    except (KeyError, TypeError, ValueError, AttributeError) as e:
-        raise EvalsetError(f"{root / 'manifest.json'} lacks or garbles {e}: prepare the set again") from e
-    pages = [p for p in ("index.html", "report.md") if (root / "report" / p).is_file()]
-    return [*lines, *(f"  report      {root / 'report' / p}" for p in pages)]
-
-
-def _spelled(kind: str, name: str) -> str:
-    """As options and results write it: suites and methods take hyphens too, results of suites show them."""
-    return name.replace("_", "-") if kind == "suite" else name

@@ -12,22 +12,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from birdmml.cli._options import command, flag, option
-from birdmml.cli._show import expected, parcel_folder, parcel_json, parcel_lines, print_either, staging
+from birdmml.cli._show import expected, parcel_json, print_either, send, uploaded
+from birdmml.core.files import human_bytes, write_text
 from birdmml.errors import ResultError
 
 if TYPE_CHECKING:
     from birdmml.leaderboard.review import Proposed, Review
-    from birdmml.leaderboard.site import BuiltSite
-
 
 MAX_SHOWN, MAX_LENGTH = 50, 500  # Lines of each kind, and letters of each: a comment has room for 65,536.
 
 group = typer.Typer(help="Check results and set them side by side.", no_args_is_help=True, rich_markup_mode=None)
-
-
-@group.callback()
-def _group() -> None:
-    """Check results and set them side by side."""
 
 
 @group.command()
@@ -40,7 +34,6 @@ def table(
 
     A result whose figures do not follow is refused, and so is the demo unless --allow-demo is given.
     """
-    from birdmml.core.files import write_text
     from birdmml.leaderboard.verify import find, load
     from birdmml.results.tables import leaderboard
 
@@ -54,8 +47,11 @@ def table(
 
 
 @dataclass(frozen=True, kw_only=True)
-class SiteOptions:
-    """The options of `birdmml leaderboard build`, in the order of its help."""
+class SiteCommand:
+    """Check submissions, and write them as a static site: tables, a page a result, items side by side, exports.
+
+    It works from a file, a server or a Space, and asks nobody for anything. Equal submissions give equal bytes.
+    """
 
     submissions: Path = option(..., "A folder that holds submissions, at any depth.")
     out: Path = option(..., "Where the site goes; replaced as a whole.")
@@ -65,10 +61,40 @@ class SiteOptions:
     dry_run: bool = flag("--dry-run", "Check and count everything, write nothing.")
     as_json: bool = flag("--json", "Print what was made as JSON.")
 
+    def _run(self) -> None:
+        from birdmml.leaderboard.site import build
+
+        site = build(self.submissions, self.out, self.media, self.dry_run, self.workers or os.cpu_count() or 1)
+        counts = ("submissions", "results", "tables", "files", "bytes")
+        value = {
+            "out": str(site.out),
+            "dry_run": self.dry_run,
+            **{name: getattr(site, name) for name in counts},
+            "refused": [{"name": r.name, "reasons": list(r.reasons)} for r in site.refused],
+            "notes": list(site.notes),
+        }
+        counted = f"{site.results:,} results in {site.tables:,} tables"
+        verb = "would write" if self.dry_run else "wrote"
+        lines = [
+            f"{site.submissions:,} submissions, {len(site.refused):,} refused: {counted}",
+            *(f"  refused     {r.name}: {'; '.join(r.reasons)}" for r in site.refused),
+            *(f"  note        {note}" for note in site.notes),
+            f"  {verb:<12}{site.files:,} files, {human_bytes(site.bytes)}: {site.out / 'index.html'}",
+        ]
+        print_either(self.as_json, value, lines)
+        if self.strict and site.refused:
+            raise typer.Exit(1)
+
 
 @dataclass(frozen=True, kw_only=True)
-class ReviewOptions:
-    """The options of `birdmml leaderboard review`, in the order of its help."""
+class ReviewCommand:
+    """Check what is new, refuse what removes or changes an accepted submission in silence; exit 1 if refused.
+
+    \b
+    birdmml leaderboard review --base accepted/submissions --head proposed/submissions
+
+    Prints Markdown for a comment; what a submitter wrote is inert in it. benchmarks/ACCEPTING.md has the rules.
+    """
 
     base: Path = option(..., "The accepted submissions: a folder that holds one for each.")
     head: Path = option(..., "The same folder as a pull request would leave it.")
@@ -77,67 +103,34 @@ class ReviewOptions:
     out: Path | None = option(None, "Write the report here instead of printing it.")
     as_json: bool = flag("--json", "Print the report as JSON.")
 
+    def _run(self) -> None:
+        from birdmml.core.text import markdown
+        from birdmml.leaderboard.review import review as compare
+
+        verdict = compare(self.base, self.head, expected(self.data, self.evalsets))
+        if self.as_json:
+            # In ASCII: names of strangers' files need not be text at all.
+            value = {
+                "sound": verdict.sound,
+                "accepted": sorted(verdict.accepted),
+                "proposed": list(map(_proposed, verdict.proposed)),
+                "changes": [vars(change) for change in verdict.changes],
+                "problems": [{"file": p.file, "found": p.wrong, "next": p.step} for p in verdict.problems],
+                "notes": list(verdict.notes),
+            }
+            text = json.dumps(value, indent=2) + "\n"
+        else:
+            text = "\n".join(_report(verdict, lambda words: str(markdown(words[:MAX_LENGTH])))) + "\n"
+        if self.out is None:
+            typer.echo(text, nl=False)
+        else:
+            write_text(self.out, text)
+        if not verdict.sound:
+            raise ResultError(f"{self.head} is refused: {_counted(verdict)}, a line each in the report")
+
 
 @dataclass(frozen=True, kw_only=True)
-class BoardOptions:
-    """The options of `birdmml leaderboard push`, in the order of its help."""
-
-    submissions: Path = option(..., "A folder that holds one for each submission.")
-    site: Path = option(..., "What `birdmml leaderboard build` made of them.")
-    repo: str = option(..., "Where on the Hub: user/board, a dataset and a Space of one name.")
-    push: bool = flag("--push", "Upload; without it nothing leaves.")
-    out: Path | None = option(None, "Keep the cards and the files here, to look at.")
-    private: bool = flag("--private", "Repositories that only you see.")
-    as_json: bool = flag("--json", "Print JSON.")
-
-
-@group.command()
-@command
-def build(options: SiteOptions) -> None:
-    """Check submissions, and write them as a static site: tables, a page a result, items side by side, exports.
-
-    It works from a file, a server or a Space, and asks nobody for anything. Equal submissions give equal bytes.
-    """
-    from birdmml.leaderboard.site import build as build_site
-
-    o = options
-    site = build_site(o.submissions, o.out, o.media, o.dry_run, o.workers or os.cpu_count() or 1)
-    print_either(o.as_json, _site_json(site, o.dry_run), _site_lines(site, o.dry_run))
-    if o.strict and site.refused:
-        raise typer.Exit(1)
-
-
-@group.command()
-@command
-def review(options: ReviewOptions) -> None:
-    """Check what is new, refuse what removes or changes an accepted submission in silence; exit 1 if refused.
-
-    \b
-    birdmml leaderboard review --base accepted/submissions --head proposed/submissions
-
-    Prints Markdown for a comment; what a submitter wrote is inert in it. benchmarks/ACCEPTING.md has the rules.
-    """
-    from birdmml.core.files import write_text
-    from birdmml.core.text import markdown
-    from birdmml.leaderboard.review import review as compare
-
-    verdict = compare(options.base, options.head, expected(options.data, options.evalsets))
-    if options.as_json:
-        # In ASCII: names of strangers' files need not be text at all.
-        text = json.dumps(_review_json(verdict), indent=2) + "\n"
-    else:
-        text = "\n".join(_report(verdict, lambda words: str(markdown(words[:MAX_LENGTH])))) + "\n"
-    if options.out is None:
-        typer.echo(text, nl=False)
-    else:
-        write_text(options.out, text)
-    if not verdict.sound:
-        raise ResultError(f"{options.head} is refused: {_counted(verdict)}, a line each in the report")
-
-
-@group.command()
-@command
-def push(options: BoardOptions) -> None:
+class BoardCommand:
     """Check every submission, list what would be uploaded, and upload it with --push.
 
     \b
@@ -147,62 +140,41 @@ def push(options: BoardOptions) -> None:
     The dataset user/board gets the submissions, their figures as one table, and a card; the static Space user/board
     gets the site. A submission that is not sound stops it.
     """
-    from birdmml.hub import check_repo
-    from birdmml.hub import push as upload
-    from birdmml.hub.board import checked, stage_dataset, stage_space
 
-    submissions, repo, as_json = options.submissions, options.repo, options.as_json
-    check_repo("--repo", repo)
-    board, problems = checked(submissions)
-    if problems:
-        typer.echo("\n".join(problem.line for problem in problems), err=as_json)
-        raise ResultError(f"{submissions} is not sound: {len(problems)} things are wrong, so nothing was uploaded")
-    with parcel_folder(options.out) as folder:
-        with staging(folder):
-            parcels = [
-                stage_dataset(repo, submissions, board, folder / "dataset"),
-                stage_space(repo, options.site, board, folder / "space"),
-            ]
-        if not as_json:
-            typer.echo("\n".join(line for parcel in parcels for line in parcel_lines(parcel)))
-            typer.echo(f"look at   {options.out or 'the cards and the files: add --out FOLDER'}")
-        urls = upload(*parcels, private=options.private) if options.push else []
-    repositories = [parcel_json(p, urls[i] if urls else None) for i, p in enumerate(parcels)]
-    lines = [f"uploaded  {url}" for url in urls] or ["nothing was uploaded: add --push"]
-    print_either(as_json, {"uploaded": bool(urls), "repositories": repositories}, lines)
+    submissions: Path = option(..., "A folder that holds one for each submission.")
+    site: Path = option(..., "What `birdmml leaderboard build` made of them.")
+    repo: str = option(..., "Where on the Hub: user/board, a dataset and a Space of one name.")
+    push: bool = flag("--push", "Upload; without it nothing leaves.")
+    out: Path | None = option(None, "Keep the cards and the files here, to look at.")
+    private: bool = flag("--private", "Repositories that only you see.")
+    as_json: bool = flag("--json", "Print JSON.")
 
+    def _run(self) -> None:
+        from birdmml.hub import Parcel, check_repo
+        from birdmml.hub.board import checked, stage_dataset, stage_space
 
-def _site_lines(site: BuiltSite, dry_run: bool) -> list[str]:
-    from birdmml.core.files import human_bytes
+        submissions, repo, as_json = self.submissions, self.repo, self.as_json
+        check_repo("--repo", repo)  # First: all submissions are read next, which takes a while.
+        board, problems = checked(submissions)
+        if problems:
+            typer.echo("\n".join(problem.line for problem in problems), err=as_json)
+            raise ResultError(f"{submissions} is not sound: {len(problems)} things are wrong, so nothing was uploaded")
 
-    verb = "would write" if dry_run else "wrote"
-    counted = f"{site.results:,} results in {site.tables:,} tables"
-    lines = [f"{site.submissions:,} submissions, {len(site.refused):,} refused: {counted}"]
-    lines += [f"  refused     {r.name}: {'; '.join(r.reasons)}" for r in site.refused]
-    lines += [f"  note        {note}" for note in site.notes]
-    lines.append(f"  {verb:<12}{site.files:,} files, {human_bytes(site.bytes)}: {site.out / 'index.html'}")
-    return lines
+        def staged(folder: Path) -> list[Parcel]:
+            dataset = stage_dataset(repo, submissions, board, folder / "dataset")
+            return [dataset, stage_space(repo, self.site, board, folder / "space")]
 
-
-def _site_json(site: BuiltSite, dry_run: bool) -> dict[str, Any]:
-    return {
-        "out": str(site.out),
-        "dry_run": dry_run,
-        "submissions": site.submissions,
-        "results": site.results,
-        "tables": site.tables,
-        "files": site.files,
-        "bytes": site.bytes,
-        "refused": [{"name": r.name, "reasons": list(r.reasons)} for r in site.refused],
-        "notes": list(site.notes),
-    }
+        look_at = str(self.out or "the cards and the files: add --out FOLDER")
+        parcels, urls = send(staged, self.out, look_at, self.push, self.private, as_json)
+        repositories = [parcel_json(p, urls[i] if urls else None) for i, p in enumerate(parcels)]
+        print_either(as_json, {"uploaded": bool(urls), "repositories": repositories}, uploaded(urls))
 
 
 def _report(verdict: Review, clean: Callable[[str], str]) -> Iterator[str]:
     """Lines of Markdown; every text of a stranger goes through `clean`."""
     words = "nothing refuses it" if verdict.sound else f"refused, {_counted(verdict)}"
     kept = len(verdict.accepted) - len(verdict.changes) if verdict.sound else len(verdict.accepted)
-    yield f"## Submissions: {words}"
+    yield f"## Submissions: {words}"  # Second level: the first is a page's title.
     yield ""
     yield (
         f"{len(verdict.proposed):,} new, {len(verdict.changes):,} replaced or withdrawn,"
@@ -242,24 +214,18 @@ def _new(one: Proposed, clean: Callable[[str], str]) -> str:
     )
 
 
-def _review_json(verdict: Review) -> dict[str, Any]:
-    return {
-        "sound": verdict.sound,
-        "accepted": sorted(verdict.accepted),
-        "proposed": [_proposed(one) for one in verdict.proposed],
-        "changes": [vars(change) for change in verdict.changes],
-        "problems": [{"file": p.file, "found": p.wrong, "next": p.step} for p in verdict.problems],
-        "notes": list(verdict.notes),
-    }
-
-
 def _proposed(one: Proposed) -> dict[str, Any]:
     report = one.report
-    submission = None if report is None else report.submission
+    about = {} if report is None or report.submission is None else report.submission.about
     return {
         "folder": one.folder,
         "sound": report is not None and report.sound,
         "figures": 0 if report is None else report.figures,
-        "digest": None if submission is None else submission.about["digest"],
-        "labels": None if submission is None else submission.about["labels"],
+        "digest": about.get("digest"),
+        "labels": about.get("labels"),
     }
+
+
+group.command("build")(command(SiteCommand))
+group.command("review")(command(ReviewCommand))
+group.command("push")(command(BoardCommand))

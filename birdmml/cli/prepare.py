@@ -2,43 +2,46 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from birdmml.cli._options import argument, command, flag, option
+from birdmml.cli._options import argument, flag, option
 from birdmml.cli._show import (
-    differs,
     evalset_counts,
     evalset_head,
     evalset_rows,
+    few,
     interruptible,
     print_either,
     progress_bar,
     reject_share,
 )
+from birdmml.core import discover
 from birdmml.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-    from types import ModuleType
-
     from birdmml.evalsets.prepare import MediaOptions
 
-
-class PrepareOutcome(NamedTuple):
-    """What is printed, for people and for programs, and whether few enough rows are missing."""
-
-    lines: list[str]
-    about: Mapping[str, Any]
-    accepted: bool
+# What is printed, for people and for programs, and whether few enough rows are missing.
+PrepareOutcome = tuple[list[str], Mapping[str, Any], bool]
 
 
 @dataclass(frozen=True, kw_only=True)
-class PrepareOptions:
-    """The options of `birdmml prepare`, in the order of its help."""
+class PrepareCommand:
+    """Convert your own copy of an evaluation set, once, into parquet that `birdmml bench` reads.
+
+    Counts are compared with the published ones. What cannot be used is listed with its reason in DIR/report, never
+    replaced. An interrupted run goes on when the same command is given again.
+
+    \b
+    birdmml prepare ssw60 --from ssw60.tar.gz
+    birdmml prepare vb100 --from ~/vb100 --out ./evalsets/vb100
+    """
 
     name: str = argument(..., "Which set; see `birdmml list`.", show_default=False)
     source: Path | None = option(
@@ -54,39 +57,55 @@ class PrepareOptions:
     dry_run: bool = flag("--dry-run", "Look through the source and report; write nothing.")
     as_json: bool = flag("--json", "Print the manifest as JSON.")
 
+    def _run(self) -> None:
+        key = discover.canonical("evaluation set", self.name)
+        module = discover.load("evaluation set", key)
+        if not hasattr(module, "KIND"):
+            raise UsageError(f"{key} needs no preparation: birdmml makes it itself; see `birdmml list`")
+        source = _source(module, key, self.source)
+        share = reject_share(self.max_rejects)  # Before hours of decoding, not after.
+        out = self.out or Path("evalsets") / key
+        with interruptible(out), progress_bar(quiet=self.as_json) as progress:
+            if module.KIND == "arrays":
+                outcome = _arrays(module, source, out, self._pairs(), progress)
+            elif self.dry_run:
+                outcome = _plan(module, key, source, self._media(), share, progress)
+            else:
+                outcome = self._prepare(module, source, out, share, progress)
+        lines, about, accepted = outcome
+        print_either(self.as_json, about, lines)
+        if not accepted:
+            raise typer.Exit(1)
 
-@command
-def prepare(options: PrepareOptions) -> None:
-    """Convert your own copy of an evaluation set, once, into parquet that `birdmml bench` reads.
+    def _pairs(self) -> dict[str, str]:
+        """The settings of a set of arrays; raises UsageError for options that such sets do not have."""
+        others = {"frame-px": bool(self.frame_px), "resume": self.resume, "dry-run": self.dry_run}
+        if strange := ", ".join(f"--{name}" for name, there in others.items() if there):
+            raise UsageError(f"{strange} is not for sets of arrays: leave it out")
+        pairs = {} if self.limit is None else {"limit": str(self.limit)}
+        for text in self.settings:
+            key, sign, value = text.partition("=")
+            if not sign or not key.strip():
+                raise UsageError(f"--set {text!r} is not KEY=VALUE")
+            pairs[key.strip()] = value.strip()
+        return pairs
 
-    Counts are compared with the published ones. What cannot be used is listed with its reason in DIR/report, never
-    replaced. An interrupted run goes on when the same command is given again.
+    def _media(self) -> MediaOptions:
+        from birdmml.evalsets.prepare import FRAME_PX, MediaOptions
 
-    \b
-    birdmml prepare ssw60 --from ssw60.tar.gz
-    birdmml prepare vb100 --from ~/vb100 --out ./evalsets/vb100
-    """
-    from birdmml.core import discover
+        if self.settings:
+            raise UsageError(f"--set {self.settings[0]}: only sets of arrays have settings of their own; leave it out")
+        return MediaOptions(FRAME_PX if self.frame_px is None else self.frame_px, self.limit)
 
-    key = discover.canonical("evaluation set", options.name)
-    module = discover.load("evaluation set", key)
-    if not hasattr(module, "KIND"):
-        raise UsageError(f"{key} needs no preparation: birdmml makes it itself; see `birdmml list`")
-    source = _source(module, key, options.source)
-    share = reject_share(options.max_rejects)
-    out = options.out or Path("evalsets") / key
-    with interruptible(out), progress_bar(quiet=options.as_json) as progress:
-        if module.KIND == "arrays":
-            _refuse(frame_px=options.frame_px, resume=options.resume, dry_run=options.dry_run)
-            pairs = _pairs(options.settings, options.limit)
-            outcome = _arrays(module, source, out, pairs, progress)
-        elif options.dry_run:
-            outcome = _plan(module, key, source, _media(options), share, progress)
-        else:
-            outcome = _run(module, key, source, out, options, share, progress)
-    print_either(options.as_json, outcome.about, outcome.lines)
-    if not outcome.accepted:
-        raise typer.Exit(1)
+    def _prepare(self, module: ModuleType, source: Path, out: Path, share: float, progress: Any) -> PrepareOutcome:
+        from birdmml.evalsets.prepare import prepare
+
+        done = prepare(module, source, out, self._media(), self.workers, share, self.resume, progress)
+        lines = list(_lines(out, done.manifest, done.report))
+        if done.resumed:
+            lines.append(f"  resumed     {done.resumed:,} files of an unfinished run were taken over")
+        lines.append(f"  look at it  {out / 'report' / 'index.html'}")
+        return lines, done.manifest, bool(done.report["accepted"])
 
 
 def _source(module: ModuleType, key: str, source: Path | None) -> Path:
@@ -98,27 +117,6 @@ def _source(module: ModuleType, key: str, source: Path | None) -> Path:
     what = f"{source} is not there" if source is not None else f"{key} is not named by --from"
     file = getattr(download, "argument", "PATH")
     raise UsageError(f"{what}: {words}, then run `birdmml prepare {key} --from {file}`")
-
-
-def _media(options: PrepareOptions) -> MediaOptions:
-    from birdmml.evalsets.prepare import FRAME_PX, MediaOptions
-
-    if options.settings:
-        raise UsageError(f"--set {options.settings[0]}: only sets of arrays have settings of their own; leave it out")
-    return MediaOptions(FRAME_PX if options.frame_px is None else options.frame_px, options.limit)
-
-
-def _run(
-    module: ModuleType, key: str, source: Path, out: Path, options: PrepareOptions, share: float, progress: Any
-) -> PrepareOutcome:
-    from birdmml.evalsets.prepare import prepare as run
-
-    done = run(module, source, out, _media(options), options.workers, share, options.resume, progress)
-    lines = list(_lines(out, done.manifest, done.report))
-    if done.resumed:
-        lines.append(f"  resumed     {done.resumed:,} files of an unfinished run were taken over")
-    lines.append(f"  look at it  {out / 'report' / 'index.html'}")
-    return PrepareOutcome(lines, done.manifest, bool(done.report["accepted"]))
 
 
 def _plan(
@@ -143,7 +141,7 @@ def _plan(
     }  # fmt: skip
     lines = [f"would prepare {key} (nothing is written, nothing was decoded):"]
     lines += [*evalset_counts(numbers), *_account(about)]
-    return PrepareOutcome(lines, about, len(rejects) <= share * considered)
+    return lines, about, len(rejects) <= share * considered
 
 
 def _lines(out: Path, manifest: Mapping[str, Any], report: Mapping[str, Any]) -> Iterator[str]:
@@ -160,32 +158,15 @@ def _lines(out: Path, manifest: Mapping[str, Any], report: Mapping[str, Any]) ->
 
 def _account(report: Mapping[str, Any]) -> Iterator[str]:
     """Differences, rejects and unused files in a few lines."""
-    yield from differs([*report["notes"], *report["differences"]])
+    yield from few("  differs     ", [*report["notes"], *report["differences"]])
     yield from (f"  rejected    {n:,} rows: {reason}" for reason, n in report["rejects_by_reason"].items())
     yield from (f"  unused      {n:,} files: {reason}" for reason, n in report["strays_by_reason"].items())
 
 
-def _refuse(**values: object) -> None:
-    if strange := [k for k, v in values.items() if v not in (None, False)]:
-        names = ", ".join("--" + k.replace("_", "-") for k in strange)
-        raise UsageError(f"{names} is not for sets of arrays: leave it out")
-
-
-def _pairs(settings: list[str], limit: int | None) -> dict[str, str]:
-    pairs = {} if limit is None else {"limit": str(limit)}
-    for text in settings:
-        key, sign, value = text.partition("=")
-        if not sign or not key.strip():
-            raise UsageError(f"--set {text!r} is not KEY=VALUE")
-        pairs[key.strip()] = value.strip()
-    return pairs
-
-
 def _arrays(module: ModuleType, source: Path, out: Path, pairs: Mapping[str, str], progress: Any) -> PrepareOutcome:
-    import importlib
+    from birdmml.evalsets.prepare import prepare_arrays
 
-    run = importlib.import_module("birdmml.evalsets.prepare").prepare_arrays
-    manifest = run(module, source, out, pairs, progress).manifest
-    lines = [f"{out}: {manifest['name']}"]
-    lines += evalset_counts({"classes": len(manifest["classes"]), **evalset_rows(manifest)})
-    return PrepareOutcome([*lines, *(list(differs(manifest["differences"])) or ["  as published"])], manifest, True)
+    manifest = prepare_arrays(module, source, out, pairs, progress).manifest
+    lines = [f"{out}: {manifest['name']}", *evalset_counts(evalset_rows(manifest))]
+    lines += list(few("  differs     ", manifest["differences"])) or ["  as published"]
+    return lines, manifest, True

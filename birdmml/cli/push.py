@@ -9,24 +9,32 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from birdmml.cli._options import argument, command, flag, option
-from birdmml.cli._show import DEMO_BANNER, parcel_folder, parcel_json, parcel_lines, print_either, staging
-from birdmml.errors import DatasetError, HubError
+from birdmml.cli._options import argument, flag, option
+from birdmml.cli._show import parcel_files, parcel_json, print_either, send, uploaded
+from birdmml.core.files import human_bytes
+from birdmml.errors import DatasetError, HubError, UsageError
 
 if TYPE_CHECKING:
     from birdmml.core.licenses import Policy
+    from birdmml.hub import UploadFile
     from birdmml.hub.dataset import Checked, DatasetParcel
     from birdmml.hub.dataset_checks import PublishFinding
     from birdmml.hub.dataset_upload import UploadPlan
     from birdmml.hub.model import ModelParcel
 
-
 MAX_FINDINGS = 50
 
 
 @dataclass(frozen=True, kw_only=True)
-class PushOptions:
-    """The options of `birdmml push`, in the order of its help."""
+class PushCommand:
+    """Check a dataset's licences, hashes and files, list what would be uploaded, and upload it with --push.
+
+    \b
+    birdmml push ./birds --repo user/birds
+    birdmml push ./birds --repo user/birds --filter-licenses --push
+
+    An upload that was stopped goes on with the same command: what has arrived is not sent again.
+    """
 
     folder: Path = argument(..., "A dataset that `birdmml build` wrote.", metavar="DIR")
     repo: str = option(..., "Where on the Hub: user/name.")
@@ -39,10 +47,49 @@ class PushOptions:
     allow_demo: bool = flag("--allow-demo", "Publish the demo, labelled as such.")
     as_json: bool = flag("--json", "Print JSON.")
 
+    def _run(self) -> None:
+        from birdmml.hub import client, dataset_checks
+        from birdmml.hub.dataset import check_names, stage
+        from birdmml.hub.dataset_upload import look, upload
+
+        check_names(self.repo, self.date)
+        if self.out is not None and not self.filter_licenses:
+            raise UsageError("--out is where --filter-licenses puts the copy: add --filter-licenses, or leave it out")
+        if self.push:
+            client()  # Without a token nothing need be read.
+        checked = _ready(self, dataset_checks.parse(self.licenses))
+        with tempfile.TemporaryDirectory(prefix="birdmml-push-") as temporary:
+            try:
+                parcel = stage(checked, self.repo, Path(temporary), self.date)
+            except OSError as e:
+                raise HubError(f"{e.filename or temporary} cannot be used ({e.strerror or e}): free space") from e
+            _refuse(checked.root, parcel.findings)
+            plan = look(parcel)
+            if not self.as_json:
+                typer.echo("\n".join(_lines(parcel, plan)))
+            url = upload(parcel, self.private, lambda line: typer.echo(line, err=True)) if self.push else None
+        hub: dict[str, Any] | None = None
+        if plan is not None:
+            hub = {
+                "new": [f.path for f in plan.new if f.path not in plan.replaced],
+                "replaced": dict(plan.replaced),
+                "there_already": sorted(plan.same),
+                "removed": list(plan.removed),
+            }
+        value = parcel_json(parcel, url) | {"hub": hub, "findings": [vars(f) for f in parcel.findings]}
+        print_either(self.as_json, value, uploaded([] if url is None else [url]))
+
 
 @dataclass(frozen=True, kw_only=True)
-class PushModelOptions:
-    """The options of `birdmml push-model`, in the order of its help."""
+class PushModelCommand:
+    """Write a model card with checked results, list what would be uploaded, and upload it with --push.
+
+    \b
+    birdmml push-model ./model --results results/confu-tiny-0a1b2c3d --repo user/name
+    birdmml push-model ./model --results results/confu-tiny-0a1b2c3d --repo user/name --push
+
+    A result is refused unless its figures follow from its items and it is of this very model.
+    """
 
     checkpoint: Path = argument(..., "A folder that `birdmml train` or `bench` wrote.")
     repo: str = option(..., "Where on the Hub: user/name.")
@@ -57,77 +104,33 @@ class PushModelOptions:
     method: str | None = option(None, "Your own method's file, if the model was trained with one.")
     as_json: bool = flag("--json", "Print JSON.")
 
+    def _run(self) -> None:
+        from birdmml.hub.model import check_names, stage
+        from birdmml.hub.model_card import ModelAbout
 
-@command
-def push(options: PushOptions) -> None:
-    """Check a dataset's licences, hashes and files, list what would be uploaded, and upload it with --push.
+        license_id = self.license_id.strip().lower()
+        check_names(self.repo, license_id, self.dataset, self.benchmark)
+        about = ModelAbout(self.repo, license_id, self.dataset, benchmark=self.benchmark)
 
-    \b
-    birdmml push ./birds --repo user/birds
-    birdmml push ./birds --repo user/birds --filter-licenses --push
+        def staged(folder: Path) -> list[ModelParcel]:
+            return [stage(self.checkpoint, self.results, about, folder, self.method, self.data)]
 
-    An upload that was stopped goes on with the same command: what has arrived is not sent again.
-    """
-    from birdmml.errors import UsageError
-    from birdmml.hub import client, dataset_checks
-    from birdmml.hub.dataset import check_names, stage
-    from birdmml.hub.dataset_upload import look
-    from birdmml.hub.dataset_upload import upload as dataset_upload_upload
-
-    o = options
-    check_names(o.repo, o.date)
-    if o.out is not None and not o.filter_licenses:
-        raise UsageError("--out is where --filter-licenses puts the copy: add --filter-licenses, or leave it out")
-    if o.push:
-        client()  # Without a token nothing need be read.
-    checked = _ready(o, dataset_checks.parse(o.licenses))
-    with tempfile.TemporaryDirectory(prefix="birdmml-push-") as temporary:
-        try:
-            parcel = stage(checked, o.repo, Path(temporary), o.date)
-        except OSError as e:
-            raise HubError(f"{e.filename or temporary} cannot be used ({e.strerror or e}): free space") from e
-        _refuse(checked.root, parcel.findings)
-        plan = look(parcel)
-        if not o.as_json:
-            typer.echo("\n".join(_lines(parcel, plan)))
-        url = dataset_upload_upload(parcel, o.private, lambda line: typer.echo(line, err=True)) if o.push else None
-    print_either(o.as_json, _as_json(parcel, plan, url), [_closing(url)])
+        look_at = str(self.out / "README.md") if self.out else "the card and the files: add --out FOLDER"
+        (parcel,), urls = send(staged, self.out, look_at, self.push, self.private, self.as_json)
+        value = parcel_json(parcel, urls[0] if urls else None) | {
+            "folder": str(self.out) if self.out else None,
+            "results": [{"folder": str(s.folder), "not_compared": list(s.unknown)} for s in parcel.results],
+        }
+        print_either(self.as_json, value, uploaded(urls))
 
 
-@command
-def push_model(options: PushModelOptions) -> None:
-    """Write a model card with checked results, list what would be uploaded, and upload it with --push.
-
-    \b
-    birdmml push-model ./model --results results/confu-tiny-0a1b2c3d --repo user/name
-    birdmml push-model ./model --results results/confu-tiny-0a1b2c3d --repo user/name --push
-
-    A result is refused unless its figures follow from its items and it is of this very model.
-    """
-    from birdmml.hub import push as upload
-    from birdmml.hub.model import check_names as model_check_names
-    from birdmml.hub.model import stage as model_stage
-    from birdmml.hub.model_card import ModelAbout
-
-    o = options
-    license_id = o.license_id.strip().lower()
-    model_check_names(o.repo, license_id, o.dataset, o.benchmark)
-    with parcel_folder(o.out) as folder:
-        with staging(folder):
-            about = ModelAbout(o.repo, license_id, o.dataset, benchmark=o.benchmark)
-            parcel = model_stage(o.checkpoint, o.results, about, folder, o.method, o.data)
-        if not o.as_json:
-            typer.echo("\n".join(_model_lines(parcel, o.out)))
-        url = upload(parcel, private=o.private)[0] if o.push else None
-    print_either(o.as_json, _model_json(parcel, o.out, url), [_closing(url)])
-
-
-def _ready(options: PushOptions, policy: Policy) -> Checked:
+def _ready(options: PushCommand, policy: Policy) -> Checked:
     """The dataset to publish, or its filtered copy; raises DatasetError for what may not go out."""
     from birdmml.hub.dataset import check
+    from birdmml.hub.dataset_filtered import LIST, filter_rows
 
     folder = options.folder
-    checked = check(folder, policy)
+    checked = check(folder, policy)  # Read here again: what `build` once checked may have been edited since.
     _refuse(folder, checked.findings)
     if checked.manifest["demo"] and not options.allow_demo:
         raise DatasetError(
@@ -136,27 +139,19 @@ def _ready(options: PushOptions, policy: Policy) -> Checked:
     if not checked.licences.refused:
         return checked
     if not options.filter_licenses:
-        lines = "".join(f"\n  {line}" for line in checked.licences.lines())
+        refused = "".join(f"\n  {line}" for line in checked.licences.lines())
         raise DatasetError(
-            f"{folder} has media that may not be published with --licenses {policy.text}:{lines}\nask their authors,"
+            f"{folder} has media that may not be published with --licenses {policy.text}:{refused}\nask their authors,"
             " or publish a copy without these rows with --filter-licenses"
         )
     out = options.out or folder.resolve().with_name(f"{folder.resolve().name}-filtered")
-    return _filtered(checked, policy, out, options.as_json)
-
-
-def _filtered(checked: Checked, policy: Policy, out: Path, as_json: bool) -> Checked:
-    from birdmml.hub.dataset import check
-    from birdmml.hub.dataset_filtered import LIST, filter_rows
-
     copy = check(filter_rows(checked, policy, out), policy)
     _refuse(copy.root, copy.findings)
-    removed = copy.manifest["filtered"]["rows_removed"]
-    typer.echo(
-        f"{out}: a copy without {removed:,} of {checked.manifest['counts']['rows']:,} rows; each in {LIST}", err=as_json
-    )
-    for line in checked.licences.lines():
-        typer.echo(f"  left out  {line}", err=as_json)
+    removed, rows = copy.manifest["filtered"]["rows_removed"], checked.manifest["counts"]["rows"]
+    lines = [f"{out}: a copy without {removed:,} of {rows:,} rows; each in {LIST}"]
+    lines += [f"  left out  {line}" for line in checked.licences.lines()]
+    # With --json, standard output is for the JSON alone.
+    typer.echo("\n".join(lines), err=options.as_json)
     return copy
 
 
@@ -174,13 +169,14 @@ def _refuse(root: Path, findings: tuple[PublishFinding, ...]) -> None:
 
 def _lines(parcel: DatasetParcel, plan: UploadPlan | None) -> list[str]:
     """Every file with its size and what it would replace, then what would go and what should be known."""
-    from birdmml.core.files import human_bytes
 
-    lines = [DEMO_BANNER] if parcel.demo else []
-    lines.append(f"dataset {parcel.repo}: {len(parcel.files)} files, {human_bytes(sum(f.size for f in parcel.files))}")
+    def state(f: UploadFile) -> str:
+        if plan is None or f.path in plan.same:
+            return "" if plan is None else "there already"
+        return f"replaces {human_bytes(plan.replaced[f.path])}" if f.path in plan.replaced else "new"
+
+    lines = parcel_files(parcel, state)
     width = max(len(f.path) for f in parcel.files)
-    for f in parcel.files:
-        lines.append(f"  {f.path.ljust(width)}  {human_bytes(f.size):>10}  {_state(f.path, plan)}")
     if plan is None:
         lines.append("note      the hub was not asked, or did not answer: what would be replaced is not known")
     else:
@@ -189,44 +185,3 @@ def _lines(parcel: DatasetParcel, plan: UploadPlan | None) -> list[str]:
         lines.append(f"to send   {len(plan.new)} files, {size}; {len(plan.same)} are there already")
     lines += [f"look at   {f.line}" for f in parcel.findings]
     return lines + [f"note      {note}" for note in parcel.notes]
-
-
-def _state(path: str, plan: UploadPlan | None) -> str:
-    from birdmml.core.files import human_bytes
-
-    if plan is None:
-        return ""
-    if path in plan.same:
-        return "there already"
-    return f"replaces {human_bytes(plan.replaced[path])}" if path in plan.replaced else "new"
-
-
-def _as_json(parcel: DatasetParcel, plan: UploadPlan | None, url: str | None) -> dict[str, Any]:
-    hub = None
-    if plan is not None:
-        hub = {
-            "new": [f.path for f in plan.new if f.path not in plan.replaced],
-            "replaced": dict(plan.replaced),
-            "there_already": sorted(plan.same),
-            "removed": list(plan.removed),
-        }
-    findings = [vars(f) for f in parcel.findings]
-    return parcel_json(parcel, url) | {"hub": hub, "findings": findings}
-
-
-def _model_lines(parcel: ModelParcel, out: Path | None) -> list[str]:
-    return [
-        *parcel_lines(parcel),
-        f"look at   {out / 'README.md'}" if out else "look at   the card and the files: add --out FOLDER",
-    ]
-
-
-def _model_json(parcel: ModelParcel, out: Path | None, url: str | None) -> dict[str, Any]:
-    return parcel_json(parcel, url) | {
-        "folder": str(out) if out else None,
-        "results": [{"folder": str(s.folder), "not_compared": list(s.unknown)} for s in parcel.results],
-    }
-
-
-def _closing(url: str | None) -> str:
-    return "nothing was uploaded: add --push" if url is None else f"uploaded  {url}"

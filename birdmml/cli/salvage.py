@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from birdmml.cli._show import print_either, progress_bar
+from birdmml.cli._show import few, print_either, progress_bar
 
 if TYPE_CHECKING:
     from birdmml.fetch.salvage.account import Hole, SalvageReport
@@ -28,8 +29,6 @@ def salvage(
     Writes the members of which every byte is certain, and DIR/salvage.json with an account of the rest. Run it
     again when a part has turned up: only what is not there yet is written. Exit 1 if anything is lost or in doubt.
     """
-    from dataclasses import asdict
-
     from birdmml.fetch.salvage import salvage as read
     from birdmml.fetch.salvage.members import MemberLimits
 
@@ -50,8 +49,9 @@ def _lines(out: Path, report: SalvageReport, dry: bool) -> list[str]:
         else f"  written     {n['written']:,}; {n['already there']:,} were there",
     ]
     lines += [f"  hole        {_hole(hole)}" for hole in report.holes]
-    lines += _few("  lost        ", [f"{name}: {why}" for name, why in report.lost.items()])
-    lines += _few("  refused     ", [f"{r['member']}: {r['reason']}" for r in report.refused], n["refused"])
+    lines += few("  lost        ", [f"{name}: {why}" for name, why in report.lost.items()])
+    # Of refused members the report holds the first alone: a hostile archive may have any number.
+    lines += few("  refused     ", [f"{r['member']}: {r['reason']}" for r in report.refused], n["refused"])
     if report.checksum == "differs":
         lines.append("  checksum    differs: some bytes are wrong, and no one can tell which; get the parts again")
     if not report.reached_end:
@@ -70,8 +70,3 @@ def _hole(hole: Hole) -> str:
         f"{where}; read on from {again['part']} byte {again['byte']:,} bit {again['bit']}, "
         f"{hole.uncertain_bytes:,} uncertain bytes"
     )
-
-
-def _few(label: str, items: list[str], total: int | None = None) -> list[str]:
-    more = (len(items) if total is None else total) - len(items[:10])
-    return [label + item for item in items[:10]] + ([f"{label}... and {more:,} more"] if more else [])

@@ -7,15 +7,25 @@ from pathlib import Path
 
 import typer
 
-from birdmml.cli._options import command, flag, option
+from birdmml.cli._options import flag, option
 from birdmml.cli._show import needs_data, writable, writing
 from birdmml.cli.bench import show
 from birdmml.errors import UsageError
+from birdmml.schema import SPLITS
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScoreOptions:
-    """The options of `birdmml score`, in the order of its help."""
+class ScoreCommand:
+    """Score embeddings made elsewhere: cosine of vectors brought to length 1; results as `birdmml bench` writes them.
+
+    A fused query is the vector image+audio where the file has one, else the sum of the two cosines. A null is a
+    vector that is not there.
+
+    \b
+    birdmml score --embeddings test.parquet --data ./data
+    birdmml score --embeddings test=a.parquet --prompts classes.parquet --suite retrieval,zero-shot
+    birdmml score --embeddings train=a.parquet,test=b.parquet --suite few-shot --data ./data
+    """
 
     embeddings: list[str] = option(
         ...,
@@ -31,41 +41,29 @@ class ScoreOptions:
     every_metric: bool = flag("--all", "Print every metric.")
     as_json: bool = flag("--json", "Print the result as JSON.")
 
+    def _run(self) -> None:
+        paths = _paths(self.embeddings)  # Words first, files after: what is typed wrong is said at once.
+        if self.data is not None:
+            needs_data(self.data)
+        from birdmml.bench import own_vectors
+        from birdmml.bench.score import passes_of
 
-@command
-def score(options: ScoreOptions) -> None:
-    """Score embeddings made elsewhere: cosine of vectors brought to length 1; results as `birdmml bench` writes them.
-
-    A fused query is the vector image+audio where the file has one, else the sum of the two cosines. A null is a
-    vector that is not there.
-
-    \b
-    birdmml score --embeddings test.parquet --data ./data
-    birdmml score --embeddings test=a.parquet --prompts classes.parquet --suite retrieval,zero-shot
-    birdmml score --embeddings train=a.parquet,test=b.parquet --suite few-shot --data ./data
-    """
-    paths = _paths(options.embeddings)
-    if options.data is not None:
-        needs_data(options.data)
-    from birdmml.bench import own_vectors
-    from birdmml.bench.score import passes_of
-
-    suites, rest = passes_of(options.suite.split(","), options.assign)
-    if rest:
-        raise UsageError(f"--set {rest[0]}: nothing is trained here, give a suite's setting, as zero-shot.split=test")
-    vectors = own_vectors.read_vectors(paths, options.prompts, options.data, options.name)
-    writable(options.out)
-    with writing(options.out):
-        result, folder = own_vectors.run(vectors, suites, options.out)
-    if not options.as_json:
-        typer.echo(f"{vectors.name}: {own_vectors.SCORE}")
-    show(result, folder, options.every_metric, options.as_json)
+        suites, rest = passes_of(self.suite.split(","), self.assign)
+        if rest:
+            raise UsageError(
+                f"--set {rest[0]}: nothing is trained here, give a suite's setting, as zero-shot.split=test"
+            )
+        vectors = own_vectors.read_vectors(paths, self.prompts, self.data, self.name)
+        writable(self.out)
+        with writing(self.out):
+            result, folder = own_vectors.run(vectors, suites, self.out)
+        if not self.as_json:
+            typer.echo(f"{vectors.name}: {own_vectors.SCORE}")
+        show(result, folder, self.every_metric, self.as_json)
 
 
 def _paths(words: list[str]) -> dict[str, Path]:
     """split -> file, from "test=a.parquet", several with commas or options; a bare file is the test split."""
-    from birdmml.schema import SPLITS
-
     paths: dict[str, Path] = {}
     for word in (w.strip() for text in words for w in text.split(",") if w.strip()):
         split, sign, path = word.partition("=")

@@ -38,7 +38,7 @@ def species(
     rows = list(loaded.taxonomy.species) if name is None else [loaded.taxonomy.resolve(name)]
     if as_json:
         records = [dataclasses.asdict(s) for s in rows]
-        print_json(records[0] if name is not None else records)
+        print_json(records[0] if name is not None else records)  # One asked for by name is no list of one.
     elif name is not None:
         typer.echo(_details(rows[0]))
     else:

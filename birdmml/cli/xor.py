@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,14 +15,14 @@ from typer.core import TyperCommand
 from birdmml.cli._options import command, flag, option
 from birdmml.cli._result import facts
 from birdmml.cli._show import print_either, writable, writing
+from birdmml.core import settings
 from birdmml.errors import UsageError
 
 if TYPE_CHECKING:
     from birdmml.bench.xor.plan import XorDone, XorPlan
 
-
 NAME = "xor"
-MAX_WORKERS = 64
+MAX_WORKERS = 64  # Each is a process with a torch of its own.
 
 
 class OrXor(TyperCommand):
@@ -30,7 +31,9 @@ class OrXor(TyperCommand):
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
         """Parse `args` by this command's options, or by those of XOR."""
         if names_xor(args):
-            return _command().make_context(info_name, args, parent, **extra)
+            app = typer.Typer(rich_markup_mode=None, add_completion=False)
+            app.command("bench")(command(XorCommand))
+            return typer.main.get_command(app).make_context(info_name, args, parent, **extra)
         return super().make_context(info_name, args, parent, **extra)
 
 
@@ -45,8 +48,15 @@ def names_xor(args: Sequence[str]) -> bool:
 
 
 @dataclass(frozen=True, kw_only=True)
-class XorOptions:
-    """The options of `birdmml bench --suite xor`, in the order of its help."""
+class XorCommand:
+    """Train methods on bits of which only all variables together say something; draw accuracy over p.
+
+    \b
+    a, b: 5 fair bits each; c = a xor b with probability p, else a. Name b from a and c.
+    birdmml bench --suite xor
+    birdmml bench --suite xor --method confu --method symile --p 0,0.5,1
+    birdmml bench --suite xor --modalities 4
+    """
 
     suite: str = option(NAME, "xor: this suite.")
     method: list[str] = option([], "What to train and score; again for more. [default: every method]")
@@ -64,58 +74,48 @@ class XorOptions:
     dry_run: bool = option(False, "Say what would be trained; write nothing.")
     as_json: bool = flag("--json", "Print the results as JSON.")
 
+    def _run(self) -> None:
+        from birdmml.bench.xor.plan import MAX_SEEDS, XorSettings, plan
 
-@command
-def xor(options: XorOptions) -> None:
-    """Train methods on bits of which only all variables together say something; draw accuracy over p.
+        seeds, seed, workers = self.seeds, self.seed, self.workers
+        if not 1 <= seeds <= MAX_SEEDS or seed < 0:
+            raise UsageError(f"--seeds {seeds} --seed {seed}: give 1 to {MAX_SEEDS} seeds, from 0 up")
+        if workers is not None and not 1 <= workers <= MAX_WORKERS:
+            raise UsageError(f"--workers {workers}: give 1 to {MAX_WORKERS}")
+        try:
+            shares = tuple(float(word) for word in self.p.split(",") if word.strip())
+        except ValueError as e:
+            raise UsageError(f"--p {self.p}: give numbers from 0 to 1, for example 0,0.5,1") from e
+        chosen = XorSettings(
+            shares,
+            tuple(range(seed, seed + seeds)),
+            self.modalities,
+            self.dim,
+            steps=self.steps,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+        )
+        series = plan(self.method, chosen, self.joint_anchor)
+        # The cores that this process may use: in a container often fewer than the machine has.
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        hands = min(workers or cores, len(series.runs))
+        if self.dry_run:
+            about = _about(series, hands)
+            print_either(self.as_json, about, [facts(about)])
+            return
+        writable(self.out)
+        from birdmml.bench.xor import run
 
-    \b
-    a, b: 5 fair bits each; c = a xor b with probability p, else a. Name b from a and c.
-    birdmml bench --suite xor
-    birdmml bench --suite xor --method confu --method symile --p 0,0.5,1
-    birdmml bench --suite xor --modalities 4
-    """
-    from birdmml.bench.xor.plan import MAX_SEEDS, XorSettings, plan
+        numbers, total = count(1), len(series.runs)
 
-    seeds, seed, workers = options.seeds, options.seed, options.workers
-    if not 1 <= seeds <= MAX_SEEDS or seed < 0:
-        raise UsageError(f"--seeds {seeds} --seed {seed}: give 1 to {MAX_SEEDS} seeds, from 0 up")
-    if workers is not None and not 1 <= workers <= MAX_WORKERS:
-        raise UsageError(f"--workers {workers}: give 1 to {MAX_WORKERS}")
-    chosen = XorSettings(
-        _shares(options.p),
-        tuple(range(seed, seed + seeds)),
-        options.modalities,
-        options.dim,
-        steps=options.steps,
-        batch_size=options.batch_size,
-        learning_rate=options.learning_rate,
-    )
-    series = plan(options.method, chosen, options.joint_anchor)
-    hands = min(workers or _cores(), len(series.runs))
-    if options.dry_run:
-        about = _about(series, hands)
-        print_either(options.as_json, about, [facts(about)])
-        return
-    writable(options.out)
-    _carry_out(series, options.out, hands, options.as_json)
+        def report(done: XorDone) -> None:
+            words = f"{done.run.name}, {done.result.seconds['total']:.0f} s"
+            typer.echo(f"{next(numbers)}/{total}  {words}", err=True)
 
-
-def _carry_out(plan: XorPlan, out: Path, workers: int, as_json: bool) -> None:
-    from birdmml.bench.xor import run
-    from birdmml.core import settings
-
-    total, seen = len(plan.runs), 0
-
-    def report(done: XorDone) -> None:
-        nonlocal seen
-        seen += 1
-        typer.echo(f"{seen}/{total}  {done.run.name}, {done.result.seconds['total']:.0f} s", err=True)
-
-    with writing(out, f"finished runs are in {out / plan.name}; the same command starts anew"):
-        done, folder = run(plan, out, workers, report)
-    results = [settings.to_dict(d.result) | {"folder": str(folder / d.run.folder)} for d in done]
-    print_either(as_json, results, _lines(plan, done, folder))
+        with writing(self.out, f"finished runs are in {self.out / series.name}; the same command starts anew"):
+            done, folder = run(series, self.out, hands, report)
+        results = [settings.to_dict(d.result) | {"folder": str(folder / d.run.folder)} for d in done]
+        print_either(self.as_json, results, _lines(series, done, folder))
 
 
 def _lines(plan: XorPlan, done: Sequence[XorDone], folder: Path) -> list[str]:
@@ -152,20 +152,3 @@ def _about(plan: XorPlan, workers: int) -> dict[str, object]:
         "result": plan.name,
     }
     return about | ({"left out": "; ".join(plan.left_out)} if plan.left_out else {})
-
-
-def _shares(text: str) -> tuple[float, ...]:
-    try:
-        return tuple(float(word) for word in text.split(",") if word.strip())
-    except ValueError as e:
-        raise UsageError(f"--p {text}: give numbers from 0 to 1, for example 0,0.5,1") from e
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _command() -> Any:
-    app = typer.Typer(rich_markup_mode=None, add_completion=False)
-    app.command("bench")(xor)
-    return typer.main.get_command(app)

@@ -23,7 +23,7 @@ from birdmml.models.text import load_tokenizer
 
 SCHEMA_VERSION = 1
 WEIGHTS, META, TOKENIZER = "model.safetensors", "checkpoint.json", "tokenizer.json"
-MAX_JSON_BYTES = 64 * 2**20
+MAX_JSON_BYTES = 64 * 2**20  # A tokenizer of 200,000 words takes some 10 MiB; a stranger's file may be any size.
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,19 @@ def save(folder: Path, checkpoint: Checkpoint) -> str:
         state = {k: v.detach().cpu().contiguous() for k, v in checkpoint.network.state_dict().items()}
         save_file(state, part / WEIGHTS)
         write_text(part / TOKENIZER, checkpoint.tokenizer.to_str(pretty=False))
-        meta = _meta(checkpoint, part)
+        meta = {
+            "schema_version": SCHEMA_VERSION,
+            "kind": "birdmml checkpoint",
+            "method": discover.label(checkpoint.method),
+            "method_file": checkpoint.network.method_file,
+            "config": settings.to_dict(checkpoint.config),
+            "preset": settings.to_dict(checkpoint.preset),
+            "seed": checkpoint.seed,
+            "dataset": dict(checkpoint.dataset),
+            "training": dict(checkpoint.training),
+            "provenance": dict(checkpoint.provenance),
+            "weights_sha256": sha256_file(part / WEIGHTS),
+        }
         write_json(part / META, meta)
         sync_folder(part)
         replace_folder(part, folder, folder.with_name(folder.name + ".old"))
@@ -75,10 +87,8 @@ def load(folder: Path, method: str | None = None, device: str | torch.device = "
     A method of the user's own is run only from the path in `method`, never from one that the checkpoint names.
     Raises CheckpointError if it is missing, damaged, or (where `method` is given) of another method.
     """
-    meta = _read_meta(folder)
+    meta = read_meta(folder)
     name = _method(folder, meta, method)
-    if discover.is_file("method", name):
-        _check_file(folder, meta, discover.origin(discover.load("method", name)) or {})
     try:
         module = discover.load("method", name)
         preset = settings.from_dict(Preset, meta["preset"])
@@ -95,39 +105,8 @@ def load(folder: Path, method: str | None = None, device: str | torch.device = "
         raise CheckpointError(f"{folder}: weights {broken[0]} are not finite: the training diverged, train again")
     network.load_state_dict(state)
     network.to(device).eval()
-    return Checkpoint(
-        name,
-        config,
-        preset,
-        int(meta["seed"]),
-        network,
-        tokenizer,
-        meta["dataset"],
-        meta["training"],
-        meta["provenance"],
-        meta["weights_sha256"],
-    )
-
-
-def read_meta(folder: Path) -> dict[str, Any]:
-    """checkpoint.json, checked; raises CheckpointError."""
-    return _read_meta(folder)
-
-
-def _meta(c: Checkpoint, folder: Path) -> dict[str, Any]:
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "kind": "birdmml checkpoint",
-        "method": discover.label(c.method),
-        "method_file": c.network.method_file,
-        "config": settings.to_dict(c.config),
-        "preset": settings.to_dict(c.preset),
-        "seed": c.seed,
-        "dataset": dict(c.dataset),
-        "training": dict(c.training),
-        "provenance": dict(c.provenance),
-        "weights_sha256": sha256_file(folder / WEIGHTS),
-    }
+    about = (meta[key] for key in ("dataset", "training", "provenance", "weights_sha256"))
+    return Checkpoint(name, config, preset, int(meta["seed"]), network, tokenizer, *about)
 
 
 def _method(folder: Path, meta: Mapping[str, Any], wanted: str | None) -> str:
@@ -140,20 +119,16 @@ def _method(folder: Path, meta: Mapping[str, Any], wanted: str | None) -> str:
                 f"{folder} was trained with a method of its own, {was.get('path', held)} (SHA-256"
                 f" {str(was.get('sha256'))[:12]}): give --method the path of that file"
             )
+        used = discover.origin(discover.load("method", wanted)) or {}
+        if was.get("sha256") != used.get("sha256"):
+            raise CheckpointError(
+                f"{folder} was trained with {held} of SHA-256 {str(was.get('sha256'))[:12]}, and {used.get('path')} has"
+                f" {str(used.get('sha256'))[:12]}: it has changed since, give the file as it was"
+            )
         return wanted
     if wanted is not None and held != wanted:
         raise CheckpointError(f"{folder} holds {held}, not {wanted}: use --method {held}")
     return held
-
-
-def _check_file(folder: Path, meta: Mapping[str, Any], file: Mapping[str, str]) -> None:
-    was = meta.get("method_file")
-    recorded = was.get("sha256") if isinstance(was, dict) else None
-    if recorded != file.get("sha256"):
-        raise CheckpointError(
-            f"{folder} was trained with {meta['method']} of SHA-256 {str(recorded)[:12]}, and {file.get('path')} has"
-            f" {str(file.get('sha256'))[:12]}: it has changed since, give the file as it was"
-        )
 
 
 def _read_text(path: Path) -> str:
@@ -167,7 +142,8 @@ def _read_text(path: Path) -> str:
         raise CheckpointError(f"{path} cannot be read ({e})") from e
 
 
-def _read_meta(folder: Path) -> dict[str, Any]:
+def read_meta(folder: Path) -> dict[str, Any]:
+    """checkpoint.json, checked; raises CheckpointError."""
     path = folder / META
     try:
         meta = json.loads(_read_text(path))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import cast
 
@@ -17,9 +17,6 @@ from birdmml.models.foreign import ForeignEncoder
 from birdmml.models.presets import Bert, Encoders, FeatureNet, ResNet
 from birdmml.models.text import PAD_ID
 from birdmml.schema import MODALITIES
-
-# ---- Normalisation layers: batch to group, and batch statistics that stay as they are for a while.
-
 
 GROUPS = 32
 
@@ -97,7 +94,7 @@ class TextEncoder(nn.Module):
             attention_probs_dropout_prob=settings.dropout,
             pad_token_id=PAD_ID,
         )
-        self.net = BertModel(config, add_pooling_layer=False)
+        self.net = BertModel(config, add_pooling_layer=False)  # Its pooler would be weights that no loss reaches.
 
     def forward(self, ids: Tensor) -> Tensor:
         """Token ids [B, L] -> [B, D]."""
@@ -142,9 +139,9 @@ def build(settings: Encoders, vocabulary: int, max_tokens: int) -> nn.ModuleDict
     """One encoder a modality, each with its output size in `.width`; frozen ones do not learn."""
     encoders: dict[str, nn.Module] = {}
     for kind in MODALITIES:
-        named = settings.foreign(kind)
-        if settings.features.of(kind):
-            encoders[kind] = FeatureEncoder(settings.features, settings.features.of(kind))
+        named, width = settings.foreign(kind), getattr(settings.features, kind)
+        if width:
+            encoders[kind] = FeatureEncoder(settings.features, width)
         elif named.name:
             encoders[kind] = ForeignEncoder(named, kind)
         elif kind == "text":
@@ -156,6 +153,6 @@ def build(settings: Encoders, vocabulary: int, max_tokens: int) -> nn.ModuleDict
     return nn.ModuleDict(encoders)
 
 
-def widths(encoders: nn.ModuleDict) -> Mapping[str, int]:
+def widths(encoders: nn.ModuleDict) -> dict[str, int]:
     """Output size of each encoder."""
     return {name: cast(int, module.width) for name, module in encoders.items()}

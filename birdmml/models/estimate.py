@@ -26,6 +26,7 @@ from birdmml.models.step import checkpoint_activations
 COPIES = 4
 # Largest factor, either way, between estimate and a measured step (see tests/models/test_estimate.py).
 FACTOR = 2.0
+# Not all that is free now can be had: other processes take some, and torch's allocator leaves gaps.
 MARGIN = 0.8
 TRACED = (4, 8)
 
@@ -75,30 +76,33 @@ def _traced(network: Network, preset: Preset, rows: int) -> tuple[int, int]:
             kept[storage] = tensor  # held, so that no other tensor gets its number
         return tensor
 
+    f = preset.front_end
+    inputs = {
+        "image": torch.empty(rows, 3, f.image_size, f.image_size, dtype=torch.uint8, device="meta"),
+        "audio": torch.empty(rows, 1, f.bands, f.frames, device="meta"),
+        "text": torch.empty(rows, f.max_tokens, dtype=torch.int32, device="meta"),
+    }
     counter = FlopCounterMode(display=False)
     with counter:
         with torch.autograd.graph.saved_tensors_hooks(note, lambda t: t):
-            features = network.features(_inputs(preset, rows))
+            features = network.features(inputs)
         # The loss itself is small beside the encoders.
         total = torch.stack([value.sum() for value in features.values()]).sum()
         total.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
     return sum(t.untyped_storage().nbytes() for t in kept.values()), counter.get_total_flops()
 
 
-def _inputs(preset: Preset, rows: int) -> dict[str, Tensor]:
-    f = preset.front_end
-    return {
-        "image": torch.empty(rows, 3, f.image_size, f.image_size, dtype=torch.uint8, device="meta"),
-        "audio": torch.empty(rows, 1, f.bands, f.frames, device="meta"),
-        "text": torch.empty(rows, f.max_tokens, dtype=torch.int32, device="meta"),
-    }
-
-
 def too_large(preset: Preset, method: str, config: Any, vocabulary: int, device: torch.device) -> str:
     """What to say when a step ran out of memory: how many rows at once would fit what is free now."""
     settings = preset.training
     memory = estimate(preset, method, config, vocabulary)
-    fit = int(MARGIN * max(0, _free(device)) / max(1, memory.row_bytes))
+    if device.type == "cuda":
+        # What torch holds in reserve is free for a step, too.
+        free = torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)
+        free -= torch.cuda.memory_allocated(device)
+    else:
+        free = psutil.virtual_memory().available
+    fit = int(MARGIN * max(0, free) / max(1, memory.row_bytes))
     rows = settings.chunk_size or settings.batch_size
     row = human_bytes(memory.row_bytes)
     message = f"out of memory on {device} with {rows} rows at once ({row} a row by the dry run)"
@@ -110,11 +114,3 @@ def too_large(preset: Preset, method: str, config: Any, vocabulary: int, device:
         f"{message}: about {fit} would fit; add --chunk-size {fit}, which leaves the contrastive batch as it is, or"
         f" --batch-size {fit}"
     )
-
-
-def _free(device: torch.device) -> int:
-    """Bytes that a step may still take."""
-    if device.type == "cuda":
-        held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return int(torch.cuda.mem_get_info(device)[0] + held)
-    return int(psutil.virtual_memory().available)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,10 +19,9 @@ from birdmml.models.presets import Training
 from birdmml.models.read import BlockSource, Row, RowSource, captions, stream
 from birdmml.models.text import tokenise
 
-# ---- In which order an epoch sees the rows: seeded, and mixed as well as a bounded memory allows.
-
-
+DECODE_ROWS = 128
 Rows = NDArray[np.int64]
+Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,10 @@ def block_order(blocks: Blocks, buffer_bytes: int, seed: int, epoch: int, times:
     total = int(blocks.rows.sum())
     if int(blocks.sizes.sum()) <= buffer_bytes:
         order = epoch_order(total, seed, epoch)
-        return order if times is None else _repeated(order, times, seed, epoch)
+        if times is None:
+            return order
+        order = np.repeat(order, times[order])
+        return np.asarray(np.random.default_rng([seed, epoch, 2]).permutation(order), dtype=np.int64)
     rng = np.random.default_rng([seed, epoch])
     out: list[int] = []
     pool: list[tuple[int, float]] = []
@@ -102,16 +105,6 @@ def _draw(pool: list[tuple[int, float]], draw: float, out: list[int]) -> float:
     return size
 
 
-def _repeated(order: Rows, times: Rows, seed: int, epoch: int) -> Rows:
-    many = np.repeat(order, times[order])
-    return np.asarray(np.random.default_rng([seed, epoch, 2]).permutation(many), dtype=np.int64)
-
-
-DECODE_ROWS = 128
-Progress = Callable[[int, int], None]
-Indices = NDArray[np.int64]
-
-
 class Feed:
     """Batches of compact image, audio and text tensors of some rows.
 
@@ -134,7 +127,10 @@ class Feed:
         self._kept: dict[str, Tensor] | None = None
         self.damage = damage
         self._ids = list(map(str, rows.column("id"))) if damage is not None else []
-        self._seconds = _real_seconds(rows) if damage is not None else None
+        try:
+            self._seconds = list(map(float, rows.column("audio_valid_seconds"))) if damage is not None else None
+        except KeyError:  # Rows that know of no padding have none.
+            self._seconds = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -154,7 +150,7 @@ class Feed:
                 progress(int(part[-1]) + 1, len(self))
         self._kept = kept
 
-    def order(self, seed: int, epoch: int) -> Indices:
+    def order(self, seed: int, epoch: int) -> Rows:
         """The rows of one epoch: each once, or every species equally often; mixed within the buffer."""
         times = None
         if self.settings.sampling == "species":
@@ -162,28 +158,26 @@ class Feed:
         blocks = self.rows.blocks() if isinstance(self.rows, BlockSource) else [(len(self), 0)]
         return block_order(Blocks.of(blocks), self.settings.buffer_mib * 2**20, seed, epoch, times)
 
-    def stream(self, parts: Sequence[Indices]) -> Iterator[dict[str, Tensor]]:
+    def stream(self, parts: Sequence[Rows]) -> Iterator[dict[str, Tensor]]:
         """`batch` of each part, decoded ahead."""
         self.fill()
         if self._kept is not None:
             yield from map(self.batch, parts)
             return
         for part, media in zip(parts, self._decoded(parts), strict=True):
-            yield self._text(part) | self._compact(media, part)
+            yield {"text": trimmed(self.text[torch.from_numpy(part)])} | self._compact(media, part)
 
-    def batch(self, indices: Indices) -> dict[str, Tensor]:
+    def batch(self, indices: Rows) -> dict[str, Tensor]:
         """Compact tensors of those rows: image uint8, audio in dB, text ids without needless padding."""
         self.fill()
+        indices = np.asarray(indices, dtype=np.int64)
+        chosen = torch.from_numpy(indices)
         if self._kept is None:
-            (media,) = self._decoded([np.asarray(indices, dtype=np.int64)])
-            return self._text(indices) | self._compact(media, indices)
-        chosen = torch.from_numpy(np.asarray(indices, dtype=np.int64))
-        return self._text(indices) | {k: v[chosen] for k, v in self._kept.items()}
+            (media,) = self._decoded([indices])
+            return {"text": trimmed(self.text[chosen])} | self._compact(media, indices)
+        return {"text": trimmed(self.text[chosen])} | {k: v[chosen] for k, v in self._kept.items()}
 
-    def _text(self, indices: Indices) -> dict[str, Tensor]:
-        return {"text": trimmed(self.text[torch.from_numpy(np.asarray(indices, dtype=np.int64))])}
-
-    def _decoded(self, parts: Sequence[Indices]) -> Iterator[list[Row]]:
+    def _decoded(self, parts: Sequence[Rows]) -> Iterator[list[Row]]:
         # JPEGs come at a half, a quarter or an eighth, as long as nothing is to be scaled up: the same picture
         # to about 44 dB after the antialiased rest, for a third of the work.
         side = self.preprocessor.settings.image_size
@@ -192,14 +186,13 @@ class Feed:
 
     def _ready(self, row: Row) -> Row:
         """On a CPU, resize and log-mel where the row was decoded: a batch gains nothing there, and threads share it."""
-        ready = dict(row)
-        if "image" in row and not is_ready(row["image"]):
-            ready["image"] = self.preprocessor.images([row["image"]])
-        if "audio" in row and not is_ready(row["audio"]):
-            ready["audio"] = self.preprocessor.audio([row["audio"]])
-        return ready
+        front: dict[str, Callable[[Any], Tensor]] = {
+            "image": self.preprocessor.images,
+            "audio": self.preprocessor.audio,
+        }
+        return row | {k: run([row[k]]) for k, run in front.items() if k in row and not is_ready(row[k])}
 
-    def _compact(self, media: Sequence[Row], part: Indices) -> dict[str, Tensor]:
+    def _compact(self, media: Sequence[Row], part: Rows) -> dict[str, Tensor]:
         """Media become compact tensors; what is ready is stacked as it is, features of texts replace the tokens."""
         out: dict[str, Tensor] = {}
         for name in media[0] if media else ("image", "audio"):
@@ -209,41 +202,27 @@ class Feed:
             if items and isinstance(items[0], Tensor):
                 out[name] = torch.cat(items)
             elif items and is_ready(items[0]):
-                out[name] = self._features(name, items)
+                if self.damage is not None and self.damage.corruption.modality == name:
+                    raise UsageError(
+                        f"{self.damage.corruption.name} is done to media, and the {name} here is precomputed features: "
+                        "choose another evaluation set"
+                    )
+                out[name] = torch.from_numpy(np.stack(items))
+            elif name == "image":
+                pixels = self.preprocessor.images(items)
+                out[name] = pixels if self.damage is None else self.damage.pixels(pixels, [self._ids[i] for i in part])
             else:
-                out[name] = self._pictures(items, part) if name == "image" else self._sounds(items, part)
+                # Sound is made worse before the log-mel, pictures after the resize: the SNR is that of what is encoded.
+                if self.damage is not None:
+                    seconds = None if self._seconds is None else [self._seconds[i] for i in part]
+                    items = self.damage.waves(items, [self._ids[i] for i in part], seconds)
+                out[name] = self.preprocessor.audio(items)
         return out
-
-    def _features(self, name: str, items: Sequence[NDArray[np.float32]]) -> Tensor:
-        if self.damage is not None and self.damage.corruption.modality == name:
-            raise UsageError(
-                f"{self.damage.corruption.name} is done to media, and the {name} here is precomputed features: "
-                "choose another evaluation set"
-            )
-        return torch.from_numpy(np.stack(items))
-
-    def _pictures(self, items: Sequence[NDArray[np.uint8]], part: Indices) -> Tensor:
-        compact = self.preprocessor.images(items)
-        return compact if self.damage is None else self.damage.pixels(compact, [self._ids[i] for i in part])
-
-    def _sounds(self, items: Sequence[NDArray[np.float32]], part: Indices) -> Tensor:
-        if self.damage is not None:
-            seconds = None if self._seconds is None else [self._seconds[i] for i in part]
-            items = self.damage.waves(items, [self._ids[i] for i in part], seconds)
-        return self.preprocessor.audio(items)
 
 
 def is_ready(item: NDArray[np.generic]) -> bool:
     """Whether a row's value needs no front end: features [T, D], or float32 [channels, H, W]."""
     return item.ndim == 2 or (item.ndim == 3 and item.dtype == np.float32)
-
-
-def _real_seconds(rows: RowSource) -> list[float] | None:
-    """Seconds of each clip that are no padding, where the rows know; else None: all of it."""
-    try:
-        return [float(s) for s in rows.column("audio_valid_seconds")]
-    except KeyError:
-        return None
 
 
 def trimmed(ids: Tensor) -> Tensor:
@@ -258,7 +237,7 @@ def batches(order: NDArray[np.int64], size: int, least: int = 2) -> Iterator[NDA
     A row alone has no negatives; several processes need a row each.
     """
     edges = [*range(0, len(order), size), len(order)]
-    if len(edges) > 2 and edges[-1] - edges[-2] < least:
+    if len(edges) > 2 and edges[-1] - edges[-2] < least:  # Joined, not dropped: every row counts.
         del edges[-2]
     for start, stop in pairwise(edges):
         yield order[start:stop]

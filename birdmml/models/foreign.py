@@ -1,4 +1,4 @@
-"""Encoders from any `transformers` model, by name or local folder: built from its config, weights told explicitly.
+"""Encoders from any `transformers` model, by name or local folder; the user says how their weights start.
 
 A preset holds the whole config of such a model, so that a checkpoint can be loaded without the folder it came from.
 """
@@ -36,11 +36,20 @@ class ForeignEncoder(nn.Module):
                 f"encoders.{kind}_model has a name but no config: name it by `birdmml train {OPTIONS[kind]}`,"
                 " then `birdmml bench --checkpoint`"
             )
-        config = _config(json.loads(settings.config))
+        values = json.loads(settings.config)
+        try:
+            config: Any = AutoConfig.for_model(**values)
+        except (ValueError, TypeError, KeyError) as e:
+            name = str(values.get("model_type", ""))
+            raise UsageError(f"transformers knows no model of type {name!r}: update it, or choose another") from e
         self.kind, self.pooling, self.config = kind, settings.pooling, config
         net: nn.Module = AutoModel.from_config(config)  # type: ignore[no-untyped-call]  # transformers has no types
         self.net: nn.Module = net.get_encoder() if config.is_encoder_decoder else net  # type: ignore[operator]  # transformers
-        self.width = _width(config)
+        sizes = getattr(config, "hidden_sizes", None)
+        widths = [sizes[-1]] if sizes else [getattr(config, n) for n in WIDTHS if getattr(config, n, None)]
+        if not widths:
+            raise UsageError(f"{config.model_type} does not tell its width: choose another encoder")
+        self.width = int(widths[0])
         self.takes = "input_ids" if kind == "text" else str(getattr(net, "main_input_name", "pixel_values"))
         _check_kind(self.takes, kind, config)
 
@@ -92,7 +101,13 @@ def resolved(sizes: Preset) -> Preset:
         model = encoders.foreign(kind)
         if not model.name or model.config:
             continue
-        values = _part(_read_config(model.name, kind), kind)
+        try:
+            values = dict(AutoConfig.from_pretrained(model.name).to_dict())
+        except (OSError, ValueError, KeyError) as e:
+            raise _unreachable(model.name, kind, e) from e
+        # The vision, audio or text half of a model of two halves; others as they are.
+        half = values.get({"image": "vision_config", "audio": "audio_config", "text": "text_config"}[kind])
+        values = dict(half) if isinstance(half, dict) else values
         pinned = dataclasses.replace(model, config=json.dumps(values, sort_keys=True))
         fields: dict[str, Any] = {f"{kind}_model": pinned}
         encoders = dataclasses.replace(encoders, **fields)
@@ -138,37 +153,8 @@ def tokenizer_of(name: str) -> Tokenizer:
     if not getattr(pretrained, "is_fast", False):
         raise UsageError(f"--text-encoder {name} has no tokenizer.json: convert its tokenizer to a fast one")
     tokenizer = Tokenizer.from_str(pretrained.backend_tokenizer.to_str())
-    tokenizer.no_padding()
+    tokenizer.no_padding()  # tokenise pads to the longest row; the file may ask for 512 throughout.
     return tokenizer
-
-
-def _read_config(name: str, kind: str) -> dict[str, Any]:
-    try:
-        return dict(AutoConfig.from_pretrained(name).to_dict())
-    except (OSError, ValueError, KeyError) as e:
-        raise _unreachable(name, kind, e) from e
-
-
-def _part(values: dict[str, Any], kind: str) -> dict[str, Any]:
-    """The vision, audio or text half of a model of two halves; others as they are."""
-    inner = {"image": "vision_config", "audio": "audio_config", "text": "text_config"}[kind]
-    return dict(values[inner]) if isinstance(values.get(inner), dict) else values
-
-
-def _config(values: dict[str, Any]) -> Any:
-    kind = str(values.get("model_type", ""))
-    try:
-        return AutoConfig.for_model(**values)
-    except (ValueError, TypeError, KeyError) as e:
-        raise UsageError(f"transformers knows no model of type {kind!r}: update it, or choose another") from e
-
-
-def _width(config: Any) -> int:
-    sizes = getattr(config, "hidden_sizes", None)
-    widths = [sizes[-1]] if sizes else [getattr(config, n) for n in WIDTHS if getattr(config, n, None)]
-    if not widths:
-        raise UsageError(f"{config.model_type} does not tell its width: choose another encoder")
-    return int(widths[0])
 
 
 def _check_kind(takes: str, kind: str, config: Any) -> None:

@@ -21,7 +21,10 @@ Pairs = tuple[tuple[str, str], ...]
 Variant = Literal["paper", "reference"]
 
 TOWER = "@"
-MAX_SCALE = 100.0
+ALL = "all"
+MAX_SCALE = 100.0  # CLIP's bound: above it training becomes unstable (arXiv 2103.00020, 2.5).
+# Scores of shapes are computed in blocks of queries: their intermediate values are several times as large.
+BLOCK_ELEMENTS = 2**22
 
 
 class Head(Protocol):
@@ -167,13 +170,6 @@ def check_share(**values: float) -> None:
             raise UsageError(f"{name} is {value}: it must lie in [0, 1)")
 
 
-# ---- The base of GRAM and TRIANGLE: contrast how small a shape the vectors of a row span, from an anchor.
-
-
-ALL = "all"
-BLOCK_ELEMENTS = 2**22
-
-
 @dataclass(frozen=True)
 class ShapeConfig:
     """`anchor` is a modality or "all"; None and `learned_temperature` None leave it to the variant.
@@ -196,12 +192,14 @@ class ShapeConfig:
 
 
 class ShapeHead(CosineHead):
-    """A linear projection a modality; subclasses say how large the shape is that vectors span."""
+    """The base of GRAM and TRIANGLE: rows match whose vectors span a small shape; subclasses say how large one is."""
 
     def __init__(self, config: ShapeConfig, widths: Mapping[str, int]) -> None:
         super().__init__(widths, config.dim)
         self.config, self.renormalise_frames = config, config.variant == "paper"
-        self.anchors = _anchors(config, self.modalities)
+        default = text_or_last(self.modalities) if config.variant == "paper" else self.modalities[0]
+        anchor = pick_anchor(config.anchor, (*self.modalities, ALL), default)
+        self.anchors = self.modalities if anchor == ALL else (anchor,)
         learned = config.learned_temperature
         self.temperature = Temperature(config.temperature, config.variant == "paper" if learned is None else learned)
 
@@ -238,11 +236,3 @@ class ShapeHead(CosineHead):
         step = max(1, BLOCK_ELEMENTS // max(1, len(columns[0])))
         starts = range(0, max(1, len(rows[0])), step)
         return -torch.cat([self.size([r[i : i + step] for r in rows], columns) for i in starts])
-
-
-def _anchors(config: ShapeConfig, modalities: tuple[str, ...]) -> tuple[str, ...]:
-    if config.anchor == ALL:
-        return modalities
-    default = text_or_last(modalities) if config.variant == "paper" else modalities[0]
-    anchors = (*modalities, ALL)
-    return (pick_anchor(config.anchor, anchors, default),)

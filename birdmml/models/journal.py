@@ -1,10 +1,9 @@
-"""What a training tells: a bar and a line an epoch to the reader, JSON lines and trackers to the files."""
+"""The journal of a training: a bar and a line an epoch to read, JSON lines and trackers to keep, curves to see."""
 
 from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -22,7 +21,9 @@ from birdmml.errors import TrainingError, UsageError
 from birdmml.models.state import Position
 from birdmml.results.pictures import blank, frame, save
 
-FILE = "train.jsonl"
+FILE, CURVES_FILE = "train.jsonl", "curves.png"
+# What stands in an epoch's line besides loss terms and validation.
+NOT_TERMS = {"kind", "step", "epoch", "rate", "gradient", "rows_per_second", "memory_bytes", "eta_s"}
 PROJECT = "birdmml"
 
 
@@ -37,17 +38,7 @@ class Journal:
         self._started, self._first = time.perf_counter(), position.step
         if self._path is not None:
             _keep_until(self._path, position)
-        # In a log file a line every few seconds is enough.
-        pause = 0.2 if sys.stderr.isatty() else 10.0
-        self._bar = tqdm(
-            desc="training",
-            total=steps,
-            initial=position.step,
-            unit="step",
-            disable=quiet,
-            mininterval=pause,
-            leave=False,
-        )
+        self._bar = bar("training", steps, "step", quiet, position.step)
 
     def step(self, position: Position, values: Mapping[str, float], rate: float) -> None:
         """One step: loss terms, gradient norm, learning rate."""
@@ -59,7 +50,9 @@ class Journal:
         """One epoch: mean terms, validation, rows a second, memory; and how long the rest takes."""
         spent = time.perf_counter() - self._started
         left = spent / max(1, position.step - self._first) * (self._steps - position.step)
-        peak = memory_bytes(self._accelerator.device)
+        device = self._accelerator.device
+        # The peak decides what fits; of a process without a GPU only what it holds now is known.
+        peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else psutil.Process().memory_info().rss
         values = {**means, **{f"validation {k}": v for k, v in recalls.items()}}
         more = {"epoch": position.epoch, "rows_per_second": speed, "memory_bytes": peak, "eta_s": left}
         self._write("epoch", position.step, values | more)
@@ -93,6 +86,13 @@ class Journal:
             self._accelerator.log({f"{kind}/{k}": v for k, v in values.items()}, step=step)
 
 
+def bar(what: str, total: int, unit: str, quiet: bool, start: int = 0) -> tqdm[Any]:
+    """A progress bar on standard error."""
+    # In a log file a line every few seconds is enough.
+    pause = 0.2 if sys.stderr.isatty() else 10.0
+    return tqdm(desc=what, total=total, initial=start, unit=unit, disable=quiet, mininterval=pause, leave=False)
+
+
 def trackers(wanted: Sequence[str]) -> list[str]:
     """The trackers to use: those asked for, and TensorBoard where it is installed. Raises UsageError."""
     from accelerate.tracking import get_available_trackers
@@ -105,13 +105,6 @@ def trackers(wanted: Sequence[str]) -> list[str]:
     return list(dict.fromkeys([*wanted, *(["tensorboard"] if importlib.util.find_spec("tensorboard") else [])]))
 
 
-def memory_bytes(device: torch.device) -> int:
-    """Peak of a CUDA device's memory by this process, else the memory this process holds now."""
-    if device.type == "cuda":
-        return int(torch.cuda.max_memory_allocated(device))
-    return int(psutil.Process(os.getpid()).memory_info().rss)
-
-
 def read(folder: Path) -> list[dict[str, Any]]:
     """The lines of a training's journal; a last line cut short by a kill is left out."""
     lines = []
@@ -119,7 +112,7 @@ def read(folder: Path) -> list[dict[str, Any]]:
         try:
             lines.append(json.loads(line))
         except ValueError:
-            break
+            break  # What follows a damaged line is not to be trusted either.
     return lines
 
 
@@ -136,30 +129,12 @@ def _keep_until(path: Path, position: Position) -> None:
     path.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
 
 
-# ---- A training's journal as a picture: loss terms, validation, learning rate and speed.
-
-
-CURVES_FILE = "curves.png"
-NOT_TERMS = {"kind", "step", "epoch", "rate", "gradient", "rows_per_second", "memory_bytes", "eta_s"}
-
-
 def draw(folder: Path) -> Path | None:
     """Write curves.png beside train.jsonl and return its path; None where no epoch was finished."""
     lines = read(folder) if (folder / FILE).is_file() else []
     epochs = [line for line in lines if line["kind"] == "epoch"]
     if not epochs:
         return None
-    panels = _panels(epochs)
-    canvas = blank(4.2 * len(panels), 3.2)
-    axes = canvas.subplots(1, len(panels), squeeze=False)[0]
-    for axis, (title, names) in zip(axes, panels.items(), strict=True):
-        _panel(axis, title, names, epochs)
-    path = folder / CURVES_FILE
-    save(canvas, path, dpi=120)
-    return path
-
-
-def _panels(epochs: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
     names = list(epochs[-1])
     panels = {
         "loss": [n for n in names if n in ("loss", "validation loss")],
@@ -167,15 +142,18 @@ def _panels(epochs: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
         "validation recall": [n for n in names if n.startswith("validation recall")],
         "rows a second": ["rows_per_second"],
     }
-    return {title: picked for title, picked in panels.items() if picked}
-
-
-def _panel(axis: Any, title: str, names: Sequence[str], epochs: Sequence[Mapping[str, Any]]) -> None:
-    at = [line["epoch"] for line in epochs]
-    for name in names:
-        axis.plot(at, [line.get(name) for line in epochs], marker=".", lw=1.2, ms=4, label=name)
-    frame(axis, title, "epoch")
-    axis.tick_params(labelsize=8)
-    axis.set_ylim(bottom=0)
-    if len(names) > 1:
-        axis.legend(frameon=False, fontsize=7)
+    panels = {title: picked for title, picked in panels.items() if picked}
+    canvas = blank(4.2 * len(panels), 3.2)
+    axes = canvas.subplots(1, len(panels), squeeze=False)[0]
+    for axis, (title, names) in zip(axes, panels.items(), strict=True):
+        for name in names:
+            at, values = [line["epoch"] for line in epochs], [line.get(name) for line in epochs]
+            axis.plot(at, values, marker=".", lw=1.2, ms=4, label=name)
+        frame(axis, title, "epoch")
+        axis.tick_params(labelsize=8)
+        axis.set_ylim(bottom=0)
+        if len(names) > 1:
+            axis.legend(frameon=False, fontsize=7)
+    path = folder / CURVES_FILE
+    save(canvas, path, dpi=120)
+    return path

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-NORM_FLOOR = 1e-6
+NORM_FLOOR = 1e-6  # Far below any length that an encoder gives; only a zero vector meets it.
 
 
 def full_precision(x: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -23,7 +23,7 @@ from birdmml.models.foreign import resolved
 from birdmml.models.journal import trackers
 from birdmml.models.presets import Preset, preset
 from birdmml.models.ranks import is_main
-from birdmml.models.read import ArrayData, RowSource, check_sizes, fitted, opened, rows_of
+from birdmml.models.read import ArrayData, RowSource, about, check_sizes, fitted, opened, rows_of
 from birdmml.models.state import Saving
 from birdmml.models.train import Trained, tokenizer_for, train
 from birdmml.schema import MODALITIES
@@ -77,10 +77,10 @@ def plan(
         raise UsageError(f"--seeds {seeds} --seed {first_seed}: give 1 to {MAX_SEEDS} seeds, from 0 up")
     if limit is not None and limit < 2:
         raise UsageError(f"--limit {limit}: two rows at least are needed to train")
-    pick_device(device)
+    pick_device(device)  # Raises now, not after the dataset was read.
     built = opened(data)
     config, sizes = configured(discover.load("method", name), fitted(preset(preset_name), built), overrides)
-    check_sizes(sizes, built)
+    check_sizes(sizes, built)  # After overrides: they may contradict the arrays.
     sizes = resolved(sizes)
     check_columns(built)
     numbers = tuple(range(first_seed, first_seed + seeds))
@@ -114,43 +114,24 @@ def check_columns(built: Built | ArrayData) -> None:
 
 
 def run(
-    plan: TrainingPlan,
-    out: Path,
-    every: int = 0,
-    resume: bool = False,
-    wanted_trackers: Sequence[str] = (),
-    quiet: bool = False,
+    plan: TrainingPlan, out: Path, every: int = 0, resume: bool = False, wanted: Sequence[str] = (), quiet: bool = False
 ) -> dict[int, Trained]:
     """Train each seed into its folder below `out`, with curves as a picture at the end."""
     if every < 0:
         raise UsageError(f"--every {every}: give a number of steps, or 0 for once an epoch")
-    trackers(wanted_trackers)
+    trackers(wanted)
+    device = pick_device(plan.device)
+    card = torch.cuda.get_device_name(device) if device.type == "cuda" else None
+    source = provenance.collect(device.type, card)
     done = {}
     for seed in plan.seeds:
         folder = plan.folder(out, seed)
-        saving = Saving(folder, every, resume, tuple(wanted_trackers), plan.validation(), about(plan), _source(plan))
+        dataset = about(plan.built) | {"limit": plan.limit}
+        saving = Saving(folder, every, resume, tuple(wanted), plan.validation(), dataset, source)
         done[seed] = train(plan.rows("train"), plan.method, plan.config, plan.preset, seed, plan.device, quiet, saving)
         if is_main():
             journal.draw(folder)
     return done
-
-
-def about(plan: TrainingPlan) -> Mapping[str, Any]:
-    """What a checkpoint says of its data."""
-    manifest = plan.built.manifest
-    return {
-        "name": manifest.get("name", ""),
-        "digest": plan.built.digest,
-        "demo": plan.built.demo,
-        "rows": {name: value["rows"] for name, value in manifest["splits"].items()},
-        "limit": plan.limit,
-    }
-
-
-def _source(plan: TrainingPlan) -> Mapping[str, Any]:
-    device = pick_device(plan.device)
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else None
-    return provenance.collect(device.type, name)
 
 
 def describe(plan: TrainingPlan) -> dict[str, Any]:

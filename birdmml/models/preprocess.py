@@ -1,7 +1,7 @@
-"""The front end, once, for training and evaluation: decoded media to tensors, batched, on any device.
+"""The front end of training and evaluation: decoded media to tensors; random changes and corruptions on the way.
 
-It works in two halves. `images` and `audio` make compact tensors that are worth keeping (uint8 pixels, log-mel in
-dB); `finish_image` and `finish_audio` turn a batch of those into network input.
+`Preprocessor` works in two halves. `images` and `audio` make compact tensors that are worth keeping (uint8 pixels,
+log-mel in dB); `finish_image` and `finish_audio` turn a batch of those into network input.
 """
 
 from __future__ import annotations
@@ -23,11 +23,15 @@ from birdmml.media.corrupt import apply_audio, apply_images
 from birdmml.media.corruption import Corruption
 from birdmml.models.presets import Augment, FrontEnd
 
-POWER_FLOOR = 1e-10
+POWER_FLOOR = 1e-10  # -100 dB: below the noise of 16 bits, and far from the logarithm's edge.
 # How many items go together: memory of the float copies. On a CPU one clip: two no longer fit its cache.
 CHUNK, CPU_CLIPS = 64, 1
 BANDS_TOGETHER = 16
-LARGE_PIXELS = 2**14
+LARGE_PIXELS = 2**14  # 128 x 128: smaller ones are exact, and fast all the same.
+NO_SIGNAL = ("no_signal", "audio_empty")
+Sound = NDArray[np.float32]
+# ids -> for each item the recording that kind "song" mixes in, without padding; None where none was found.
+Others = Callable[[Sequence[str]], Sequence[Sound | None]]
 
 
 class Preprocessor(nn.Module):
@@ -43,11 +47,15 @@ class Preprocessor(nn.Module):
         self.settings = settings
         s = settings
         bank = mel_filterbank(s.bands, s.n_fft, s.rate_hz, s.low_hz, s.high_hz)
-        self._constant("window", torch.hann_window(s.n_fft, periodic=True))
-        self._constant("filterbank", bank)
+        constants = {
+            "window": torch.hann_window(s.n_fft, periodic=True),
+            "filterbank": bank,
+            "pixel_mean": torch.tensor(s.pixel_mean).view(3, 1, 1),
+            "pixel_deviation": torch.tensor(s.pixel_deviation).view(3, 1, 1),
+        }
+        for name, value in constants.items():
+            self.register_buffer(name, value.to(torch.float32), persistent=False)
         self.spans = [_span(part) for part in torch.split(bank, BANDS_TOGETHER)]
-        self._constant("pixel_mean", torch.tensor(s.pixel_mean).view(3, 1, 1))
-        self._constant("pixel_deviation", torch.tensor(s.pixel_deviation).view(3, 1, 1))
 
     @property
     def heard(self) -> int:
@@ -90,31 +98,24 @@ class Preprocessor(nn.Module):
 
         Centred, reflect-padded Hann frames. The mel is cut or padded with zero power (-100 dB) at its end.
         """
-        spectrum = torch.fft.rfft(self._frames(waves.float()) * self.window)
-        power = spectrum.real.square()
-        power.addcmul_(spectrum.imag, spectrum.imag)
-        mel = self._bands(power).clamp_min_(POWER_FLOOR).log10_().mul_(10.0).mT
-        missing = self.settings.frames - mel.shape[-1]
-        if missing:
-            mel = F.pad(mel, (0, missing), value=10.0 * math.log10(POWER_FLOOR))
-        return mel.contiguous()
-
-    def _frames(self, waves: Tensor) -> Tensor:
-        """[B, T] -> [B, frames at most, n_fft], a view: centred, mirrored at the ends, no more than is wanted."""
-        s = self.settings
+        s, waves = self.settings, waves.float()
+        # No more samples than the frames wanted read: clips can be minutes long.
         waves = waves[:, : s.hop * (s.frames - 1) + s.n_fft]
         if waves.shape[-1] <= s.n_fft // 2:  # too short to mirror
             waves = F.pad(waves, (0, s.n_fft - waves.shape[-1]))
         padded = F.pad(waves[:, None], (s.n_fft // 2, s.n_fft // 2), mode="reflect")[:, 0]
-        return padded.unfold(-1, s.n_fft, s.hop)[:, : s.frames]
-
-    def _bands(self, power: Tensor) -> Tensor:
-        """[B, frames, bins] -> [B, frames, bands]. A few triangles at a time: most of the filterbank is zero."""
-        parts = torch.split(self.filterbank, BANDS_TOGETHER)
-        return torch.cat(
-            [power[..., low:high] @ part[:, low:high].T for part, (low, high) in zip(parts, self.spans, strict=True)],
-            dim=-1,
-        )
+        frames = padded.unfold(-1, s.n_fft, s.hop)[:, : s.frames]
+        spectrum = torch.fft.rfft(frames * self.window)
+        power = spectrum.real.square()
+        power.addcmul_(spectrum.imag, spectrum.imag)
+        # A few triangles at a time, each with the bins that it reads: most of the filterbank is zero.
+        triangles = zip(torch.split(self.filterbank, BANDS_TOGETHER), self.spans, strict=True)
+        bands = [power[..., low:high] @ part[:, low:high].T for part, (low, high) in triangles]
+        mel = torch.cat(bands, dim=-1).clamp_min_(POWER_FLOOR).log10_().mul_(10.0).mT
+        missing = s.frames - mel.shape[-1]
+        if missing:
+            mel = F.pad(mel, (0, missing), value=10.0 * math.log10(POWER_FLOOR))
+        return mel.contiguous()
 
     def finish_image(self, compact: Tensor) -> Tensor:
         """uint8 [B, 3, S, S] -> float32 in [0, 1], with mean and deviation taken out if set so.
@@ -140,9 +141,6 @@ class Preprocessor(nn.Module):
         """Memory of one row's compact image, audio and token ids."""
         s = self.settings
         return 3 * s.image_size**2 + 4 * s.bands * s.frames + 4 * s.max_tokens
-
-    def _constant(self, name: str, value: Tensor) -> None:
-        self.register_buffer(name, value.to(torch.float32), persistent=False)
 
 
 def resize(batch: Tensor, size: int) -> Tensor:
@@ -185,38 +183,22 @@ def _by_shape(arrays: Sequence[NDArray[np.generic]], most: int) -> list[list[int
     return [rows[i : i + most] for rows in groups.values() for i in range(0, len(rows), most)]
 
 
-# ---- Small random changes to a training batch: mirror, shift, roll, gain. Drawn from torch's seeded generator.
-
-
 def augment(batch: dict[str, Tensor], settings: Augment) -> dict[str, Tensor]:
-    """A changed copy of a compact batch: image uint8 [B, 3, S, S], audio in dB [B, 1, bands, frames].
+    """A randomly changed copy of a compact batch: image uint8 [B, 3, S, S], audio in dB [B, 1, bands, frames].
 
     Precomputed features [B, T, D] stay as they are.
     """
     image, audio = batch["image"], batch["audio"]
-    changed = dict(batch)
-    if image.ndim == 4:
-        changed["image"] = _pictures(image, settings)
-    if audio.ndim == 4:
-        changed["audio"] = _sounds(audio, settings)
-    return changed
-
-
-def _pictures(image: Tensor, settings: Augment) -> Tensor:
-    if settings.mirror:
+    if image.ndim == 4 and settings.mirror:
         mirrored = torch.rand(len(image)) < 0.5
         image = torch.where(mirrored.to(image.device)[:, None, None, None], image.flip(-1), image)
-    if settings.shift_px:
+    if image.ndim == 4 and settings.shift_px:
         image = shifted(image, _draw(len(image), settings.shift_px), _draw(len(image), settings.shift_px))
-    return image
-
-
-def _sounds(audio: Tensor, settings: Augment) -> Tensor:
-    if settings.roll_frames:
+    if audio.ndim == 4 and settings.roll_frames:
         audio = rolled(audio, _draw(len(audio), settings.roll_frames))
-    if settings.gain_db:
+    if audio.ndim == 4 and settings.gain_db:
         audio = audio + ((torch.rand(len(audio)) * 2 - 1) * settings.gain_db).to(audio.device)[:, None, None, None]
-    return audio
+    return {**batch, "image": image, "audio": audio}
 
 
 def shifted(image: Tensor, down: Tensor, right: Tensor) -> Tensor:
@@ -241,17 +223,8 @@ def _draw(count: int, most: int) -> Tensor:
     return torch.randint(-most, most + 1, (count,))
 
 
-# ---- One corruption at work on batches: on waveforms before the log-mel, on pixels after the resize.
-
-
-Sound = NDArray[np.float32]
-# ids -> for each item the recording that kind "song" mixes in, without padding; None where none was found.
-Others = Callable[[Sequence[str]], Sequence[Sound | None]]
-NO_SIGNAL = ("no_signal", "audio_empty")
-
-
 class Damage:
-    """What a corruption does to items on their way into the model.
+    """What a corruption does to items on their way into the model: to waveforms before the log-mel, to resized pixels.
 
     `left_out` collects the ids of those to which it cannot be done, for they are silent or black. They pass
     unchanged, so that batches keep their shapes and all else its last bit; what comes of them must be dropped.

@@ -30,7 +30,7 @@ class FrontEnd:
     n_fft: int = 1024
     hop: int = 512
     bands: int = 128
-    low_hz: float = 500.0
+    low_hz: float = 500.0  # Most of what lies below is wind and traffic.
     high_hz: float = 10_000.0
     frames: int = 431
     db_centre: float = 0.0
@@ -42,6 +42,7 @@ class FrontEnd:
     def __post_init__(self) -> None:
         _within("image_size", self.image_size, 8, 1024)
         _within("n_fft", self.n_fft, 16, 2**16)
+        # A longer hop would leave samples between two frames unheard.
         _within("hop", self.hop, 1, self.n_fft)
         _within("bands", self.bands, 4, 1024)
         _within("frames", self.frames, 4, 100_000)
@@ -121,7 +122,7 @@ class FeatureNet:
     dropout: float = 0.1
 
     def __post_init__(self) -> None:
-        for name in ("image", "audio", "text"):
+        for name in MODALITIES:
             _within(f"width of {name} features", getattr(self, name), 0, 1_000_000)
         _within("feature encoder's hidden size", self.hidden, 4, 8192)
         _within("feature encoder's layers", self.layers, 1, 48)
@@ -130,10 +131,6 @@ class FeatureNet:
             raise UsageError(f"hidden size {self.hidden} must be a multiple of its {self.heads} heads")
         if not 0 <= self.dropout < 1:
             raise UsageError(f"feature dropout is {self.dropout}: it must be in [0, 1)")
-
-    def of(self, kind: str) -> int:
-        """The width of a modality's features, 0 where its media are encoded."""
-        return {"image": self.image, "audio": self.audio, "text": self.text}[kind]
 
 
 @dataclass(frozen=True)
@@ -178,7 +175,7 @@ class Encoders:
 
     def foreign(self, kind: str) -> Foreign:
         """The named model of "image", "audio" or "text"; without a name where there is none."""
-        model: Foreign = {"image": self.image_model, "audio": self.audio_model, "text": self.text_model}[kind]
+        model: Foreign = getattr(self, f"{kind}_model")
         return model
 
 

@@ -8,7 +8,6 @@ over ranks of the parameters' gradients then is the gradient of one process, for
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +19,6 @@ import torch.distributed as dist
 from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from birdmml.errors import UsageError
 from birdmml.models.encoders import batch_norms
@@ -65,7 +63,7 @@ class ProcessRanks:
         for bucket in _buckets([p.grad for p in parameters if p.grad is not None]):
             flat = torch.cat([g.reshape(-1) for g in bucket])
             dist.all_reduce(flat)
-            flat /= self.size
+            flat /= self.size  # The sum over ranks is size times one process's gradient: see the head of this file.
             for gradient, mean in zip(bucket, torch.split(flat, [g.numel() for g in bucket]), strict=True):
                 gradient.copy_(mean.view_as(gradient))
 
@@ -91,6 +89,13 @@ class ProcessRanks:
             dist.barrier()
 
 
+def _summed(value: Tensor) -> Tensor:
+    # A copy: all ranks' sum is written in place, and autograd may hold on to what it handed over.
+    total = value.clone(memory_format=torch.contiguous_format)
+    dist.all_reduce(total)
+    return total
+
+
 class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, mine: Tensor, sizes: list[int]) -> Tensor:
@@ -103,8 +108,7 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        total = gradients[0].clone(memory_format=torch.contiguous_format)
-        dist.all_reduce(total)
+        total = _summed(gradients[0])
         start = sum(ctx.sizes[: dist.get_rank()])
         return total[start : start + ctx.sizes[dist.get_rank()]], None
 
@@ -112,15 +116,11 @@ class _Gather(torch.autograd.Function):
 class _Sum(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, value: Tensor) -> Tensor:
-        total = value.clone(memory_format=torch.contiguous_format)
-        dist.all_reduce(total)
-        return total
+        return _summed(value)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        total = gradients[0].clone(memory_format=torch.contiguous_format)
-        dist.all_reduce(total)
-        return total
+        return _summed(gradients[0])
 
 
 def gathered(mine: Tensor, sizes: Sequence[int]) -> Tensor:
@@ -194,9 +194,6 @@ def _seed(*key: int) -> int:
     return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1)
 
 
-# ---- The machine a training runs on: its processes, precision, trackers and progress bars.
-
-
 def precision(name: str, device: torch.device) -> str:
     """What "auto" means here. Raises UsageError for float16 where it cannot work."""
     if name == "auto":
@@ -229,13 +226,6 @@ def launched(device: torch.device, saving: Saving | None) -> Accelerator:
     if used:
         accelerator.init_trackers(PROJECT)
     return accelerator
-
-
-def bar(what: str, total: int, unit: str, quiet: bool) -> tqdm[Any]:
-    """A progress bar on standard error."""
-    # In a log file a line every few seconds is enough.
-    pause = 0.2 if sys.stderr.isatty() else 10.0
-    return tqdm(desc=what, total=total, unit=unit, disable=quiet, mininterval=pause, leave=False)
 
 
 def is_main() -> bool:

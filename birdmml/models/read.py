@@ -23,8 +23,14 @@ from birdmml.load import Built, DatasetRows, decode_row
 from birdmml.models.presets import Preset
 from birdmml.schema import MODALITIES
 
-AHEAD = 3
+AHEAD = 3  # Parts under way: one is waited for, two keep the workers busy.
 KINDS = ("image", "audio")
+KIND = "evaluation set"
+IMAGE, AUDIO, TEXT = MODALITIES
+MODALITY = {"vision": IMAGE}
+TRAIN, TEST = "train", "test"
+# Random changes are meant for photos and log-mel in dB: a mirrored digit is another one, 6 dB more than white.
+NO_CHANGES = tuple(f"training.augment.{k}" for k in ("mirror=false", "shift_px=0", "roll_frames=0", "gain_db=0.0"))
 Row = dict[str, Any]
 
 
@@ -117,9 +123,6 @@ class Subset(Chosen):
 
     _rows: DatasetRows
 
-    def __init__(self, rows: DatasetRows, limit: int) -> None:
-        super().__init__(rows, limit)
-
     def blocks(self) -> list[tuple[int, int]]:
         """(rows, bytes of media) of each block: what is left of it."""
         blocks = self._rows.blocks()
@@ -134,7 +137,7 @@ class Subset(Chosen):
 
 def sample(total: int, limit: int | None) -> list[int]:
     """`limit` of `total` row numbers, sorted; always the same ones. None keeps all."""
-    order = np.random.default_rng(0).permutation(total)
+    order = np.random.default_rng(0).permutation(total)  # Fixed: runs with one --limit compare, whatever their seed.
     return sorted(int(i) for i in order[:limit])
 
 
@@ -222,55 +225,14 @@ def _cells(rows: BlockSource, parts: Sequence[NDArray[np.int64]]) -> Iterator[li
         yield cells
 
 
-# ---- A prepared set of arrays in the place of a built dataset: rows to train on and score, sizes that follow from it.
-# Pictures [H, W] become [3, H, W] with the grey repeated, spectrograms [1, bands, frames]: what reaches an encoder is
-# what is stored. Features [T, D] stay as they are; "vision" is the image. A set without text of its own is described by
-# its prompt: "an image of a zero".
-
-
-KIND = "evaluation set"
-IMAGE, AUDIO, TEXT = MODALITIES
-MODALITY = {"vision": IMAGE}
-TRAIN, TEST = "train", "test"
-# Random changes are meant for photos and log-mel in dB: a mirrored digit is another one, 6 dB more than white.
-NO_CHANGES = (
-    "training.augment.mirror=false",
-    "training.augment.shift_px=0",
-    "training.augment.roll_frames=0",
-    "training.augment.gain_db=0.0",
-)
-
-
-class ModelData(Protocol):
-    """What is trained on: a built dataset, or a prepared set of arrays."""
-
-    @property
-    def root(self) -> Path:
-        """Its folder."""
-
-    @property
-    def manifest(self) -> Mapping[str, Any]:
-        """At least "name" and "splits": {split: {"rows": N}}."""
-
-    @property
-    def caption(self) -> str:
-        """The column that serves as the rows' text."""
-
-    @property
-    def digest(self) -> str:
-        """Equal digests mean equal rows."""
-
-    @property
-    def demo(self) -> bool:
-        """Whether it is made up."""
-
-    def split(self, name: str) -> RowSource:
-        """The rows of one split; raises UsageError if there is no such split."""
-
-
 @dataclass(frozen=True)
 class ArrayData(SetOnDisk):
-    """A prepared set of arrays, as training and scoring want it; `manifest["splits"]` has the rows of each split."""
+    """A prepared set of arrays in the place of a built dataset; `manifest["splits"]` has the rows of each split.
+
+    Pictures [H, W] become [3, H, W] with the grey repeated, spectrograms [1, bands, frames]: what reaches an encoder
+    is what is stored. Features [T, D] stay as they are; "vision" is the image. A set without text of its own is
+    described by its prompt: "an image of a zero".
+    """
 
     arrays: ArraySet
     caption: str = "caption"
@@ -344,24 +306,25 @@ class SampleRows:
         return [values[label] for label in self._data.arrays.labels(self._split)]
 
     def media(self, indices: Sequence[int], kinds: tuple[str, ...]) -> list[dict[str, Any]]:
-        """Values of rows in the order given, float32: see the head of this file. Text features come with them."""
+        """Values of rows in the order given, float32, as `ArrayData` has them. Text features come with them."""
         modalities = [m for m in MODALITIES if m in {*kinds, TEXT} & set(self._data.fields)]
         values: list[dict[str, Any]] = [{} for _ in indices]
         for group, places, rows in self._shards.located(indices):
-            samples = self._group(group)
+            if self._held is None or self._held[0] != group:
+                self._held = group, self._data.arrays.group(self._shards, group)
+            samples = self._held[1]
             for place, row in zip(places, rows, strict=True):
                 values[place] = {m: self._value(m, samples, row) for m in modalities}
         return values
-
-    def _group(self, number: int) -> Samples:
-        if self._held is None or self._held[0] != number:
-            self._held = number, self._data.arrays.group(self._shards, number)
-        return self._held[1]
 
     def _value(self, modality: str, samples: Samples, row: int) -> NDArray[np.float32]:
         f = self._data.fields[modality]
         value: NDArray[np.float32] = samples.arrays[f.name][row]
         return value if f.steps else np.repeat(value[None], 3 if modality == IMAGE else 1, axis=0)
+
+
+# What is trained on.
+ModelData = Built | ArrayData
 
 
 def opened(path: Path) -> Built | ArrayData:

@@ -37,7 +37,7 @@ class Recipe:
         """Equal keys: the same training. The code, the packages and the kind of device belong to it."""
         return files.digest(
             [
-                provenance.code_digest(),
+                provenance.code_digest(),  # Changed code may train another model: then it is trained again.
                 provenance.packages(),
                 discover.label(self.method),
                 dict(self.method_file or {}),
@@ -76,36 +76,23 @@ def obtain(
 ) -> tuple[Checkpoint, bool]:
     """The model of a seed, and whether it was there already; else it is trained and kept below `out`."""
     folder, key = folder_of(recipe, out, seed), recipe.key(seed, pick_device(device).type)
-    kept = _kept(recipe, key, folder)
-    if kept is not None:
-        return kept, True
-    ready = _trained(recipe, seed, device, quiet)
-    ready = dataclasses.replace(ready, training={"key": key, **ready.training}, provenance=source)
-    return dataclasses.replace(ready, weights_sha256=checkpoint.save(folder, ready)), False
-
-
-def _kept(recipe: Recipe, key: str, folder: Path) -> Checkpoint | None:
-    """A complete checkpoint of exactly this training, or None."""
-    if not (folder / checkpoint.META).is_file():
-        return None
     try:
-        if checkpoint.read_meta(folder)["training"].get("key") != key:
-            return None
-        return checkpoint.load(folder, recipe.method)
+        if (folder / checkpoint.META).is_file() and checkpoint.read_meta(folder)["training"].get("key") == key:
+            return checkpoint.load(folder, recipe.method), True
     except CheckpointError:
-        return None  # Damaged: trained again, and replaced.
-
-
-def _trained(recipe: Recipe, seed: int, device: str, quiet: bool) -> Checkpoint:
+        pass  # Damaged: trained again, and replaced.
     rows = rows_of(recipe.built, "train", recipe.limit)
     done = train(rows, recipe.method, recipe.config, recipe.preset, seed, device, quiet)
     used, planned = done.network.method_file, recipe.method_file
     if planned is not None and (used is None or used["sha256"] != planned["sha256"]):
         raise UsageError(f"{recipe.method} was changed while it was used: run the same command again")
     training = {
+        "key": key,
         "seconds": round(done.seconds, 2),
         "rows_per_second": round(done.rows_per_second, 1),
         "history": [{k: round(v, 6) for k, v in epoch.items()} for epoch in done.history],
     }
     data = about(recipe.built) | {"limit": recipe.limit}
-    return Checkpoint(recipe.method, recipe.config, recipe.preset, seed, done.network, done.tokenizer, data, training)
+    parts = (recipe.method, recipe.config, recipe.preset, seed, done.network, done.tokenizer, data, training, source)
+    ready = Checkpoint(*parts)
+    return dataclasses.replace(ready, weights_sha256=checkpoint.save(folder, ready)), False

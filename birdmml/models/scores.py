@@ -52,7 +52,7 @@ def summed_cosine(query: str, target: str, queries: Mapping[str, Tensor], candid
     Symile's CLIP baseline (arXiv 2411.01053). The sum of the parts first: one matrix product.
     """
     names = parts(query)
-    total = queries[names[0]]
+    total = queries[names[0]]  # Summed in this order: floats do not add up the same in another.
     for name in names[1:]:
         total = total + queries[name]
     return total @ candidates[target].T
@@ -65,15 +65,12 @@ def inner_products(rows: Sequence[Tensor], columns: Sequence[Tensor]) -> list[li
     across, one matrix product each: nothing of size Q x C x D is made. In float64, except where the device
     has none (mps): differences of such products lose half of their digits.
     """
-    a, b = [_exact(r) for r in rows], [_exact(c) for c in columns]
+    exact = torch.float32 if rows[0].device.type == "mps" else torch.float64
+    a, b = [r.to(exact) for r in rows], [c.to(exact) for c in columns]
     cross = [[x @ y.T for y in b] for x in a]
     upper = [[(x * y).sum(-1)[:, None] for y in a] + cross[i] for i, x in enumerate(a)]
     lower = [[cross[i][j] for i in range(len(a))] + [(x * y).sum(-1)[None, :] for y in b] for j, x in enumerate(b)]
     return upper + lower
-
-
-def _exact(x: Tensor) -> Tensor:
-    return x.float() if x.device.type == "mps" else x.to(torch.float64)
 
 
 def check_pair(query: str, target: str, defined: tuple[tuple[str, str], ...], method: str) -> None:

@@ -29,7 +29,8 @@ from birdmml.models.read import RowSource
 
 STEPS, BEST, LAST = "steps", "best", "last"
 TENSORS, POSITION = "training.safetensors", "training.json"
-KEPT = 2
+KIND = "birdmml training state"
+KEPT = 2  # The last, and one before it for when the last is damaged.
 # What may differ when training goes on: it changes how fast, not what is learned.
 FREE = {"training.workers", "training.cache_gib"}
 
@@ -70,13 +71,9 @@ class Position:
         for name, value in values.items():
             self.sums[name] = self.sums.get(name, 0.0) + value * rows
 
-    def means(self) -> dict[str, float]:
-        """Means over the rows of the epoch so far."""
-        return {name: total / self.rows for name, total in self.sums.items()}
-
     def close_epoch(self) -> dict[str, float]:
-        """One epoch more; its means."""
-        means = self.means()
+        """One epoch more; its means over rows."""
+        means = {name: total / self.rows for name, total in self.sums.items()}
         self.history.append(means)
         self.epoch, self.batch, self.rows, self.sums = self.epoch + 1, 0, 0, {}
         return means
@@ -90,6 +87,11 @@ class Learner:
     scaler: torch.amp.GradScaler
     device: torch.device
 
+    @property
+    def learned(self) -> list[Tensor]:
+        """Everything the optimiser moves."""
+        return [p for group in self.optimiser.param_groups for p in group["params"]]
+
 
 def save(root: Path, ready: Checkpoint, learner: Learner, position: Position) -> Path:
     """Write step folder `position.step` below `root`, then drop all but the newest two.
@@ -97,24 +99,34 @@ def save(root: Path, ready: Checkpoint, learner: Learner, position: Position) ->
     The folder appears under its name only once all of it is on disk. Raises CheckpointError.
     """
     folder = root / STEPS / f"step-{position.step:08d}"
-    part = folder.with_name("unfinished")
+    part = folder.with_name("unfinished")  # No name that `_steps` would take.
     checkpoint.save(part, ready)
     try:
         save_file(_tensors(learner), part / TENSORS)
-        write_json(part / POSITION, _meta(learner, position, sha256_file(part / TENSORS)))
-        _sync(part)
+        meta = {
+            "kind": KIND,
+            "position": asdict(position),
+            "rates": [group["lr"] for group in learner.optimiser.param_groups],
+            "scaler": learner.scaler.state_dict(),
+            "tensors_sha256": sha256_file(part / TENSORS),
+        }
+        write_json(part / POSITION, meta)
+        for path in part.iterdir():
+            # Contents first, then their names: a power cut leaves the state before, or this one in full.
+            with path.open("rb") as f:
+                os.fsync(f.fileno())
+        sync_folder(part)
         replace_folder(part, folder, folder.with_name(f"old-{folder.name}"))
     except (OSError, SafetensorError) as e:
         raise CheckpointError(f"{folder} cannot be written ({e}): free space, or choose another --out") from e
-    for old in _steps(root)[:-KEPT]:
+    for old in _steps(root)[:-KEPT]:  # Only once the new one is in place.
         shutil.rmtree(old, ignore_errors=True)
     return folder
 
 
 def newest(root: Path) -> Path | None:
     """The last step folder below `root`, or None."""
-    steps = _steps(root)
-    return steps[-1] if steps else None
+    return max(_steps(root), default=None)
 
 
 def resolve(folder: Path) -> Path:
@@ -134,7 +146,14 @@ def load(folder: Path, wanted: Checkpoint, learner: Learner) -> Position:
     """
     meta = _read(folder / POSITION)
     saved = checkpoint.load(folder)
-    _same(folder, saved, wanted)
+    before = dict(_identity(saved))
+    for name, ours in _identity(wanted):
+        theirs = before.get(name)
+        if theirs != ours and name not in FREE:
+            raise CheckpointError(
+                f"{folder} was trained with {name} {theirs}, now it is {ours}: resume with the same, or choose"
+                " another --out"
+            )
     wanted.network.load_state_dict(saved.network.state_dict())
     path = folder / TENSORS
     try:
@@ -157,17 +176,6 @@ def _tensors(learner: Learner) -> dict[str, Tensor]:
     return {name: value.contiguous() for name, value in out.items()}
 
 
-def _meta(learner: Learner, position: Position, sha256: str) -> dict[str, Any]:
-    groups = [{k: v for k, v in g.items() if k != "params"} for g in learner.optimiser.state_dict()["param_groups"]]
-    return {
-        "kind": "birdmml training state",
-        "position": asdict(position),
-        "rates": [group["lr"] for group in groups],
-        "scaler": learner.scaler.state_dict(),
-        "tensors_sha256": sha256,
-    }
-
-
 def _restore(learner: Learner, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
@@ -176,7 +184,7 @@ def _restore(learner: Learner, tensors: Mapping[str, Tensor], meta: Mapping[str,
             index, _, name = rest.partition(".")
             state.setdefault(int(index), {})[name] = value
     state_dict = learner.optimiser.state_dict()
-    weights = [p for group in learner.optimiser.param_groups for p in group["params"]]
+    weights = learner.learned
     try:
         for number, moments in state.items():
             for name, value in moments.items():
@@ -194,22 +202,10 @@ def _restore(learner: Learner, tensors: Mapping[str, Tensor], meta: Mapping[str,
         raise CheckpointError(f"the optimiser's state does not fit this model ({e}): start anew") from e
 
 
-def _same(folder: Path, saved: Checkpoint, wanted: Checkpoint) -> None:
-    before = dict(_identity(saved))
-    for name, ours in _identity(wanted):
-        theirs = before.get(name)
-        if theirs != ours and name not in FREE:
-            raise CheckpointError(
-                f"{folder} was trained with {name} {theirs}, now it is {ours}: resume with the same, or choose"
-                " another --out"
-            )
-
-
 def _identity(c: Checkpoint) -> Iterator[tuple[str, Any]]:
-    yield "method", c.method
-    yield "seed", c.seed
-    yield "dataset", c.dataset.get("digest")
-    yield "limit", c.dataset.get("limit")
+    """What decides a training, by the names that `--set` gives it."""
+    yield from (("method", c.method), ("seed", c.seed))
+    yield from (("dataset", c.dataset.get("digest")), ("limit", c.dataset.get("limit")))
     yield from _flat(settings.to_dict(c.config), "method.")
     yield from _flat(settings.to_dict(c.preset), "")
 
@@ -231,16 +227,6 @@ def _read(path: Path) -> dict[str, Any]:
         meta = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as e:
         raise CheckpointError(f"{path} cannot be read ({e}): delete its folder to resume earlier") from e
-    if not isinstance(meta, dict) or meta.get("kind") != "birdmml training state":
+    if not isinstance(meta, dict) or meta.get("kind") != KIND:
         raise CheckpointError(f"{path} is not a training state: delete its folder to resume earlier")
     return meta
-
-
-def _sync(folder: Path) -> None:
-    for path in folder.iterdir():
-        fd = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-    sync_folder(folder)

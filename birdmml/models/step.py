@@ -1,4 +1,4 @@
-"""Forward and backward of one contrastive batch: at once, or in chunks with the same gradient (GradCache)."""
+"""One training step, at once or in chunks with the same gradient (GradCache); its rates, and validation."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ from birdmml.models.ranks import ProcessRanks
 from birdmml.models.scores import JOINT
 from birdmml.results.metrics import hit, rank
 
+K = 10
+SHARE = "share_of_rate"
 Terms = dict[str, Tensor]
 LossOf = Callable[[dict[str, Tensor]], Terms]
 
@@ -55,7 +57,7 @@ def step(
     """
     device = next(iter(inputs.values())).device
     if len(parts) > 1:
-        return _in_chunks(network, inputs, loss_of, how, parts, device)
+        return _in_chunks(network, inputs, loss_of, how, parts)
     with how.autocast(device):
         terms = loss_of(network.features(inputs))
     how.scaler.scale(terms["loss"]).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
@@ -63,18 +65,15 @@ def step(
 
 
 def _in_chunks(
-    network: Network,
-    inputs: Mapping[str, Tensor],
-    loss_of: LossOf,
-    how: Numerics,
-    parts: Sequence[int],
-    device: torch.device,
+    network: Network, inputs: Mapping[str, Tensor], loss_of: LossOf, how: Numerics, parts: Sequence[int]
 ) -> Terms:
     """GradCache (Gao et al. 2021, arXiv 2101.06983): outputs first, the loss on all of them, then chunk by chunk.
 
     Memory is that of one chunk; every chunk passes twice, the second time with the same random numbers.
     """
-    chunks = list(_cut(inputs, parts))
+    device = next(iter(inputs.values())).device
+    pieces = {name: torch.split(value, list(parts)) for name, value in inputs.items()}
+    chunks = [{name: piece[number] for name, piece in pieces.items()} for number in range(len(parts))]
     states, outputs = [], []
     with torch.no_grad(), how.autocast(device), statistics_kept(network):
         for chunk in chunks:
@@ -84,7 +83,7 @@ def _in_chunks(
     with how.autocast(device):
         terms = loss_of(features)
     how.scaler.scale(terms["loss"]).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-    after = _random_state(device)
+    after = _random_state(device)  # The chunks' second pass rewinds the generator; the next step goes on here.
     gradients = {
         name: torch.split(value.grad, list(parts)) for name, value in features.items() if value.grad is not None
     }
@@ -139,12 +138,6 @@ def _checkpointed(block: nn.Module) -> None:
     block.forward = forward
 
 
-def _cut(inputs: Mapping[str, Tensor], parts: Sequence[int]) -> Iterator[dict[str, Tensor]]:
-    pieces = {name: torch.split(value, list(parts)) for name, value in inputs.items()}
-    for number in range(len(parts)):
-        yield {name: piece[number] for name, piece in pieces.items()}
-
-
 def _random_state(device: torch.device) -> tuple[Tensor, Tensor | None]:
     own = torch.get_device_module(device).get_rng_state() if device.type != "cpu" else None
     return torch.get_rng_state(), own
@@ -154,12 +147,6 @@ def _set_random_state(device: torch.device, state: tuple[Tensor, Tensor | None])
     torch.set_rng_state(state[0])
     if state[1] is not None:
         torch.get_device_module(device).set_rng_state(state[1])
-
-
-# ---- Learning rates, and the optimiser with the groups that a method asks for.
-
-
-SHARE = "share_of_rate"
 
 
 def rates(settings: Training) -> list[float]:
@@ -204,17 +191,14 @@ def set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
         group["lr"] = rate * group[SHARE]
 
 
-# ---- Loss and retrieval on validation rows, between two epochs; draws no random numbers.
-
-
-K = 10
-
-
 @torch.inference_mode()
 def validate(network: Network, feed: Feed, batch_size: int) -> dict[str, float]:
-    """ "loss" over batches in row order, and recall@10 averaged over the 1->1 and over the 2->1 pairs."""
+    """ "loss" over batches in row order, and recall@10 averaged over the 1->1 and over the 2->1 pairs.
+
+    Draws no random numbers: a training with validation rows learns the same as one without.
+    """
     device = next(network.parameters()).device
-    network.eval()
+    network.eval()  # Batch statistics of validation rows must not enter the running ones.
     losses, sizes, parts = [], [], []
     for inputs in feed.stream(list(batches(np.arange(len(feed)), batch_size))):
         features = network.features(to_device(inputs, device))
@@ -222,24 +206,17 @@ def validate(network: Network, feed: Feed, batch_size: int) -> dict[str, float]:
         sizes.append(len(inputs["text"]))
         parts.append(network.model.embed(features))
     vectors = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-    return {"loss": float(np.average(losses, weights=sizes))} | _recalls(network, vectors, len(feed))
-
-
-def _recalls(network: Network, vectors: Mapping[str, Tensor], rows: int) -> dict[str, float]:
     recalls: dict[str, list[float]] = {"1->1": [], "2->1": []}
     for query, target in network.model.pairs():
-        name = "2->1" if JOINT in query else "1->1"
-        recalls[name].append(_recall(network, vectors, query, target, rows))
-    return {f"recall@{K} {name}": float(np.mean(values)) for name, values in recalls.items() if values}
 
+        def block(part: slice, query: str = query, target: str = target) -> NDArray[np.floating]:
+            queries = {name: value[part] for name, value in vectors.items()}
+            return np.asarray(network.model.score(query, target, queries, vectors).float().cpu())
 
-def _recall(network: Network, vectors: Mapping[str, Tensor], query: str, target: str, rows: int) -> float:
-    def block(part: slice) -> NDArray[np.floating]:
-        queries = {name: value[part] for name, value in vectors.items()}
-        return np.asarray(network.model.score(query, target, queries, vectors).float().cpu())
-
-    ranks = rank(block, np.arange(rows), rows)
-    return float(hit(ranks.greater, ranks.ties, K).mean())
+        ranks = rank(block, np.arange(len(feed)), len(feed))
+        recalls["2->1" if JOINT in query else "1->1"].append(float(hit(ranks.greater, ranks.ties, K).mean()))
+    means = {f"recall@{K} {name}": float(np.mean(values)) for name, values in recalls.items() if values}
+    return {"loss": float(np.average(losses, weights=sizes))} | means
 
 
 def score(recalls: Mapping[str, float]) -> float:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from birdmml.errors import CheckpointError
 
-PAD, UNKNOWN, START, END = "[PAD]", "[UNK]", "[CLS]", "[SEP]"
+PAD, UNKNOWN, START, END = "[PAD]", "[UNK]", "[CLS]", "[SEP]"  # BERT's names.
 PAD_ID = 0
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -25,11 +25,11 @@ from birdmml.models.estimate import too_large
 from birdmml.models.feed import Feed, batches, steps_per_epoch, to_device
 from birdmml.models.foreign import load_weights, resolved, tokenizer_of
 from birdmml.models.heads import TOWER
-from birdmml.models.journal import Journal
+from birdmml.models.journal import Journal, bar
 from birdmml.models.network import Network
 from birdmml.models.preprocess import augment
-from birdmml.models.presets import Preset, Training
-from birdmml.models.ranks import ProcessRanks, bar, global_batch_norm, launched, precision
+from birdmml.models.presets import Preset
+from birdmml.models.ranks import ProcessRanks, global_batch_norm, launched, precision
 from birdmml.models.read import RowSource, captions
 from birdmml.models.state import Learner, Position, Saving
 from birdmml.models.step import (
@@ -82,11 +82,6 @@ class _Run:
         return self.ready.network
 
     @property
-    def learned(self) -> list[Tensor]:
-        """Everything the optimiser moves."""
-        return [p for group in self.learner.optimiser.param_groups for p in group["params"]]
-
-    @property
     def least(self) -> int:
         """The fewest rows of a batch."""
         return max(2, self.ranks.size)
@@ -133,24 +128,31 @@ def train(
     """Train `method` on `rows` from scratch. One seed fixes initial weights, order and dropout.
 
     With `saving` it is kept on disk and can go on where it was killed; where that has validation rows, the best
-    model is kept, too. Raises TrainingError with the step and the row ids where training diverges.
+    model is kept, too. Raises UsageError for a folder that holds a training already, TrainingError with the step and
+    the row ids where training diverges.
     """
     settings = preset.training
     accelerator = launched(pick_device(device), saving)
     ranks = ProcessRanks(accelerator.process_index, accelerator.num_processes)
-    _enough(len(rows), settings.batch_size, ranks)
+    if len(rows) < 2:
+        raise TrainingError(f"{len(rows)} training rows: a contrastive loss needs two at least, build more")
+    if ranks.size > (most := min(len(rows), settings.batch_size)):
+        raise UsageError(f"{ranks.size} processes for batches of {most} rows: launch fewer, or raise --batch-size")
     how = numerics(precision(settings.precision, accelerator.device), accelerator.device)
-    torch.manual_seed(seed)
-    preset = resolved(preset)
+    torch.manual_seed(seed)  # Until the weights are made nothing else may draw.
+    preset = resolved(preset)  # Configs of named models go into the checkpoint, which needs no hub to load.
     tokenizer = tokenizer_for(rows, preset)
-    with _room_for_the_model(accelerator.device):
+    no_room = (
+        f"out of memory on {accelerator.device} while the model was made: choose smaller encoders or a smaller --preset"
+    )
+    with _memory_error(lambda: no_room):
         network = Network(preset, discover.load("method", method), config, tokenizer.get_vocab_size())
         load_weights(network.encoders, preset.encoders)
         network.to(accelerator.device)
-    about = ({}, {}) if saving is None else (saving.dataset, saving.provenance)
+    dataset, source = ({}, {}) if saving is None else (saving.dataset, saving.provenance)
     validation = None if saving is None else saving.validation
     run = _Run(
-        Checkpoint(method, config, preset, seed, network, tokenizer, about[0], {}, about[1]),
+        Checkpoint(method, config, preset, seed, network, tokenizer, dataset, {}, source),
         Feed(rows, network.preprocessor, tokenizer, settings),
         torch.tensor(rows.column("label")) if settings.false_negatives == "mask" else None,
         Learner(optimiser(network, settings), how.scaler, accelerator.device),
@@ -159,11 +161,18 @@ def train(
         Feed(validation, network.preprocessor, tokenizer) if validation is not None and ranks.main else None,
         saving,
     )
-    position = _start(run)
-    _prepare(network, settings)
+    last = None if saving is None else state.newest(saving.folder)
+    if saving is not None and last is not None and not saving.resume:
+        raise UsageError(f"{saving.folder} holds a training already: add --resume to go on, or choose another --out")
+    position = Position() if last is None else state.load(last, run.ready, run.learner)
+    if settings.activation_checkpointing:
+        checkpoint_activations(network)
+    if settings.compile:
+        for encoder in network.encoders.values():
+            encoder.compile()
     started, before = time.perf_counter(), position.seconds
     silent = quiet or not ranks.main
-    with cpu_threads(settings.cpu_threads), global_batch_norm(network, ranks), _memory_told(run):
+    with cpu_threads(settings.cpu_threads), global_batch_norm(network, ranks), _memory_error(lambda: _would_fit(run)):
         with bar("decoding", len(rows), "row", silent) as shown:
             run.feed.fill(lambda done, _: shown.update(done - shown.n))
         steps = settings.epochs * steps_per_epoch(len(rows), settings.batch_size, run.least)
@@ -181,19 +190,11 @@ def tokenizer_for(rows: RowSource, preset: Preset) -> Tokenizer:
     return train_tokenizer(captions(rows), preset.encoders.text.vocabulary)
 
 
-def _prepare(network: Network, settings: Training) -> None:
-    if settings.activation_checkpointing:
-        checkpoint_activations(network)
-    if settings.compile:
-        for encoder in network.encoders.values():
-            encoder.compile()
-
-
 def _loop(run: _Run, position: Position, journal: Journal) -> None:
     network, settings = run.network, run.ready.preset.training
     schedule = rates(settings)
     for epoch in range(position.epoch, settings.epochs):
-        network.train()
+        network.train()  # Validation left it in eval.
         for name, encoder in network.encoders.items():
             # Frozen is frozen: no dropout, no moving batch statistics.
             encoder.train(name.split(TOWER)[0] not in run.ready.preset.encoders.frozen)
@@ -237,9 +238,11 @@ def _step(
 
     parts = chunks_of(len(batch), settings.chunk_size, ranks)
     terms = step(run.network, inputs, loss_of, run.how, parts)
-    ranks.average_gradients(run.learned)
+    ranks.average_gradients(run.learner.learned)
     run.how.scaler.unscale_(run.learner.optimiser)
-    norm = _clipped(run.learned, settings.clip_norm)
+    norm = torch.nn.utils.get_total_norm([p.grad for p in run.learner.learned if p.grad is not None])
+    if settings.clip_norm:
+        torch.nn.utils.clip_grads_with_norm_(run.learner.learned, settings.clip_norm, norm)
     # One transfer a step: each value read from a GPU by itself would wait for it again.
     *values, length = torch.stack([*terms.values(), norm]).tolist()
     named = dict(zip(terms, values, strict=True))
@@ -251,41 +254,23 @@ def _step(
 
 
 @contextmanager
-def _room_for_the_model(device: torch.device) -> Iterator[None]:
-    """Lack of memory before the first row becomes a TrainingError."""
+def _memory_error(words: Callable[[], str]) -> Iterator[None]:
+    """Lack of memory inside becomes a TrainingError of these words, which are sought only then."""
     try:
         yield
     except (MemoryError, OSError, RuntimeError) as e:
         if not lacks_memory(e):
             raise
-        raise TrainingError(
-            f"out of memory on {device} while the model was made: choose smaller encoders or a smaller --preset"
-        ) from e
+        raise TrainingError(words()) from e
 
 
-@contextmanager
-def _memory_told(run: _Run) -> Iterator[None]:
-    """Lack of memory inside becomes a TrainingError that says how many rows would fit."""
+def _would_fit(run: _Run) -> str:
+    """What to say when a step ran out of memory: how many rows there is room for."""
+    c, device = run.ready, run.learner.device
     try:
-        yield
-    except (MemoryError, OSError, RuntimeError) as e:
-        if not lacks_memory(e):
-            raise
-        c = run.ready
-        words, device = c.tokenizer.get_vocab_size(), run.learner.device
-        try:
-            message = too_large(c.preset, c.method, c.config, words, device)
-        except (MemoryError, OSError, RuntimeError):  # Too little is left even to count with.
-            message = f"out of memory on {device}: lower training.batch_size, or set --chunk-size"
-        raise TrainingError(message) from e
-
-
-def _clipped(learned: Sequence[Tensor], most: float) -> Tensor:
-    """The norm of all gradients together; over `most` (unless 0) they are scaled down to it."""
-    norm = torch.nn.utils.get_total_norm([p.grad for p in learned if p.grad is not None])
-    if most:
-        torch.nn.utils.clip_grads_with_norm_(learned, most, norm)
-    return norm
+        return too_large(c.preset, c.method, c.config, c.tokenizer.get_vocab_size(), device)
+    except (MemoryError, OSError, RuntimeError):  # Too little is left even to count with.
+        return f"out of memory on {device}: lower training.batch_size, or set --chunk-size"
 
 
 def _check(run: _Run, position: Position, values: dict[str, float], norm: float, batch: NDArray[np.int64]) -> None:
@@ -310,25 +295,11 @@ def _check(run: _Run, position: Position, values: dict[str, float], norm: float,
     )
 
 
-def _start(run: _Run) -> Position:
-    """Where to begin: at 0, or where the newest state on disk ends. Raises UsageError for another's folder."""
-    if run.saving is None:
-        return Position()
-    last = state.newest(run.saving.folder)
-    if last is None:
-        return Position()
-    if not run.saving.resume:
-        raise UsageError(
-            f"{run.saving.folder} holds a training already: add --resume to go on, or choose another --out"
-        )
-    return state.load(last, run.ready, run.learner)
-
-
 def _keep(run: _Run, position: Position) -> None:
     """Write the state of this moment; all ranks wait for it."""
     if run.saving is not None and run.ranks.main:
         state.save(run.saving.folder, run.described(position), run.learner, position)
-    run.ranks.wait()
+    run.ranks.wait()  # None may run ahead and be killed while rank 0 still writes.
 
 
 def _keep_epoch(run: _Run, position: Position, figures: Mapping[str, float]) -> None:
@@ -338,18 +309,9 @@ def _keep_epoch(run: _Run, position: Position, figures: Mapping[str, float]) -> 
     score = validation_score(figures) if figures else None
     if score is not None and (position.best is None or score > position.best):
         position.best = score
-        checkpoint.save(run.saving.folder / state.BEST, run.described(position))
+        checkpoint.save(run.saving.folder / state.BEST, run.described(position))  # Rank 0 alone has a score.
     finished = position.epoch == run.ready.preset.training.epochs
     if not run.saving.every or finished:
         _keep(run, position)
     if finished and run.ranks.main:
         checkpoint.save(run.saving.folder / state.LAST, run.described(position))
-
-
-def _enough(rows: int, batch_size: int, ranks: ProcessRanks) -> None:
-    if rows < 2:
-        raise TrainingError(f"{rows} training rows: a contrastive loss needs two at least, build more")
-    if ranks.size > min(rows, batch_size):
-        raise UsageError(
-            f"{ranks.size} processes for batches of {min(rows, batch_size)} rows: launch fewer, or raise --batch-size"
-        )

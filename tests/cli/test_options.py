@@ -35,13 +35,14 @@ class Outer:
 def run(*args: str) -> tuple[Any, str]:
     taken = []
 
-    @command
-    def show(options: Outer) -> None:
+    class Show(Outer):
         """Say what was given."""
-        taken.append(options)
+
+        def _run(self) -> None:
+            taken.append(Outer(**vars(self)))
 
     app = typer.Typer()
-    app.command()(show)
+    app.command()(command(Show))
     output = CliRunner().invoke(app, list(args)).output
     return (taken or [None])[0], output
 

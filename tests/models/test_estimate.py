@@ -23,7 +23,7 @@ SMALL = settings.override(preset("tiny"), ["front_end.image_size=112", f"trainin
 MEASURE = """
 import dataclasses, resource, sys, torch
 sys.path.insert(0, {tests!r})
-from training.test_estimate import SMALL, ROWS, inputs, network_of
+from models.test_estimate import SMALL, ROWS, inputs, network_of
 torch.set_num_threads(1)
 def step(rows):
     network(inputs(rows))["loss"].backward(); made.step(); made.zero_grad()

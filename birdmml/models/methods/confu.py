@@ -83,7 +83,7 @@ def loss(
     if fused:
         total = (1 - fused_weight) * total + fused_weight * torch.stack(list(fused.values())).sum()
     if variant == "reference":
-        total = total / len(pairwise | fused)
+        total = total / len(pairwise | fused)  # Scales the gradient alone: Adam hardly sees it, clipping does.
     return pairwise | fused | {"loss": total}
 
 

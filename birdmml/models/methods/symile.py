@@ -28,7 +28,7 @@ CARD = Card(
 )
 Negatives = Literal["n", "n_squared"]
 # Above so many saved values the blocks of n_squared are computed again in the backward pass.
-SAVED_ELEMENTS = 2**26
+SAVED_ELEMENTS = 2**26  # 256 MiB of float32.
 
 
 @dataclass(frozen=True)
