@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from types import ModuleType
@@ -55,6 +56,7 @@ class OwnPlan:
     providers: tuple[Provider, ...]
     limit: int | None = None
 
+    @cached_property
     def values(self) -> dict[str, Any]:
         """The settings that a result records, as JSON values."""
         return {
@@ -68,11 +70,11 @@ class OwnPlan:
             "trained_here": False,
         }
 
-    @property
+    @cached_property
     def name(self) -> str:
         """The result's folder."""
         marks = (["demo"] if self.built.demo else []) + (["limited"] if self.limit else [])
-        return "-".join([self.path.stem, "own", *marks, files.digest([self.values(), self.built.digest])[:8]])
+        return "-".join([self.path.stem, "own", *marks, files.digest([self.values, self.built.digest])[:8]])
 
 
 def plan(
@@ -105,7 +107,7 @@ def run(plan: OwnPlan, out: Path, quiet: bool = False) -> tuple[Result, Path]:
         folder=out / plan.name,
         method=plan.path.name,
         preset="own model",
-        settings=plan.values(),
+        settings=plan.values,
         dataset=about(plan.built),
         demo=plan.built.demo or any(p.demo for p in plan.providers),
     )

@@ -19,6 +19,7 @@ from birdmml.errors import ResultError, UsageError
 if TYPE_CHECKING:
     from birdmml.bench.own_model import OwnPlan
     from birdmml.bench.plan import BenchPlan
+    from birdmml.bench.protocol import Protocol
     from birdmml.bench.run import Ended
     from birdmml.schema import Result
 
@@ -82,9 +83,9 @@ class BenchOptions:
     @property
     def folder_of_evalsets(self) -> Path | None:
         """Where prepared sets lie, if anywhere."""
-        from birdmml.bench.plan import default_folder
+        from birdmml.bench.plan import DEFAULT
 
-        return self.evalsets if self.evalsets is not None else default_folder()
+        return self.evalsets or (DEFAULT if DEFAULT.is_dir() else None)
 
 
 @command
@@ -101,12 +102,13 @@ def bench(options: BenchOptions) -> None:
     birdmml bench --suite xor --help   needs no dataset; has options of its own
     """
     _refuse_contradictions(options)
-    if options.protocol is None or not _computed(options.protocol):
+    protocol = None if options.protocol is None else _protocol(options.protocol)
+    if protocol is None or protocol.data.source != "computed":
         needs_data(options.data)
     if options.model is not None:
         _own(options, options.model)
         return
-    plans = _of_options(options) if options.protocol is None else _of_protocol(options, options.protocol)
+    plans = _of_options(options) if protocol is None else _of_protocol(options, protocol)
     if options.dry_run:
         _describe(plans, options.as_json)
         return
@@ -140,19 +142,16 @@ def _refuse_contradictions(options: BenchOptions) -> None:
         raise UsageError(f"--all-methods and {other} contradict each other: leave one out")
 
 
-def _computed(protocol: str) -> bool:
-    """Whether the protocol needs no dataset; raises UnknownName or UsageError for one that is none."""
+def _protocol(name: str) -> Protocol:
     from birdmml.bench.protocol import load
 
-    return load(protocol).data.source == "computed"
+    return load(name)
 
 
-def _of_protocol(options: BenchOptions, name: str) -> tuple[BenchPlan, ...]:
+def _of_protocol(options: BenchOptions, protocol: Protocol) -> tuple[BenchPlan, ...]:
     """The plans of a protocol: for the methods named, for all of them, or for its only one."""
     from birdmml.bench.plan import Choice, check, plans
-    from birdmml.bench.protocol import load
 
-    protocol = load(name)
     check(protocol)
     if not options.method and not options.all_methods and len(protocol.methods) > 1:
         names = ", ".join(m.name for m in protocol.methods)
@@ -161,15 +160,13 @@ def _of_protocol(options: BenchOptions, name: str) -> tuple[BenchPlan, ...]:
         )
     seeds = options.seeds if "seeds" in options.typed else None
     choice = Choice(seeds=seeds, device=options.device, limit=options.limit, evalsets=options.folder_of_evalsets)
-    return plans(name, options.method, options.data, choice)
+    return plans(protocol, options.method, options.data, choice)
 
 
 def _of_options(options: BenchOptions) -> tuple[BenchPlan, ...]:
     """The plans of plain options, a method each; every method's options are checked before the first is trained."""
-    from birdmml.bench.plan import Choice
-    from birdmml.bench.plan import plan as plan_plan
+    from birdmml.bench.plan import Choice, plan
     from birdmml.core import discover
-    from birdmml.models import checkpoint as models_checkpoint
     from birdmml.models.state import resolve
 
     o = options
@@ -177,20 +174,17 @@ def _of_options(options: BenchOptions) -> tuple[BenchPlan, ...]:
     overrides += [f"training.epochs={o.epochs}"] if o.epochs is not None else []
     overrides += [f"training.batch_size={o.batch_size}"] if o.batch_size is not None else []
     names = list(discover.names("method") if o.all_methods else o.method)
-    checkpoint = o.checkpoint
-    if checkpoint is not None:
-        if len(names) > 1:
-            raise UsageError(f"--checkpoint is one trained model: leave out --method {names[1]}")
-        checkpoint = resolve(checkpoint)
-        names = names or [models_checkpoint.load(checkpoint).method]
+    if o.checkpoint is not None and len(names) > 1:
+        raise UsageError(f"--checkpoint is one trained model: leave out --method {names[1]}")
+    checkpoint = None if o.checkpoint is None else resolve(o.checkpoint)
     choice = Choice(
         o.suites, o.preset, overrides, o.seeds, o.seed, o.device, o.limit, checkpoint,
         o.folder_of_evalsets, o.evalset,
     )  # fmt: skip
-    return tuple(
-        plan_plan(o.data, name, choice)
-        for name in dict.fromkeys(discover.canonical("method", m) for m in names or ["confu"])
-    )
+    if checkpoint is not None and not names:
+        return (plan(o.data, None, choice),)
+    methods = dict.fromkeys(discover.canonical("method", m) for m in names or ["confu"])
+    return tuple(plan(o.data, method, choice) for method in methods)
 
 
 def _describe(plans: Sequence[BenchPlan], as_json: bool) -> None:
@@ -241,7 +235,7 @@ def _several(plans: Sequence[BenchPlan], options: BenchOptions) -> None:
 def _line(ended: Ended) -> str:
     if ended.result is None:
         return f"{ended.method}: FAILED: {ended.failure}"
-    if ended.known:
+    if ended.earlier:
         return f"{ended.method}: there already, {ended.folder} (--again repeats it)"
     return f"{ended.method}: done in {ended.result.seconds['total']:.0f} s, {ended.folder}"
 
@@ -264,19 +258,19 @@ def _own(options: BenchOptions, model: Path) -> None:
         options.limit,
     )  # fmt: skip
     if options.dry_run:
-        typer.echo(json.dumps(own.values(), indent=2) if options.as_json else _result.facts(_about_own(own)))
+        typer.echo(json.dumps(own.values, indent=2) if options.as_json else _result.facts(_about_own(own)))
         return
     writable(options.out)
     if not options.as_json:
         banner = [DEMO_BANNER] if own.built.demo else []
-        typer.echo("\n".join([*banner, f"scoring {own.path}: {own.values()['score']}"]))
+        typer.echo("\n".join([*banner, f"scoring {own.path}: {own.values['score']}"]))
     with writing(options.out):
         result, folder = run(own, options.out, quiet=options.as_json)
     show(result, folder, options.every_metric, options.as_json)
 
 
 def _about_own(own: OwnPlan) -> dict[str, Any]:
-    values = own.values()
+    values = own.values
     return {
         "model": own.path,
         "functions": ", ".join(values["functions"]),

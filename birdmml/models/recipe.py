@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from birdmml.core import discover, files, provenance, settings
-from birdmml.core.device import pick_device
 from birdmml.errors import CheckpointError, UsageError
 from birdmml.load import Built
 from birdmml.models import checkpoint
@@ -23,7 +23,7 @@ FOLDER = "models"
 
 @dataclass(frozen=True)
 class Recipe:
-    """What decides a trained model, but for its seed."""
+    """What decides a trained model, but for its seed; made and checked once, by the plan."""
 
     built: Built | ArrayData
     method: str
@@ -33,13 +33,23 @@ class Recipe:
     limit: int | None = None
     method_file: Mapping[str, str] | None = None
 
+    @cached_property
+    def label(self) -> str:
+        """What results call the method."""
+        return discover.label(self.method)
+
+    @cached_property
+    def data(self) -> dict[str, Any]:
+        """What results and checkpoints say of the dataset."""
+        return about(self.built)
+
     def key(self, seed: int, device: str = "") -> str:
         """Equal keys: the same training. The code, the packages and the kind of device belong to it."""
         return files.digest(
             [
                 provenance.code_digest(),
                 provenance.packages(),
-                discover.label(self.method),
+                self.label,
                 dict(self.method_file or {}),
                 settings.to_dict(self.config),
                 settings.to_dict(self.preset),
@@ -72,15 +82,17 @@ def folder_of(recipe: Recipe, out: Path, seed: int) -> Path:
 
 
 def obtain(
-    recipe: Recipe, seed: int, out: Path, source: Mapping[str, Any], device: str = "auto", quiet: bool = False
+    recipe: Recipe, seed: int, out: Path, source: Mapping[str, Any], device: str, quiet: bool = False
 ) -> tuple[Checkpoint, bool]:
-    """The model of a seed, and whether it was there already; else it is trained and kept below `out`."""
-    folder, key = folder_of(recipe, out, seed), recipe.key(seed, pick_device(device).type)
+    """The model of a seed, and whether it was there already; else it is trained and kept below `out`.
+
+    `device` is one that is there ("cpu"), not "auto": models of different kinds of device are kept apart.
+    """
+    folder, key = folder_of(recipe, out, seed), recipe.key(seed, device)
     kept = _kept(recipe, key, folder)
     if kept is not None:
         return kept, True
-    ready = _trained(recipe, seed, device, quiet)
-    ready = dataclasses.replace(ready, training={"key": key, **ready.training}, provenance=source)
+    ready = _trained(recipe, seed, device, quiet, key, source)
     return dataclasses.replace(ready, weights_sha256=checkpoint.save(folder, ready)), False
 
 
@@ -96,16 +108,19 @@ def _kept(recipe: Recipe, key: str, folder: Path) -> Checkpoint | None:
         return None  # Damaged: trained again, and replaced.
 
 
-def _trained(recipe: Recipe, seed: int, device: str, quiet: bool) -> Checkpoint:
+def _trained(recipe: Recipe, seed: int, device: str, quiet: bool, key: str, source: Mapping[str, Any]) -> Checkpoint:
     rows = rows_of(recipe.built, "train", recipe.limit)
     done = train(rows, recipe.method, recipe.config, recipe.preset, seed, device, quiet)
     used, planned = done.network.method_file, recipe.method_file
     if planned is not None and (used is None or used["sha256"] != planned["sha256"]):
         raise UsageError(f"{recipe.method} was changed while it was used: run the same command again")
     training = {
+        "key": key,
         "seconds": round(done.seconds, 2),
         "rows_per_second": round(done.rows_per_second, 1),
         "history": [{k: round(v, 6) for k, v in epoch.items()} for epoch in done.history],
     }
-    data = about(recipe.built) | {"limit": recipe.limit}
-    return Checkpoint(recipe.method, recipe.config, recipe.preset, seed, done.network, done.tokenizer, data, training)
+    data = recipe.data | {"limit": recipe.limit}
+    return Checkpoint(
+        recipe.method, recipe.config, recipe.preset, seed, done.network, done.tokenizer, data, training, source
+    )

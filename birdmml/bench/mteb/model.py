@@ -1,4 +1,4 @@
-"""A checkpoint as a model of MTEB: its encoder and search protocols. Imports MTEB: come here through `birdmml.bench.mteb`."""
+"""A checkpoint as a model of MTEB: encoder and search. Imports MTEB: come here through `birdmml.bench.mteb`."""
 
 from __future__ import annotations
 
