@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from birdmml.bench import embed as bench_embed
-from birdmml.bench.embed import DecodedFilm, Embedder, EmbeddingCache, Embeddings
+from birdmml.bench.embed import Embedder, EmbeddingCache, Embeddings, Embeds
 from birdmml.bench.suites._contract import Arrays, Material, Request, Scorer, Subject, subject_label
 from birdmml.core import discover, settings
 from birdmml.core.device import pick_device
@@ -28,56 +28,12 @@ from birdmml.media.corruption import Corruption, Partners, parse
 from birdmml.media.video import decode_video
 from birdmml.models.checkpoint import load
 from birdmml.models.preprocess import Others, Sound
-from birdmml.models.read import MODALITY, ArrayData, ModelData, RowSource, rows_of, sample
+from birdmml.models.read import MODALITY, ArrayData, ModelData, rows_of, sample
 from birdmml.models.state import resolve
 from birdmml.schema import MODALITIES
 
 # How many films are looked into for one with a sound track, before an item goes without.
 SONG_ATTEMPTS = 16
-
-
-class Embeds(Protocol):
-    """What embeds: a checkpoint (`embed.Embedder`), or functions of the user's own (`own_model.OwnEmbedder`).
-
-    `weights_sha256`, `method` and the dataclass `front_end` stand for everything that decides its vectors.
-    """
-
-    weights_sha256: str
-    method: Mapping[str, Any]
-    front_end: Any
-    device: torch.device
-
-    def rows(
-        self,
-        rows: RowSource,
-        progress: Callable[[int], object] | None = None,
-        corruption: Corruption | None = None,
-        others: Others | None = None,
-    ) -> Embeddings:
-        """Image, audio, text and what is fused, of rows of a dataset."""
-
-    def texts(self, texts: Sequence[str]) -> dict[str, NDArray[np.float32]]:
-        """{"text": [N, D]}."""
-
-    def images(
-        self,
-        ids: Sequence[str],
-        pictures: Iterable[NDArray[np.uint8]],
-        progress: Callable[[int], object] | None = None,
-        corruption: Corruption | None = None,
-    ) -> Embeddings:
-        """Images alone."""
-
-    def videos(
-        self,
-        ids: Sequence[str],
-        paths: Sequence[Any],
-        decode: Callable[[Any], DecodedFilm],
-        progress: Callable[[int], object] | None = None,
-        corruption: Corruption | None = None,
-        others: Others | None = None,
-    ) -> Embeddings:
-        """Image, audio and what is fused, of videos."""
 
 
 @runtime_checkable
@@ -337,9 +293,6 @@ def bar(what: str, total: int, quiet: bool) -> tqdm[Any]:
     return tqdm(desc=what, total=total, disable=quiet or None, leave=False)
 
 
-# ---- Prepared evaluation sets of videos or images as subjects: read in place, embedded in order.
-
-
 MEAN = "mean"
 HEARD = {"videos": ("image", "audio"), "images": ("image",)}
 CLOSE_S = 1e-6
@@ -445,9 +398,6 @@ def _spread(embeddings: Embeddings, ids: Sequence[str], there: Sequence[int]) ->
         present[name] = np.zeros(len(ids), dtype=bool)
         present[name][there] = flags
     return Embeddings(tuple(ids), arrays, present)
-
-
-# ---- A prepared set of arrays as a subject: its own splits, embedded by the model that was trained on it.
 
 
 class ArraySubject:
