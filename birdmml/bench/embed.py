@@ -326,6 +326,14 @@ class EmbeddingCache:
         return embeddings
 
 
+def vector_columns(embeddings: Embeddings) -> dict[str, Any]:
+    """The vectors as columns of an Arrow table: a list<float> of one length each."""
+    return {
+        name: pa.FixedSizeListArray.from_arrays(np.ascontiguousarray(value, dtype=np.float32).ravel(), value.shape[1])
+        for name, value in embeddings.arrays.items()
+    }
+
+
 def default_folder() -> Path | None:
     """$BIRDMML_CACHE, else the user's cache folder; None where there is no home, or the variable is empty."""
     named = os.environ.get("BIRDMML_CACHE")
@@ -346,9 +354,7 @@ def _path(folder: Path, key: Mapping[str, Any]) -> Path:
 def _write(path: Path, key: Mapping[str, Any], embeddings: Embeddings) -> None:
     columns: dict[str, Any] = {"id": list(embeddings.ids)}
     columns |= {PRESENT + name: value for name, value in embeddings.present.items()}
-    for name, value in embeddings.arrays.items():
-        flat = pa.array(np.ascontiguousarray(value, dtype=np.float32).ravel())
-        columns[name] = pa.FixedSizeListArray.from_arrays(flat, value.shape[1])
+    columns |= vector_columns(embeddings)
     table = pa.table(columns).replace_schema_metadata({"birdmml": files.canonical_json(key)})
     buffer = pa.BufferOutputStream()
     pq.write_table(table, buffer, compression="none", use_dictionary=False)
