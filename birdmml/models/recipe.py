@@ -101,11 +101,10 @@ def _kept(recipe: Recipe, key: str, folder: Path) -> Checkpoint | None:
     if not (folder / checkpoint.META).is_file():
         return None
     try:
-        if checkpoint.read_meta(folder)["training"].get("key") != key:
-            return None
-        return checkpoint.load(folder, recipe.method)
+        kept = checkpoint.load(folder, recipe.method)
     except CheckpointError:
         return None  # Damaged: trained again, and replaced.
+    return kept if kept.training.get("key") == key else None
 
 
 def _trained(recipe: Recipe, seed: int, device: str, quiet: bool, key: str, source: Mapping[str, Any]) -> Checkpoint:
