@@ -1,10 +1,11 @@
-"""A trained model and rows, texts or videos: named arrays of unit vectors."""
+"""Items to named arrays of unit vectors, and the cache of them: what embeds rows, texts, pictures and videos."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -32,8 +33,8 @@ from birdmml.models.text import tokenise
 from birdmml.schema import MODALITIES
 
 Arrays = dict[str, NDArray[np.float32]]
-BATCH = 128
-VIDEOS_AT_ONCE = 16
+
+Progress = Callable[[int], object] | None
 
 
 class DecodedFilm(Protocol):
@@ -60,7 +61,110 @@ class Embeddings:
     present: Mapping[str, NDArray[np.bool_]]
 
 
-class Embedder:
+class Embeds(ABC):
+    """What turns items into unit vectors, a batch at a time: a checkpoint, or functions of the user's own.
+
+    `weights_sha256`, `method` and the dataclass `front_end` stand for everything that decides its vectors.
+    `corruption` of one modality: see `birdmml.models.preprocess`; `others` gives what kind "song" mixes in. An item
+    without a signal to measure it by is absent from that modality. All that does not read the modality keeps every bit.
+    """
+
+    weights_sha256: str
+    method: Mapping[str, Any]
+    front_end: Any
+    device: torch.device
+    modalities: Collection[str] = MODALITIES
+    batch, films_at_once = 128, 16
+
+    def rows(
+        self,
+        rows: RowSource,
+        progress: Progress = None,
+        corruption: Corruption | None = None,
+        others: Others | None = None,
+    ) -> Embeddings:
+        """Image, audio, text and what the method fuses of them, for every row."""
+        damage = self._damage(corruption, others)
+        read, parts = self._reader(rows, damage), list[Arrays]()
+        for start in range(0, len(rows), self.batch):
+            places = range(start, min(start + self.batch, len(rows)))
+            parts.append(read(places))
+            _advance(progress, len(places))
+        present = {name: np.ones(len(rows), dtype=bool) for name in MODALITIES}
+        return self._embeddings(map(str, rows.column("id")), joined(parts), present, damage)
+
+    def images(
+        self,
+        ids: Sequence[str],
+        pictures: Iterable[NDArray[np.uint8]],
+        progress: Progress = None,
+        corruption: Corruption | None = None,
+    ) -> Embeddings:
+        """Image alone, of pictures uint8 [H, W, 3] in the order of `ids`; a batch of them in memory at a time."""
+        damage, left, done = self._damage(corruption, None), iter(pictures), 0
+        parts: list[Arrays] = []
+        while batch := list(islice(left, self.batch)):
+            parts.append(self._pictures(batch, ids[done : done + len(batch)], damage))
+            done += len(batch)
+            _advance(progress, len(batch))
+        return self._embeddings(ids, joined(parts), {"image": np.ones(len(ids), dtype=bool)}, damage)
+
+    def videos(
+        self,
+        ids: Sequence[str],
+        paths: Sequence[Any],
+        decode: Callable[[Any], DecodedFilm],
+        progress: Progress = None,
+        corruption: Corruption | None = None,
+        others: Others | None = None,
+    ) -> Embeddings:
+        """Per video: the mean over frames of each frame's vectors, renormalised; fused with the same sound.
+
+        Some methods' `reference` variant leaves the mean as it is. A video without a sound track has no audio and no
+        fused vector. Raises MediaError where one cannot be decoded. Noise differs from frame to frame, and a single
+        black frame has no SNR, so that the video is absent.
+        """
+        damage = self._damage(corruption, others)
+        parts: list[Arrays] = []
+        heard: list[bool] = []
+        sizes: list[int] = []
+        for start in range(0, len(paths), self.films_at_once):
+            films = [decode(path) for path in paths[start : start + self.films_at_once]]
+            parts.append(self._films(films, ids[start : start + self.films_at_once], damage))
+            heard += [film.audio is not None for film in films]
+            sizes.append(len(films))
+            _advance(progress, len(films))
+        present = {"image": np.ones(len(heard), dtype=bool), "audio": np.asarray(heard, dtype=bool)}
+        return self._embeddings(ids, joined(parts, sizes), present, damage)
+
+    @abstractmethod
+    def texts(self, texts: Sequence[str]) -> Arrays:
+        """{"text": [N, D]} of any texts, prompts for example."""
+
+    @abstractmethod
+    def _reader(self, rows: RowSource, damage: Damage | None) -> Callable[[range], Arrays]:
+        """What embeds the rows at some places."""
+
+    @abstractmethod
+    def _pictures(self, pictures: list[Any], ids: Sequence[str], damage: Damage | None) -> Arrays:
+        """{"image": [N, D]}."""
+
+    @abstractmethod
+    def _films(self, films: Sequence[DecodedFilm], ids: Sequence[str], damage: Damage | None) -> Arrays:
+        """A row a film, NaN where it has no such vector."""
+
+    @abstractmethod
+    def _damage(self, corruption: Corruption | None, others: Others | None) -> Damage | None:
+        """What is done to the items before they are embedded."""
+
+    def _embeddings(
+        self, ids: Iterable[str], arrays: Arrays, present: Mapping[str, NDArray[np.bool_]], damage: Damage | None
+    ) -> Embeddings:
+        there = {name: flags for name, flags in present.items() if name in self.modalities}
+        return _left(Embeddings(tuple(ids), arrays, there), damage)
+
+
+class Embedder(Embeds):
     """Embeds with one checkpoint on one device, in float32, with dropout off."""
 
     def __init__(self, checkpoint: Checkpoint, device: torch.device) -> None:
@@ -69,102 +173,40 @@ class Embedder:
         self.front_end = checkpoint.preset.front_end
         self.weights_sha256 = checkpoint.weights_sha256
         # Equal weights do not say it all: a variant may average frames, or fuse, in another way.
-        self.method: Mapping[str, Any] = {
+        self.method = {
             "name": discover.label(checkpoint.method),
             "file": checkpoint.network.method_file,
             "config": settings.to_dict(checkpoint.config),
         }
 
     @torch.inference_mode()
-    def rows(
-        self,
-        rows: RowSource,
-        progress: Callable[[int], object] | None = None,
-        corruption: Corruption | None = None,
-        others: Others | None = None,
-    ) -> Embeddings:
-        """Image, audio, text and what the method fuses of them, for every row.
-
-        `corruption` of one modality: see `birdmml.models.preprocess`; `others` gives what kind "song" mixes in. An item
-        without a signal to measure it by is absent from that modality. All that does not read the modality keeps
-        every bit.
-        """
-        damage = self._damage(corruption, others)
-        feed = Feed(rows, self.network.preprocessor, self.tokenizer, damage=damage)
-        parts: list[Arrays] = []
-        for start in range(0, len(feed), BATCH):
-            inputs = feed.batch(np.arange(start, min(start + BATCH, len(feed))))
-            parts.append(to_numpy(self._vectors(to_device(inputs, self.device))))
-            if progress is not None:
-                progress(len(inputs["text"]))
-        ids = tuple(map(str, rows.column("id")))
-        present = {name: np.ones(len(ids), dtype=bool) for name in MODALITIES}
-        return _left(Embeddings(ids, joined(parts), present), damage)
-
-    @torch.inference_mode()
     def texts(self, texts: Sequence[str]) -> Arrays:
         """{"text": [N, D]} of any texts, prompts for example."""
         ids = tokenise(self.tokenizer, texts, self.front_end.max_tokens)
-        parts = [trimmed(ids[i : i + BATCH]).to(self.device) for i in range(0, len(ids), BATCH)]
+        parts = [trimmed(ids[i : i + self.batch]).to(self.device) for i in range(0, len(ids), self.batch)]
         return joined([to_numpy(self.network.embed({"text": part})) for part in parts])
 
     @torch.inference_mode()
-    def images(
-        self,
-        ids: Sequence[str],
-        pictures: Iterable[NDArray[np.uint8]],
-        progress: Callable[[int], object] | None = None,
-        corruption: Corruption | None = None,
-    ) -> Embeddings:
-        """Image alone, of pictures uint8 [H, W, 3] in the order of `ids`; a batch of them in memory at a time."""
-        parts: list[Arrays] = []
-        left, damage, done = iter(pictures), self._damage(corruption, None), 0
-        while batch := list(islice(left, BATCH)):
-            compact = self.network.preprocessor.images(batch)
-            if damage is not None and not damage.missing:
-                compact = damage.pixels(compact, ids[done : done + len(batch)])
-            parts.append(to_numpy(self.network.model.embed(self.network.features({"image": compact}))))
-            done += len(batch)
-            if progress is not None:
-                progress(len(batch))
-        present = {"image": np.ones(len(ids), dtype=bool)}
-        return _left(Embeddings(tuple(ids), joined(parts), present), damage)
+    def _reader(self, rows: RowSource, damage: Damage | None) -> Callable[[range], Arrays]:
+        feed = Feed(rows, self.network.preprocessor, self.tokenizer, damage=damage)
+
+        @torch.inference_mode()
+        def read(places: range) -> Arrays:
+            return to_numpy(self._vectors(to_device(feed.batch(np.asarray(places)), self.device)))
+
+        return read
 
     @torch.inference_mode()
-    def videos(
-        self,
-        ids: Sequence[str],
-        paths: Sequence[Any],
-        decode: Callable[[Any], DecodedFilm],
-        progress: Callable[[int], object] | None = None,
-        corruption: Corruption | None = None,
-        others: Others | None = None,
-    ) -> Embeddings:
-        """Per video: the mean over frames of each frame's vectors, renormalised; fused with the same sound.
-
-        Some methods' `reference` variant leaves the mean as it is.
-
-        A video without a sound track has no audio and no fused vector. Raises MediaError where one
-        cannot be decoded. `corruption` and `others` as for `rows`; noise differs from frame to frame, and a single
-        black frame has no SNR, so that the video is absent.
-        """
-        damage = self._damage(corruption, others)
-        parts: list[Arrays] = []
-        heard: list[bool] = []
-        sizes: list[int] = []
-        for start in range(0, len(paths), VIDEOS_AT_ONCE):
-            films = [decode(path) for path in paths[start : start + VIDEOS_AT_ONCE]]
-            parts.append(self._films(films, ids[start : start + VIDEOS_AT_ONCE], damage))
-            heard += [film.audio is not None for film in films]
-            sizes.append(len(films))
-            if progress is not None:
-                progress(len(films))
-        present = {"image": np.ones(len(heard), dtype=bool), "audio": np.asarray(heard, dtype=bool)}
-        return _left(Embeddings(tuple(ids), joined(parts, sizes), present), damage)
+    def _pictures(self, pictures: list[Any], ids: Sequence[str], damage: Damage | None) -> Arrays:
+        compact = self.network.preprocessor.images(pictures)
+        if damage is not None and not damage.missing:
+            compact = damage.pixels(compact, ids)
+        return to_numpy(self.network.model.embed(self.network.features({"image": compact})))
 
     def _vectors(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return self.network.embed(inputs)
 
+    @torch.inference_mode()
     def _films(self, films: Sequence[DecodedFilm], ids: Sequence[str], damage: Damage | None) -> Arrays:
         frames, model = len(films[0].frames), self.network.model
         seen = self._seen(films, ids, damage)
@@ -201,6 +243,7 @@ class Embedder:
             waves = damage.waves(waves, [i for i, _ in clips])
         return self.network.features({"audio": self.network.preprocessor.audio(waves)})
 
+    @torch.inference_mode()
     def _damage(self, corruption: Corruption | None, others: Others | None) -> Damage | None:
         return None if corruption is None else Damage(corruption, self.network.preprocessor, others)
 
@@ -216,6 +259,11 @@ def _left(embeddings: Embeddings, damage: Damage | None) -> Embeddings:
         if modality in [part.split(TOWER)[0] for part in scores.parts(name)]:
             value[out] = np.nan
     return Embeddings(embeddings.ids, embeddings.arrays, present)
+
+
+def _advance(progress: Progress, count: int) -> None:
+    if progress is not None:
+        progress(count)
 
 
 def frame_mean(z: Tensor, frames: int, unit: bool) -> Tensor:
@@ -248,16 +296,13 @@ def joined(parts: Sequence[Arrays], sizes: Sequence[int] | None = None) -> Array
     }
 
 
-# ---- Embeddings kept on disk: computed once for a model, data, request and code; a second look costs a read.
-
-
 PRESENT = "present."
 # A file is the SHA-256 of a Parquet file in hex, and that file: what is read back is what was written, or nothing.
 DIGEST_BYTES = 64
 
 
 class EmbeddingCache:
-    """A folder of embeddings by key. `folder` None keeps nothing."""
+    """A folder of embeddings by key: a second look costs a read. `folder` None keeps nothing."""
 
     def __init__(self, folder: Path | None) -> None:
         self.folder, self.read, self.made = folder, 0, 0
@@ -281,6 +326,14 @@ class EmbeddingCache:
         return embeddings
 
 
+def vector_columns(embeddings: Embeddings) -> dict[str, Any]:
+    """The vectors as columns of an Arrow table: a list<float> of one length each."""
+    return {
+        name: pa.FixedSizeListArray.from_arrays(np.ascontiguousarray(value, dtype=np.float32).ravel(), value.shape[1])
+        for name, value in embeddings.arrays.items()
+    }
+
+
 def default_folder() -> Path | None:
     """$BIRDMML_CACHE, else the user's cache folder; None where there is no home, or the variable is empty."""
     named = os.environ.get("BIRDMML_CACHE")
@@ -301,9 +354,7 @@ def _path(folder: Path, key: Mapping[str, Any]) -> Path:
 def _write(path: Path, key: Mapping[str, Any], embeddings: Embeddings) -> None:
     columns: dict[str, Any] = {"id": list(embeddings.ids)}
     columns |= {PRESENT + name: value for name, value in embeddings.present.items()}
-    for name, value in embeddings.arrays.items():
-        flat = pa.array(np.ascontiguousarray(value, dtype=np.float32).ravel())
-        columns[name] = pa.FixedSizeListArray.from_arrays(flat, value.shape[1])
+    columns |= vector_columns(embeddings)
     table = pa.table(columns).replace_schema_metadata({"birdmml": files.canonical_json(key)})
     buffer = pa.BufferOutputStream()
     pq.write_table(table, buffer, compression="none", use_dictionary=False)
@@ -339,9 +390,6 @@ def _read(path: Path, key: Mapping[str, Any]) -> Embeddings | None:
     return Embeddings(tuple(table["id"].to_pylist()), arrays, present)
 
 
-# ---- Embeddings of items with another item's picture or sound: each medium is encoded once, the method fuses anew.
-
-
 OUTPUTS = "outputs"
 
 
@@ -357,6 +405,7 @@ class Outputs(Embedder):
     def _vectors(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return self.network.features({name: inputs[name] for name in PAIRED_KINDS})
 
+    @torch.inference_mode()
     def _films(self, films: Sequence[DecodedFilm], ids: Sequence[str], damage: Damage | None) -> Arrays:
         seen, heard = self._seen(films, ids, damage), self._heard(films, ids, damage)
         outputs = {name: value.reshape(len(films), -1) for name, value in seen.items()}
@@ -396,7 +445,7 @@ def fuse(embedder: Embedder, h: Mapping[str, NDArray[np.float32]]) -> Arrays:
     unit = getattr(model, "renormalise_frames", True)
     width = widths(embedder.network.encoders)
     frames = max(value.shape[1] // width[name] for name, value in h.items())
-    step = max(1, BATCH // frames)
+    step = max(1, embedder.batch // frames)
     parts: list[Arrays] = []
     for start in range(0, len(next(iter(h.values()))), step):
         # A still medium goes with every frame.

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from functools import cached_property
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from birdmml.bench import score as bench_score
 from birdmml.bench import subjects
-from birdmml.bench.embed import Arrays, DecodedFilm, EmbeddingCache, Embeddings, joined
+from birdmml.bench.embed import Arrays, DecodedFilm, EmbeddingCache, Embeds, joined
 from birdmml.bench.own_vectors import SCORE, cosine, summed
 from birdmml.bench.plan import check_limit, providers
 from birdmml.bench.score import Pass
@@ -25,16 +25,13 @@ from birdmml.core import discover, files
 from birdmml.errors import UsageError
 from birdmml.load import Built
 from birdmml.media.corruption import Corruption
-from birdmml.models.preprocess import Others
+from birdmml.models.preprocess import Damage, Others
 from birdmml.models.read import RowSource, about
 from birdmml.results.result import Run, SeedScores
 from birdmml.schema import MODALITIES, RATE_HZ, Result
 
 GUIDE = "see docs/own-model.md"
 FUNCTIONS = {"image": "embed_images", "audio": "embed_audio", "text": "embed_texts", "image+audio": "embed_image_audio"}
-BATCH, FILMS = 64, 8
-
-Progress = Callable[[int], object] | None
 
 
 @dataclass(frozen=True)
@@ -55,6 +52,7 @@ class OwnPlan:
     providers: tuple[Provider, ...]
     limit: int | None = None
 
+    @cached_property
     def values(self) -> dict[str, Any]:
         """The settings that a result records, as JSON values."""
         return {
@@ -68,11 +66,11 @@ class OwnPlan:
             "trained_here": False,
         }
 
-    @property
+    @cached_property
     def name(self) -> str:
         """The result's folder."""
         marks = (["demo"] if self.built.demo else []) + (["limited"] if self.limit else [])
-        return "-".join([self.path.stem, "own", *marks, files.digest([self.values(), self.built.digest])[:8]])
+        return "-".join([self.path.stem, "own", *marks, files.digest([self.values, self.built.digest])[:8]])
 
 
 def plan(
@@ -105,7 +103,7 @@ def run(plan: OwnPlan, out: Path, quiet: bool = False) -> tuple[Result, Path]:
         folder=out / plan.name,
         method=plan.path.name,
         preset="own model",
-        settings=plan.values(),
+        settings=plan.values,
         dataset=about(plan.built),
         demo=plan.built.demo or any(p.demo for p in plan.providers),
     )
@@ -123,79 +121,51 @@ def run(plan: OwnPlan, out: Path, quiet: bool = False) -> tuple[Result, Path]:
     return job.carry_out(score, remarks), job.folder
 
 
-class OwnEmbedder:
+class OwnEmbedder(Embeds):
     """The user's functions in the place of a checkpoint; every vector is checked and brought to length 1."""
+
+    # Smaller than a checkpoint's: what a function of the user's own takes in memory is not known.
+    batch, films_at_once = 64, 8
 
     def __init__(self, module: ModuleType, path: Path) -> None:
         self._path, self._width = path, 0
         self.functions: Mapping[str, Callable[..., Any]] = {
             name: getattr(module, function) for name, function in FUNCTIONS.items() if hasattr(module, function)
         }
-        self.method: Mapping[str, Any] = {}
+        self.modalities = self.functions.keys()
+        self.method = {}
         self.device = torch.device("cpu")  # Where its functions work is their own affair.
         self.weights_sha256, self.front_end = _origin(module)["sha256"], OwnFrontEnd()
 
-    def rows(
-        self,
-        rows: RowSource,
-        progress: Progress = None,
-        corruption: Corruption | None = None,
-        others: Others | None = None,
-    ) -> Embeddings:
-        """What there are functions for, of rows of a dataset, a batch in memory at a time."""
-        _check_clean(corruption)
-        parts: list[Arrays] = []
-        captions = rows.column("caption")
-        for start in range(0, len(rows), BATCH):
-            batch = range(start, min(start + BATCH, len(rows)))
-            media = rows.media(batch, ("image", "audio"))
-            part = self._media([m["image"] for m in media], [m["audio"] for m in media])
-            parts.append(part | self.texts([captions[i] for i in batch]))
-            _advance(progress, len(batch))
-        there = np.ones(len(rows), dtype=bool)
-        present = {m: there for m in MODALITIES if m in self.functions}
-        return Embeddings(tuple(map(str, rows.column("id"))), joined(parts), present)
-
     def texts(self, texts: Sequence[str]) -> Arrays:
         """{"text": [N, D]}, or nothing without embed_texts."""
-        return joined([self._call("text", list(texts[i : i + BATCH])) for i in range(0, len(texts), BATCH)])
+        return joined([self._call("text", list(texts[i : i + self.batch])) for i in range(0, len(texts), self.batch)])
 
-    def images(
-        self,
-        ids: Sequence[str],
-        pictures: Iterable[NDArray[np.uint8]],
-        progress: Progress = None,
-        corruption: Corruption | None = None,
-    ) -> Embeddings:
-        """Images alone."""
-        _check_clean(corruption)
-        parts, left = [], iter(pictures)
-        while batch := list(islice(left, BATCH)):
-            parts.append(self._call("image", batch))
-            _advance(progress, len(batch))
-        there = {"image": np.ones(len(ids), dtype=bool)} if "image" in self.functions else {}
-        return Embeddings(tuple(ids), joined(parts), there)
+    def _reader(self, rows: RowSource, damage: Damage | None) -> Callable[[range], Arrays]:
+        captions = rows.column("caption")
 
-    def videos(
-        self,
-        ids: Sequence[str],
-        paths: Sequence[Any],
-        decode: Callable[[Any], DecodedFilm],
-        progress: Progress = None,
-        corruption: Corruption | None = None,
-        others: Others | None = None,
-    ) -> Embeddings:
-        """Per video the mean over frames, to length 1 again; fused frame by frame with the same sound."""
-        _check_clean(corruption)
-        parts: list[Arrays] = []
-        heard: list[bool] = []
-        for start in range(0, len(paths), FILMS):
-            films = [decode(path) for path in paths[start : start + FILMS]]
-            parts += [self._film(film) for film in films]
-            heard += [film.audio is not None for film in films]
-            _advance(progress, len(films))
-        there = {"image": np.ones(len(ids), dtype=bool), "audio": np.asarray(heard, dtype=bool)}
-        return Embeddings(tuple(ids), joined(parts), {m: v for m, v in there.items() if m in self.functions})
+        def read(places: range) -> Arrays:
+            media = rows.media(places, ("image", "audio"))
+            pictures, clips = ([m[name] for m in media] for name in ("image", "audio"))
+            single = self._call("image", pictures) | self._call("audio", clips, RATE_HZ)
+            fused = self._call("image+audio", pictures, clips, RATE_HZ)
+            return single | fused | self.texts([captions[i] for i in places])
+
+        return read
+
+    def _pictures(self, pictures: list[Any], ids: Sequence[str], damage: Damage | None) -> Arrays:
+        return self._call("image", pictures)
+
+    def _films(self, films: Sequence[DecodedFilm], ids: Sequence[str], damage: Damage | None) -> Arrays:
+        return joined([self._film(film) for film in films], [1] * len(films))
+
+    def _damage(self, corruption: Corruption | None, others: Others | None) -> None:
+        """Own encoders resize by themselves: what they see of noise at a stated SNR would be another SNR."""
+        if corruption is not None:
+            raise UsageError(
+                f"{corruption.name}: noise is added behind the resize, which own encoders do by themselves; leave the"
+                " noise suite out, or give embeddings of noisy media to `birdmml score`"
+            )
 
     def _film(self, film: DecodedFilm) -> Arrays:
         frames = list(film.frames)
@@ -204,10 +174,6 @@ class OwnEmbedder:
             vectors |= self._call("audio", [film.audio], RATE_HZ)
             vectors |= self._call("image+audio", frames, [film.audio] * len(frames), RATE_HZ)
         return {name: _mean(values, self._path) for name, values in vectors.items()}
-
-    def _media(self, pictures: list[Any], clips: list[Any]) -> Arrays:
-        single = self._call("image", pictures) | self._call("audio", clips, RATE_HZ)
-        return single | self._call("image+audio", pictures, clips, RATE_HZ)
 
     def _call(self, name: str, items: list[Any], *more: Any) -> Arrays:
         """{name: [N, D]} of unit vectors, or nothing where there is no such function. Raises UsageError."""
@@ -251,11 +217,6 @@ def _origin(module: ModuleType) -> dict[str, str]:
     return discover.origin(module) or {"path": "", "sha256": ""}
 
 
-def _advance(progress: Progress, count: int) -> None:
-    if progress is not None:
-        progress(count)
-
-
 def _mean(values: NDArray[np.float32], path: Path) -> NDArray[np.float32]:
     """[F, D] -> [1, D], to length 1."""
     mean = values.mean(axis=0, keepdims=True)
@@ -264,12 +225,3 @@ def _mean(values: NDArray[np.float32], path: Path) -> NDArray[np.float32]:
         raise UsageError(f"{path}: the frames of a video cancel out: their mean has no direction")
     unit: NDArray[np.float32] = (mean / length).astype(np.float32)
     return unit
-
-
-def _check_clean(corruption: Corruption | None) -> None:
-    """Own encoders resize by themselves: what they see of noise at a stated SNR would be another SNR."""
-    if corruption is not None:
-        raise UsageError(
-            f"{corruption.name}: noise is added behind the resize, which own encoders do by themselves; leave the"
-            " noise suite out, or give embeddings of noisy media to `birdmml score`"
-        )

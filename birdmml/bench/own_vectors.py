@@ -28,9 +28,6 @@ from birdmml.load import Built
 from birdmml.results.result import Run, SeedScores
 from birdmml.schema import MODALITIES, Result
 
-# ---- A user's own embeddings, read from Parquet and checked: an id column, and a list of floats a modality.
-
-
 NAMES = (*MODALITIES, *("+".join(pair) for pair in combinations(MODALITIES, 2)))
 # Columns that may say what an item is, the first that is there; prompts are matched to any of them.
 CLASS_COLUMNS = ("class_name", "species", "common_name")
@@ -67,10 +64,7 @@ def read(path: Path, key: str = "id") -> Vectors:
         raise EvalsetError(f"{path}: {table[key].null_count} of {len(ids)} rows have no {key}: give every row one")
     names = [name for name in NAMES if name in table.column_names]
     columns = {name: _vectors(path, name, table[name].combine_chunks(), ids) for name in names}
-    widths = {name: array.shape[1] for name, (array, _) in columns.items()}
-    if len(set(widths.values())) > 1:
-        words = ", ".join(f"{name} {width}" for name, width in widths.items())
-        raise EvalsetError(f"{path}: vectors must have one width to be compared, found {words}")
+    _check_width({name: array.shape[1] for name, (array, _) in columns.items()}, f"{path}: ")
     classes = {
         c: tuple("" if v is None else str(v) for v in table[c].to_pylist())
         for c in CLASS_COLUMNS
@@ -169,19 +163,20 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 def cosine(names: Collection[str]) -> Scorer:
-    """Cosine for every pair of the modalities among `names` ("image", "image+audio"), single and two to one."""
+    """Cosine for every pair of the modalities among `names` ("image", "image+audio"), single and two to one.
+
+    In float64; a fused query without a vector of its own is the sum over its modalities.
+    """
+
+    def score(query: str, target: str, queries: Arrays, candidates: Arrays) -> NDArray[np.floating]:
+        parts = (query,) if query in queries else tuple(query.split("+"))
+        across = candidates[target].astype(np.float64).T
+        return np.asarray(sum((queries[p].astype(np.float64) @ across for p in parts), np.zeros(())))
+
     there = [m for m in MODALITIES if m in names]
     pairs = list(permutations(there, 2))
     pairs += [("+".join(pair), m) for pair in combinations(there, 2) for m in there if m not in pair]
-    return Scorer(_cosine, tuple(pairs))
-
-
-def _cosine(query: str, target: str, queries: Arrays, candidates: Arrays) -> NDArray[np.floating]:
-    """[Q, C] in float64; a fused query without a vector of its own is the sum over its modalities."""
-    parts = (query,) if query in queries else tuple(query.split("+"))
-    across = candidates[target].astype(np.float64).T
-    scores: NDArray[np.floating] = sum((queries[p].astype(np.float64) @ across for p in parts), np.zeros(()))
-    return scores
+    return Scorer(score, tuple(pairs))
 
 
 @dataclass(frozen=True)
@@ -224,7 +219,8 @@ def read_vectors(
     built = None if data is None else Built.open(data)
     splits = {split: _split(path, split, built) for split, path in paths.items()}
     texts = None if prompts is None else read(prompts, "class_name")
-    _check_width({str(paths[s]): v for s, v in splits.items()} | ({str(prompts): texts} if texts else {}))
+    widths = {str(paths[s]): v.width for s, v in splits.items()}
+    _check_width(widths | ({str(prompts): texts.width} if texts else {}))
     names, class_vectors = _classes(prompts, texts, splits)
     labels = {s: _labels(paths[s], v, names) for s, v in splits.items()} if names else {}
     modalities = tuple(m for m in MODALITIES if any(m in v.arrays for v in splits.values()))
@@ -300,10 +296,10 @@ def _of_dataset(path: Path, items: Vectors, split: str, built: Built) -> Vectors
     return Vectors(items.ids, items.arrays, items.present, classes, items.facts)
 
 
-def _check_width(files: Mapping[str, Vectors]) -> None:
-    if len({v.width for v in files.values()}) > 1:
-        widths = ", ".join(f"{name} {v.width}" for name, v in files.items())
-        raise EvalsetError(f"vectors must have one width to be compared, found {widths}")
+def _check_width(widths: Mapping[str, int], where: str = "") -> None:
+    if len(set(widths.values())) > 1:
+        words = ", ".join(f"{name} {width}" for name, width in widths.items())
+        raise EvalsetError(f"{where}vectors must have one width to be compared, found {words}")
 
 
 def _classes(

@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from birdmml.bench import score
-from birdmml.bench.protocol import DATASET, Evaluate, Method, Protocol, load
+from birdmml.bench.protocol import DATASET, Evaluate, Method, Protocol
 from birdmml.bench.score import Pass
 from birdmml.bench.subjects import ArraySubject, Films, OwnRows, PreparedSet, Provider
 from birdmml.bench.suites._contract import BARE
@@ -25,17 +26,10 @@ from birdmml.models.presets import preset
 from birdmml.models.read import ArrayData, check_sizes, fitted, opened
 from birdmml.models.recipe import Recipe
 
-# ---- Which evaluation sets a run scores, and where they lie: in the dataset, or prepared below a folder.
-
-
 KIND = "evaluation set"
-DEFAULT = Path("evalsets")
-ARRAYS = "arrays"
-
-
-def default_folder() -> Path | None:
-    """./evalsets where that is a folder."""
-    return DEFAULT if DEFAULT.is_dir() else None
+DEFAULT = Path("evalsets")  # Where prepared evaluation sets lie unless a run says otherwise.
+MAX_SEEDS = 100
+SUITES = ("retrieval", "zero-shot")
 
 
 def canonical(name: str) -> str:
@@ -74,9 +68,14 @@ def providers(
         elif (built.root / "evalsets" / name).is_dir():
             present.append(Films(built, name))
         elif folder is not None and (folder / name).is_dir():
-            present += _prepared(folder / name, name, name in must)
+            collections = PreparedSet.of(folder / name, name)
+            if not collections and name in must:
+                raise EvalsetError(
+                    f"{folder / name} holds no videos and no images: a trained model cannot embed its arrays"
+                )
+            present += collections
         elif name in must:
-            absent.append(_absent(name, folder))
+            absent.append(f"evaluation set {name} is not in {folder or f'./{DEFAULT}'}{_how_to_get(name, folder)}")
     if absent:
         raise EvalsetError("; ".join(absent))
     return score.wanted(chosen, present)
@@ -95,39 +94,17 @@ def _of_arrays(data: ArrayData, chosen: Sequence[Pass], must: Collection[str]) -
     return own
 
 
-def how_to_get(name: str, folder: Path | None) -> str:
-    """What to download and the command that prepares it; one line."""
+def _how_to_get(name: str, folder: Path | None) -> str:
+    """What to download and the command that prepares it; ends the line that says where a set is not."""
     module = discover.load(KIND, name)
+    if not hasattr(module, "KIND"):
+        return " and not in the dataset: it comes with data of its own"
     place = (folder or DEFAULT) / name
-    download = getattr(module, "DOWNLOAD", None)
-    file = getattr(download, "argument", "PATH")
     shown = place if place.is_absolute() or str(place).startswith(".") else f"./{place}"
-    source = download.words() if download is not None else f"get it from {_origin(module)}"
-    return f"{source}, then run `birdmml prepare {name} --from {file} --out {shown}`"
-
-
-def _absent(name: str, folder: Path | None) -> str:
-    where = f"not in {folder or f'./{DEFAULT}'}"
-    if not hasattr(discover.load(KIND, name), "KIND"):
-        return f"evaluation set {name} is {where} and not in the dataset: it comes with data of its own"
-    return f"evaluation set {name} is {where}: {how_to_get(name, folder)}"
-
-
-def _origin(module: ModuleType) -> str:
-    card = module.CARD
-    return f"{card.url or 'its authors'} ({card.license})"
-
-
-def _prepared(root: Path, name: str, must: bool) -> list[Provider]:
-    """What can be scored of a prepared set: its videos, or where it has none its images."""
-    collections = PreparedSet.of(root, name)
-    if not collections and must:
-        raise EvalsetError(f"{root} holds no videos and no images: a trained model cannot embed its {ARRAYS}")
-    return list(collections)
-
-
-MAX_SEEDS = 100
-SUITES = ("retrieval", "zero-shot")
+    download, card = getattr(module, "DOWNLOAD", None), module.CARD
+    source = f"get it from {card.url or 'its authors'} ({card.license})" if download is None else download.words()
+    file = getattr(download, "argument", "PATH")
+    return f": {source}, then run `birdmml prepare {name} --from {file} --out {shown}`"
 
 
 @dataclass(frozen=True)
@@ -155,13 +132,15 @@ class Choice:
 class BenchPlan:
     """Everything that decides a run of a trained model, checked; made by `plan`, or by `birdmml.bench.plan`.
 
-    `protocol` is {"name", "digest", "departures"} of the frozen protocol that it follows, or None.
+    Whatever follows from the settings is worked out here, once, and carried to where the run needs it. `device` is one
+    that is there, not "auto". `protocol` is {"name", "digest", "departures"} of the frozen protocol that it follows, or
+    None.
     """
 
     recipe: Recipe
     passes: tuple[Pass, ...]
     seeds: tuple[int, ...]
-    device: str = "auto"
+    device: str
     checkpoint: Checkpoint | None = None
     providers: tuple[Provider, ...] = field(default=())
     protocol: Mapping[str, Any] | None = None
@@ -181,9 +160,12 @@ class BenchPlan:
         """Whether anything of it is procedurally generated and says nothing about birds."""
         return self.built.demo or any(p.demo for p in self.providers)
 
+    @cached_property
     def values(self) -> dict[str, Any]:
         """The settings that a result records, as JSON values."""
         r = self.recipe
+        # Of sets that have a prompt of their own; the bare name is a suite's option already.
+        prompts = {p.subject.name: p.subject.prompt for p in self.providers if p.subject.prompt not in ("", BARE)}
         return {
             "preset": settings.to_dict(r.preset),
             "method": settings.to_dict(r.config),
@@ -191,55 +173,52 @@ class BenchPlan:
             "weights": r.preset.encoders.weights,
             "suites": score.stated(self.passes),
             "evalsets": {p.subject.name: p.digest for p in self.providers},
-            **_prompts(self.providers),
+            **({"prompts": prompts} if prompts else {}),
             "limit": r.limit,
             "trained_here": self.checkpoint is None,
             **({} if self.protocol is None else {"protocol": dict(self.protocol)}),
         }
 
-    @property
+    @cached_property
     def name(self) -> str:
         """The result's folder: readable, and different for different settings or data."""
         # "preset" decides the values; the digest keeps runs with other values apart.
-        key = settings.digest([self.values(), discover.label(self.method), list(self.seeds), self.built.digest])[:8]
+        key = settings.digest([self.values, self.recipe.label, list(self.seeds), self.built.digest])[:8]
         of = [] if self.protocol is None else [str(self.protocol["name"])]
         return "-".join([*recipe.name_parts(self.recipe), *of, key])
 
 
-def plan(data: Path, method: str, choice: Choice | None = None) -> BenchPlan:
-    """Check a run before anything is read or trained.
+def plan(data: Path, method: str | None, choice: Choice | None = None) -> BenchPlan:
+    """Check a run before anything is read or trained. `method` None: that of the checkpoint.
 
     Raises UsageError, UnknownName, DatasetError, EvalsetError or CheckpointError, each with the next step.
     """
     choice = choice or Choice()
-    name = discover.canonical("method", method)
-    options, rest = score.passes_of(choice.suites, choice.overrides)
+    name = None if method is None else discover.canonical("method", method)
+    passes, rest = score.passes_of(choice.suites, choice.overrides)
     count, first = 1 if choice.seeds is None else choice.seeds, choice.first_seed
     if not 1 <= count <= MAX_SEEDS or first < 0:
         raise UsageError(f"--seeds {count} --seed {first}: give 1 to {MAX_SEEDS} seeds, from 0 up")
     check_limit(choice.limit)
-    pick_device(choice.device)
+    device = pick_device(choice.device).type
     built = opened(data)
     sizes = fitted(preset(choice.preset), built)
     check_columns(built)
-    if choice.checkpoint is None:
-        ready, seeds = None, tuple(range(first, first + count))
-        config, sizes = configured(discover.load("method", name), sizes, rest)
-    else:
+    if choice.checkpoint is not None:
         if rest or count != 1:
             raise UsageError("--checkpoint is one trained model: leave out --seeds, --set, --epochs, --batch-size")
         ready = checkpoint.load(choice.checkpoint, name)
-        config, sizes, seeds = ready.config, ready.preset, (ready.seed,)
+        name, config, sizes, seeds = ready.method, ready.config, ready.preset, (ready.seed,)
+        module = discover.load("method", name)
+    elif name is not None:
+        ready, seeds = None, tuple(range(first, first + count))
+        module = discover.load("method", name)
+        config, sizes = configured(module, sizes, rest)
+    else:
+        raise UsageError("name a method to train, or give a checkpoint")
     check_sizes(sizes, built)
-    recipe = Recipe(built, name, config, choice.preset.strip().casefold(), sizes, choice.limit, own_file(name))
-    subjects = providers(built, choice.evalsets, options, choice.only)
-    return BenchPlan(recipe, options, seeds, choice.device, ready, subjects)
-
-
-def _prompts(providers: Sequence[Provider]) -> dict[str, Any]:
-    """The prompts of sets that have one of their own."""
-    own = {p.subject.name: p.subject.prompt for p in providers if p.subject.prompt not in ("", BARE)}
-    return {"prompts": own} if own else {}
+    recipe = Recipe(built, name, config, choice.preset.strip().casefold(), sizes, choice.limit, _own_file(module))
+    return BenchPlan(recipe, passes, seeds, device, ready, providers(built, choice.evalsets, passes, choice.only))
 
 
 def check_limit(limit: int | None) -> None:
@@ -248,27 +227,22 @@ def check_limit(limit: int | None) -> None:
         raise UsageError(f"--limit {limit}: four rows at least are needed to train and score")
 
 
-def own_file(method: str) -> Mapping[str, str] | None:
+def _own_file(module: ModuleType) -> Mapping[str, str] | None:
     """Name and digest of the user's own method; where it lies is nobody else's business."""
-    module: ModuleType = discover.load("method", method)
     origin = discover.origin(module)
     return None if origin is None else origin | {"path": discover.label(origin["path"])}
 
 
-# ---- A protocol as plans: what it says of suites, options, preset and seeds, and where a run departs from it.
-
-
-def plans(name: str, methods: Sequence[str], data: Path, choice: Choice) -> tuple[BenchPlan, ...]:
+def plans(protocol: Protocol, methods: Sequence[str], data: Path, choice: Choice) -> tuple[BenchPlan, ...]:
     """One plan for each method by its name, or for every method of the protocol where `methods` is empty.
 
     Fewer `seeds` than the protocol's and a `limit` are departures from it, which the plans say. Raises UsageError for
     what this installation cannot carry out, EvalsetError for a set that is not prepared.
     """
-    protocol = load(name)
-    check(protocol)
+    passes = check(protocol)
     check_limit(choice.limit)
-    pick_device(choice.device)
-    passes, built = _of_data(protocol, data)
+    device = pick_device(choice.device).type
+    passes, built = _of_data(protocol, passes, data)
     chosen = [_method(protocol, m) for m in methods] or [(m, True) for m in protocol.methods]
     subjects = providers(built, choice.evalsets, passes)
     departures = _departures(protocol, built, choice)
@@ -281,26 +255,23 @@ def plans(name: str, methods: Sequence[str], data: Path, choice: Choice) -> tupl
             "departures": departures + ([] if listed else [f"method {method.name} is added"]),
         }
         seeds = protocol.seeds[: choice.seeds]
-        plans.append(BenchPlan(recipe, passes, seeds, choice.device, None, subjects, record))
+        plans.append(BenchPlan(recipe, passes, seeds, device, None, subjects, record))
     return tuple(plans)
 
 
-def check(protocol: Protocol) -> None:
-    """Raise UsageError where the protocol cannot be carried out here, saying what is missing or what to run."""
+def check(protocol: Protocol) -> tuple[Pass, ...]:
+    """Its passes. Raises UsageError where it cannot be carried out here, saying what is missing or what to run."""
     if protocol.data.source == "computed":
         raise UsageError(f"protocol {protocol.name} needs no dataset: run `{_xor(protocol)}`")
-    lacking = list(protocol.missing())
-    if lacking:
+    if lacking := protocol.missing():
         raise UsageError(
             f"protocol {protocol.name} needs {', '.join(lacking)}: this birdmml has none; see `birdmml list`"
         )
-    for one in protocol.evaluate:
-        _pass(one)
+    return tuple(map(_pass, protocol.evaluate))
 
 
-def _of_data(protocol: Protocol, data: Path) -> tuple[tuple[Pass, ...], Built | ArrayData]:
+def _of_data(protocol: Protocol, passes: tuple[Pass, ...], data: Path) -> tuple[tuple[Pass, ...], Built | ArrayData]:
     """The passes and the data; where each set trains its own models, those over the set at hand."""
-    passes = tuple(map(_pass, protocol.evaluate))
     if protocol.data.source != "evalset":
         return passes, dataclasses.replace(Built.open(data), caption=protocol.data.caption)
     built, names = ArrayData.open(data), tuple(dict.fromkeys(p.evalset for p in passes))
@@ -341,10 +312,8 @@ def _stated(one: Evaluate) -> dict[str, tuple[Any, Any]]:
 def _method(protocol: Protocol, name: str) -> tuple[Method, bool]:
     """The protocol's method of that name, else a bare one; and whether it is the protocol's."""
     key = discover.canonical("method", name)
-    for method in protocol.methods:
-        if discover.canonical("method", method.name) == key:
-            return method, True
-    return Method(key), False
+    own = next((m for m in protocol.methods if discover.canonical("method", m.name) == key), None)
+    return (Method(key), False) if own is None else (own, True)
 
 
 def _recipe(protocol: Protocol, method: Method, built: Built | ArrayData, limit: int | None) -> Recipe:
@@ -353,9 +322,10 @@ def _recipe(protocol: Protocol, method: Method, built: Built | ArrayData, limit:
         raise UsageError(f"protocol {protocol.name} does not say how to train")
     overrides = [*protocol.train.overrides, *method.assignments]
     start = fitted(preset(protocol.train.preset), built)
-    config, sizes = configured(discover.load("method", key), start, overrides)
+    module = discover.load("method", key)
+    config, sizes = configured(module, start, overrides)
     check_sizes(sizes, built)
-    return Recipe(built, key, config, protocol.train.preset, sizes, limit, own_file(key))
+    return Recipe(built, key, config, protocol.train.preset, sizes, limit, _own_file(module))
 
 
 def _departures(protocol: Protocol, built: Built | ArrayData, choice: Choice) -> list[str]:

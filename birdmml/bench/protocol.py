@@ -18,9 +18,6 @@ from birdmml.core import discover, files, settings
 from birdmml.errors import UnknownName, UsageError
 from birdmml.results import paper
 
-# ---- What a protocol says, as frozen values that check themselves; each raises UsageError or UnknownName.
-
-
 MAX_LIST, MAX_COUNT, MAX_SEED = 100, 1000, 2**32 - 1
 DATASET = "dataset"  # as an evaluation set: the test split of the dataset that is trained on
 FIELDS = ("common_name", "scientific_name", "class_name")
@@ -305,7 +302,13 @@ def _read(path: Path) -> Protocol:
     try:
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)
-        return _parsed(content)
+        if len(content) > MAX_BYTES:
+            raise UsageError(f"it is larger than {files.human_bytes(MAX_BYTES)}: that is no protocol")
+        values = tomllib.loads(content.decode())
+        # Before anything else: another version may have other keys.
+        if (version := values.get("schema_version")) != SCHEMA_VERSION:
+            raise UsageError(f"schema_version is {version}: this birdmml reads {SCHEMA_VERSION}")
+        return settings.from_dict(Protocol, values)
     except UnknownName:
         raise  # The key and the nearest ones say enough.
     except UsageError as e:
@@ -315,13 +318,3 @@ def _read(path: Path) -> Protocol:
     # No UTF-8, no TOML, a number too long for Python, nesting too deep: all mean the same.
     except (ValueError, OverflowError, RecursionError) as e:
         raise UsageError(f"{path} is not a protocol in TOML ({e}): see benchmarks/protocols/README.md") from e
-
-
-def _parsed(content: bytes) -> Protocol:
-    if len(content) > MAX_BYTES:
-        raise UsageError(f"it is larger than {files.human_bytes(MAX_BYTES)}: that is no protocol")
-    values = tomllib.loads(content.decode())
-    # Before anything else: another version may have other keys.
-    if (version := values.get("schema_version")) != SCHEMA_VERSION:
-        raise UsageError(f"schema_version is {version}: this birdmml reads {SCHEMA_VERSION}")
-    return settings.from_dict(Protocol, values)

@@ -16,14 +16,13 @@ from birdmml.bench import score as bench_score
 from birdmml.bench.embed import Embedder, EmbeddingCache
 from birdmml.bench.plan import BenchPlan
 from birdmml.core import discover, provenance
-from birdmml.core.device import pick_device
 from birdmml.core.files import human_bytes
 from birdmml.errors import ResultError
 from birdmml.models import recipe
 from birdmml.models.checkpoint import Checkpoint
 from birdmml.models.feed import steps_per_epoch
 from birdmml.models.network import Network
-from birdmml.models.read import ArrayData, about, captions, rows_of
+from birdmml.models.read import ArrayData, captions, rows_of
 from birdmml.models.scores import JOINT
 from birdmml.models.text import train_tokenizer
 from birdmml.models.train import cpu_threads
@@ -37,18 +36,19 @@ def run(plan: BenchPlan, out: Path, quiet: bool = False, cache: EmbeddingCache |
     Models are kept in `out`/models, embeddings in `cache` (None: the user's own).
     """
     cache = EmbeddingCache(embed.default_folder()) if cache is None else cache
-    device = pick_device(plan.device)
-    data = about(plan.built)
-    origin = data if plan.checkpoint is None else plan.checkpoint.dataset
+    device = torch.device(plan.device)
+    origin = plan.recipe.data if plan.checkpoint is None else plan.checkpoint.dataset
     job = Run(
         folder=out / plan.name,
-        method=discover.label(plan.method),
+        method=plan.recipe.label,
         preset=plan.recipe.preset_name,
-        settings=plan.values(),
-        dataset=data | {"trained_on": str(origin.get("digest", ""))},
+        settings=plan.values,
+        dataset=plan.recipe.data | {"trained_on": str(origin.get("digest", ""))},
         demo=plan.demo,
         seeds=plan.seeds,
-        provenance=provenance.collect(device.type, _accelerator_name(device)),
+        provenance=provenance.collect(
+            plan.device, torch.cuda.get_device_name(device) if plan.device == "cuda" else None
+        ),
     )
 
     def score(seed: int) -> SeedScores:
@@ -98,7 +98,7 @@ def describe(plan: BenchPlan) -> dict[str, Any]:
         "epochs": training.epochs,
         "steps": f"{steps * training.epochs:,} a seed ({steps} an epoch)",
         "seeds": ", ".join(map(str, plan.seeds)),
-        "device": str(pick_device(plan.device)),
+        "device": plan.device,
         "features": f"{human_bytes(memory)}, "
         + ("kept in memory" if memory <= training.cache_gib * 2**30 else "decoded for every batch"),
         "suites": ", ".join(one.name for one in plan.passes),
@@ -138,21 +138,14 @@ def _extension(method: str, suite: str, query: str) -> str:
     return str(getattr(discover.load("method", method), "EXTENSIONS", ""))
 
 
-def _accelerator_name(device: torch.device) -> str | None:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else None
-
-
-# ---- Method after method over the same data: what is done is not done again, and one failure stops no other.
-
-
 @dataclass(frozen=True)
 class Ended:
-    """How one method ended: with a result in `folder`, made now or `known` before, or with a `failure` in words."""
+    """How one method ended: with a result in `folder`, made now or `earlier`, or with a `failure` in words."""
 
     method: str
     folder: Path
     result: Result | None = None
-    known: bool = False
+    earlier: bool = False
     failure: str = ""
 
 
@@ -186,11 +179,11 @@ def finished(plan: BenchPlan, out: Path, read: Callable[[Path], Result] = read_r
     except ResultError:
         return None  # Damaged or altered: made again, and replaced.
     same = result.provenance.get("code_digest") == provenance.figures_digest()
-    return Ended(discover.label(plan.method), folder, result, known=True) if same else None
+    return Ended(plan.recipe.label, folder, result, earlier=True) if same else None
 
 
 def _carried_out(plan: BenchPlan, out: Path, quiet: bool) -> Ended:
-    name = discover.label(plan.method)
+    name = plan.recipe.label
     try:
         result, folder = run(plan, out, quiet)
     except Exception as e:  # noqa: BLE001  # a user's method may raise anything; the others must still run

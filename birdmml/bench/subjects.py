@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from birdmml.bench import embed as bench_embed
-from birdmml.bench.embed import DecodedFilm, Embedder, EmbeddingCache, Embeddings
+from birdmml.bench.embed import Embedder, EmbeddingCache, Embeddings, Embeds
 from birdmml.bench.suites._contract import Arrays, Material, Request, Scorer, Subject, subject_label
 from birdmml.core import discover, settings
 from birdmml.core.device import pick_device
@@ -28,64 +28,12 @@ from birdmml.media.corruption import Corruption, Partners, parse
 from birdmml.media.video import decode_video
 from birdmml.models.checkpoint import load
 from birdmml.models.preprocess import Others, Sound
-from birdmml.models.read import MODALITY, ArrayData, ModelData, RowSource, rows_of, sample
+from birdmml.models.read import MODALITY, ArrayData, ModelData, rows_of, sample
 from birdmml.models.state import resolve
 from birdmml.schema import MODALITIES
 
 # How many films are looked into for one with a sound track, before an item goes without.
 SONG_ATTEMPTS = 16
-
-
-class Embeds(Protocol):
-    """What embeds: a checkpoint (`embed.Embedder`), or functions of the user's own (`own_model.OwnEmbedder`).
-
-    `weights_sha256`, `method` and the dataclass `front_end` stand for everything that decides its vectors.
-    """
-
-    weights_sha256: str
-    method: Mapping[str, Any]
-    front_end: Any
-    device: torch.device
-
-    def rows(
-        self,
-        rows: RowSource,
-        progress: Callable[[int], object] | None = None,
-        corruption: Corruption | None = None,
-        others: Others | None = None,
-    ) -> Embeddings:
-        """Image, audio, text and what is fused, of rows of a dataset."""
-
-    def texts(self, texts: Sequence[str]) -> dict[str, NDArray[np.float32]]:
-        """{"text": [N, D]}."""
-
-    def images(
-        self,
-        ids: Sequence[str],
-        pictures: Iterable[NDArray[np.uint8]],
-        progress: Callable[[int], object] | None = None,
-        corruption: Corruption | None = None,
-    ) -> Embeddings:
-        """Images alone."""
-
-    def videos(
-        self,
-        ids: Sequence[str],
-        paths: Sequence[Any],
-        decode: Callable[[Any], DecodedFilm],
-        progress: Callable[[int], object] | None = None,
-        corruption: Corruption | None = None,
-        others: Others | None = None,
-    ) -> Embeddings:
-        """Image, audio and what is fused, of videos."""
-
-
-@runtime_checkable
-class HasLengths(Protocol):
-    """A provider whose items are steps."""
-
-    def lengths(self, request: Request, limit: int | None) -> Mapping[str, NDArray[np.int32]]:
-        """{modality: [N]}: how many steps of the same items are real; empty where there are none."""
 
 
 class Provider(Protocol):
@@ -122,15 +70,14 @@ def material(
     key.pop("templates")
     labels, names = provider.classes(request, limit)
 
-    def embed(chosen: Embeds) -> Embeddings:
-        return provider.embed(request, chosen, limit, quiet)
-
     def make() -> Embeddings:
         if not request.pairing:
-            return embed(embedder)
+            return provider.embed(request, embedder, limit, quiet)
         if not isinstance(embedder, Embedder):
             raise UsageError("own encoders are scored as they are: competition swaps inputs of a checkpoint")
-        return bench_embed.embed(embed, embedder, cache, key, labels)
+        return bench_embed.embed(
+            lambda chosen: provider.embed(request, chosen, limit, quiet), embedder, cache, key, labels
+        )
 
     embeddings = cache.get(key, make)
     prompts = class_prompts(embedder, names, request.templates) if request.templates else {}
@@ -145,7 +92,7 @@ def material(
         prompts,
         request.frames,
         request.corruption,
-        provider.lengths(request, limit) if isinstance(provider, HasLengths) else {},
+        provider.lengths(request, limit) if isinstance(provider, ArraySubject) else {},
     )
 
 
@@ -167,7 +114,10 @@ class OwnRows:
     def __init__(self, built: Built) -> None:
         self.built, self.demo = built, built.demo
         self.digest = built.digest if built.caption == "caption" else f"{built.digest} {built.caption}"
-        self._classes = _classes(built)
+        pairs: set[tuple[int, str]] = set()
+        for rows in map(built.split, built.manifest["splits"]):
+            pairs |= set(zip(rows.column("label"), rows.called(), strict=True))
+        self._classes = dict(sorted(pairs))
         splits = tuple(name for name, s in built.manifest["splits"].items() if s["rows"])
         self.subject = Subject(
             "dataset", subject_label("dataset", "rows"), "rows", splits, MODALITIES, len(self._classes), captions=True
@@ -278,9 +228,7 @@ def embed_to_file(
     with bar(f"embedding {split}", len(rows), quiet=False) as progress:
         embeddings = Embedder(ready, chosen).rows(rows, progress.update)
     columns: dict[str, Any] = {name: rows.column(name) for name in ("id", "label", "species")}
-    for name, values in embeddings.arrays.items():
-        flat = pa.array(np.ascontiguousarray(values).ravel())
-        columns[name] = pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
+    columns |= bench_embed.vector_columns(embeddings)
     facts = {
         "checkpoint": folder.name,
         "method": discover.label(ready.method),
@@ -302,10 +250,10 @@ def scorer(embedder: Embedder) -> Scorer:
     """The method's score on numpy arrays."""
     model, device = embedder.network.model, embedder.device
 
-    def score(query: str, target: str, queries: Arrays, candidates: Arrays) -> NDArray[np.floating]:
-        with torch.inference_mode():
-            block = model.score(query, target, _tensors(queries, device), _tensors(candidates, device))
-        return np.asarray(block.cpu())
+    @torch.inference_mode()
+    def score(query: str, target: str, *sides: Arrays) -> NDArray[np.floating]:
+        queries, candidates = ({k: torch.from_numpy(array).to(device) for k, array in side.items()} for side in sides)
+        return np.asarray(model.score(query, target, queries, candidates).cpu())
 
     return Scorer(score, model.pairs())
 
@@ -319,25 +267,9 @@ def _worse(corruption: Corruption | None) -> str:
     return "" if corruption is None else f", {corruption.name}"
 
 
-def _classes(built: Built) -> dict[int, str]:
-    """label -> what every species in any split is called, in label order."""
-    pairs: set[tuple[int, str]] = set()
-    for name in built.manifest["splits"]:
-        rows = built.split(name)
-        pairs |= set(zip(rows.column("label"), rows.called(), strict=True))
-    return dict(sorted(pairs))
-
-
-def _tensors(arrays: Arrays, device: torch.device) -> dict[str, torch.Tensor]:
-    return {name: torch.from_numpy(array).to(device) for name, array in arrays.items()}
-
-
 def bar(what: str, total: int, quiet: bool) -> tqdm[Any]:
     """A progress bar on a terminal."""
     return tqdm(desc=what, total=total, disable=quiet or None, leave=False)
-
-
-# ---- Prepared evaluation sets of videos or images as subjects: read in place, embedded in order.
 
 
 MEAN = "mean"
@@ -353,9 +285,11 @@ class PreparedSet:
         self._kind = prepared.kind(collection)
         self.digest, self.demo = str(prepared.digest), bool(prepared.demo)
         splits = (*prepared.splits(collection), "all")
-        classes = len(prepared.class_names)
         label = subject_label(prepared.name, self._kind, collection)
-        sweep = _times(prepared.rows(collection, "all")) if self._kind == "videos" else ()
+        # The times at which some video has a single frame, in s; no frame is read for them.
+        cells = prepared.rows(collection, "all").cells(["sweep_s"]) if self._kind == "videos" else []
+        sweep = tuple(f"{t:g}" for t in sorted({float(t) for row in cells for t in row["sweep_s"]}))
+        classes = len(prepared.class_names)
         self.subject = Subject(prepared.name, label, self._kind, splits, HEARD[self._kind], classes, sweep=sweep)
 
     @classmethod
@@ -388,10 +322,11 @@ class PreparedSet:
         there = [i for i, place in enumerate(places) if place is not None]
         if not there:
             raise EvalsetError(f"{self.subject.label}: no video has a frame at {request.frames} s")
-        items = _some(rows, [kept[i] for i in there])
+        # In order, and one at a time: none is decoded that nobody asked for.
+        chosen = {kept[i] for i in there}
+        items: Iterator[Any] = (item for i, item in enumerate(rows) if i in chosen)
         if single:
-            chosen = [place for place in places if place is not None]
-            items = map(_still, items, chosen)
+            items = map(_Still.of, items, (place for place in places if place is not None))
         with bar(f"embedding {self.subject.label}", len(there), quiet) as progress:
             if self._kind == "images":
                 return embedder.images(ids, items, progress.update, corruption)
@@ -412,27 +347,15 @@ class _Still:
     frames: NDArray[np.uint8]
     audio: NDArray[np.float32] | None
 
-
-def _times(rows: PreparedRows) -> tuple[str, ...]:
-    """The times at which some video has a single frame, in s; reads no frame."""
-    there = {float(t) for row in rows.cells(["sweep_s"]) for t in row["sweep_s"]}
-    return tuple(f"{t:g}" for t in sorted(there))
-
-
-def _some(rows: PreparedRows, kept: Sequence[int]) -> Iterator[Any]:
-    """The kept rows, in order; none is decoded that nobody asked for."""
-    chosen = set(kept)
-    return (item for i, item in enumerate(rows) if i in chosen)
+    @classmethod
+    def of(cls, film: PreparedFilm, place: int) -> _Still:
+        return cls(film.sweep[place : place + 1], film.audio)
 
 
 def _places(rows: PreparedRows, kept: Sequence[int], at_s: float) -> list[int | None]:
     """Which of each video's stored single frames is that at `at_s`; None for a video too short for it."""
     times = [row["sweep_s"] for row in rows.cells(["sweep_s"])]
     return [next((k for k, t in enumerate(times[i]) if abs(t - at_s) < CLOSE_S), None) for i in kept]
-
-
-def _still(film: PreparedFilm, place: int) -> _Still:
-    return _Still(film.sweep[place : place + 1], film.audio)
 
 
 def _spread(embeddings: Embeddings, ids: Sequence[str], there: Sequence[int]) -> Embeddings:
@@ -445,9 +368,6 @@ def _spread(embeddings: Embeddings, ids: Sequence[str], there: Sequence[int]) ->
         present[name] = np.zeros(len(ids), dtype=bool)
         present[name][there] = flags
     return Embeddings(tuple(ids), arrays, present)
-
-
-# ---- A prepared set of arrays as a subject: its own splits, embedded by the model that was trained on it.
 
 
 class ArraySubject:

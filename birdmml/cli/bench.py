@@ -19,6 +19,7 @@ from birdmml.errors import ResultError, UsageError
 
 if TYPE_CHECKING:
     from birdmml.bench.plan import BenchPlan
+    from birdmml.bench.protocol import Protocol
     from birdmml.bench.run import Ended
     from birdmml.schema import Result
 
@@ -81,23 +82,24 @@ class BenchCommand:
     @property
     def folder_of_evalsets(self) -> Path | None:
         """Where prepared sets lie, if anywhere."""
-        from birdmml.bench.plan import default_folder
+        from birdmml.bench.plan import DEFAULT
 
-        return self.evalsets if self.evalsets is not None else default_folder()
+        return self.evalsets or (DEFAULT if DEFAULT.is_dir() else None)
 
     def _run(self) -> None:
         from birdmml.bench.protocol import load
 
         self._refuse_contradictions()
+        protocol = None if self.protocol is None else load(self.protocol)
         # Only after a look at the protocol: one of computed data, as XOR's, needs no dataset.
-        if self.protocol is None or load(self.protocol).data.source != "computed":
+        if protocol is None or protocol.data.source != "computed":
             needs_data(self.data)
         if self.model is not None:
             self._own(self.model)
             return
         from birdmml.bench.run import describe, run
 
-        plans = self._of_options() if self.protocol is None else self._of_protocol(self.protocol)
+        plans = self._of_options() if protocol is None else self._of_protocol(protocol)
         if self.dry_run:
             about: list[dict[str, Any]] = [describe(plan) for plan in plans]
             text = "\n\n".join(map(_result.facts, about))
@@ -123,12 +125,10 @@ class BenchCommand:
             other = "--method" if self.method else "--checkpoint" if self.checkpoint else "--model"
             raise UsageError(f"--all-methods and {other} contradict each other: leave one out")
 
-    def _of_protocol(self, name: str) -> tuple[BenchPlan, ...]:
+    def _of_protocol(self, protocol: Protocol) -> tuple[BenchPlan, ...]:
         """The plans of a protocol: for the methods named, for all of them, or for its only one."""
         from birdmml.bench.plan import Choice, check, plans
-        from birdmml.bench.protocol import load
 
-        protocol = load(name)
         check(protocol)
         if not self.method and not self.all_methods and len(protocol.methods) > 1:
             names = ", ".join(m.name for m in protocol.methods)
@@ -138,28 +138,27 @@ class BenchCommand:
             )
         seeds = self.seeds if "seeds" in self.typed else None
         choice = Choice(seeds=seeds, device=self.device, limit=self.limit, evalsets=self.folder_of_evalsets)
-        return plans(name, self.method, self.data, choice)
+        return plans(protocol, self.method, self.data, choice)
 
     def _of_options(self) -> tuple[BenchPlan, ...]:
         """The plans of plain options, a method each; every method's options are checked before the first is trained."""
         from birdmml.bench.plan import Choice, plan
-        from birdmml.models import checkpoint as checkpoints
         from birdmml.models.state import resolve
 
         overrides = list(self.assign)  # First, so that --epochs beside --set training.epochs wins.
         overrides += [f"training.epochs={self.epochs}"] if self.epochs is not None else []
         overrides += [f"training.batch_size={self.batch_size}"] if self.batch_size is not None else []
         names = list(discover.names("method") if self.all_methods else self.method)
-        checkpoint = self.checkpoint
-        if checkpoint is not None:
-            if len(names) > 1:
-                raise UsageError(f"--checkpoint is one trained model: leave out --method {names[1]}")
-            checkpoint = resolve(checkpoint)  # A folder of `birdmml train` stands for its last or best.
-            names = names or [checkpoints.load(checkpoint).method]
+        if self.checkpoint is not None and len(names) > 1:
+            raise UsageError(f"--checkpoint is one trained model: leave out --method {names[1]}")
+        # A folder of `birdmml train` stands for its last or best.
+        checkpoint = None if self.checkpoint is None else resolve(self.checkpoint)
         choice = Choice(
             self.suites, self.preset, overrides, self.seeds, self.seed, self.device, self.limit, checkpoint,
             self.folder_of_evalsets, self.evalset,
         )  # fmt: skip
+        if checkpoint is not None and not names:
+            return (plan(self.data, None, choice),)
         methods = dict.fromkeys(discover.canonical("method", m) for m in names or ["confu"])
         return tuple(plan(self.data, name, choice) for name in methods)
 
@@ -198,7 +197,7 @@ class BenchCommand:
         if clash := [name for name in TRAINING if name in self.typed]:
             raise UsageError(f"--model trains nothing: leave out {spelled(self, clash[0])}")
         own = plan(model, self.data, self.suites, self.assign, self.folder_of_evalsets, self.evalset, self.limit)
-        values = own.values()
+        values = own.values
         if self.dry_run:
             about = {
                 "model": own.path,
@@ -232,6 +231,6 @@ def show(result: Result, folder: Path, every_metric: bool, as_json: bool) -> Non
 def _line(ended: Ended) -> str:
     if ended.result is None:
         return f"{ended.method}: FAILED: {ended.failure}"
-    if ended.known:
+    if ended.earlier:
         return f"{ended.method}: there already, {ended.folder} (--again repeats it)"
     return f"{ended.method}: done in {ended.result.seconds['total']:.0f} s, {ended.folder}"

@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from birdmml.core import discover, files, provenance, settings
-from birdmml.core.device import pick_device
 from birdmml.errors import CheckpointError, UsageError
 from birdmml.load import Built
 from birdmml.models import checkpoint
@@ -23,7 +23,7 @@ FOLDER = "models"
 
 @dataclass(frozen=True)
 class Recipe:
-    """What decides a trained model, but for its seed."""
+    """What decides a trained model, but for its seed; made and checked once, by the plan."""
 
     built: Built | ArrayData
     method: str
@@ -33,13 +33,23 @@ class Recipe:
     limit: int | None = None
     method_file: Mapping[str, str] | None = None
 
+    @cached_property
+    def label(self) -> str:
+        """What results call the method."""
+        return discover.label(self.method)
+
+    @cached_property
+    def data(self) -> dict[str, Any]:
+        """What results and checkpoints say of the dataset."""
+        return about(self.built)
+
     def key(self, seed: int, device: str = "") -> str:
         """Equal keys: the same training. The code, the packages and the kind of device belong to it."""
         return files.digest(
             [
                 provenance.code_digest(),  # Changed code may train another model: then it is trained again.
                 provenance.packages(),
-                discover.label(self.method),
+                self.label,
                 dict(self.method_file or {}),
                 settings.to_dict(self.config),
                 settings.to_dict(self.preset),
@@ -72,10 +82,13 @@ def folder_of(recipe: Recipe, out: Path, seed: int) -> Path:
 
 
 def obtain(
-    recipe: Recipe, seed: int, out: Path, source: Mapping[str, Any], device: str = "auto", quiet: bool = False
+    recipe: Recipe, seed: int, out: Path, source: Mapping[str, Any], device: str, quiet: bool = False
 ) -> tuple[Checkpoint, bool]:
-    """The model of a seed, and whether it was there already; else it is trained and kept below `out`."""
-    folder, key = folder_of(recipe, out, seed), recipe.key(seed, pick_device(device).type)
+    """The model of a seed, and whether it was there already; else it is trained and kept below `out`.
+
+    `device` is one that is there ("cpu"), not "auto": models of different kinds of device are kept apart.
+    """
+    folder, key = folder_of(recipe, out, seed), recipe.key(seed, device)
     try:
         if (folder / checkpoint.META).is_file() and checkpoint.read_meta(folder)["training"].get("key") == key:
             return checkpoint.load(folder, recipe.method), True
@@ -92,7 +105,7 @@ def obtain(
         "rows_per_second": round(done.rows_per_second, 1),
         "history": [{k: round(v, 6) for k, v in epoch.items()} for epoch in done.history],
     }
-    data = about(recipe.built) | {"limit": recipe.limit}
+    data = recipe.data | {"limit": recipe.limit}
     parts = (recipe.method, recipe.config, recipe.preset, seed, done.network, done.tokenizer, data, training, source)
     ready = Checkpoint(*parts)
     return dataclasses.replace(ready, weights_sha256=checkpoint.save(folder, ready)), False

@@ -32,7 +32,7 @@ def test_rows_give_unit_vectors_in_row_order_whatever_the_batch(
 ) -> None:
     rows = Built.open(small_demo).split("test")
     whole = embedder.rows(rows)
-    monkeypatch.setattr("birdmml.bench.embed.BATCH", 2)
+    monkeypatch.setattr("birdmml.bench.embed.Embeds.batch", 2)
     parts = embedder.rows(rows)
     assert whole.ids == tuple(rows.column("id"))
     assert set(whole.arrays) >= {"image", "audio", "text"}
@@ -59,7 +59,7 @@ def test_a_video_is_the_renormalised_mean_of_its_frames_with_the_same_sound(embe
 
 @pytest.mark.parametrize("at_once", [1, 2, 16])
 def test_a_silent_track_is_absent_not_zero(embedder: Embedder, at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("birdmml.bench.embed.VIDEOS_AT_ONCE", at_once)
+    monkeypatch.setattr("birdmml.bench.embed.Embeds.films_at_once", at_once)
     films = {Path(f"{i}"): film(i, sound=i not in (0, 2)) for i in range(4)}
     found = embedder.videos([str(p) for p in films], list(films), films.__getitem__)
     assert found.present["image"].tolist() == [True] * 4

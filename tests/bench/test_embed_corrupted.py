@@ -136,7 +136,7 @@ def test_seeds_differ_and_batches_do_not(embedder: Embedder, small_demo: Path, m
     other = embedder.rows(rows, None, parse("audio:gaussian:5:2"))
     assert not np.allclose(whole.arrays["audio"], other.arrays["audio"], atol=1e-6)
     np.testing.assert_array_equal(whole.arrays["image"], other.arrays["image"])
-    monkeypatch.setattr("birdmml.bench.embed.BATCH", 2)
+    monkeypatch.setattr("birdmml.bench.embed.Embeds.batch", 2)
     parts = embedder.rows(rows, None, parse("audio:gaussian:5:1"))
     for name, value in whole.arrays.items():
         np.testing.assert_allclose(value, parts.arrays[name], atol=1e-5)
@@ -178,7 +178,7 @@ def test_what_is_missing_is_not_given_to_the_model(
     found = embedder.rows(rows, None, parse(f"{modality}:missing"))
     assert {n for n in clean.arrays if not reads(n, modality)} == set(found.arrays)
     assert not found.present[modality].any()
-    monkeypatch.setattr("birdmml.bench.embed.VIDEOS_AT_ONCE", 2)
+    monkeypatch.setattr("birdmml.bench.embed.Embeds.films_at_once", 2)
     films = {"a": film(0), "b": film(1), "c": film(2, sound=False)}
     whole, part = videos(embedder, films), videos(embedder, films, f"{modality}:missing")
     for name, value in part.arrays.items():

@@ -295,14 +295,14 @@ def test_bad_input_is_told_in_one_line(mteb: Any, small_demo: Path, tmp_path: Pa
         encoder(tmp_path)
     with pytest.raises(EvalsetError, match="birdmml prepare"):
         ssw60_tasks(tmp_path)
-    from birdmml.bench.mteb.encoder import _wave
+    from birdmml.bench.mteb.model import _wave
 
     with pytest.raises(MediaError, match="empty or not finite"):
         _wave({"array": np.array([0.1, np.nan]), "sampling_rate": 22_050}, 22_050)
 
 
 def test_sound_of_any_rate_and_channels_is_heard(mteb: Any) -> None:
-    from birdmml.bench.mteb.encoder import _wave
+    from birdmml.bench.mteb.model import _wave
 
     time = np.arange(44_100) / 44_100
     stereo = np.stack([np.sin(2 * np.pi * 440 * time), np.zeros_like(time)])

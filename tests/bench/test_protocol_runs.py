@@ -97,7 +97,7 @@ def test_a_protocol_decides_suites_options_seeds_variant_and_text(
         == free.column("caption_name_free")
         != Built.open(small_demo).split("train").column("caption")
     )
-    (plan,) = plans(str(own()), ["tri_clip"], small_demo, Choice())
+    (plan,) = plans(protocol.load(str(own())), ["tri_clip"], small_demo, Choice())
     assert plan.recipe.config.variant == "reference"
 
 
@@ -105,7 +105,7 @@ def test_fewer_seeds_a_limit_other_data_and_other_methods_are_departures(
     own: Callable[..., Path], small_demo: Path
 ) -> None:
     other = own(('source = "any"', 'source = "release"'), ('split = "grouped"', 'split = "released"'))
-    (plan,) = plans(str(other), ["siglip"], small_demo, Choice(seeds=1, limit=8))
+    (plan,) = plans(protocol.load(str(other)), ["siglip"], small_demo, Choice(seeds=1, limit=8))
     assert plan.seeds == (3,)
     assert plan.protocol is not None
     assert plan.protocol["departures"] == [
@@ -115,11 +115,11 @@ def test_fewer_seeds_a_limit_other_data_and_other_methods_are_departures(
         "split grouped, not released",
         "method siglip is added",
     ]
-    both = plans(str(own()), [], small_demo, Choice())
+    both = plans(protocol.load(str(own())), [], small_demo, Choice())
     assert [p.method for p in both] == ["confu", "tri_clip"]
     assert len({p.name for p in (*both, plan)}) == 3
     with pytest.raises(UsageError, match="--seeds 3: protocol mine has 2"):
-        plans(str(own()), [], small_demo, Choice(seeds=3))
+        plans(protocol.load(str(own())), [], small_demo, Choice(seeds=3))
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,7 @@ def test_what_this_installation_lacks_is_named(
     own: Callable[..., Path], small_demo: Path, change: tuple[str, str], words: str
 ) -> None:
     with pytest.raises(UsageError, match=words):
-        plans(str(own(change)), [], small_demo, Choice())
+        plans(protocol.load(str(own(change))), [], small_demo, Choice())
 
 
 def test_protocols_that_train_on_no_built_dataset_say_what_to_do(cli: Cli, tmp_path: Path) -> None:

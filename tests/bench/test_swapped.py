@@ -76,7 +76,7 @@ def same(found: Embeddings, wanted: Embeddings) -> None:
 def test_rows_are_as_if_their_media_had_been_exchanged(
     embedder: Embedder, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("birdmml.bench.embed.BATCH", 3)
+    monkeypatch.setattr("birdmml.bench.embed.Embeds.batch", 3)
     films = [film(i) for i in range(len(LABELS))]
     key = {**KEY, "pairing": f"swap:{kind}:4"}
     found = embed.embed(lambda e: e.rows(Rows(films)), embedder, EmbeddingCache(None), key, LABELS)
@@ -88,7 +88,7 @@ def test_rows_are_as_if_their_media_had_been_exchanged(
 def test_videos_are_as_if_their_tracks_had_been_exchanged_and_silent_ones_stay_out(
     embedder: Embedder, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("birdmml.bench.embed.VIDEOS_AT_ONCE", 2)
+    monkeypatch.setattr("birdmml.bench.embed.Embeds.films_at_once", 2)
     films = [film(i, sound=i not in (2, 3)) for i in range(len(LABELS))]
 
     def encode(chosen: Embedder, shown: Sequence[Film] = films) -> Embeddings:

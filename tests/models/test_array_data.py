@@ -147,7 +147,7 @@ def test_two_modalities_ask_with_the_sum_of_their_distances() -> None:
 
 @pytest.mark.parametrize("name", ["paper-avmnist", "avmnist-cpu"])
 def test_the_protocols_of_digits_can_be_carried_out(digits: Path, name: str) -> None:
-    found = plans(name, (), digits, Choice())
+    found = plans(protocol.load(name), (), digits, Choice())
     assert len(found) == len(protocol.load(name).methods)
     for one in found:
         assert one.recipe.preset.front_end.frames == 112
@@ -156,7 +156,7 @@ def test_the_protocols_of_digits_can_be_carried_out(digits: Path, name: str) -> 
 
 
 def test_the_protocol_of_affect_scores_the_set_at_hand(mosi: Path) -> None:
-    (plan,) = plans("paper-affect", ("confu",), mosi, Choice())
+    (plan,) = plans(protocol.load("paper-affect"), ("confu",), mosi, Choice())
     assert [(p.suite, p.evalset) for p in plan.passes] == [("retrieval", "mosi")]
     features = plan.recipe.preset.encoders.features
     assert (features.image, features.hidden, features.layers) == (20, 300, 5)
@@ -185,7 +185,7 @@ def test_what_cannot_be_used_is_refused_in_one_line(digits: Path, mosi: Path, tm
     with pytest.raises(EvalsetError, match="cannot embed mosi"):
         plan(digits, "confu", Choice(only=["mosi"]))
     with pytest.raises(UsageError, match=r"trains on the rows of mosi or ur_funny or mustard, which .* is not"):
-        plans("paper-affect", ("confu",), digits, Choice())
+        plans(protocol.load("paper-affect"), ("confu",), digits, Choice())
     with pytest.raises(UsageError, match="no split 'dev'"):
         opened(digits).split("dev")
     for change, said in (("train", "has no train rows"), ("name", "which this birdmml has not")):

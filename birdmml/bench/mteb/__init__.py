@@ -17,7 +17,7 @@ def encoder(checkpoint: Path | str, device: str = "auto", method: str | None = N
     Retrieval is scored by the method's own score, whatever it is. `method` is the path of a method of the user's own.
     Raises CheckpointError, and UsageError where MTEB is not installed.
     """
-    return _part("_mteb_encoder").Encoder(Path(checkpoint), device, method)
+    return _part("model").Encoder(Path(checkpoint), device, method)
 
 
 def dataset_tasks(data: Path | str, split: str = "test") -> dict[str, Any]:
@@ -26,7 +26,7 @@ def dataset_tasks(data: Path | str, split: str = "test") -> dict[str, Any]:
     "image->text", "image+audio->text by species", "zero-shot V" and so on. Media are read when a task is run. Raises
     DatasetError, EvalsetError for a split without rows, and UsageError where MTEB is not installed.
     """
-    tasks: dict[str, Any] = _part("_mteb_tasks").of_dataset(Path(data), split)
+    tasks: dict[str, Any] = _part("tasks").of_dataset(Path(data), split)
     return tasks
 
 
@@ -37,7 +37,7 @@ def ssw60_tasks(prepared: Path | str, split: str = "test") -> dict[str, Any]:
     and then of NABirds, relevant is what shows or sings the same species. Raises EvalsetError, and UsageError where
     MTEB is not installed.
     """
-    tasks: dict[str, Any] = _part("_mteb_tasks").of_ssw60(Path(prepared), split)
+    tasks: dict[str, Any] = _part("tasks").of_ssw60(Path(prepared), split)
     return tasks
 
 
@@ -46,4 +46,5 @@ def _part(name: str) -> Any:
         importlib.import_module("mteb")
     except ImportError as e:
         raise UsageError(f"MTEB cannot be imported ({e}): run `{INSTALL}`") from e
+    # No part may be called `encoder`: once imported, it would take the place of the function above.
     return importlib.import_module(f"birdmml.bench.mteb.{name}")

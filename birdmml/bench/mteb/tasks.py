@@ -125,7 +125,8 @@ def of_dataset(data: Path, split: str) -> dict[str, Any]:
     for query, target in _pairs():
         for kind, relevant in kinds.items():
             key = f"{query}->{target}" + (" by species" if kind == retrieval.SPECIES else "")
-            load = partial(_split_of, built, split, query, target, relevant)
+            paths = dict.fromkeys((query, target), built.paths(split))
+            load = partial(_two_sides, paths, query, target, relevant, built.caption)
             own = kind == retrieval.SPECIES
             tasks[key] = _task(about.retrieval(key, query, target), Retrieval, load, len(ids), own)
     _, names = OwnRows(built).classes(Request("dataset", split), None)
@@ -149,7 +150,7 @@ def of_ssw60(root: Path, split: str) -> dict[str, Any]:
     tasks: dict[str, Any] = {}
     for query, target in (("audio", "image"), ("image", "audio")):
         key = f"{query}->{target}"
-        load = partial(_two_sets, files, query, target, _same(*light[query], *light[target]))
+        load = partial(_two_sides, files, query, target, _same(*light[query], *light[target]))
         tasks[key] = _task(about.retrieval(key, query, target), Retrieval, load, len(light[target][0]), False)
     for task, query in (("A", "audio"), ("V", "image")):
         columns = partial(_columns, files[query], {query: query, "label": "label"})
@@ -220,28 +221,23 @@ def _same(ids: Sequence[str], labels: Sequence[int], documents: Sequence[str], t
     }
 
 
-def _split_of(built: Built, split: str, query: str, target: str, relevant: Relevant) -> dict[str, Any]:
-    """MTEB's form of one split of a dataset."""
-    stored = {"image": "image", "audio": "audio", "text": built.caption}
-    sides = [
-        _columns(built.paths(split), {"id": "id", **{m: stored[m] for m in side.split("+")}})
+def _two_sides(
+    files: Mapping[str, Sequence[Path]], query: str, target: str, relevant: Relevant, caption: str = "caption"
+) -> dict[str, Any]:
+    """MTEB's form of what asks and what answers: two collections, or one split of a dataset twice."""
+    queries, corpus = (
+        _columns(files[side], {"id": "id", **{m: caption if m == "text" else m for m in side.split("+")}})
         for side in (query, target)
-    ]
-    return {"queries": sides[0], "corpus": sides[1], "relevant_docs": relevant, "top_ranked": None}
+    )
+    return {"queries": queries, "corpus": corpus, "relevant_docs": relevant, "top_ranked": None}
 
 
 def _with_names(built: Built, split: str, inputs: Sequence[str]) -> Any:
     """MTEB's form of a split for zero-shot: the label is the common name, or the scientific where there is none."""
-    rows = _columns(built.paths(split), {**{i: i for i in inputs}, "label": "common_name"})
+    rows = _columns(built.paths(split), {**dict(zip(inputs, inputs, strict=True)), "label": "common_name"})
     if all(rows["label"]):
         return rows
     return rows.remove_columns("label").add_column("label", built.split(split).called())
-
-
-def _two_sets(files: Mapping[str, list[Path]], query: str, target: str, relevant: Relevant) -> dict[str, Any]:
-    """MTEB's form of two collections."""
-    sides = [_columns(files[side], {"id": "id", side: side}) for side in (query, target)]
-    return {"queries": sides[0], "corpus": sides[1], "relevant_docs": relevant, "top_ranked": None}
 
 
 def _columns(paths: Sequence[Path], wanted: Mapping[str, str]) -> Any:

@@ -5,7 +5,7 @@ A suite is one file with `CARD`, and
 - `Options`, a frozen dataclass whose fields all have defaults (`--set few-shot.draws=3`);
 - `requests(subject, options) -> tuple[Request, ...]`: what to embed of one subject; none: the suite has nothing to
   say of it;
-- `score(found, scorer, options) -> tuple[Outcome, ...]` from the materials of those requests, in the same order.
+- `score(materials, scorer, options) -> tuple[Outcome, ...]` from the materials of those requests, in the same order.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from birdmml.errors import EvalsetError
 from birdmml.results.gallery import rank_both
 from birdmml.results.metrics import Ranks, rank
 from birdmml.results.tasks import Scored
@@ -74,9 +75,8 @@ class Request:
 
     `templates` are the class prompts' ("{common_name}"), several are averaged; none: no prompts. `frames` of videos:
     "mean" of the 8 middles, or single ones at "0.5", "1.0", ... s. `corruption` is what `birdmml.media.corrupt` parses,
-    with its seed: "audio:gaussian:10:0"; empty: clean. `pairing` is what
-    `birdmml.media.corruption` parses: "swap:audio:3"
-    gives every item the sound of another class's.
+    with its seed: "audio:gaussian:10:0"; empty: clean. `pairing` is what `birdmml.media.corruption` parses:
+    "swap:audio:3" gives every item the sound of another class's.
     """
 
     evalset: str
@@ -121,6 +121,12 @@ class Material:
             keep &= self.present.get(modality, np.zeros(len(self.ids), dtype=bool))
         return np.flatnonzero(keep)
 
+    def at(self, rows: NDArray[np.int64]) -> Arrays:
+        """The vectors of some items, in ascending order."""
+        if len(rows) == len(self.ids):
+            return self.arrays  # No copy: a large gallery is held once.
+        return {name: array[rows] for name, array in self.arrays.items()}
+
 
 def place(
     scorer: Scorer, query: str, target: str, queries: Arrays, candidates: Arrays, targets: NDArray[np.int64]
@@ -146,26 +152,37 @@ def place_both(scorer: Scorer, one: str, other: str, arrays: Arrays) -> tuple[Ra
     return rank_both(block, len(arrays[one]), LEVEL)
 
 
+def named(
+    material: Material, scorer: Scorer, task: str, query: str, metrics: tuple[str, ...], rows: NDArray[np.int64]
+) -> Scored:
+    """The outcome of naming the classes of `rows` by the nearest class prompt. Raises EvalsetError without any."""
+    if material.labels is None or len(rows) == 0:
+        raise EvalsetError(f"{material.evalset} has no labelled item with {query}: {task} cannot be scored")
+    labels = material.labels[rows]
+    ranks = place(scorer, query, "text", material.at(rows), material.prompts, labels)
+    return scored(task, query, metrics, material, rows, material.class_names, labels, ranks)
+
+
 def scored(
     task: str,
     query: str,
     metrics: tuple[str, ...],
-    ids: tuple[str, ...],
+    material: Material,
+    rows: NDArray[np.int64],
     names: tuple[str, ...],
     targets: NDArray[np.int64],
     ranks: Ranks,
-    left_out: int,
 ) -> Scored:
-    """The outcome of one task; `names` [C] are the candidates'."""
+    """The outcome of one task over `rows` of the material, the others are left out; `names` [C] are the candidates'."""
     return Scored(
         task,
         query,
         metrics,
         len(names),
-        ids,
+        tuple(material.ids[i] for i in rows),
         tuple(names[i] for i in targets),
         tuple(names[i] for i in ranks.best),
         ranks.greater,
         ranks.ties,
-        left_out,
+        len(material.ids) - len(rows),
     )

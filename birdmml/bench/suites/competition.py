@@ -13,11 +13,8 @@ from birdmml.bench.suites._contract import Arrays, Material, Request, Scorer, Su
 from birdmml.errors import EvalsetError, UsageError
 from birdmml.media.corruption import Swap, lenders
 from birdmml.results.metrics import Ranks, hit
-from birdmml.results.tasks import Measured, Outcome
+from birdmml.results.tasks import Measured, Outcome, Scored
 from birdmml.schema import Card
-
-# ---- Per-item shares of what embeddings hold: probe hits, R^2 and effective rank as weighted means. numpy and sklearn.
-
 
 Vectors = NDArray[np.floating]
 Floats = NDArray[np.float64]
@@ -40,7 +37,9 @@ def probe_hits(
         return (targets == classes[0]).astype(np.float64), True
     from sklearn.linear_model import LogisticRegression
 
-    mean, spread = _scale(train)
+    # A constant feature is left as it is: it would be divided by nothing.
+    mean, spread = train.mean(axis=0), train.std(axis=0)
+    spread = np.where(spread > 1e-8, spread, 1.0)
     model = LogisticRegression(C=strength, max_iter=steps)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # That it did not settle is said in the result.
@@ -90,12 +89,6 @@ def rank_shares(vectors: Vectors) -> tuple[Floats, Floats]:
 def side_by_side(parts: Sequence[Vectors]) -> Floats:
     """[N, D1], [N, D2], ... -> float64 [N, D1 + D2 + ...]."""
     return np.concatenate(parts, axis=1).astype(np.float64)
-
-
-def _scale(train: Vectors) -> tuple[Floats, Floats]:
-    """Mean and standard deviation [D] of the training features; a constant one is left as it is."""
-    spread = train.std(axis=0)
-    return train.mean(axis=0), np.where(spread > 1e-8, spread, 1.0)
 
 
 CARD = Card(
@@ -166,7 +159,10 @@ class Options:
 
 @dataclass(frozen=True)
 class _Decision:
-    """The items with both modalities, and how each input decides them: `hits` [N] by task, "A+V" at least."""
+    """The items with both modalities, and how each input decides them: `hits` [N] by task, "A+V" at least.
+
+    A hit is 1.0 or 0.0, so that drops and shares are means over items and get their intervals by resampling these.
+    """
 
     material: Material
     rows: NDArray[np.int64]
@@ -188,6 +184,12 @@ class _Decision:
     @property
     def luck(self) -> float:
         return 1.0 / len(self.material.class_names)
+
+    def accuracy(self, task: str, query: str, ranks: Ranks, times: int = 1) -> Scored:
+        """How often the items are named right; `times` in a row, where there are several draws of them."""
+        names, rows, labels = self.material.class_names, np.tile(self.rows, times), np.tile(self.labels, times)
+        outcome = scored(task, query, ("accuracy",), self.material, rows, names, labels, ranks)
+        return replace(outcome, left_out=self.left_out)
 
     def measured(self, task: str, metric: str, values: NDArray[np.float64], note: str = "") -> Measured:
         return Measured(task, FUSED, metric, self.ids, values, left_out=self.left_out, note=note)
@@ -217,7 +219,7 @@ def score(materials: Sequence[Material], scorer: Scorer, options: Options) -> tu
     fitted = 1 + len(swaps)
     return (
         *_accuracies(decision),
-        *_swapped(decision, dict(zip(swaps, materials[1:fitted], strict=True)), scorer),
+        *_swapped(decision, list(zip(swaps, materials[1:fitted], strict=True)), scorer),
         *_without(decision),
         *_held(decision, materials[fitted:], options),
     )
@@ -238,7 +240,7 @@ def _decide(material: Material, scorer: Scorer) -> _Decision:
     queries = {task: query for task, query in TASKS.items() if (query, "text") in scorer.pairs}
     labels = _labels(material)[rows]
     ranks = {
-        task: place(scorer, query, "text", _at(material.arrays, rows), material.prompts, labels)
+        task: place(scorer, query, "text", material.at(rows), material.prompts, labels)
         for task, query in queries.items()
     }
     return _Decision(material, rows, ranks, {task: hit(r.greater, r.ties, 1) for task, r in ranks.items()})
@@ -252,44 +254,31 @@ def _accuracies(decision: _Decision) -> Iterator[Outcome]:
     if FUSED not in decision.material.arrays:
         lacking.append("it has no fused vector: no conditional gain, R2 or effective rank of one")
     for task, ranks in decision.ranks.items():
-        accuracy = scored(
-            task,
-            TASKS[task],
-            ("accuracy",),
-            decision.ids,
-            decision.material.class_names,
-            decision.labels,
-            ranks,
-            decision.left_out,
-        )
+        accuracy = decision.accuracy(task, TASKS[task], ranks)
         yield replace(accuracy, note="; ".join(lacking)) if task == "A+V" else accuracy
 
 
-def _swapped(decision: _Decision, swaps: Mapping[Swap, Material], scorer: Scorer) -> Iterator[Outcome]:
-    for task, kind in SINGLES.items():
-        mine = {swap.seed: material for swap, material in swaps.items() if swap.kind == kind}
-        if mine:
-            yield from _swap_of(decision, task, mine, scorer)
-
-
-def _swap_of(decision: _Decision, task: str, draws: Mapping[int, Material], scorer: Scorer) -> Iterator[Outcome]:
+def _swapped(decision: _Decision, swaps: Sequence[tuple[Swap, Material]], scorer: Scorer) -> Iterator[Outcome]:
     """Accuracy, its loss, and the share that follows, over all draws; an item's draws are resampled together."""
     clean, rows, labels = decision.material, decision.rows, decision.labels
-    kept, followed = [], []
-    for seed, material in draws.items():
-        lent = _labels(clean)[lenders(_labels(clean), rows, seed)][rows]
-        arrays = _at(material.arrays, rows)
-        own, theirs = (place(scorer, FUSED, "text", arrays, clean.prompts, t) for t in (labels, lent))
-        kept.append(own)
-        followed.append(hit(theirs.greater, theirs.ties, 1))
-    times = len(draws)
-    ranks = Ranks(*(np.concatenate([getattr(r, name) for r in kept]) for name in ("greater", "ties", "best")))
-    ids, names, name = decision.ids * times, clean.class_names, f"{task} swapped"
-    accuracy = scored(name, FUSED, ("accuracy",), ids, names, np.tile(labels, times), ranks, decision.left_out)
-    yield replace(accuracy, draws=np.repeat(np.asarray(list(draws), dtype=np.int64), len(rows)))
-    lost = np.tile(decision.hits["A+V"], times) - hit(ranks.greater, ranks.ties, 1)
-    yield replace(decision.measured(name, "swap drop", lost), ids=ids)
-    yield replace(decision.measured(name, "follows", np.concatenate(followed)), ids=ids, chance=decision.luck)
+    for task, kind in SINGLES.items():
+        draws = {swap.seed: material for swap, material in swaps if swap.kind == kind}
+        if not draws:
+            continue
+        kept, followed = [], []
+        for seed, material in draws.items():
+            lent = _labels(clean)[lenders(_labels(clean), rows, seed)][rows]
+            own, theirs = (place(scorer, FUSED, "text", material.at(rows), clean.prompts, t) for t in (labels, lent))
+            kept.append(own)
+            followed.append(hit(theirs.greater, theirs.ties, 1))
+        times, name = len(draws), f"{task} swapped"
+        ranks = Ranks(*(np.concatenate([getattr(r, part) for r in kept]) for part in ("greater", "ties", "best")))
+        accuracy = decision.accuracy(name, FUSED, ranks, times)
+        yield replace(accuracy, draws=np.repeat(np.asarray(list(draws), dtype=np.int64), len(rows)))
+        lost = np.tile(decision.hits["A+V"], times) - hit(ranks.greater, ranks.ties, 1)
+        yield replace(decision.measured(name, "swap drop", lost), ids=accuracy.ids)
+        followed_hits = np.concatenate(followed)
+        yield replace(decision.measured(name, "follows", followed_hits), ids=accuracy.ids, chance=decision.luck)
 
 
 def _without(decision: _Decision) -> Iterator[Outcome]:
@@ -311,7 +300,7 @@ def _without(decision: _Decision) -> Iterator[Outcome]:
 
 def _held(decision: _Decision, train: Sequence[Material], options: Options) -> Iterator[Outcome]:
     """What the vectors themselves hold: probes where there are training rows, and effective ranks."""
-    arrays = _at(decision.material.arrays, decision.rows)
+    arrays = decision.material.at(decision.rows)
     if FUSED in arrays and train:
         yield from _probes(decision, arrays, train[0], options)
     note = "" if train else "no training rows here: no conditional gain and no R2"
@@ -331,7 +320,7 @@ def _probes(decision: _Decision, arrays: Arrays, train: Material, options: Optio
             "leave them out with --set competition.fit_rows=0"
         )
     chosen = np.sort(np.random.default_rng(options.seed).permutation(rows)[: options.fit_rows])
-    fit, labels = _at(train.arrays, chosen), _labels(train)[chosen]
+    fit, labels = train.at(chosen), _labels(train)[chosen]
     note = f"fitted on {len(chosen)} of {len(rows)} rows of {train.evalset}"
     seen, learned = (side_by_side([a["image"], a["audio"]]) for a in (arrays, fit))
     more, taught = (side_by_side([a["image"], a["audio"], a[FUSED]]) for a in (arrays, fit))
@@ -343,10 +332,6 @@ def _probes(decision: _Decision, arrays: Arrays, train: Material, options: Optio
     yield decision.measured("A+V", "conditional gain", beside - alone, note + stopped)
     values, weights = explained((learned, fit[FUSED]), (seen, arrays[FUSED]), options.ridge)
     yield replace(decision.measured("A+V", "R2", values, note), weights=weights)
-
-
-def _at(arrays: Arrays, rows: NDArray[np.int64]) -> Arrays:
-    return {name: array[rows] for name, array in arrays.items()}
 
 
 def _labels(material: Material) -> NDArray[np.int64]:

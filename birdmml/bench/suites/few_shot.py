@@ -8,21 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # ships no types
 
+from birdmml.bench.suites import _probe
 from birdmml.bench.suites._contract import LEVEL, Material, Request, Scorer, Subject
-from birdmml.bench.suites._probe import (
-    METRICS,
-    SIDE_BY_SIDE,
-    Floats,
-    Ints,
-    Labelled,
-    can_be_probed,
-    fit,
-    labelled,
-    tasks,
-)
+from birdmml.bench.suites._probe import Floats, Ints, Labelled
 from birdmml.errors import EvalsetError, UsageError
 from birdmml.results.metrics import Ranks, rank
 from birdmml.results.tasks import Scored
@@ -65,7 +55,7 @@ class Options:
 
 def requests(subject: Subject, options: Options) -> tuple[Request, ...]:
     """What is asked, and what is learned from where that is another split."""
-    if not can_be_probed(subject):
+    if not _probe.can_be_probed(subject):
         return ()
     apart = options.support_split in set(subject.splits) - {options.split}
     splits = (options.split, options.support_split) if apart else (options.split,)
@@ -82,8 +72,8 @@ def score(materials: Sequence[Material], scorer: Scorer, options: Options) -> tu
     done, skipped = [], []
     # Many small products: one thread is the fastest, and gives the same bits on any number of cores.
     with threadpool_limits(1, user_api="blas"):
-        for task, name in tasks(materials[0]).items():
-            sides = _Sides(*(labelled(material, name) for material in (materials[0], materials[-1])))
+        for task, name in _probe.tasks(materials[0]).items():
+            sides = _Sides(*(_probe.labelled(material, name) for material in (materials[0], materials[-1])))
             notes = _notes(materials, sides, name, options)
             for shots in options.shots:
                 outcome = _task(f"{task} {shots}-shot", name, shots, materials[0].class_names, sides, options)
@@ -101,27 +91,28 @@ def score(materials: Sequence[Material], scorer: Scorer, options: Options) -> tu
 
 @dataclass(frozen=True)
 class _Sides:
-    """Who is asked and who is learned from; `twins` [N of support] are the places among those asked, or -1."""
+    """The items to name and those to learn from; `twins` [N of support] are their places among the former, or -1."""
 
-    asked: Labelled
+    queries: Labelled
     support: Labelled
 
     @property
     def twins(self) -> Ints:
-        place = {name: i for i, name in enumerate(self.asked.ids)}
+        place = {name: i for i, name in enumerate(self.queries.ids)}
         return np.asarray([place.get(name, -1) for name in self.support.ids], dtype=np.int64)
 
 
 def _task(task: str, query: str, shots: int, names: tuple[str, ...], sides: _Sides, options: Options) -> Scored | None:
     """All draws of one number of shots; None where fewer than two classes have enough items."""
-    query_rows = sides.asked
+    query_rows = sides.queries
     kept = _classes(sides, shots, len(names))
     if len(kept) < 2:
         return None
     open_to = np.isin(query_rows.labels, kept)
     twins = sides.twins
     drawn = [_draw(sides.support, kept, shots, draw) for draw in range(options.draws)]
-    queries = [_but(open_to, twins[rows]) for rows in drawn]
+    # What was drawn is not asked for, by its place among the queries; an item that is none of them has place -1.
+    queries = [np.setdiff1d(np.flatnonzero(open_to), twins[rows]) for rows in drawn]
     accuracies = [_one(sides, *rows, options) for rows in zip(drawn, queries, strict=True)]
     ranks = [ranks for ranks, _ in accuracies]
     flat = np.concatenate(queries)
@@ -137,7 +128,7 @@ def _task(task: str, query: str, shots: int, names: tuple[str, ...], sides: _Sid
     return Scored(
         task,
         query,
-        METRICS,
+        _probe.METRICS,
         len(kept),
         tuple(query_rows.ids[i] for i in flat),
         tuple(names[i] for i in query_rows.labels[flat]),
@@ -152,7 +143,7 @@ def _task(task: str, query: str, shots: int, names: tuple[str, ...], sides: _Sid
 
 def _classes(sides: _Sides, shots: int, classes: int) -> Ints:
     """The classes [K] with enough items to learn from, and one more to ask for."""
-    query_counts, support = (np.bincount(s.labels, minlength=classes) for s in (sides.asked, sides.support))
+    query_counts, support = (np.bincount(s.labels, minlength=classes) for s in (sides.queries, sides.support))
     within = np.bincount(sides.support.labels[sides.twins >= 0], minlength=classes)
     # In the worst draw all shots are items that would be asked for.
     return np.flatnonzero((support >= shots) & (query_counts > np.minimum(within, shots)))
@@ -171,17 +162,10 @@ def _draw(support: Labelled, kept: Ints, shots: int, draw: int) -> Ints:
     return np.asarray(order[(nth < shots) & np.isin(labels, kept)])
 
 
-def _but(mask: NDArray[np.bool_], places: Ints) -> Ints:
-    """The places where `mask` holds, without `places`; -1 among them stands for none."""
-    left = mask.copy()
-    left[places[places >= 0]] = False
-    return np.flatnonzero(left)
-
-
 def _one(sides: _Sides, drawn: Ints, queries: Ints, options: Options) -> tuple[Ranks, bool]:
     """Learn from the items drawn, and place the class of every query; whether the solver was done."""
-    support, query_rows = sides.support, sides.asked
-    probe = fit(support.x[drawn], support.labels[drawn], options.c, options.iterations)
+    support, query_rows = sides.support, sides.queries
+    probe = _probe.fit(support.x[drawn], support.labels[drawn], options.c, options.iterations)
     targets = np.searchsorted(probe.classes, query_rows.labels[queries])
 
     def block(part: slice) -> Floats:
@@ -196,7 +180,7 @@ def _notes(materials: Sequence[Material], sides: _Sides, name: str, options: Opt
     same = not apart and wanted not in ("", options.split)
     lacking = sides.support.left_out if apart else 0
     return [
-        SIDE_BY_SIDE if "+" in name and name not in materials[0].arrays else "",
+        _probe.SIDE_BY_SIDE if "+" in name and name not in materials[0].arrays else "",
         f"shots are from {wanted}" if apart else "",
         f"shots are from {options.split}: there is no {wanted}" if same else "",
         f"{lacking} items to draw from lack a modality" if lacking else "",

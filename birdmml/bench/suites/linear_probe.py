@@ -8,19 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from birdmml.bench.suites import _probe
 from birdmml.bench.suites._contract import LEVEL, Material, Request, Scorer, Subject
-from birdmml.bench.suites._probe import (
-    METRICS,
-    SIDE_BY_SIDE,
-    FittedProbe,
-    Floats,
-    Ints,
-    Labelled,
-    can_be_probed,
-    fit,
-    labelled,
-    tasks,
-)
+from birdmml.bench.suites._probe import FittedProbe, Floats, Ints, Labelled
 from birdmml.errors import EvalsetError, UsageError
 from birdmml.results.metrics import rank
 from birdmml.results.tasks import Scored
@@ -64,7 +54,7 @@ class Options:
 
 def requests(subject: Subject, options: Options) -> tuple[Request, ...]:
     """The test, training and (where there is one) validation split; none for what is for testing only."""
-    if not can_be_probed(subject) or not {TRAIN, options.split} <= set(subject.splits):
+    if not _probe.can_be_probed(subject) or not {TRAIN, options.split} <= set(subject.splits):
         return ()
     splits = (options.split, TRAIN, *({VALIDATION} & set(subject.splits)))
     return tuple(Request(subject.name, split) for split in splits)
@@ -78,11 +68,11 @@ def score(materials: Sequence[Material], scorer: Scorer, options: Options) -> tu
     move a score in its last bits. Raises EvalsetError where there are fewer than two classes to learn, or no item.
     """
     del scorer
-    return tuple(_task(task, name, materials, options) for task, name in tasks(materials[0]).items())
+    return tuple(_task(task, name, materials, options) for task, name in _probe.tasks(materials[0]).items())
 
 
 def _task(task: str, name: str, materials: Sequence[Material], options: Options) -> Scored:
-    test, train, *more = (labelled(material, name) for material in materials)
+    test, train, *more = (_probe.labelled(material, name) for material in materials)
     classes = np.unique(train.labels)
     rows = np.flatnonzero(np.isin(test.labels, classes))
     if len(classes) < 2 or len(rows) == 0:
@@ -98,9 +88,10 @@ def _task(task: str, name: str, materials: Sequence[Material], options: Options)
 
     ranks = rank(block, targets, len(classes), LEVEL)
     names, strange = materials[0].class_names, len(test.ids) - len(rows)
+    at_end = len(options.grid) > 1 and c in (min(options.grid), max(options.grid))
     notes = [
-        f"C = {c:g} chosen on {on}" + (", at the end of its grid" if _at_end(c, options.grid) else ""),
-        SIDE_BY_SIDE if "+" in name and name not in materials[0].arrays else "",
+        f"C = {c:g} chosen on {on}" + (", at the end of its grid" if at_end else ""),
+        _probe.SIDE_BY_SIDE if "+" in name and name not in materials[0].arrays else "",
         f"{strange} items of classes without a training item are left out" if strange else "",
         f"{train.left_out} training items lack a modality" if train.left_out else "",
         "" if probe.converged else f"the fit stopped at {options.iterations} iterations",
@@ -108,7 +99,7 @@ def _task(task: str, name: str, materials: Sequence[Material], options: Options)
     return Scored(
         task,
         name,
-        METRICS,
+        _probe.METRICS,
         len(classes),
         tuple(test.ids[i] for i in rows),
         tuple(names[i] for i in test.labels[rows]),
@@ -126,38 +117,26 @@ def _chosen(train: Labelled, validation: Labelled | None, options: Options) -> t
         on = f"the validation split ({len(validation.ids)} items)"
         learn, check = np.arange(len(train.ids)), validation
     else:
-        learn, held = _tenth(len(train.ids))
+        # At random and sorted; one item at least is kept apart.
+        order = np.random.default_rng(0).permutation(len(train.ids))
+        many = max(1, len(train.ids) // TENTH)
+        learn, held = np.sort(order[many:]), np.sort(order[:many])
         on, check = f"a tenth of the training items ({len(held)})", _part(train, held)
     x, labels = train.x[learn], train.labels[learn]
     tried: list[tuple[int, FittedProbe, float]] = []
     # Each fit starts where the last one ended. Weak penalties take most of the time and are seldom the best.
     for c in sorted(options.grid):
-        probe = fit(x, labels, c, options.iterations, tried[-1][1] if tried else None)
+        probe = _probe.fit(x, labels, c, options.iterations, tried[-1][1] if tried else None)
         right = probe.classes[probe.scores(check.x).argmax(axis=1)] == check.labels
         tried.append((int(right.sum()), probe, c))
-        if options.patience and _without_gain([n for n, *_ in tried]) >= options.patience:
+        counts = [n for n, *_ in tried]
+        if options.patience and len(counts) - 1 - counts.index(max(counts)) >= options.patience:
             break
     _, best, c = max(tried, key=lambda one: one[0])
-    weights = best if len(learn) == len(train.ids) else fit(train.x, train.labels, c, options.iterations)
+    weights = best if len(learn) == len(train.ids) else _probe.fit(train.x, train.labels, c, options.iterations)
     return weights, c, on
 
 
-def _without_gain(counts: Sequence[int]) -> int:
-    """How many came after the first of the highest."""
-    return len(counts) - 1 - counts.index(max(counts))
-
-
-def _tenth(n: int) -> tuple[Ints, Ints]:
-    """Nine tenths of n places and one, at random and sorted; one at least."""
-    order = np.random.default_rng(0).permutation(n)
-    held = max(1, n // TENTH)
-    return np.sort(order[held:]), np.sort(order[:held])
-
-
-def _part(all_items: Labelled, places: Ints) -> Labelled:
-    ids = tuple(all_items.ids[i] for i in places)
-    return Labelled(ids, all_items.x[places], all_items.labels[places], all_items.rows[places], all_items.total)
-
-
-def _at_end(c: float, grid: tuple[float, ...]) -> bool:
-    return len(grid) > 1 and c in (min(grid), max(grid))
+def _part(items: Labelled, places: Ints) -> Labelled:
+    ids = tuple(items.ids[i] for i in places)
+    return Labelled(ids, items.x[places], items.labels[places], items.rows[places], items.total)

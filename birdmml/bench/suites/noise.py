@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from birdmml.bench.suites._contract import Material, Request, Scorer, Subject, place, scored
+from birdmml.bench.suites._contract import Material, Request, Scorer, Subject, named
 from birdmml.bench.suites.zero_shot import TASKS
 from birdmml.errors import EvalsetError, ResultError, UsageError
 from birdmml.media.corruption import Corruption, parse
@@ -143,14 +143,7 @@ def _fallback(
 def _task(material: Material, scorer: Scorer, name: str, query: str, rows: NDArray[np.int64], note: str) -> Scored:
     if len(material.class_names) < 2:
         raise EvalsetError(f"{material.evalset} has {len(material.class_names)} classes: noise needs two")
-    if material.labels is None or len(rows) == 0:
-        raise EvalsetError(f"{material.evalset} has no labelled item with {query}: {name} cannot be scored")
-    labels, ids = material.labels[rows], tuple(material.ids[i] for i in rows)
-    arrays = {key: array[rows] for key, array in material.arrays.items()}
-    ranks = place(scorer, query, "text", arrays, material.prompts, labels)
-    left_out = len(material.ids) - len(rows)
-    outcome = scored(name, query, METRICS, ids, material.class_names, labels, ranks, left_out)
-    return replace(outcome, note=note)
+    return replace(named(material, scorer, name, query, METRICS, rows), note=note)
 
 
 def _note(corruption: Corruption, read: bool, lost: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,42 +27,8 @@ from birdmml.results.metrics import Ranks, rank
 from birdmml.results.tasks import Outcome, Scored, SpeciesScored
 from birdmml.schema import Card
 
-# ---- The length-only baseline: what retrieval finds that looks at nothing but how many steps a sample has.
-# A padding length that the modalities share can name the pair by itself, so figures on sets of steps need this one
-# beside them.
-
-
 ONLY = "lengths only"
 NOTE = "lengths only: candidates ordered by how near their number of steps is to the query's, nothing else is looked at"
-
-
-def length_scores(query: NDArray[np.int32], target: NDArray[np.int32]) -> NDArray[np.float32]:
-    """-|length of the query - length of the candidate|: [Q], [C] -> [Q, C].
-
-    Candidates of one length are level; `metrics.rank` counts them as ties, so equal lengths give chance.
-    """
-    return -np.abs(query[:, None].astype(np.float32) - target[None, :].astype(np.float32))
-
-
-def tasks(material: Material, pairs: Sequence[tuple[str, str]]) -> Iterator[Scored]:
-    """ "image->audio, lengths only" of each pair whose modalities have lengths; two modalities ask with their sum."""
-    for query, target in pairs:
-        if {*query.split("+"), target} <= set(material.lengths):
-            yield replace(_task(material, query, target), note=NOTE)
-
-
-def _task(material: Material, query: str, target: str) -> Scored:
-    rows = material.having(query, target)
-    asking = [material.lengths[name][rows] for name in query.split("+")]
-    query_lengths = material.lengths[target][rows]
-
-    def block(part: slice) -> NDArray[np.float32]:
-        return np.asarray(sum(length_scores(lengths[part], query_lengths) for lengths in asking))
-
-    own, ids = np.arange(len(rows)), tuple(material.ids[i] for i in rows)
-    left_out = len(material.ids) - len(rows)
-    ranks = rank(block, own, len(rows))
-    return scored(f"{query}->{target}, {ONLY}", query, RANKING, ids, ids, own, ranks, left_out)
 
 
 CARD = Card(
@@ -108,6 +75,38 @@ def score(materials: Sequence[Material], scorer: Scorer, options: Options) -> tu
     return tuple(done)
 
 
+def length_scores(query: NDArray[np.int32], target: NDArray[np.int32]) -> NDArray[np.float32]:
+    """-|length of the query - length of the candidate|: [Q], [C] -> [Q, C].
+
+    Candidates of one length are level; `metrics.rank` counts them as ties, so equal lengths give chance.
+    """
+    return -np.abs(query[:, None].astype(np.float32) - target[None, :].astype(np.float32))
+
+
+def tasks(material: Material, pairs: Sequence[tuple[str, str]]) -> Iterator[Scored]:
+    """ "image->audio, lengths only" of each pair whose modalities have lengths; two modalities ask with their sum."""
+    # A padding length that the modalities share can name the pair by itself, so figures on sets of steps need this
+    # baseline beside them.
+    for query, target in pairs:
+        if {*query.split("+"), target} <= set(material.lengths):
+            rows = material.having(query, target)
+            asking = [material.lengths[name][rows] for name in query.split("+")]
+            ranks = rank(
+                partial(_length_block, asking, material.lengths[target][rows]), np.arange(len(rows)), len(rows)
+            )
+            yield replace(_own_match(f"{query}->{target}, {ONLY}", query, material, rows, ranks), note=NOTE)
+
+
+def _length_block(asking: Sequence[NDArray[np.int32]], target: NDArray[np.int32], part: slice) -> NDArray[np.float32]:
+    return np.asarray(sum(length_scores(lengths[part], target) for lengths in asking))
+
+
+def _own_match(task: str, query: str, material: Material, rows: NDArray[np.int64], ranks: Ranks) -> Scored:
+    """The outcome of a task in which every item asks for its own match among all."""
+    ids = tuple(material.ids[i] for i in rows)
+    return scored(task, query, METRICS, material, rows, ids, np.arange(len(rows)), ranks)
+
+
 def _instances(material: Material, scorer: Scorer) -> Iterator[Outcome]:
     """Every pair; the way back of a 1->1 pair comes with the way there."""
     ranks: dict[tuple[str, str], Ranks] = {}
@@ -118,11 +117,7 @@ def _instances(material: Material, scorer: Scorer) -> Iterator[Outcome]:
                 ranks[query, target], ranks[target, query] = place_both(scorer, query, target, arrays)
             else:
                 ranks[query, target] = place(scorer, query, target, arrays, arrays, np.arange(len(rows)))
-        ids = tuple(material.ids[i] for i in rows)
-        left_out = len(material.ids) - len(rows)
-        task = f"{query}->{target}"
-        own = np.arange(len(rows))
-        yield scored(task, query, METRICS, ids, ids, own, ranks[query, target], left_out)
+        yield _own_match(f"{query}->{target}", query, material, rows, ranks[query, target])
 
 
 def _species(material: Material, scorer: Scorer, query: str, target: str) -> Iterator[SpeciesScored]:
@@ -161,9 +156,7 @@ def _rows(material: Material, query: str, target: str) -> tuple[NDArray[np.int64
         raise EvalsetError(
             f"{material.evalset} has {len(rows)} items with {query} and {target}: retrieval needs two at least"
         )
-    if len(rows) == len(material.ids):
-        return rows, material.arrays  # No copy: a large gallery is held once.
-    return rows, {name: array[rows] for name, array in material.arrays.items()}
+    return rows, material.at(rows)
 
 
 def _symmetric(scorer: Scorer, query: str, target: str, arrays: Arrays) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from birdmml.bench.suites._contract import BARE, Material, Request, Scorer, Subject, place, scored
+from birdmml.bench.suites._contract import BARE, Material, Request, Scorer, Subject, named
 from birdmml.errors import EvalsetError, UsageError
 from birdmml.results.tasks import Scored
 from birdmml.schema import Card
@@ -67,22 +67,12 @@ def _tasks(material: Material, scorer: Scorer) -> Iterator[Scored]:
     single, there = material.frames != MEAN, set(material.arrays)
     # Photos alone have no A: a set without a modality is not asked for it.
     queries = {task: query for task, query in TASKS.items() if set(query.split("+")) <= there}
+    # Among five classes or fewer the first five are always right.
+    metrics = tuple(m for m in METRICS if m != "top-5 accuracy" or len(material.class_names) > 5)
     for task, query in (queries or TASKS).items():
         if (query, "text") in scorer.pairs and not (single and task == "A"):
-            yield _task(material, scorer, f"{task} at {material.frames} s" if single else task, query)
-
-
-def _task(material: Material, scorer: Scorer, task: str, query: str) -> Scored:
-    rows = material.having(query)
-    if material.labels is None or len(rows) == 0:
-        raise EvalsetError(f"{material.evalset} has no labelled item with {query}: {task} cannot be scored")
-    labels = material.labels[rows]
-    arrays = {name: array[rows] for name, array in material.arrays.items()}
-    ranks = place(scorer, query, "text", arrays, material.prompts, labels)
-    ids = tuple(material.ids[i] for i in rows)
-    metrics = tuple(m for m in METRICS if m != "top-5 accuracy" or len(material.class_names) > 5)
-    left_out = len(material.ids) - len(rows)
-    return scored(task, query, metrics, ids, material.class_names, labels, ranks, left_out)
+            name = f"{task} at {material.frames} s" if single else task
+            yield named(material, scorer, name, query, metrics, material.having(query))
 
 
 def _fits(template: str) -> bool:

@@ -39,11 +39,8 @@ def run(
     folder = out / plan.name
     # Processes, not threads: torch's generator is global.
     with Pool(min(workers, len(plan.runs))) as pool:
-        ordered = tuple(
-            pool.run(
-                partial(one, plan.settings, folder), plan.runs, lambda _, done: None if report is None else report(done)
-            )
-        )
+        job = partial(one, plan.settings, folder)
+        ordered = tuple(pool.run(job, plan.runs, lambda _, done: None if report is None else report(done)))
     seconds = time.perf_counter() - started
     files.write_text(folder / "xor.md", table(plan, ordered, seconds, workers))
     draw(plan, ordered, folder / "xor.png")

@@ -1,4 +1,4 @@
-"""Many small models trained as one: every weight gets a leading axis K over seeds and shares p."""
+"""Many small models trained as one, every weight with a leading axis K over seeds and shares p; and their answers."""
 
 from __future__ import annotations
 
@@ -104,9 +104,6 @@ def _check(losses: Tensor, step: int, run: XorRun, chosen: XorSettings) -> None:
             f"{run.name}: the loss at step {step} is {losses[bad[0]]:g} with p = {chosen.p[p]:g}, seed"
             f" {chosen.seeds[seed]}: choose a smaller --learning-rate"
         )
-
-
-# ---- Which of the 32 values each model names, for everything that can happen, by the method's own score.
 
 
 @dataclass(frozen=True)

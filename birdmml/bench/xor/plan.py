@@ -31,9 +31,6 @@ class XorDone:
     exact: NDArray[np.float64]
 
 
-# ---- One linear encoder a variable below a method's own model.
-
-
 def signs(codes: xor.Codes) -> Tensor:
     """Codes [...] as what the encoders read: bits [..., 5], -1 for 0 and 1 for 1, float32."""
     return torch.from_numpy(2 * xor.bits(codes).astype(np.float32) - 1)

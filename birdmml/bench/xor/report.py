@@ -14,7 +14,6 @@ from birdmml.bench.xor.plan import XorDone, XorPlan
 from birdmml.evalsets import xor
 from birdmml.results.pictures import INK, blank, legend, save, spread
 from birdmml.results.tables import interval, markdown_table
-from birdmml.schema import Figure
 
 COLOURS = {
     "confu": "#c0480f",
@@ -89,7 +88,7 @@ def _test_section(plan: XorPlan, done: Sequence[XorDone]) -> list[str]:
         *markdown_table(
             [
                 ["method", *(f"p = {p:g}" for p in plan.settings.p)],
-                *([d.run.name, *map(_interval, d.result.figures)] for d in done),
+                *([d.run.name, *(interval(f.metric, f.value, f.low, f.high) for f in d.result.figures)] for d in done),
             ]
         ),
     ]
@@ -113,11 +112,11 @@ def draw(plan: XorPlan, done: Sequence[XorDone], path: Path) -> None:
     canvas = blank(11, 5.4)
     published = s.modalities == 3
     axes = canvas.subplots(1, 2 if published else 1, sharey=True, squeeze=False)[0]
-    colours = _colours([d.result.method for d in done])
+    spare = cycle(OTHERS)
+    colours = {name: COLOURS.get(name) or next(spare) for name in dict.fromkeys(d.result.method for d in done)}
     for d in done:
         _measured(axes[0], d, s.p, colours[d.result.method])
-    title = f"measured: {s.dim}-d, {_many(len(s.seeds), 'seed')}, 95 % intervals"
-    _frame(axes[0], title)
+    _frame(axes[0], f"measured: {s.dim}-d, {_many(len(s.seeds), 'seed')}, 95 % intervals")
     if published:
         for name, values in authors().items():
             axes[1].plot(list(values), list(values.values()), color=COLOURS[name], marker="o", ms=4, lw=1.4, label=name)
@@ -148,11 +147,6 @@ def _frame(axis: Any, title: str) -> None:
     axis.spines[["top", "right"]].set_visible(False)
 
 
-def _colours(methods: Sequence[str]) -> dict[str, str]:
-    spare = cycle(OTHERS)
-    return {name: COLOURS.get(name) or next(spare) for name in dict.fromkeys(methods)}
-
-
 def _exact(done: XorDone, p: Sequence[float]) -> list[str]:
     best = np.array([xor.ceiling(share) for share in p])
     mean, spread = done.exact.mean(axis=0), done.exact.std(axis=0, ddof=1) if len(done.exact) > 1 else None
@@ -169,10 +163,6 @@ def _paper_rows(plan: XorPlan) -> list[Sequence[str]]:
         [f"*{name}, authors*", *(f"{100 * v[p]:.1f}" if p in v else "-" for p in plan.settings.p), "", ""]
         for name, v in authors().items()
     ]
-
-
-def _interval(f: Figure) -> str:
-    return interval(f.metric, f.value, f.low, f.high)
 
 
 def _many(count: int, what: str) -> str:

@@ -16,6 +16,7 @@ from birdmml.bench.embed import EmbeddingCache
 from birdmml.bench.plan import BenchPlan, check_limit
 from birdmml.bench.score import Pass
 from birdmml.core import discover, provenance, settings
+from birdmml.core.device import pick_device
 from birdmml.errors import ResultError, UnknownName, UsageError
 from birdmml.leaderboard.submission.model import Entry, Problem, Submission
 from birdmml.leaderboard.submission.reading import name_of
@@ -148,7 +149,7 @@ def _plan(result: Result, ready: Checkpoint, data: Path, evalsets: Path | None, 
     recipe = Recipe(built, ready.method, ready.config, result.preset, ready.preset, limit)
     only = list(result.settings.get("evalsets", {}))
     providers = plan.providers(recipe.built, evalsets, passes, only)
-    return BenchPlan(recipe, passes, (ready.seed,), device, ready, providers)
+    return BenchPlan(recipe, passes, (ready.seed,), pick_device(device).type, ready, providers)
 
 
 def _pass(name: str, options: Any) -> Pass:

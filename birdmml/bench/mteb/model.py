@@ -1,8 +1,8 @@
-"""A checkpoint with MTEB's encoder and search protocols. Imports MTEB: come here through `birdmml.bench.mteb`."""
+"""A checkpoint as a model of MTEB: encoder and search. Imports MTEB: come here through `birdmml.bench.mteb`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from mteb.types import PromptType
 from numpy.typing import NDArray
 from PIL import Image
 
-from birdmml.bench.embed import Embedder
+from birdmml.bench.embed import Arrays, Embedder, to_numpy
 from birdmml.bench.subjects import scorer
 from birdmml.core import discover
 from birdmml.core.device import pick_device
@@ -28,7 +28,6 @@ from birdmml.models.text import tokenise
 from birdmml.results.metrics import BLOCK_ELEMENTS, check_scores
 from birdmml.schema import MODALITIES
 
-Arrays = dict[str, NDArray[np.float32]]
 PROBES = 8
 CLOSE = 1e-5
 
@@ -59,8 +58,9 @@ class Encoder(AbsEncoder):
         del hf_split, hf_subset, prompt_type, kwargs
         text = self._prompts_as(task_metadata)
         arrays = self.arrays(inputs)
-        name = _joined([m for m in MODALITIES if m in arrays])
-        return _vector(arrays, text if name == "text" else name)
+        name = _joined(arrays)
+        name = text if name == "text" else name
+        return arrays[name] if name in arrays else _unit(np.sum([arrays[p] for p in name.split("+")], axis=0))
 
     def index(self, corpus: Any, **kwargs: Any) -> None:
         """Keep the corpus for `search`."""
@@ -88,8 +88,7 @@ class Encoder(AbsEncoder):
             loader = create_dataloader(
                 dataset, task_metadata=task_metadata, prompt_type=kind, num_proc=num_proc, **encode_kwargs
             )
-            wanted = task_metadata.get_modalities(kind)
-            names.append(_joined([m for m in MODALITIES if m in wanted]))
+            names.append(_joined(task_metadata.get_modalities(kind)))
             embedded.append(self.arrays(loader))
         ids = list(self._corpus["id"])
         place = {name: i for i, name in enumerate(ids)}
@@ -110,7 +109,7 @@ class Encoder(AbsEncoder):
         parts: list[Arrays] = []
         for batch in inputs:
             compact = to_device(self._compact(batch), self.embedder.device)
-            parts.append({k: v.float().cpu().numpy() for k, v in self.model.embed(compact).items()})
+            parts.append(to_numpy(self.model.embed(compact)))
         if not parts:
             raise UsageError("MTEB handed over no input: the task's split is empty")
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
@@ -145,7 +144,7 @@ class Encoder(AbsEncoder):
         """The array that class prompts are taken from: "text", or the tower that the method compares the input with."""
         if not str(task_metadata.type).lower().endswith("zeroshotclassification"):
             return "text"
-        query = _joined([m for m in MODALITIES if m in task_metadata.modalities and m != "text"]) or "text"
+        query = _joined({*task_metadata.modalities} - {"text"}) or "text"
         towers = [name for name in self.model.encoders if name.split("@")[0] == "text"]
         for tower in towers:
             if query == "text" or ((query, "text") in self.scorer.pairs and self._is_cosine(query, tower)):
@@ -199,14 +198,9 @@ def _meta(ready: Checkpoint, method: str) -> Any:
     )
 
 
-def _joined(names: Sequence[str]) -> str:
-    return "+".join(names)
-
-
-def _vector(arrays: Arrays, name: str) -> NDArray[np.float32]:
-    if name in arrays:
-        return arrays[name]
-    return _unit(np.sum([arrays[part] for part in name.split("+")], axis=0))
+def _joined(names: Collection[str]) -> str:
+    """ "image+audio": the modalities among the names, in the order that the scores have."""
+    return "+".join(m for m in MODALITIES if m in names)
 
 
 def _unit(values: NDArray[np.float32]) -> NDArray[np.float32]:
