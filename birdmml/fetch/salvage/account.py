@@ -1,4 +1,4 @@
-"""The account of a salvage: what was passed over, what was lost, and what the checksum says."""
+"""The account of a salvage: what was passed over, what was lost, what the checksum says; which names may be files."""
 
 from __future__ import annotations
 
@@ -251,9 +251,6 @@ def natural(value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
         raise ValueError(f"{value!r} is no size")
     return value
-
-
-# ---- Which names of members can be files below a folder, and how a name is shown.
 
 
 def inside(name: str) -> tuple[str, str]:
