@@ -6,13 +6,14 @@ import dataclasses
 import functools
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from birdmml.core import discover
 from birdmml.core.licenses import UNKNOWN_LICENSE
+from birdmml.core.pool import Progress
 from birdmml.core.species import Species, resolve
 from birdmml.dataset import decode
 from birdmml.dataset.catalog import Catalog
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 KEY = "written_caption"
 PAGE = 512
 MAX_LISTED = 10_000
-Progress = Callable[[str, int, int], None]
 
 
 @dataclasses.dataclass(frozen=True)

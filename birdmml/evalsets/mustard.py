@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from birdmml.core.pool import Progress
 from birdmml.evalsets import _multibench
-from birdmml.evalsets.arrays import Gathered, Progress
+from birdmml.evalsets.arrays import Gathered
 from birdmml.schema import Card
 
 CARD = Card(

@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from birdmml import __version__
 from birdmml.core import files, settings
-from birdmml.core.pool import Pool, counter, silent
+from birdmml.core.pool import Pool, Progress, counter, silent
 from birdmml.dataset.decode import next_chunk
 from birdmml.dataset.format import MANIFEST
 from birdmml.dataset.place import BuildPlace
@@ -25,7 +25,7 @@ from birdmml.errors import BuildError, EvalsetError, UsageError
 from birdmml.evalsets import account
 from birdmml.evalsets._annotations import AnnotatedItem
 from birdmml.evalsets.account import EvalsetSurvey, write_report
-from birdmml.evalsets.arrays import KIND, Gathered, Progress, SplitSource, schema, table
+from birdmml.evalsets.arrays import KIND, Gathered, SplitSource, schema, table
 from birdmml.evalsets.decode import (
     DecodedFile,
     DecodeTask,
@@ -48,7 +48,6 @@ _WORK = {"videos": 8}  # A video takes as long as hundreds of photos; a chunk is
 CHUNK_BYTES = 64 << 20
 FRAME_PX = 256
 MAX_REJECTS = 0.01
-PrepareProgress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,7 @@ class Preparation:
     resumed: int = 0
 
 
-def look(module: ModuleType, source: Path, options: MediaOptions, progress: PrepareProgress) -> EvalsetSurvey:
+def look(module: ModuleType, source: Path, options: MediaOptions, progress: Progress) -> EvalsetSurvey:
     """What `prepare` would begin with; nothing is written. Raises EvalsetError as `survey` does."""
     try:
         return survey(module, EvalsetFiles(source, layout(module), module.ARCHIVES), options, progress)
@@ -77,7 +76,7 @@ def look(module: ModuleType, source: Path, options: MediaOptions, progress: Prep
         raise EvalsetError(f"{e.filename or source} cannot be read ({e.strerror or e}): check its permissions") from e
 
 
-def survey(module: ModuleType, shelf: EvalsetFiles, options: MediaOptions, progress: PrepareProgress) -> EvalsetSurvey:
+def survey(module: ModuleType, shelf: EvalsetFiles, options: MediaOptions, progress: Progress) -> EvalsetSurvey:
     """Look through the source. Raises EvalsetError if it is not this set, or holds none of its media."""
     total = shelf.total
     listing = shelf.scan(lambda done: progress("look through", done, total))
@@ -108,7 +107,7 @@ def prepare(
     workers: int = 1,
     max_rejects: float = MAX_REJECTS,
     resume: bool = False,
-    progress: PrepareProgress | None = None,
+    progress: Progress | None = None,
 ) -> Preparation:
     """Convert the user's copy at `source` into `out`, which is replaced only by a complete set.
 
@@ -129,7 +128,7 @@ class _Stages:
     """The stages of one preparation, in order."""
 
     def __init__(
-        self, module: ModuleType, source: Path, place: BuildPlace, options: MediaOptions, progress: PrepareProgress
+        self, module: ModuleType, source: Path, place: BuildPlace, options: MediaOptions, progress: Progress
     ) -> None:
         self.module, self.place, self.options, self.progress = module, place, options, progress
         self.name = module.__name__.rpartition(".")[2]

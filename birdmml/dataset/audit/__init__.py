@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from birdmml import __version__
-from birdmml.core.pool import Pool
+from birdmml.core.pool import Pool, Progress
 from birdmml.core.species import shipped
 from birdmml.dataset.audit import findings, leak, page, probe, read
 from birdmml.dataset.audit.media import DIMENSIONS, MediaFeatures, measure
@@ -17,8 +17,6 @@ from birdmml.dataset.audit.model import FORMAT, PAPER, RED, Audit, Finding, Skip
 from birdmml.dataset.audit.read import NO_SPLIT, AuditRows, Unreadable, find, read_rows
 from birdmml.errors import UsageError
 from birdmml.media.near import RADIUS
-
-Progress = Callable[[str, int, int], None]
 
 SAMPLE = 6000
 

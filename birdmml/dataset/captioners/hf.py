@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 from birdmml import __version__
 from birdmml.core import files
 from birdmml.core.licenses import UNKNOWN_LICENSE, normalise
+from birdmml.core.pool import Progress
 from birdmml.core.species import Species
 from birdmml.dataset.captioners._models import IMAGE, TEXT, identity
 from birdmml.dataset.captioners._store import CaptionStore
@@ -140,7 +141,6 @@ WINDOW = 256
 GIVE_UP = 64
 T = TypeVar("T")
 Photos = Callable[[], Iterable[Uncaptioned]]
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,12 @@ from typing import Any
 
 from birdmml.core import files
 from birdmml.core.licenses import policy
+from birdmml.core.pool import Progress
 from birdmml.errors import MediaError
 from birdmml.schema import Card
 from birdmml.sources.inat_xc.inaturalist import TABLES, open_folder
 from birdmml.sources.inat_xc.index import merged
-from birdmml.sources.inat_xc.session import RawSession, SessionProgress, Share, check
+from birdmml.sources.inat_xc.session import RawSession, Share, check
 from birdmml.sources.inat_xc.settings import RawSettings as Settings
 
 # ---- What a build from raw sources would ask of whom, and how long it takes at what the services allow.
@@ -107,7 +108,7 @@ def session(
     folder: Path,
     limit: int | None,
     retry_failed: bool,
-    progress: SessionProgress,
+    progress: Progress,
     part: Share | None = None,
 ) -> RawSession:
     """One reading; `folder` keeps what it must not forget. `part` is the share of this machine (None: all)."""

@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import Any
 
 from birdmml.core import files
+from birdmml.core.pool import Progress
 from birdmml.errors import SourceError, UsageError
 from birdmml.fetch.download import Fetcher
 from birdmml.fetch.ledger import Ledger, WantedFile
@@ -440,10 +441,7 @@ def _duckdb() -> ModuleType:
 # ---- Where the iNaturalist tables come from: a folder of the user's, or the bucket, downloaded so that it can go on.
 
 
-ShelfProgress = Callable[[str, int, int], None]
-
-
-def tables_of(settings: RawSettings, folder: Path, agent: str, progress: ShelfProgress) -> dict[str, InatTable]:
+def tables_of(settings: RawSettings, folder: Path, agent: str, progress: Progress) -> dict[str, InatTable]:
     """The four tables, checked by their headers. Raises SourceError for one that cannot be had."""
     if not settings.is_url:
         return open_folder(Path(settings.inat).expanduser())

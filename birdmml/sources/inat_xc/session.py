@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from birdmml.core import files
 from birdmml.core.licenses import normalise, policy
+from birdmml.core.pool import Progress
 from birdmml.core.species import Species
 from birdmml.errors import SourceError, UsageError
 from birdmml.fetch.api import Answers, Api
@@ -32,7 +33,6 @@ from birdmml.sources.inat_xc.streams import Arrival, Articles, Need, Photos, Rec
 from birdmml.sources.inat_xc.wikipedia import MOST_BYTES, Wikipedia
 from birdmml.sources.inat_xc.xeno_canto import Wish, XenoCanto, key_from
 
-SessionProgress = Callable[[str, int, int], None]
 # A split needs recordings on each side, however long they are.
 LEAST_RECORDINGS = 20
 # Photos that are noted beyond a quarter more than are wanted: they replace those that are gone.
@@ -64,7 +64,7 @@ class RawSession:
         folder: Path,
         limit: int | None,
         retry_failed: bool,
-        progress: SessionProgress,
+        progress: Progress,
         part: Share | None = None,
     ) -> None:
         check(settings)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from birdmml.core import files
+from birdmml.core.pool import Progress
 from birdmml.errors import MediaError, SourceError
 from birdmml.fetch.salvage.members import Loss, MemberLimits, RecoveredMember, Refusal
 from birdmml.schema import Card, Delivery, Photo, Recording, Reject
@@ -25,7 +26,6 @@ from birdmml.sources.release.archive import (
     DownloadedFiles,
     LocalFiles,
     ReleaseFiles,
-    ReleaseProgress,
     every,
     look,
     needed,
@@ -61,7 +61,7 @@ class Settings:
 
 
 def session(
-    settings: Settings, folder: Path, limit: int | None, retry_failed: bool, progress: ReleaseProgress
+    settings: Settings, folder: Path, limit: int | None, retry_failed: bool, progress: Progress
 ) -> ReleaseSession:
     """One reading of the release; `folder` keeps what it must not forget."""
     return ReleaseSession(settings, folder, limit, retry_failed, progress)
@@ -137,7 +137,7 @@ class ReleaseSession:
     """Deliveries from the archives, in the order in which they stand there."""
 
     def __init__(
-        self, settings: Settings, folder: Path, limit: int | None, retry_failed: bool, progress: ReleaseProgress
+        self, settings: Settings, folder: Path, limit: int | None, retry_failed: bool, progress: Progress
     ) -> None:
         self._settings, self._tell = settings, progress
         self.resumes = True

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from birdmml import __version__
 from birdmml.core import files
+from birdmml.core.pool import Progress
 from birdmml.errors import BuildError, SourceError
 from birdmml.fetch.download import Fetcher, Space, space_needed
 from birdmml.fetch.ledger import Ledger, WantedFile
@@ -39,7 +40,6 @@ from birdmml.sources.release.zenodo import (
 
 AGENT = f"birdmml/{__version__} (dataset builder; https://arxiv.org/abs/2511.21331)"
 RECORD = "record.json"
-ReleaseProgress = Callable[[str, int, int], None]
 
 
 class ReleaseFiles(Protocol):
@@ -130,7 +130,7 @@ class DownloadedFiles:
     What was downloaded and what became of it stands in `folder`/ledger.sqlite.
     """
 
-    def __init__(self, base: str, record: str, folder: Path, retry_failed: bool, progress: ReleaseProgress) -> None:
+    def __init__(self, base: str, record: str, folder: Path, retry_failed: bool, progress: Progress) -> None:
         self._folder, self._tell = folder, progress
         self.states: dict[str, str] = {}
         folder.mkdir(parents=True, exist_ok=True)
