@@ -174,7 +174,7 @@ class Api:
         headers = {"If-None-Match": kept.etag} if kept is not None and kept.etag else {}
         refused = REFUSED if self._secrets else ()
         try:
-            reply, value = patiently(self._web, full, lambda: self._asked(full, headers, refused))
+            reply, value = patiently(self._web, full, lambda: self._request(full, headers, refused))
         except Final as e:
             state = "missing" if e.state == "missing" else "failed"
             answer = Answer(state, None, e.code, self._web.scrub(e.reason))
@@ -190,7 +190,7 @@ class Api:
         self._answers.put(url, Kept("done", reply.code, reply.etag, body=reply.body))
         return Answer("done", value, reply.code, "")
 
-    def _asked(self, url: str, headers: Mapping[str, str], refused: Collection[int]) -> tuple[Reply, Any]:
+    def _request(self, url: str, headers: Mapping[str, str], refused: Collection[int]) -> tuple[Reply, Any]:
         """One answer without our secrets, and the JSON in it. A page may pass; what is twice no JSON will not."""
         reply = ask(self._web, url, self._most_bytes, headers, refused)
         if reply.code != 200:

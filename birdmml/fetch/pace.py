@@ -287,7 +287,7 @@ class Lanes(Generic[J, R]):
         return result
 
 
-def wait_asked(status: int, headers: Mapping[str, str], now: float) -> float | None:
+def requested_wait_s(status: int, headers: Mapping[str, str], now: float) -> float | None:
     """The seconds for which an answer asks to be left in peace, None when it does not.
 
     From `Retry-After` (seconds or a date, RFC 9110 10.2.3) of an error, and from `X-RateLimit-Reset` (a date in

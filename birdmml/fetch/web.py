@@ -23,7 +23,7 @@ import httpx
 
 from birdmml import __version__
 from birdmml.errors import UsageError
-from birdmml.fetch.pace import Budget, Clock, Gate, Pace, Politeness, wait_asked
+from birdmml.fetch.pace import Budget, Clock, Gate, Pace, Politeness, requested_wait_s
 
 REDIRECTS = (301, 302, 303, 307, 308)
 MOST_REDIRECTS = 5
@@ -198,7 +198,7 @@ class Web:
             try:
                 request = self._client.build_request("GET", url, headers=dict(headers))
                 with closing(self._client.send(request, stream=True, follow_redirects=False)) as answer:
-                    wait_s = wait_asked(answer.status_code, answer.headers, self.clock.now())
+                    wait_s = requested_wait_s(answer.status_code, answer.headers, self.clock.now())
                     if wait_s is not None:
                         gate.hold(min(wait_s, self.politeness.longest_wait_s))
                     yield answer

@@ -111,7 +111,7 @@ def _overlapping(infos: Sequence[zipfile.ZipInfo]) -> set[int]:
 def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str) -> Event:
     try:
         with archive.open(info) as file:
-            return RecoveredMember(name, _whole(file, info.file_size), "complete")
+            return RecoveredMember(name, _all_bytes(file, info.file_size), "complete")
     except (zipfile.BadZipFile, zlib.error, EOFError) as e:
         return Loss(name, f"its bytes are not those that were packed ({e or 'they end too early'})")
     except NotImplementedError as e:
@@ -120,7 +120,7 @@ def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str) -> Event:
         return Loss(name, f"it cannot be unpacked ({e})")
 
 
-def _whole(file: IO[bytes], size: int) -> bytes:
+def _all_bytes(file: IO[bytes], size: int) -> bytes:
     """All bytes of a member, of which there must be `size`; its checksum is compared at its end."""
     data = bytearray()
     while block := file.read(BLOCK):
