@@ -34,9 +34,9 @@ MOVED = {
 
 def install(modules: dict[str, ModuleType], meta_path: list[Any]) -> None:
     """Patch `datasets.load` now if it is loaded, else as soon as it is; and let the old names of modules be found."""
-    if not any(isinstance(f, _MovedFinder) for f in meta_path):
+    if not any(isinstance(f, _Moved) for f in meta_path):
         # First: a package under its old name would find its files again, as second copies.
-        meta_path.insert(0, _MovedFinder())
+        meta_path.insert(0, _Moved())
     if (loaded := modules.get(TARGET)) is not None:
         _patch(loaded)
     elif not any(isinstance(f, _DatasetsFinder) for f in meta_path):
@@ -59,36 +59,25 @@ class _DatasetsFinder(importlib.abc.MetaPathFinder):
             return None
         sys.meta_path.remove(self)
         spec = importlib.machinery.PathFinder.find_spec(name, path)
-        if spec is not None and spec.loader is not None:
-            spec.loader = _DatasetsLoader(spec.loader)
+        if spec is not None and (loader := spec.loader) is not None:
+            run = loader.exec_module
+
+            def run_and_patch(module: ModuleType) -> None:
+                run(module)
+                _patch(module)
+
+            # On this one loader, not a loader around it: `importlib.resources` and `inspect` ask the real one.
+            loader.exec_module = run_and_patch  # type: ignore[method-assign]
         return spec
 
 
-class _DatasetsLoader(importlib.abc.Loader):
-    """The real loader, then the patch."""
-
-    def __init__(self, inner: importlib.abc.Loader) -> None:
-        self._inner = inner
-
-    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType | None:
-        return self._inner.create_module(spec)
-
-    def exec_module(self, module: ModuleType) -> None:
-        self._inner.exec_module(module)
-        _patch(module)
-
-
-class _MovedFinder(importlib.abc.MetaPathFinder):
-    """Answers the names of MOVED, and no others, with the module of today."""
+class _Moved(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Puts the module of today under its old name of MOVED, and under no other; both names are one module."""
 
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        return importlib.machinery.ModuleSpec(name, _MovedLoader()) if name in MOVED else None
-
-
-class _MovedLoader(importlib.abc.Loader):
-    """Puts the module of today under its old name; both names are one module."""
+        return importlib.machinery.ModuleSpec(name, self) if name in MOVED else None
 
     def exec_module(self, module: ModuleType) -> None:
         old, new = module.__name__, MOVED[module.__name__]

@@ -1,18 +1,6 @@
-"""What can go wrong, as one tree; every message says what was found, where, and the next step.
+"""What can go wrong: a class for each thing that a user can cause or mend, with the exit status it ends a command with.
 
-BirdmmlError                 exit 1
-├── UsageError               exit 2: options that make no sense
-│   └── UnknownName          exit 2: a name nobody knows; carries the nearest ones
-├── MediaError               one photo, recording or video cannot be used; the build lists it and goes on
-├── SourceError              the input of a build as a whole cannot be used
-├── BuildError               a build cannot go on, or its result is not accepted
-├── DatasetError             a built dataset is missing, incomplete or damaged
-├── EvalsetError             an evaluation set is missing, incomplete or damaged
-├── CheckpointError          a checkpoint is missing, damaged or of another model
-├── TrainingError            training cannot start or diverged
-├── ResultError              a result cannot be read, or its figures do not follow from its items
-├── HubError                 a hub cannot be reached, or does not take what is sent
-└── Interrupted              exit 130: Ctrl-C or SIGTERM; what was there is left as it was
+Every message says what is wrong, where, and the next step. A command ends with 1 where no class below says otherwise.
 """
 
 from __future__ import annotations

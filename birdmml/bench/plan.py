@@ -208,7 +208,8 @@ def plan(data: Path, method: str | None, choice: Choice | None = None) -> BenchP
         if rest or count != 1:
             raise UsageError("--checkpoint is one trained model: leave out --seeds, --set, --epochs, --batch-size")
         ready = checkpoint.load(choice.checkpoint, name)
-        name, config, sizes, seeds = ready.method, ready.config, ready.preset, (ready.seed,)
+        name, config, sizes = ready.method, ready.config, ready.preset
+        seeds: tuple[int, ...] = (ready.seed,)
         module = discover.load("method", name)
     elif name is not None:
         ready, seeds = None, tuple(range(first, first + count))

@@ -17,8 +17,9 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from types import CodeType, ModuleType
+from types import ModuleType
 
+from birdmml.core.files import PACKAGE
 from birdmml.errors import UnknownName, UsageError, nearest
 
 FOLDERS = {
@@ -30,7 +31,6 @@ FOLDERS = {
 }
 # Other spellings in use: VB100 is "VE100" on the poster.
 ALIASES = {"evaluation set": {"ve100": "vb100"}}
-PACKAGE = Path(__file__).parents[1]
 # What makes a file of such a folder a plug-in: licence, citation and modalities of what it offers.
 CARD = re.compile(r"^CARD\b", re.MULTILINE)
 GUIDE = "see docs/method.md"
@@ -67,7 +67,12 @@ def canonical(kind: str, name: str) -> str:
     Raises UnknownName, or UsageError for a path where no file is.
     """
     if is_file(kind, name):
-        return _existing(Path(name.strip())).as_posix()
+        path = Path(name.strip())
+        if path.is_file():
+            return path.as_posix()
+        beside = [p.name for p in path.parent.glob("*.py")] if path.parent.is_dir() else []
+        near = f"; beside it there are {', '.join(nearest(path.name, beside))}" if beside else ""
+        raise UsageError(f"no file {path}{near}: give the path of a method's file, or a name of `birdmml list`")
     key = name.strip().casefold().replace("-", "_")
     key = ALIASES.get(kind, {}).get(key, key)
     if key not in names(kind):
@@ -83,7 +88,7 @@ def load(kind: str, name: str) -> ModuleType:
     """
     key = canonical(kind, name)
     if is_file(kind, key):
-        return _load_file(Path(key))
+        return run_file(Path(key), _check, GUIDE)
     return importlib.import_module(f"birdmml.{FOLDERS[kind].replace('/', '.')}.{key}")
 
 
@@ -96,14 +101,6 @@ def origin(module: ModuleType) -> dict[str, str] | None:
     """{"path", "sha256"} of the user's own file that a module was made from; None for birdmml's own."""
     source: dict[str, str] | None = getattr(module, "_birdmml_origin", None)
     return source
-
-
-def _existing(path: Path) -> Path:
-    if path.is_file():
-        return path
-    beside = [p.name for p in path.parent.glob("*.py")] if path.parent.is_dir() else []
-    near = f"; beside it there are {', '.join(nearest(path.name, beside))}" if beside else ""
-    raise UsageError(f"no file {path}{near}: give the path of a method's file, or a name of `birdmml list`")
 
 
 def run_file(path: Path, check: Callable[[ModuleType, Path], None], guide: str) -> ModuleType:
@@ -124,7 +121,11 @@ def run_file(path: Path, check: Callable[[ModuleType, Path], None], guide: str) 
         module.__dict__["_birdmml_origin"] = {"path": path.as_posix(), "sha256": sha256}
         sys.modules[name] = module  # dataclasses look their own module up
         try:
-            _run(content, module, path, guide)
+            try:
+                # The user names this file to be run, as `python file.py` does.
+                exec(compile(content, str(path), "exec", dont_inherit=True), module.__dict__)  # noqa: S102
+            except (Exception, SystemExit) as e:  # Anything may go wrong in a user's file.
+                raise UsageError(f"{path} cannot be imported ({error_line(e, path)}); {guide}") from e
             check(module, path)
         except BaseException:  # Whatever stops it, a half-made module must not stay; raised again.
             del sys.modules[name]
@@ -138,18 +139,6 @@ def error_line(error: BaseException, path: Path) -> str:
     line = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else None
     where = f"line {line}: " if line else ""
     return where + " ".join(f"{type(error).__name__}: {error}".split())
-
-
-def _load_file(path: Path) -> ModuleType:
-    return run_file(path, _check, GUIDE)
-
-
-def _run(content: bytes, module: ModuleType, path: Path, guide: str) -> None:
-    try:
-        code: CodeType = compile(content, str(path), "exec", dont_inherit=True)
-        exec(code, module.__dict__)  # noqa: S102  # the user names this file to be run, as `python file.py` does
-    except (Exception, SystemExit) as e:  # anything may go wrong in a user's file; it is told in one line
-        raise UsageError(f"{path} cannot be imported ({error_line(e, path)}); {guide}") from e
 
 
 def _check(module: ModuleType, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Files that are either whole or absent, and their hashes."""
+"""Files that are either whole or absent, JSON with one spelling, hashes of both, and where benchmarks/ lies."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NoReturn
 
 from birdmml.errors import UsageError
+
+PACKAGE = Path(__file__).parents[1]
 
 
 def sha256_bytes(data: bytes) -> str:
@@ -23,6 +25,11 @@ def sha256_file(path: Path) -> str:
     """Hex SHA-256 of a file, read in blocks."""
     with path.open("rb") as f:
         return hashlib.file_digest(f, "sha256").hexdigest()
+
+
+def no_number(text: str) -> NoReturn:
+    """For `json.loads(parse_constant=...)`: NaN and Infinity, which Python reads and JSON does not have."""
+    raise ValueError(f"{text} is no number")
 
 
 def canonical_json(value: Any) -> str:
@@ -133,9 +140,7 @@ def restore_folder(folder: Path, old: Path) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as readable JSON, atomically; NaN is refused."""
-    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    with atomic_write(path) as f:
-        f.write(text.encode())
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def write_text(path: Path, text: str) -> None:
@@ -153,16 +158,11 @@ def human_bytes(n: float) -> str:
     return f"{n:.1f} TiB"
 
 
-# ---- Data that lies in benchmarks/ and not in the package: beside it in a checkout, inside it once installed.
-
-
-PACKAGE = Path(__file__).parents[1]
-
-
 def folder(name: str) -> Path:
-    """benchmarks/`name`. A wheel carries it as birdmml/benchmarks/`name` (pyproject.toml, force-include).
+    """benchmarks/`name`: beside the package in a checkout, inside it once installed.
 
-    Raises UsageError where it is in neither place.
+    A wheel carries it as birdmml/benchmarks/`name` (pyproject.toml, force-include). Raises UsageError where it is in
+    neither place.
     """
     for root in (PACKAGE, PACKAGE.parent):
         if (path := root / "benchmarks" / name).is_dir():

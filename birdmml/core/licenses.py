@@ -32,14 +32,9 @@ def normalise(text: str | None) -> str:
     text = (text or "").strip()
     if _ZERO.fullmatch(text) or _ZERO_URL.fullmatch(text):
         return "CC0-1.0"
-    if match := _SPDX.fullmatch(text) or _URL.fullmatch(text):
-        return _checked(match[1], match[2])
-    if match := _SHORT.fullmatch(text):
-        return _checked(match[1], "4.0")
-    return UNKNOWN_LICENSE
-
-
-def _checked(terms: str, version: str) -> str:
+    match = _SPDX.fullmatch(text) or _URL.fullmatch(text) or _SHORT.fullmatch(text)
+    # Only iNaturalist writes no version, and means the newest.
+    terms, version = (*match.groups(), "4.0")[:2] if match else ("", "")
     spdx = f"CC-{terms.upper()}-{version}"
     return spdx if spdx in _KNOWN else UNKNOWN_LICENSE
 

@@ -1,4 +1,4 @@
-"""Run tasks in worker processes; a worker that dies costs its task a second try, not the build."""
+"""Run tasks in worker processes, and say how far they are; a worker that dies costs its task a second try."""
 
 from __future__ import annotations
 
@@ -21,6 +21,9 @@ from birdmml.errors import BuildError
 T = TypeVar("T")
 R = TypeVar("R")
 
+# How work says how far it is: (stage, done, total).
+Progress = Callable[[str, int, int], None]
+
 MAX_DEATHS = 3
 # Names of mallopt(3), from malloc.h.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
@@ -30,16 +33,12 @@ def _start_worker() -> None:
     """Ctrl-C is for the parent, who then ends the workers; a worker whose parent is gone ends itself."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    _keep_memory()
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _keep_memory() -> None:
-    """Let glibc use large blocks again instead of asking the system for each picture: a fifth of the wall time."""
+    # Let glibc use large blocks again instead of asking the system for each picture: a fifth of the wall time.
     with contextlib.suppress(OSError, AttributeError, TypeError):  # Another C library does as it likes.
         mallopt = ctypes.CDLL(None).mallopt
         for parameter in (_MMAP_THRESHOLD, _TRIM_THRESHOLD):
             mallopt(parameter, 1 << 30)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def give_memory_back() -> None:
@@ -176,22 +175,12 @@ class Pool:
         self._pool = None
 
 
-# ---- How a build tells how far it is: (stage, done, total), to whoever listens.
-
-
-Progress = Callable[[str, int, int], None]
-
-
 def silent(stage: str, done: int, total: int) -> None:
-    """Tell nobody."""
+    """A Progress that nobody listens to."""
 
 
-def counter(tell: Progress, stage: str, total: int) -> Callable[[int, object], None]:
+def counter(progress: Progress, stage: str, total: int) -> Callable[[int, object], None]:
     """What a pool calls as each task ends."""
-    seen = itertools.count(1)
-
-    def done(index: int, result: object) -> None:
-        tell(stage, next(seen), total)
-
-    tell(stage, 0, total)
-    return done
+    ended = itertools.count()  # Tasks end in any order: their indexes do not say how many are done.
+    progress(stage, next(ended), total)
+    return lambda index, result: progress(stage, next(ended), total)

@@ -13,7 +13,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-PACKAGE = Path(__file__).parents[1]
+from birdmml.core.files import PACKAGE
+
 # Files and folders of the package: how pictures, sounds and rows are read, networks, training and embedding.
 VECTORS = (
     *("media", "models", "bench/embed.py", "core/settings.py", "load.py", "dataset/shards.py", "dataset/format.py"),

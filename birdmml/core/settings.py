@@ -65,8 +65,7 @@ def override(settings: T, assignments: Iterable[str], where: str = "") -> T:
 
 def digest(settings: Any) -> str:
     """Hex SHA-256 of a dataclass or a plain value; equal settings have equal digests."""
-    plain = to_dict(settings) if dataclasses.is_dataclass(settings) else settings
-    return files.digest(plain)
+    return files.digest(to_dict(settings) if dataclasses.is_dataclass(settings) else settings)
 
 
 @cache

@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
+from typing import Any
 
 from birdmml.core.files import sha256_bytes
 from birdmml.errors import UnknownName
@@ -205,17 +206,10 @@ def to_csv(species: Iterable[Species]) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(COLUMNS)
-    writer.writerows(map(_cells, species))
+    for row in species:
+        cells = [getattr(row, column) for column in COLUMNS]  # csv writes None as an empty cell.
+        writer.writerow([";".join(map(str, c)) if isinstance(c, tuple) else c for c in cells])
     return out.getvalue()
-
-
-def _cells(s: Species) -> Iterator[str]:
-    for column in COLUMNS:
-        value = getattr(s, column)
-        if isinstance(value, tuple):
-            yield ";".join(map(str, value))
-        else:
-            yield "" if value is None else str(value)
 
 
 def _pieces(name: str) -> set[str]:
@@ -225,21 +219,10 @@ def _pieces(name: str) -> set[str]:
 
 
 def _from_row(row: dict[str, str]) -> Species:
-    return Species(
-        label=int(row["label"]),
-        scientific_name=row["scientific_name"],
-        common_name=row["common_name"],
-        order=row["order"],
-        family=row["family"],
-        ebird_code=row["ebird_code"],
-        inat_taxon_id=int(row["inat_taxon_id"]),
-        ssw60_label=int(row["ssw60_label"]) if row["ssw60_label"] else None,
-        vb100_class=row["vb100_class"] or None,
-        synonyms=_split(row["synonyms"]),
-        other_names=_split(row["other_names"]),
-        former_inat_ids=tuple(int(x) for x in _split(row["former_inat_ids"])),
-    )
-
-
-def _split(cell: str) -> tuple[str, ...]:
-    return tuple(part for part in cell.split(";") if part)
+    cells: dict[str, Any] = {**row, "vb100_class": row["vb100_class"] or None}
+    for column in ("synonyms", "other_names", "former_inat_ids"):
+        cells[column] = tuple(filter(None, row[column].split(";")))
+    cells["former_inat_ids"] = tuple(map(int, cells["former_inat_ids"]))
+    for column in ("label", "inat_taxon_id", "ssw60_label"):
+        cells[column] = int(row[column]) if row[column] else None
+    return Species(**cells)

@@ -18,15 +18,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from birdmml import errors
 from birdmml.core import files
 from birdmml.core.species import COLUMNS, Species, Taxonomy, all_species, keys, name_keys, normalise, shipped, to_csv
 from birdmml.errors import DatasetError, SourceError
-
-# ---- The rows of a species list by strangers: CSV, TSV, JSONL or plain text, read strictly, each fault with its line.
-
 
 MAX_BYTES = 64 << 20
 MAX_SPECIES = 30_000  # Of birds there are 11,000; labels are 16-bit numbers.
@@ -47,17 +44,18 @@ class Faults:
     """What is wrong with a list, collected so that one look shows more than one fault."""
 
     path: Path
-    found: list[tuple[int, str]] = field(default_factory=list)
+    lines: list[tuple[int, str]] = field(default_factory=list)
 
     def add(self, line: int, what: str) -> None:
         """One more."""
-        self.found.append((line, what))
+        self.lines.append((line, what))
 
-    def stop(self) -> NoReturn:
-        """Raise SourceError with the first of them, in the order of their lines."""
-        lines = [f"{self.path}, line {line}: {what}" for line, what in sorted(self.found)]
+    def check(self) -> None:
+        """Raise SourceError with the first of them, in the order of their lines, if there are any."""
+        lines = [f"{self.path}, line {line}: {what}" for line, what in sorted(self.lines)]
         more = [f"and {len(lines) - SHOWN:,} more lines like these"] if len(lines) > SHOWN else []
-        raise SourceError("\n  ".join([*lines[:SHOWN], *more]))
+        if lines:
+            raise SourceError("\n  ".join([*lines[:SHOWN], *more]))
 
 
 def read_rows(path: Path, data: bytes) -> tuple[list[Species], list[int]]:
@@ -74,8 +72,7 @@ def read_rows(path: Path, data: bytes) -> tuple[list[Species], list[int]]:
             break
         species.append(_species(cells, len(species), partial(faults.add, line)))
         lines.append(line)
-    if faults.found:
-        faults.stop()
+    faults.check()
     if not species:
         raise SourceError(f"{path} lists no species: write one scientific name a line, or a table of them")
     return species, lines
@@ -102,13 +99,10 @@ def _records(path: Path, text: str, faults: Faults) -> Iterator[tuple[int, Cells
     suffix = path.suffix.casefold()
     if suffix in _TABLES:
         return _table(text, _TABLES[suffix], faults)
-    return _json_lines(text, faults) if suffix in _JSON_LINES else _plain(text)
-
-
-def _plain(text: str) -> Iterator[tuple[int, Cells]]:
-    for number, line in enumerate(text.split("\n"), 1):
-        if line.strip() and not line.lstrip().startswith("#"):
-            yield number, {"scientific_name": line}
+    if suffix in _JSON_LINES:
+        return _json_lines(text, faults)
+    lines = enumerate(text.split("\n"), 1)
+    return ((n, {"scientific_name": line}) for n, line in lines if line.strip() and not line.lstrip().startswith("#"))
 
 
 def _table(text: str, delimiter: str, faults: Faults) -> Iterator[tuple[int, Cells]]:
@@ -137,7 +131,7 @@ def _table(text: str, delimiter: str, faults: Faults) -> Iterator[tuple[int, Cel
 
 
 def _header_fits(names: list[str], line: int, faults: Faults) -> bool:
-    before = len(faults.found)
+    before = len(faults.lines)
     if "scientific_name" not in names:
         faults.add(
             line,
@@ -148,7 +142,7 @@ def _header_fits(names: list[str], line: int, faults: Faults) -> bool:
         faults.add(line, f"the column {_shown(twice[0])} stands twice in the header: remove one")
     else:
         _unknown_columns(names, partial(faults.add, line))
-    return len(faults.found) == before
+    return len(faults.lines) == before
 
 
 def _unknown_columns(names: list[str], fault: Callable[[str], None]) -> None:
@@ -163,7 +157,7 @@ def _json_lines(text: str, faults: Faults) -> Iterator[tuple[int, Cells]]:
         if not line.strip():
             continue
         try:
-            value = json.loads(line, object_pairs_hook=_once, parse_constant=_no_number)
+            value = json.loads(line, object_pairs_hook=_once, parse_constant=files.no_number)
         except (ValueError, RecursionError) as e:
             faults.add(number, f"not JSON ({str(e)[:200]}): write one object a line")
             continue
@@ -181,18 +175,28 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return values
 
 
-def _no_number(text: str) -> NoReturn:
-    raise ValueError(f"{text} is no number")
-
-
 def _species(cells: Cells, label: int, fault: Callable[[str], None]) -> Species:
     """The species of one row; what is wrong with it is told to `fault`, and left out."""
 
+    def text_of(column: str, value: Any) -> str:
+        if value is None:
+            return ""
+        if isinstance(value, bool) or not isinstance(value, str | int | float):
+            fault(f"{column} is {_shown(json.dumps(value))}: it must be a text or a number")
+            return ""
+        return str(value).strip(" \u00a0\t")
+
     def one(column: str) -> str:
-        return _one(column, cells.get(column), fault)
+        return text_of(column, cells.get(column))
 
     def many(column: str) -> tuple[str, ...]:
-        return _many(column, cells.get(column), fault)
+        # A JSON list, or a text between semicolons.
+        value = cells.get(column)
+        parts = value if isinstance(value, list) else text_of(column, value).split(";")
+        if len(parts) > MAX_NAMES:
+            fault(f"{column} has {len(parts):,} entries, {MAX_NAMES} are allowed: keep the ones that matter")
+            return ()
+        return tuple(filter(None, (text_of(column, part) for part in parts)))
 
     def name(column: str, text: str) -> str:
         problem = _not_a_name(text) if text else ""
@@ -238,39 +242,17 @@ def _species(cells: Cells, label: int, fault: Callable[[str], None]) -> Species:
     )
 
 
-def _one(column: str, value: Any, fault: Callable[[str], None]) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        fault(f"{column} is {_shown(json.dumps(value))}: it must be a text or a number")
-        return ""
-    return str(value).strip(" \u00a0\t")
-
-
-def _many(column: str, value: Any, fault: Callable[[str], None]) -> tuple[str, ...]:
-    """The parts of a cell: those of a JSON list, or of a text between semicolons."""
-    parts = value if isinstance(value, list) else _one(column, value, fault).split(";")
-    if len(parts) > MAX_NAMES:
-        fault(f"{column} has {len(parts):,} entries, {MAX_NAMES} are allowed: keep the ones that matter")
-        return ()
-    return tuple(text for part in parts if (text := _one(column, part, fault)))
-
-
 def _not_a_name(text: str) -> str:
     """Why a text is no name, or ""."""
     if len(text) > MAX_NAME:
         return f"{len(text):,} characters, {MAX_NAME} are allowed: shorten it"
-    if wrong := next((c for c in text if not _may_stand_in_a_name(c)), None):
+    if wrong := next((c for c in text if c not in _SIGNS and unicodedata.category(c)[0] not in "LMN"), None):
         return f"the character {_shown(wrong)} (U+{ord(wrong):04X}) stands in no name: remove it"
     if not any(unicodedata.category(c)[0] == "L" for c in text):
         return "a name has letters: correct it, or leave it empty"
     if text[0] in "-.,/&_":
         return f"a name does not begin with {text[0]!r}: remove it"
     return ""
-
-
-def _may_stand_in_a_name(char: str) -> bool:
-    return char in _SIGNS or unicodedata.category(char)[0] in "LMN"
 
 
 def _not_a_binomial(text: str) -> str:
@@ -289,11 +271,8 @@ def _not_a_binomial(text: str) -> str:
 
 def _shown(text: str) -> str:
     """A stranger's text in a message: short, on one line, nothing that a terminal obeys."""
-    return (
-        ascii(text[:60]) + ("..." if len(text) > 60 else "")
-        if not text[:60].isprintable()
-        else (repr(text[:60]) + ("..." if len(text) > 60 else ""))
-    )
+    start = text[:60]
+    return (repr(start) if start.isprintable() else ascii(start)) + ("..." if len(text) > 60 else "")
 
 
 TABLE = "species.csv"  # In the folder of a dataset that was built for a list.
@@ -315,9 +294,7 @@ class SpeciesList:
 
     def load(self) -> Loaded:
         """The table; read once in a process. Raises SourceError if the file is not what it was, or no list."""
-        if not self.path:
-            return Loaded(shipped())
-        return _load(self)
+        return _load(self) if self.path else Loaded(shipped())
 
     @property
     def taxonomy(self) -> Taxonomy:
@@ -385,8 +362,7 @@ def _load(wanted: SpeciesList) -> Loaded:
     completed_species, completed, notes = (
         (species, frozenset[int](), list[str]()) if wanted.exact else _completed(species, lines, owners, faults)
     )
-    if faults.found:
-        faults.stop()
+    faults.check()
     digest = files.sha256_bytes(to_csv(completed_species).encode())
     hint = f"see `birdmml species --species-list {path.name}`"
     return Loaded(Taxonomy(tuple(completed_species), digest, hint), completed, tuple(notes))
@@ -413,7 +389,7 @@ def _owners(species: list[Species], lines: list[int], faults: Faults) -> dict[st
             if label == one.label or label in reported:
                 continue
             reported.add(label)
-            other, name = species[label], _name_of(one, key)
+            other, name = species[label], next((n for n in one.names() if key in name_keys(n)), key)
             if normalise(other.scientific_name) == normalise(one.scientific_name):
                 what = f"{one.scientific_name} is in line {lines[label]} already: remove one of the two"
             else:
@@ -423,10 +399,6 @@ def _owners(species: list[Species], lines: list[int], faults: Faults) -> dict[st
                 )
             faults.add(lines[one.label], what)
     return owners
-
-
-def _name_of(species: Species, key: str) -> str:
-    return next((n for n in species.names() if key in name_keys(n)), key)
 
 
 def _completed(

@@ -1,4 +1,4 @@
-"""Texts of strangers, made harmless: what nobody sees goes, and no cell of a table starts a formula."""
+"""Texts of strangers, made harmless for tables, Markdown, HTML and file names, and cut to what a page holds."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from markupsafe import Markup
 from birdmml import __version__
 
 LONGEST = 160  # Characters of a text that a page can hold.
+MOST_FACTS, DEEPEST = 400, 12  # A stranger's settings may be nested and many; a page is neither.
 # Controls, marks that reorder the text around them, lone surrogates and non-characters.
 UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff\ufffe\uffff]")
 _NUMBER = re.compile(r"-?\d+(\.\d+)?([eE][+-]?\d+)?")
@@ -56,9 +57,6 @@ def csv_cell(value: object, longest: int | None = None) -> str:
     else:
         text = plain(content, longest)
     return f"'{text}" if _FORMULA.match(text) and not _NUMBER.fullmatch(text) else text
-
-
-# ---- Text of strangers (names, captions, addresses) made harmless for Markdown, YAML and HTML.
 
 
 TEMPLATES = Path(__file__).with_name("templates")
@@ -117,12 +115,6 @@ def citation() -> str:
     """BibTeX of the software and of the paper that the method comes from."""
     text = templates(str).get_template("cite.md.j2").render(version=__version__)
     return text.replace("```bibtex\n", "").replace("```", "").strip()
-
-
-# ---- Texts of strangers, cut to a length that a page can hold and made harmless for each format.
-
-
-MOST_FACTS, DEEPEST = 400, 12
 
 
 def number(value: float) -> str:

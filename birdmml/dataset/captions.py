@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from birdmml.core import discover
 from birdmml.core.licenses import UNKNOWN_LICENSE
+from birdmml.core.pool import Progress
 from birdmml.core.species import Species, resolve
 from birdmml.dataset import decode
 from birdmml.dataset.catalog import Catalog

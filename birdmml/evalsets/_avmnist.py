@@ -25,9 +25,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from birdmml.core import files
+from birdmml.core.pool import Progress
 from birdmml.errors import EvalsetError, MediaError, UsageError
 from birdmml.evalsets._annotations import is_fake
-from birdmml.evalsets.arrays import SPLITS, Field, Gathered, Progress, SampleChange, Samples, SplitSource
+from birdmml.evalsets.arrays import SPLITS, Field, Gathered, SampleChange, Samples, SplitSource
 from birdmml.media.audio import Sound, check_sound, cut
 
 Array = NDArray[Any]

@@ -15,10 +15,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from birdmml.core.pool import Progress
 from birdmml.errors import EvalsetError, UsageError
 from birdmml.evalsets import _pickles
 from birdmml.evalsets._annotations import Download, is_fake
-from birdmml.evalsets.arrays import Field, Gathered, Progress, SampleChange, Samples, SplitSource
+from birdmml.evalsets.arrays import Field, Gathered, SampleChange, Samples, SplitSource
 
 MODALITIES = ("vision", "audio", "text")
 KEYS = (*MODALITIES, "labels", "id")

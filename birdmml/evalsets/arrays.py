@@ -27,8 +27,6 @@ from birdmml.evalsets.read import EVALSET, SetOnDisk, read_manifest
 KIND = "arrays"
 SPLITS = ("train", "validation", "test")
 DTYPES = ("float32", "uint8")
-# Reports progress as (stage, done, total).
-Progress = Callable[[str, int, int], None]
 BLOCK_ROWS = 1024
 _UNREADABLE = "{path} cannot be read ({why}): {again}"
 

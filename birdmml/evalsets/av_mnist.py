@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from birdmml.core.pool import Progress
 from birdmml.errors import EvalsetError, UsageError
 from birdmml.evalsets import _avmnist
 from birdmml.evalsets._annotations import Download
-from birdmml.evalsets.arrays import Gathered, Progress
+from birdmml.evalsets.arrays import Gathered
 from birdmml.schema import Card
 
 CARD = Card(

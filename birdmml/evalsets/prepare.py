@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from birdmml import __version__
 from birdmml.core import files, settings
-from birdmml.core.pool import Pool, counter, silent
+from birdmml.core.pool import Pool, Progress, counter, silent
 from birdmml.dataset.decode import next_chunk
 from birdmml.dataset.format import MANIFEST
 from birdmml.dataset.place import BuildPlace
@@ -25,7 +25,7 @@ from birdmml.errors import BuildError, EvalsetError, UsageError
 from birdmml.evalsets import account
 from birdmml.evalsets._annotations import AnnotatedItem
 from birdmml.evalsets.account import EvalsetSurvey, write_report
-from birdmml.evalsets.arrays import KIND, Gathered, Progress, SplitSource, schema, table
+from birdmml.evalsets.arrays import KIND, Gathered, SplitSource, schema, table
 from birdmml.evalsets.decode import (
     DecodedFile,
     DecodeTask,
@@ -47,7 +47,6 @@ FRAME_PX = 256
 MAX_REJECTS = 0.01
 COLLECTION = "samples"  # Of a set of arrays, which has one.
 GROUP_BYTES = 16 << 20  # A row group is what a training reads at once.
-PrepareProgress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ class Preparation:
     resumed: int = 0
 
 
-def look(module: ModuleType, source: Path, options: MediaOptions, progress: PrepareProgress) -> EvalsetSurvey:
+def look(module: ModuleType, source: Path, options: MediaOptions, progress: Progress) -> EvalsetSurvey:
     """What `prepare` would begin with; nothing is written. Raises EvalsetError as `survey` does."""
     try:
         return survey(module, EvalsetFiles(source, layout(module), module.ARCHIVES), options, progress)
@@ -76,7 +75,7 @@ def look(module: ModuleType, source: Path, options: MediaOptions, progress: Prep
         raise EvalsetError(f"{e.filename or source} cannot be read ({e.strerror or e}): check its permissions") from e
 
 
-def survey(module: ModuleType, shelf: EvalsetFiles, options: MediaOptions, progress: PrepareProgress) -> EvalsetSurvey:
+def survey(module: ModuleType, shelf: EvalsetFiles, options: MediaOptions, progress: Progress) -> EvalsetSurvey:
     """Look through the source. Raises EvalsetError if it is not this set, or holds none of its media."""
     total = sum(archive.stat().st_size for archive in shelf.archives)
     listing = shelf.scan(lambda done: progress("look through", done, total))
@@ -107,7 +106,7 @@ def prepare(
     workers: int = 1,
     max_rejects: float = MAX_REJECTS,
     resume: bool = False,
-    progress: PrepareProgress | None = None,
+    progress: Progress | None = None,
 ) -> Preparation:
     """Convert the user's copy at `source` into `out`, which is replaced only by a complete set.
 
@@ -128,7 +127,7 @@ class _Stages:
     """The stages of one preparation, in order."""
 
     def __init__(
-        self, module: ModuleType, source: Path, place: BuildPlace, options: MediaOptions, progress: PrepareProgress
+        self, module: ModuleType, source: Path, place: BuildPlace, options: MediaOptions, progress: Progress
     ) -> None:
         self.module, self.place, self.options, self.progress = module, place, options, progress
         self.name = module.__name__.rpartition(".")[2]

@@ -15,9 +15,10 @@ import zlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Any, NoReturn
+from typing import Any
 from urllib.parse import quote, urlencode
 
+from birdmml.core.files import no_number
 from birdmml.core.sqlite import Database, Wording
 from birdmml.errors import UsageError
 from birdmml.fetch.ask import UNCHANGED, Reply, ask, patiently
@@ -173,10 +174,10 @@ class Api:
         headers = {"If-None-Match": kept.etag} if kept is not None and kept.etag else {}
         refused = REFUSED if self._secrets else ()
         try:
-            reply, value = patiently(self._web, full, lambda: self._asked(full, headers, refused))
+            reply, value = patiently(self._web, full, lambda: self._request(full, headers, refused))
         except Final as e:
             state = "missing" if e.state == "missing" else "failed"
-            answer = Answer(state, None, e.code, self.hidden(e.reason))
+            answer = Answer(state, None, e.code, self._web.scrub(e.reason))
             if not (kept is not None and e.passing):  # What is there is better than a service that is down.
                 self._answers.put(url, Kept(answer.state, e.code, reason=answer.reason))
             return answer
@@ -184,18 +185,18 @@ class Api:
             unchanged = self._read(kept)
             return unchanged if unchanged is not None else self._ask(url, None)
         if reply.code in refused:
-            text = self.hidden(error_message(reply.body))
+            text = self._web.scrub(error_message(reply.body))
             return Answer("failed", None, reply.code, f"HTTP {reply.code}: {text}" if text else f"HTTP {reply.code}")
         self._answers.put(url, Kept("done", reply.code, reply.etag, body=reply.body))
         return Answer("done", value, reply.code, "")
 
-    def _asked(self, url: str, headers: Mapping[str, str], refused: Collection[int]) -> tuple[Reply, Any]:
+    def _request(self, url: str, headers: Mapping[str, str], refused: Collection[int]) -> tuple[Reply, Any]:
         """One answer without our secrets, and the JSON in it. A page may pass; what is twice no JSON will not."""
         reply = ask(self._web, url, self._most_bytes, headers, refused)
         if reply.code != 200:
             return reply, None
         if is_page(reply.body[:1024], reply.kind):
-            text = self.hidden(words(reply.body[:4096]))
+            text = self._web.scrub(words(reply.body[:4096]))
             raise Again(f"a page came instead of JSON: {text}", 200)
         body = reply.body
         for secret in filter(lambda value: len(value) > SHORTEST, self._secrets.values()):
@@ -205,17 +206,13 @@ class Api:
         except ValueError as e:
             raise Wrong(f"the answer is no JSON that can be used ({e})", 200, state="failed") from e
 
-    def hidden(self, text: str) -> str:
-        """A text of the service without our secrets."""
-        return self._web.scrub(text)
-
 
 def parse(data: bytes) -> Any:
     """JSON in UTF-8, without NaN; raises ValueError, in words, for anything else and for bombs."""
     if sum(data.count(c) for c in b"[{,:") > MOST_VALUES:
         raise ValueError(f"more than {MOST_VALUES:,} values")
     try:
-        return json.loads(data.decode("utf-8-sig"), parse_constant=_no_number)
+        return json.loads(data.decode("utf-8-sig"), parse_constant=no_number)
     except RecursionError:
         raise ValueError("nested too deeply") from None
     except UnicodeDecodeError:
@@ -240,7 +237,3 @@ def error_message(body: bytes) -> str:
         parts = [error.get("code"), error.get("message")]
     text = ": ".join(str(p) for p in parts if isinstance(p, str | int))
     return words((text or body[:200].decode("utf-8", "replace")).encode())
-
-
-def _no_number(text: str) -> NoReturn:
-    raise ValueError(f"{text} is no number")

@@ -40,27 +40,33 @@ def patiently(web: Web, url: str, attempt: Callable[[], T], missed: Callable[[st
     `missed` is told the reason of each attempt that failed and says whether it brought something all the same: then
     the attempts are counted anew.
     """
-    politeness, idle, code, wrong = web.politeness, 0, None, False
+    politeness, clock, budget, host = web.politeness, web.clock, web.budget, web.host(url)
+    idle, code, wrong = 0, None, False
     while True:
-        web.allowed(url)
+        if closed := budget.closed(host):
+            raise Final("failed", closed, passing=True)
         try:
             result = _attempted(attempt, wrong)
-            web.worked(url)
+            budget.worked(host)
             return result
         except Final as e:
-            web.worked(url, e)
+            # "It is not here" is a proper answer of a host that works; any other end is a refusal.
+            if e.state == "missing":
+                budget.worked(host)
+            else:
+                budget.refused(host, clock.monotonic())
             raise
         except Again as e:
             reason, code = e.reason, e.code if e.code is not None else code
             wrong = wrong or isinstance(e, Wrong)
         idle = 0 if missed and missed(reason) else idle + 1
         again = idle <= politeness.retries
-        if spent := web.failed(url, again):
+        if spent := budget.failed(host, clock.monotonic(), again):
             raise Final("failed", f"{reason}; {spent}", code, passing=True)
         if not again:
             nothing = " brought nothing" if missed else ""
             raise Final("failed", f"{reason} ({idle} attempts{nothing})", code, passing=True)
-        web.clock.back_off(idle, politeness.back_off_s)
+        clock.back_off(idle, politeness.back_off_s)
 
 
 def _attempted(attempt: Callable[[], T], wrong: bool) -> T:

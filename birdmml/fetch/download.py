@@ -31,22 +31,13 @@ Job = tuple[WantedFile, Path]
 
 
 @dataclass(frozen=True)
-class FetchOutcome:
-    """What became of one file: `state` is done, missing, corrupt or failed.
+class FetchOutcome(LedgerRow):
+    """What became of one file: its row, whose `state` is done, missing, corrupt or failed, and where it lies if done.
 
-    `path` is where it lies (None unless done), `code` the last HTTP status (None where none was needed or came),
-    `bytes` what is on the disk, `md5` the promised one or the measured, `attempts` the requests over all runs.
+    `code` is the last HTTP status (None where none was needed or came), `attempts` the requests over all runs.
     """
 
-    key: str
-    state: str
-    path: Path | None
-    code: int | None
-    bytes: int
-    md5: str | None
-    sha256: str | None
-    attempts: int
-    reason: str
+    path: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -137,12 +128,14 @@ class Fetcher:
             lambda planned: self._small(small, *planned), self.web.parallel
         )
         with self._ending(lanes):
-            for job, entry in _with_rows(jobs, self.ledger):
-                self._clock.check()
-                if self._settled(*job, entry):
-                    yield _outcome(self._entry(entry.key), job[1])
-                else:
-                    yield from lanes.put(self.web.host(job[0].url), (job, entry))
+            rest = iter(jobs)
+            while page := list(islice(rest, BATCH)):  # One transaction for the rows of a page.
+                for job, entry in zip(page, self.ledger.planned([file for file, _ in page]), strict=True):
+                    self._clock.check()
+                    if self._settled(*job, entry):
+                        yield _outcome(self._entry(entry.key), job[1])
+                    else:
+                        yield from lanes.put(self.web.host(job[0].url), (job, entry))
             yield from lanes.rest()
             small.sync()
 
@@ -317,13 +310,6 @@ class SmallFiles:
             raise BuildError(f"{to} cannot be written ({e}): check the folder, then run it again") from e
 
 
-def _with_rows(jobs: Iterable[Job], ledger: Ledger) -> Iterator[tuple[Job, LedgerRow]]:
-    """Jobs with their rows, planned `BATCH` at a time."""
-    rest = iter(jobs)
-    while page := list(islice(rest, BATCH)):
-        yield from zip(page, ledger.planned([file for file, _ in page]), strict=True)
-
-
 def _hashes(path: Path) -> tuple[str, str]:
     md5, sha256 = hashlib.md5(usedforsecurity=False), hashlib.sha256()
     with path.open("rb") as f:
@@ -333,6 +319,5 @@ def _hashes(path: Path) -> tuple[str, str]:
     return md5.hexdigest(), sha256.hexdigest()
 
 
-def _outcome(e: LedgerRow, to: Path) -> FetchOutcome:
-    path = to if e.state == "done" else None
-    return FetchOutcome(e.key, e.state, path, e.code, e.bytes, e.md5, e.sha256, e.attempts, e.reason)
+def _outcome(row: LedgerRow, to: Path) -> FetchOutcome:
+    return FetchOutcome(**vars(row), path=to if row.state == "done" else None)

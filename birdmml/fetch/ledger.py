@@ -136,8 +136,10 @@ class Ledger(Database):
     def __init__(self, path: Path) -> None:
         self.path = path
         with self._translated():
-            if path.is_file() and path.stat().st_size and not _is_sqlite(path):
-                raise sqlite3.DatabaseError("it is no SQLite file")  # SQLite would write over a short one.
+            if path.is_file() and path.stat().st_size:
+                with path.open("rb") as f:
+                    if f.read(16) != b"SQLite format 3\0":  # SQLite would write over a short one.
+                        raise sqlite3.DatabaseError("it is no SQLite file")
         super().__init__(path)
 
     def plan(self, files: Iterable[WantedFile]) -> int:
@@ -163,15 +165,12 @@ class Ledger(Database):
 
         Raises KeyError for a file that was not planned.
         """
-        with self.writing():
-            changed = self._db.execute(RECORD, {**asdict(row), "reason": redact(row.reason)}).rowcount
-        if not changed:
+        if not self.run(RECORD, {**asdict(row), "reason": redact(row.reason)}):
             raise KeyError(row.key)
 
     def again(self, key: str) -> None:
         """Make one file wanted once more; what is known of it is forgotten, but not its ETag."""
-        with self.writing():
-            self._db.execute(AGAIN, (key,))
+        self.run(AGAIN, (key,))
 
     def unsynced(self, path: Path, row: LedgerRow) -> None:
         """Note a file as done whose bytes are written but not synced; `synced` is to follow."""
@@ -209,10 +208,7 @@ class Ledger(Database):
         super()._lay_out()
         if self._pragma("quick_check(1)") != "ok":
             raise sqlite3.DatabaseError("its pages do not fit together")
-        self._check_unsynced()
-
-    def _check_unsynced(self) -> None:
-        """Files that the last run did not sync must have the bytes it noted; others are wanted again."""
+        # Files that the last run did not sync must have the bytes it noted; others are wanted again.
         rows = self.fetch_all("SELECT key, path, sha256 FROM unsynced JOIN files USING (key) WHERE state = 'done'")
         for key, where, sha256 in rows:
             path = self.path.parent / where
@@ -228,8 +224,3 @@ class Ledger(Database):
             return os.path.relpath(path.absolute(), self.path.parent.absolute())
         except ValueError:  # It is on another drive of Windows.
             return str(path.absolute())
-
-
-def _is_sqlite(path: Path) -> bool:
-    with path.open("rb") as f:
-        return f.read(16) == b"SQLite format 3\0"

@@ -287,7 +287,7 @@ class Lanes(Generic[J, R]):
         return result
 
 
-def wait_asked(status: int, headers: Mapping[str, str], now: float) -> float | None:
+def requested_wait_s(status: int, headers: Mapping[str, str], now: float) -> float | None:
     """The seconds for which an answer asks to be left in peace, None when it does not.
 
     From `Retry-After` (seconds or a date, RFC 9110 10.2.3) of an error, and from `X-RateLimit-Reset` (a date in
@@ -297,19 +297,12 @@ def wait_asked(status: int, headers: Mapping[str, str], now: float) -> float | N
     now = _date(headers.get("date", "")) or now
     waits = []
     if status >= 400 and "retry-after" in headers:
-        waits.append(_after(headers["retry-after"], now))
+        seconds, date = _seconds(headers["retry-after"]), _date(headers["retry-after"])
+        waits.append(date - now if seconds is None and date is not None else seconds)
     if headers.get("x-ratelimit-remaining", "").strip() == "0":
         reset = _seconds(headers.get("x-ratelimit-reset", ""))
         waits.append(reset - now if reset and reset > EPOCH else reset)
     return max((max(w, 0.0) for w in waits if w is not None), default=None)
-
-
-def _after(text: str, now: float) -> float | None:
-    seconds = _seconds(text)
-    if seconds is not None:
-        return seconds
-    date = _date(text)
-    return date - now if date is not None else None
 
 
 def _seconds(text: str) -> float | None:

@@ -179,11 +179,6 @@ class MemoryTransfer(_Attempts):
         return patiently(self.web, self.file.url, self._attempt)
 
     def _attempt(self) -> bytes:
-        data = self._received()
-        self._check(len(data), lambda: hashlib.md5(data, usedforsecurity=False).hexdigest())
-        return data
-
-    def _received(self) -> bytes:
         self.attempts += 1
         with self.web.open(self.file.url) as answer:
             self.code = answer.status_code
@@ -198,7 +193,8 @@ class MemoryTransfer(_Attempts):
             data = read(self.web, answer.iter_raw(), SMALL_BYTES)
             if not self.file.page_ok and is_page(data[:1024], answer.headers.get("content-type", "")):
                 self._page(words(data[:4096]))
-            return data
+        self._check(len(data), lambda: hashlib.md5(data, usedforsecurity=False).hexdigest())
+        return data
 
 
 class Transfer(_Attempts):
@@ -278,9 +274,11 @@ class Transfer(_Attempts):
         begins = first if answer.status_code == 200 else b""
         if not self.file.page_ok and is_page(begins, answer.headers.get("content-type", "")):
             self._page(self.web.first_words(chain([first], chunks)))
-        start = self._start(answer)
-        if not start:
-            self._begin(answer)
+        if not self._start(answer):  # A body from the first byte: what was there goes.
+            if self.part.size:
+                self.part.restart()
+            etag = answer.headers.get("etag", "")
+            self.etag = etag if _STRONG.fullmatch(etag) else None
         self.note("", "partial")
         self.part.need(self.total)
         self._append(chain([first], chunks))
@@ -326,13 +324,6 @@ class Transfer(_Attempts):
             return "the file on the server has changed"
         self.total = self.total or total
         return ""
-
-    def _begin(self, answer: httpx.Response) -> None:
-        """A body from the first byte: what was there goes."""
-        if self.part.size:
-            self.part.restart()
-        etag = answer.headers.get("etag", "")
-        self.etag = etag if _STRONG.fullmatch(etag) else None
 
     def _append(self, chunks: Iterator[bytes]) -> None:
         """Write until the body ends; raises Wrong beyond the promised size, Trickle when it only trickles."""

@@ -23,7 +23,7 @@ import httpx
 
 from birdmml import __version__
 from birdmml.errors import UsageError
-from birdmml.fetch.pace import Budget, Clock, Gate, Pace, Politeness, wait_asked
+from birdmml.fetch.pace import Budget, Clock, Gate, Pace, Politeness, requested_wait_s
 
 REDIRECTS = (301, 302, 303, 307, 308)
 MOST_REDIRECTS = 5
@@ -89,7 +89,7 @@ class Web:
         named, per_minute = politeness.named, politeness.per_minute
         try:
             self._own = {_place(base): dict(own) for base, own in politeness.headers.items()}
-            self._paces = {_place(base): pace for base, pace in politeness.paces.items()}
+            self._paces = {_name(_place(base)): pace for base, pace in politeness.paces.items()}
             self._named = None if named is None else {_place(base) for base in named}
         except Final as e:
             raise UsageError(
@@ -112,7 +112,8 @@ class Web:
             verify=_tls(),
             event_hooks={"response": [_hide_location]},
         )
-        _keep_keys_out_of_logs()
+        for logger in ("httpx", "httpcore.http11", "httpcore.connection"):
+            logging.getLogger(logger).addFilter(_REDACTING)  # Adding it twice changes nothing.
 
     def hide(self, *secrets: str) -> None:
         """Keep these, as they are or as part of an address, out of every text that is told from now on."""
@@ -125,28 +126,11 @@ class Web:
             place = _place(url)
         except Final:
             return ""  # It will fail in its turn, with the address named.
-        return f"{place[1]}:{place[2]}" if place in self._paces else place[1]
+        return _name(place) if _name(place) in self._paces else place[1]
 
     def parallel(self, host: str) -> int:
         """How many answers of a host (as `host` names it) may be under way at a time."""
-        paces = {f"{place[1]}:{place[2]}": pace for place, pace in self._paces.items()}
-        return paces.get(host, self._pace).parallel
-
-    def allowed(self, url: str) -> None:
-        """Raise Final where the run's budget says that this host is asked nothing more."""
-        if closed := self.budget.closed(self.host(url)):
-            raise Final("failed", closed, passing=True)
-
-    def worked(self, url: str, e: Final | None = None) -> None:
-        """Tell the budget that the host answers, if only with an end to it (`e`)."""
-        if e is None or e.state == "missing":
-            self.budget.worked(self.host(url))
-        else:
-            self.budget.refused(self.host(url), self.clock.monotonic())
-
-    def failed(self, url: str, again: bool) -> str:
-        """Tell the budget of a failed attempt; why there may be no other one, or ""."""
-        return self.budget.failed(self.host(url), self.clock.monotonic(), again)
+        return self._paces.get(host, self._pace).parallel
 
     def close(self) -> None:
         """Close the connections."""
@@ -174,9 +158,9 @@ class Web:
         code = answer.status_code
         if code < 400:
             return
-        reason = self.scrub(
-            ": ".join(filter(None, (_status(code), self.first_words(answer.iter_raw())))), str(answer.url)
-        )
+        phrase = f" {HTTPStatus(code).phrase}" if code in HTTPStatus._value2member_map_ else ""
+        parts = (f"HTTP {code}{phrase}", self.first_words(answer.iter_raw()))
+        reason = self.scrub(": ".join(filter(None, parts)), str(answer.url))
         if code in GONE:
             raise Final("missing", reason, code)
         if code >= 500 or code in AGAIN or "retry-after" in answer.headers:
@@ -207,33 +191,25 @@ class Web:
     @contextmanager
     def _one(self, url: str, headers: Mapping[str, str]) -> Iterator[httpx.Response]:
         """One request at its host's pace."""
-        gate = self._gate(url)
+        with self._lock:
+            name = self.host(url)
+            gate = self._gates.setdefault(name, Gate(self.clock, self._paces.get(name, self._pace)))
         with gate.slot():
             try:
                 request = self._client.build_request("GET", url, headers=dict(headers))
                 with closing(self._client.send(request, stream=True, follow_redirects=False)) as answer:
-                    wait_s = wait_asked(answer.status_code, answer.headers, self.clock.now())
+                    wait_s = requested_wait_s(answer.status_code, answer.headers, self.clock.now())
                     if wait_s is not None:
                         gate.hold(min(wait_s, self.politeness.longest_wait_s))
                     yield answer
             except (httpx.TransportError, httpx.DecodingError) as e:
                 raise Again(self._broken(e, url)) from e
 
-    def _gate(self, url: str) -> Gate:
-        place, name = _place(url), self.host(url)
-        with self._lock:
-            return self._gates.setdefault(name, Gate(self.clock, self._paces.get(place, self._pace)))
-
     def _check_peer(self, url: str, answer: httpx.Response) -> None:
         """Refuse the answer of a host that was looked up as a public one and reached as another."""
         place, stream = _place(url), answer.extensions.get("network_stream")
-        if (
-            self._named is None
-            or self.politeness.allow_private
-            or place in self._named
-            or stream is None
-            or self._proxied
-        ):
+        trusted = self._named is None or self.politeness.allow_private or place in self._named
+        if trusted or self._proxied or stream is None:
             return
         peer = stream.get_extra_info("server_addr")
         if peer and not _global(str(peer[0])):
@@ -294,6 +270,10 @@ def _place(url: str) -> Place:
     return parts.scheme, parts.host, parts.port or (443 if parts.scheme == "https" else 80)
 
 
+def _name(place: Place) -> str:
+    return f"{place[1]}:{place[2]}"
+
+
 def is_private(host: str) -> bool:
     """Whether a host name or address lies inside a network; a name that cannot be looked up does not."""
     try:
@@ -307,11 +287,6 @@ def _global(address: str) -> bool:
     ip = ipaddress.ip_address(address.partition("%")[0])
     mapped = ip.ipv4_mapped if isinstance(ip, ipaddress.IPv6Address) else None
     return (mapped or ip).is_global
-
-
-def _status(code: int) -> str:
-    standard = code in HTTPStatus._value2member_map_
-    return f"HTTP {code} {HTTPStatus(code).phrase}" if standard else f"HTTP {code}"
 
 
 @cache
@@ -337,11 +312,6 @@ class _Redacting(logging.Filter):
 _REDACTING = _Redacting()
 
 
-def _keep_keys_out_of_logs() -> None:
-    for name in ("httpx", "httpcore.http11", "httpcore.connection"):
-        logging.getLogger(name).addFilter(_REDACTING)  # Adding it twice changes nothing.
-
-
 def redact(text: str) -> str:
     """An address, or a text with addresses in it, without user names, passwords and keys in query strings."""
     return _QUERY.sub(r"\1=***", _USER_NAME.sub(r"\1***@", text))
@@ -350,9 +320,8 @@ def redact(text: str) -> str:
 def is_page(head: bytes, content_type: str = "") -> bool:
     """Whether an answer is an HTML page, by its type or its first bytes."""
     kind = content_type.partition(";")[0].strip().casefold()
-    return kind in ("text/html", "application/xhtml+xml") or bool(
-        _HTML.match(head[:1024].removeprefix(b"\xef\xbb\xbf"))
-    )
+    begins = _HTML.match(head[:1024].removeprefix(b"\xef\xbb\xbf"))
+    return kind in ("text/html", "application/xhtml+xml") or begins is not None
 
 
 def words(body: bytes) -> str:

@@ -47,10 +47,8 @@ class Level:
 
 def decode_clip(data: bytes, rate_hz: int = RATE_HZ) -> Sound:
     """Decode the bytes of one stored clip to mono float32 [T] at `rate_hz`; raises MediaError."""
-    with _open(io.BytesIO(data)) as file:
-        samples = _read(file, file.frames)
-        rate = file.samplerate
-    return resample(samples, rate, rate_hz)
+    with _open(data) as file:
+        return resample(_read(file, file.frames), file.samplerate, rate_hz)
 
 
 def decode_sound(source: Path | bytes, rate_hz: int = RATE_HZ, max_seconds: float = MAX_SECONDS) -> Sound:
@@ -60,13 +58,12 @@ def decode_sound(source: Path | bytes, rate_hz: int = RATE_HZ, max_seconds: floa
     """
     head, size = _head(source)
     _check_riff(head, size)
-    with _open(_handle(source)) as file:
+    with _open(source) as file:
         promised = _promised_frames(file, head)
         _check_length((promised or file.frames) / file.samplerate, None, max_seconds)
         samples = _read(file, file.frames)
         _check_complete(len(samples), promised, file.samplerate)
-        rate = file.samplerate
-    return resample(samples, rate, rate_hz)
+        return resample(samples, file.samplerate, rate_hz)
 
 
 def encode_flac(samples: Sound, rate_hz: int = RATE_HZ) -> bytes:
@@ -75,12 +72,6 @@ def encode_flac(samples: Sound, rate_hz: int = RATE_HZ) -> bytes:
     pcm = np.rint(np.clip(samples, -1.0, 1.0) * 32767.0).astype(np.int16)
     soundfile.write(out, pcm, rate_hz, format="FLAC", subtype="PCM_16")
     return out.getvalue()
-
-
-def duration_s(source: Path | bytes) -> float:
-    """Length of a recording in seconds by its header; raises MediaError."""
-    with _open(_handle(source)) as file:
-        return float(file.frames / file.samplerate)
 
 
 def cut(
@@ -99,12 +90,15 @@ def cut(
     """
     head, size = _head(source)
     _check_riff(head, size)
-    with _open(_handle(source)) as file:
+    with _open(source) as file:
         promised = _promised_frames(file, head)
         _check_length((promised or file.frames) / file.samplerate, start_s, max_seconds)
         step = max(1, round(clip_s * file.samplerate))
         position = 0 if start_s is None else round(start_s * file.samplerate)
-        _seek(file, position)
+        try:
+            file.seek(position)
+        except (soundfile.LibsndfileError, OSError) as e:
+            raise MediaError("audio_damaged", f"cannot move to {position / file.samplerate:.1f} s ({_plain(e)})") from e
         while len(samples := _read(file, step)):
             yield _clip(samples, position / file.samplerate, file.samplerate, clip_s, rate_hz)
             position += len(samples)
@@ -137,13 +131,9 @@ def _clip(samples: Sound, at_s: float, rate: int, clip_s: float, rate_hz: int) -
     return Clip(round(at_s, 3), round(min(valid_s, clip_s), 3), padded)
 
 
-def _handle(source: Path | bytes) -> str | io.BytesIO:
-    return io.BytesIO(source) if isinstance(source, bytes) else str(source)
-
-
-def _open(handle: str | io.BytesIO) -> soundfile.SoundFile:
+def _open(source: Path | bytes) -> soundfile.SoundFile:
     try:
-        file = soundfile.SoundFile(handle)
+        file = soundfile.SoundFile(io.BytesIO(source) if isinstance(source, bytes) else str(source))
     except (soundfile.LibsndfileError, OSError, ValueError, TypeError) as e:
         raise MediaError("not_audio", f"libsndfile cannot open it ({_plain(e)})") from e
     if file.frames <= 0:
@@ -167,13 +157,6 @@ def _read(file: soundfile.SoundFile, frames: int) -> Sound:
     if block.shape[1] == 1:
         return np.ascontiguousarray(block[:, 0])
     return np.asarray(block.mean(axis=1), dtype=np.float32)
-
-
-def _seek(file: soundfile.SoundFile, frame: int) -> None:
-    try:
-        file.seek(frame)
-    except (soundfile.LibsndfileError, OSError) as e:
-        raise MediaError("audio_damaged", f"cannot move to {frame / file.samplerate:.1f} s ({_plain(e)})") from e
 
 
 def resample(samples: Sound, rate: int, rate_hz: int) -> Sound:

@@ -13,18 +13,18 @@ from birdmml.errors import MediaError, UsageError
 from birdmml.media.corruption import Corruption, Floats, check_target, generator, scaled
 from birdmml.media.image import decode_image, encode_jpeg
 
-# ---- Recordings with noise: white, pink, wind, or another recording, at an exact SNR on the waveform.
-# Corrupt at the model's rate, after decoding and resampling and before the log-mel: then the SNR is that of what the
-# model hears, up to half its rate.
-
-
 Sound = NDArray[np.float32]
+Pixels = NDArray[np.float32]
+Picture = NDArray[np.uint8]
 
 # Wind over a microphone: a rumble that falls by 12 dB an octave above WIND_HZ, in gusts of a few seconds whose
 # loudness in dB is normal with a deviation of GUST_DB.
 WIND_HZ, GUST_HZ, GUST_DB = 150.0, 0.5, 6.0
 # Full scale is 1. A damaged file can decode to anything; from here on noise could leave float32.
 LOUDEST = 1e6
+# The side that a sigma in px refers to; a larger picture is blurred by as much more.
+BLUR_SIDE = 224
+GREY = 128 / 255
 
 
 def apply_audio(
@@ -36,6 +36,9 @@ def apply_audio(
     valid: int | None = None,
 ) -> Sound:
     """float32 [T] at `rate_hz` -> float32 [T], a copy, neither clipped nor normalised.
+
+    Corrupt at the model's rate, after decoding and resampling and before the log-mel: then the SNR is that of what the
+    model hears, up to half its rate.
 
     The first `valid` samples (default: all) are the recording; the SNR holds over them, and padding behind them stays
     as it is. It is exact to 1e-6 dB; rounding the sum to float32 keeps it there for a second of sound up to 40 dB.
@@ -65,7 +68,9 @@ def _noise(corruption: Corruption, rng: np.random.Generator, length: int, rate_h
             raise UsageError(f"{corruption.name} needs another recording to mix in: pass others=")
         if others.ndim != 1:
             raise ValueError(f"need others [T2], got {others.shape}")
-        return _excerpt(_checked(others, "the recording to mix in"), rng, length)
+        other = _checked(others, "the recording to mix in")
+        start = int(rng.integers(max(0, len(other) - length) + 1))
+        return np.resize(other[start : start + length], length)
     white = rng.standard_normal(length)
     if corruption.kind == "pink":
         # Power 1/f is amplitude 1/sqrt(f); the constant counts as the lowest frequency, lest it become infinite.
@@ -76,11 +81,6 @@ def _noise(corruption: Corruption, rng: np.random.Generator, length: int, rate_h
         rumble = _filtered(white, rate_hz, lambda hz: _low_pass(hz, WIND_HZ))
         return np.asarray(rumble * 10.0 ** (GUST_DB * gusts / 20.0))
     return white
-
-
-def _excerpt(other: Floats, rng: np.random.Generator, length: int) -> Floats:
-    start = int(rng.integers(max(0, len(other) - length) + 1))
-    return np.resize(other[start : start + length], length)
 
 
 def _filtered(white: Floats, rate_hz: int, gain: Callable[[Floats], Floats]) -> Floats:
@@ -100,21 +100,11 @@ def _checked(wave: Sound, what: str) -> Floats:
     return wave.astype(np.float64)
 
 
-# ---- Pictures made worse: noise at an exact SNR on pixels in [0, 1], blur, JPEG, a grey rectangle.
-# Corrupt after the resize and before the mean is taken out: `apply_images` on what the front end has made compact. Then
-# the SNR is that of what the model sees. A resize to half the side averages four pixels and makes 10 dB into 16.
-
-
-Pixels = NDArray[np.float32]
-Picture = NDArray[np.uint8]
-
-# The side that a sigma in px refers to; a larger picture is blurred by as much more.
-BLUR_SIDE = 224
-GREY = 128 / 255
-
-
 def apply_image(corruption: Corruption, picture: Picture | Pixels, item_id: str) -> Pixels:
     """uint8 [H, W, 3], or float32 in [0, 1], -> float32 [H, W, 3] in units of [0, 1].
+
+    Corrupt after the resize and before the mean is taken out: then the SNR is that of what the model sees. A resize to
+    half the side averages four pixels and makes 10 dB into 16.
 
     Gaussian noise leaves [0, 1]: it is not clipped, so that the SNR is exact (to 1e-6 dB, and to float32's rounding).
     All other kinds stay inside. Frames of a video need an `item_id` each, or all get the same noise.

@@ -1,4 +1,4 @@
-"""What is done to one modality: its kind, its level and its seed, as a name that can be read back."""
+"""What is done to media on purpose, as names that can be read back: corruptions with their noise, and swaps."""
 
 from __future__ import annotations
 
@@ -13,6 +13,15 @@ from numpy.typing import NDArray
 from birdmml.core import files
 from birdmml.errors import EvalsetError, MediaError, UnknownName, UsageError
 
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+# -200 dB of full scale. Of anything weaker float32 would not hold the noise to the level that was asked for.
+SILENT_POWER = 1e-20
+PAIRED_KINDS = ("audio", "image")
+_SWEEPS = 5
+_TEXT = re.compile(rf"swap:({'|'.join(PAIRED_KINDS)}):(\d{{1,9}})")
+
 
 @dataclass(frozen=True)
 class Kind:
@@ -23,7 +32,7 @@ class Kind:
     high: float
     unit: str
     domain: str
-    whole: bool = False
+    stepped: bool = False  # Whether levels are integers.
 
 
 def _snr(domain: str) -> Kind:
@@ -46,7 +55,7 @@ KINDS: Mapping[str, Mapping[str, Kind]] = {
         "blur": Kind(
             "sigma in px of a picture of 224 px", 0.1, 112.0, "px", "pixels in [0, 1]: Gaussian blur, edges mirrored"
         ),
-        "jpeg": Kind("JPEG quality", 1.0, 94.0, "", "8-bit pixels: stored as JPEG with 4:2:0 chroma", whole=True),
+        "jpeg": Kind("JPEG quality", 1.0, 94.0, "", "8-bit pixels: stored as JPEG with 4:2:0 chroma", stepped=True),
         "occlusion": Kind(
             "share of the area", 0.001, 1.0, "", "pixels in [0, 1]: one rectangle of mid-grey (128/255), seeded place"
         ),
@@ -72,9 +81,9 @@ class Corruption:
         kind = _kind(self.modality, self.kind)
         # One spelling for equal levels (10 and 10.0, 0.0 and -0.0), so that equal settings have equal digests.
         object.__setattr__(self, "level", float(self.level) + 0.0)
-        fits = kind.low <= self.level <= kind.high and not (kind.whole and self.level % 1)
+        fits = kind.low <= self.level <= kind.high and not (kind.stepped and self.level % 1)
         if not fits:
-            what = "a whole number" if kind.whole else "a number"
+            what = "a whole number" if kind.stepped else "a number"
             raise UsageError(
                 f"{self.modality}-{self.kind} at {self.level:g}: the level ({kind.measure}) must be "
                 f"{what} from {kind.low:g} to {kind.high:g}"
@@ -110,7 +119,10 @@ def parse(text: str, seed: int = 0) -> Corruption:
     kind = _kind(modality, name)
     level, colon, own_seed = rest.partition(":")
     if colon:
-        seed = _seed(text, own_seed)
+        try:
+            seed = int(own_seed)
+        except ValueError as e:
+            raise UsageError(f"{text!r} ends in no seed: write a whole number, or leave out the last colon") from e
     if name == "missing" and not level:
         return Corruption(modality, name, seed=seed)
     try:
@@ -122,30 +134,12 @@ def parse(text: str, seed: int = 0) -> Corruption:
     return Corruption(modality, name, value, seed)
 
 
-def _seed(text: str, seed: str) -> int:
-    try:
-        return int(seed)
-    except ValueError as e:
-        raise UsageError(f"{text!r} ends in no seed: write a whole number, or leave out the last colon") from e
-
-
 def _kind(modality: str, kind: str) -> Kind:
     if modality not in KINDS:
         raise UnknownName("modality to corrupt", modality, KINDS)
     if kind not in KINDS[modality]:
         raise UnknownName(f"corruption of {modality}", kind, KINDS[modality])
     return KINDS[modality][kind]
-
-
-# ---- Noise that is the same everywhere, and its exact level: SNR = 10 log10(P_signal / P_noise) in dB.
-# P is the mean of squares of one item, in float64. A mean (the brightness of a picture) is part of the signal: nothing
-# is taken out of either before measuring.
-
-
-Floats = NDArray[np.float64]
-
-# -200 dB of full scale. Of anything weaker float32 would not hold the noise to the level that was asked for.
-SILENT_POWER = 1e-20
 
 
 def generator(corruption: Corruption, item_id: str) -> np.random.Generator:
@@ -161,6 +155,8 @@ def generator(corruption: Corruption, item_id: str) -> np.random.Generator:
 def scaled(signal: Floats, noise: Floats, snr: float, item_id: str) -> Floats:
     """`noise` times the one factor that puts `signal` (of the same shape) at `snr` dB above it.
 
+    SNR = 10 log10(P_signal / P_noise) in dB, P the mean of squares of one item, in float64. A mean (the brightness of
+    a picture) is part of the signal: nothing is taken out of either before measuring.
     Raises MediaError where signal or noise is silent, for then there is no such factor.
     """
     wanted = _power(signal, f"item {item_id!r}") / 10.0 ** (snr / 10.0)
@@ -189,20 +185,17 @@ def check_target(corruption: Corruption, modality: str) -> None:
 
 def _power(values: Floats, what: str) -> float:
     power = float(np.mean(np.square(values))) if values.size else 0.0
-    if not power > SILENT_POWER:
-        raise MediaError(
-            "no_signal",
-            f"{what} is silent or black ({power:.1e} mean square), so that no SNR exists: "
-            "leave the item out and count it",
-        )
-    return power
-
-
-# ---- For each item another one, of another species: whose song is mixed in. The same whatever the order or the batch.
+    if power > SILENT_POWER:
+        return power
+    detail = f"{what} is silent or black ({power:.1e} mean square), so that no SNR exists: "
+    raise MediaError("no_signal", detail + "leave the item out and count it")
 
 
 class Partners:
-    """Chosen among N items by a SHA-256 of seed and item, all those of other labels equally likely."""
+    """For each of N items another one, of another label, whose song is mixed in; all of them equally likely.
+
+    Chosen by a SHA-256 of seed and item: the same whatever the order or the batch.
+    """
 
     def __init__(self, ids: Sequence[str], labels: Sequence[int], seed: int) -> None:
         if len(set(labels)) < 2:
@@ -225,16 +218,6 @@ class Partners:
         others = len(self._order) - (stop - start)
         drawn = int(files.digest(["partner", self.seed, item_id, attempt]), 16) % others
         return self._order[drawn if drawn < start else drawn + stop - start]
-
-
-# ---- Which item lends its picture or sound to which: seeded, each item once, never within a class. numpy only.
-
-
-Ints = NDArray[np.int64]
-
-PAIRED_KINDS = ("audio", "image")
-_SWEEPS = 5
-_TEXT = re.compile(rf"swap:({'|'.join(PAIRED_KINDS)}):(\d{{1,9}})")
 
 
 @dataclass(frozen=True)

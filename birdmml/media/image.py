@@ -5,8 +5,6 @@ from __future__ import annotations
 import functools
 import io
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -72,13 +70,13 @@ def ready_image(data: bytes, max_side: int, max_pixels: int = MAX_PIXELS, qualit
     """
     source = _open(data, max_pixels)
     plain_jpeg = source.format == "JPEG" and source.mode == "RGB"
+    declared = source.size  # As `draft` changes it.
     if plain_jpeg:
         source.draft("RGB", (max_side, max_side))  # Decodes large JPEGs at 1/2, 1/4, 1/8: same picture, less work.
     drafted = source.size
     picture = _upright_rgb(source)
     _refuse_empty(picture)
-    fits = plain_jpeg and max(_declared_size(data)) <= max_side
-    if fits:
+    if plain_jpeg and max(declared) <= max_side:
         return ReadyImage(data, *picture.size, phash(picture), reencoded=False)
     if max(drafted) > max_side:
         picture.thumbnail((max_side, max_side), Image.Resampling.LANCZOS)
@@ -121,8 +119,13 @@ def _open(data: bytes, max_pixels: int) -> Image.Image:
     if not data:
         raise MediaError("empty_file", "the file has no bytes")
     try:
-        with _own_pixel_limit():
-            picture = Image.open(io.BytesIO(data), formats=_formats())
+        with _LIMIT_LOCK:
+            # Pillow's limit is fixed, and one for all threads. Ours follows, names the size, and can be set.
+            limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+            try:
+                picture = Image.open(io.BytesIO(data), formats=_formats())
+            finally:
+                Image.MAX_IMAGE_PIXELS = limit
     except UnidentifiedImageError as e:
         raise MediaError("not_an_image", "the bytes are no image format that Pillow knows") from e
     except _BROKEN as e:
@@ -133,22 +136,6 @@ def _open(data: bytes, max_pixels: int) -> Image.Image:
             "image_too_large", f"{width:,} x {height:,} px is over the limit of {max_pixels:,} px (--max-pixels)"
         )
     return picture
-
-
-@contextmanager
-def _own_pixel_limit() -> Iterator[None]:
-    """Lift Pillow's fixed limit while a header is read: ours follows, names the size, and can be set."""
-    with _LIMIT_LOCK:
-        before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-        try:
-            yield
-        finally:
-            Image.MAX_IMAGE_PIXELS = before
-
-
-def _declared_size(data: bytes) -> tuple[int, int]:
-    with _own_pixel_limit(), Image.open(io.BytesIO(data), formats=_formats()) as picture:
-        return picture.size
 
 
 def _upright_rgb(picture: Image.Image) -> Image.Image:

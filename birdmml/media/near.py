@@ -63,8 +63,12 @@ def near_between(a: Hashes, b: Hashes, radius: int = RADIUS, max_pairs: int = MA
             pairs = _hits(a, b, i, order[j], radius, masks[:number])
             pieces.append(pairs)
             total += len(pairs)
-            _refuse_many(total, max_pairs)
-    return _sorted_rows(_stack(pieces))
+            if total > max_pairs:
+                raise BuildError(
+                    f"over {max_pairs:,} pairs of near-duplicate photos: group them (near_groups) or lower the radius"
+                )
+    rows = np.concatenate(pieces) if pieces else np.empty((0, 2), dtype=np.int64)
+    return np.asarray(rows[np.lexsort((rows[:, 1], rows[:, 0]))])
 
 
 def near_groups(hashes: Hashes, radius: int = RADIUS) -> Ints:
@@ -85,7 +89,9 @@ def near_groups(hashes: Hashes, radius: int = RADIUS) -> Ints:
 
 def _connect(distinct: Hashes, mask: np.uint64, radius: int, label: Ints) -> Ints:
     """`label` [N] with those joined that share a key under `mask` and lie within the radius."""
-    order, stop = _buckets(distinct & mask)
+    keys = distinct & mask
+    order = np.argsort(keys, kind="stable")
+    stop = np.searchsorted(keys[order], keys[order], side="right")  # Where each place's run of equal keys ends.
     live = _mixed(stop, label[order])
     edges, waiting = [np.empty((0, 2), dtype=np.int64)], 0
     for i, j in _sweep(np.arange(1, len(order) + 1), stop, live):
@@ -107,7 +113,10 @@ def _masks(radius: int, hashes: Hashes) -> list[np.uint64]:
     """
     if radius < 0:
         raise UsageError(f"the radius of near-duplicate photos is {radius} bits: choose 0 to {_BITS}")
-    entropy = _entropy(hashes)
+    # How evenly each bit, lowest first, is set: 0 (always the same) to 1.
+    ones = [np.count_nonzero(hashes & np.uint64(1 << bit)) for bit in range(_BITS)]
+    share = np.clip(np.array(ones) / max(1, len(hashes)), 1e-12, 1 - 1e-12)
+    entropy = -share * np.log2(share) - (1 - share) * np.log2(1 - share)
     bands, spare = _cut(radius, len(hashes), float(entropy.sum()))
     if spare == 0:
         return [np.uint64(0)]
@@ -129,20 +138,6 @@ def _cut(radius: int, n: int, bits: float) -> tuple[int, int]:
         if (work := tables * (30 * n + compared)) < best:
             best, chosen = work, (bands, spare)
     return chosen
-
-
-def _entropy(hashes: Hashes) -> NDArray[np.float64]:
-    """How evenly each bit, lowest first, is set in `hashes` [N]: 0 (always the same) to 1, [64]."""
-    ones = [np.count_nonzero(hashes & np.uint64(1 << bit)) for bit in range(_BITS)]
-    share = np.clip(np.array(ones) / max(1, len(hashes)), 1e-12, 1 - 1e-12)
-    return np.asarray(-share * np.log2(share) - (1 - share) * np.log2(1 - share))
-
-
-def _buckets(keys: Hashes) -> tuple[Ints, Ints]:
-    """The order that sorts `keys` [N], and for each place in it the end of its run of equal keys, [N] each."""
-    order = np.argsort(keys, kind="stable")
-    keys = keys[order]
-    return order, np.searchsorted(keys, keys, side="right")
 
 
 def _sweep(start: Ints, stop: Ints, live: NDArray[np.bool_] | None = None) -> Iterator[tuple[Ints, Ints]]:
@@ -180,16 +175,3 @@ def _joined(label: Ints, edges: Ints) -> Ints:
     graph = coo_array((np.ones(len(edges), dtype=np.int8), (edges[:, 0], edges[:, 1])), shape=(n, n))
     _, component = connected_components(graph, directed=False)
     return np.asarray(component[label], dtype=np.int64)
-
-
-def _stack(pieces: list[Ints]) -> Ints:
-    return np.concatenate(pieces) if pieces else np.empty((0, 2), dtype=np.int64)
-
-
-def _sorted_rows(pairs: Ints) -> Ints:
-    return np.asarray(pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))])
-
-
-def _refuse_many(pairs: int, limit: int) -> None:
-    if pairs > limit:
-        raise BuildError(f"over {limit:,} pairs of near-duplicate photos: group them (near_groups) or lower the radius")

@@ -6,6 +6,7 @@ import io
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -212,14 +213,9 @@ def _sound(box: av.container.InputContainer, rate_hz: int) -> NDArray[np.float32
         raise MediaError("audio_damaged", "the sound track is of a kind that no decoder here knows")
     resampler = AudioResampler(format="flt", layout="mono", rate=rate_hz)
     blocks: list[NDArray[np.float32]] = []
-    for frame in box.decode(box.streams.audio[0]):
-        blocks += [_flat(f) for f in resampler.resample(frame)]
-    blocks += [_flat(f) for f in resampler.resample(None)]
+    for frame in chain(box.decode(box.streams.audio[0]), [None]):  # None: what the resampler still holds.
+        blocks += [np.asarray(f.to_ndarray(), dtype=np.float32).reshape(-1) for f in resampler.resample(frame)]
     sound = np.concatenate(blocks) if blocks else np.zeros(0, dtype=np.float32)
     if not len(sound):
         raise MediaError("audio_empty", "the sound track holds no samples")
     return np.asarray(sound, dtype=np.float32)
-
-
-def _flat(frame: av.AudioFrame) -> NDArray[np.float32]:
-    return np.asarray(frame.to_ndarray(), dtype=np.float32).reshape(-1)

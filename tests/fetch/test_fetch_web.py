@@ -15,7 +15,7 @@ from birdmml.errors import BuildError, UsageError
 from birdmml.fetch import web
 from birdmml.fetch.download import Fetcher
 from birdmml.fetch.ledger import Ledger, WantedFile
-from birdmml.fetch.pace import Politeness, wait_asked
+from birdmml.fetch.pace import Politeness, requested_wait_s
 from birdmml.fetch.web import redact, words
 
 
@@ -91,7 +91,7 @@ def test_a_used_up_rate_limit_is_waited_out_before_the_next_request(bench: MakeB
     ],
 )
 def test_what_a_server_asks_for(status: int, headers: dict[str, str], seconds: float | None) -> None:
-    assert wait_asked(status, headers, now=1000.0) == seconds
+    assert requested_wait_s(status, headers, now=1000.0) == seconds
 
 
 def test_requests_of_one_host_are_spaced(bench: MakeBench) -> None:

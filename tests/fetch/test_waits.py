@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from birdmml.errors import UsageError
-from birdmml.fetch.pace import Clock, Gate, Pace, Stopped, wait_asked
+from birdmml.fetch.pace import Clock, Gate, Pace, Stopped, requested_wait_s
 
 NOW = 1_800_000_000.0
 TODAY = "Fri, 15 Jan 2027 08:00:00 GMT"  # NOW in words.
@@ -153,4 +153,4 @@ def test_a_pace_of_nothing_is_refused(bad: tuple[float | None, int]) -> None:
     ],
 )
 def test_the_peace_that_an_answer_asks_for(status: int, headers: dict[str, str], seconds: float | None) -> None:
-    assert wait_asked(status, headers, NOW) == seconds
+    assert requested_wait_s(status, headers, NOW) == seconds

@@ -32,7 +32,7 @@ def test_every_corruption_survives_its_name_and_its_settings(
 ) -> None:
     kind = KINDS[which[0]][which[1]]
     level = data.draw(st.floats(kind.low, kind.high))
-    made = Corruption(*which, float(round(level)) if kind.whole else level, seed)
+    made = Corruption(*which, float(round(level)) if kind.stepped else level, seed)
     assert parse(made.name, seed) == made
     assert parse(made.text, seed=1) == made
     assert settings.from_dict(Corruption, settings.to_dict(made)) == made

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from birdmml import __version__
-from birdmml.core.pool import Pool
+from birdmml.core.pool import Pool, Progress
 from birdmml.core.species import shipped
 from birdmml.dataset.audit import findings, leak, page, probe, read
 from birdmml.dataset.audit.media import DIMENSIONS, MediaFeatures, measure
@@ -18,8 +18,6 @@ from birdmml.dataset.audit.model import FORMAT, PAPER, RED, Audit, Skipped
 from birdmml.dataset.audit.read import NO_SPLIT, AuditRows, find, read_rows
 from birdmml.errors import UsageError
 from birdmml.media.near import RADIUS
-
-Progress = Callable[[str, int, int], None]
 
 SAMPLE = 6000
 

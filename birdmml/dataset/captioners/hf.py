@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 from birdmml import __version__
 from birdmml.core import files
 from birdmml.core.licenses import UNKNOWN_LICENSE, normalise
+from birdmml.core.pool import Progress
 from birdmml.core.species import Species
 from birdmml.core.sqlite import Database, Wording
 from birdmml.dataset.captioners._models import IMAGE, TEXT, identity
@@ -138,7 +139,6 @@ GIVE_UP = 64
 STORE = "said.sqlite"
 T = TypeVar("T")
 Photos = Callable[[], Iterable[Uncaptioned]]
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)

@@ -11,28 +11,23 @@ doubt behind a hole can last for many; they are counted as lost.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from birdmml.core.files import write_json
+from birdmml.core.pool import Progress, silent
 from birdmml.errors import SourceError
 from birdmml.fetch.salvage.account import Account, SalvageReport
 from birdmml.fetch.salvage.account import Hole as Hole
-from birdmml.fetch.salvage.account import report as _report
+from birdmml.fetch.salvage.account import report as account_report
 from birdmml.fetch.salvage.members import REPORT, MemberFolder, MemberLimits
 from birdmml.fetch.salvage.parts import ArchiveParts, Files
 from birdmml.fetch.salvage.walk import Walk
 
-Progress = Callable[[str, int, int], None]
-
 
 def salvage(
-    parts: Sequence[Path],
-    out: Path,
-    limits: MemberLimits | None = None,
-    dry: bool = False,
-    progress: Progress = lambda stage, done, total: None,
+    parts: Sequence[Path], out: Path, limits: MemberLimits | None = None, dry: bool = False, progress: Progress = silent
 ) -> SalvageReport:
     """Read what can be read of the archive that `parts` were cut from, and write its whole members below `out`.
 
@@ -40,15 +35,18 @@ def salvage(
     Raises UsageError and SourceError when the parts make no archive, cannot be read, or `out` cannot be written.
     """
     files = Files(parts)
-    folder = MemberFolder(out, limits or MemberLimits(), dry)
+    account = Account()
+    folder = MemberFolder(out, limits or MemberLimits(), account, dry)
     try:
         if not dry:
             out.mkdir(parents=True, exist_ok=True)
-        account = Account()
-        walk = Walk(ArchiveParts(files), folder, account, lambda done: progress("salvage", done, files.total))
+        walk = Walk(ArchiveParts(files), folder, lambda done: progress("salvage", done, files.total))
         for _ in walk.steps():
             pass
-        report = _finished(account, folder, bool(walk.plain))
+        report = account_report([account], bool(walk.plain))
+        report.members = {name: asdict(saved) for name, saved in folder.saved.items()}
+        names = ("complete", "recovered", "refused", "written", "already there")
+        report.counts = {name: account.counts[name] for name in names} | {"lost": len(report.lost)}
         if not dry:
             write_json(out / REPORT, {**asdict(report), "whole": report.whole})
         return report
@@ -57,13 +55,3 @@ def salvage(
     finally:
         if not dry and out.is_dir():
             folder.close()
-
-
-def _finished(account: Account, folder: MemberFolder, plain: bool) -> SalvageReport:
-    report = _report([account], plain)
-    report.members = {name: asdict(saved) for name, saved in folder.saved.items()}
-    report.lost, report.refused = folder.lost_members, folder.refused
-    names = ("complete", "recovered", "refused", "written", "already there")
-    report.counts = {name: folder.counts[name] for name in names} | {"lost": len(report.lost)}
-    report.unverified = 0 if report.checksum == "matches" else len(report.members)
-    return report

@@ -1,4 +1,4 @@
-"""The account of a salvage: what was passed over, what was lost, and what the checksum says."""
+"""The account of a salvage: what was passed over, what was lost, what the checksum says; which names may be files."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import zlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import reduce
+from operator import xor
 from pathlib import PurePosixPath
 from typing import Any
 
 LISTED = 1000  # Refused members are listed up to here and counted beyond.
 END = 1 << 62  # Of a part, whatever its size.
-POLYNOMIAL = 0xEDB88320  # CRC-32 as gzip has it (RFC 1952, 8), bits reversed.
 
 Place = tuple[int, int]  # Number of a part, and a byte in it.
 
@@ -222,7 +223,8 @@ def _joined(one: tuple[int, int], two: tuple[int, int]) -> tuple[int, int]:
     zero byte stands for; the second is added to that. M^n by squaring.
     """
     crc, n = one[0], two[1]
-    matrix = [_shifted(1 << bit) for bit in range(32)]
+    # gzip's CRC (RFC 1952, 8) inverts its bits before and after: taking the CRC of 0 away leaves the linear part.
+    matrix = [zlib.crc32(b"\0", 1 << bit) ^ zlib.crc32(b"\0") for bit in range(32)]
     while n:
         if n & 1:
             crc = _times(matrix, crc)
@@ -231,19 +233,8 @@ def _joined(one: tuple[int, int], two: tuple[int, int]) -> tuple[int, int]:
     return crc ^ two[0], one[1] + two[1]
 
 
-def _shifted(crc: int) -> int:
-    for _ in range(8):
-        crc = crc >> 1 ^ (POLYNOMIAL if crc & 1 else 0)
-    return crc
-
-
 def _times(matrix: list[int], vector: int) -> int:
-    product = 0
-    for column in matrix:
-        if vector & 1:
-            product ^= column
-        vector >>= 1
-    return product
+    return reduce(xor, (column for bit, column in enumerate(matrix) if vector >> bit & 1), 0)
 
 
 def natural(value: object) -> int:
@@ -251,9 +242,6 @@ def natural(value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
         raise ValueError(f"{value!r} is no size")
     return value
-
-
-# ---- Which names of members can be files below a folder, and how a name is shown.
 
 
 def inside(name: str) -> tuple[str, str]:

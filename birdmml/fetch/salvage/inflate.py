@@ -20,17 +20,14 @@ from numpy.typing import NDArray
 
 from birdmml.fetch.salvage.parts import CHUNK, PartRun
 
-# ---- Where a deflate stream can be picked up: the search for the start of a block, bit by bit.
-# A dynamic block (RFC 1951, 3.2.7) opens with BFINAL, BTYPE = 10, HLIT, HDIST, HCLEN and the lengths of the code
-# length code, which must form a complete prefix code (Kraft's sum is one). That check runs over all bit offsets at
-# once; what passes is tried with zlib. Stored blocks are found by their length and its complement.
-
-
 WINDOW = 32768
-ZEROS = bytes(WINDOW)
+ZEROS, ONES = bytes(WINDOW), b"\xff" * WINDOW
 STEP = 64 * 1024  # Bytes looked at in one go; a real stream has a block every 10-60 KB.
 PROOF = 128 * 1024  # Compressed bytes that must decode before a start is believed: longer than zlib's blocks.
 SHORTEST_STORED = 1024
+STRIDE = 4096  # Compressed bytes decoded at a time where the output is only compared or thrown away.
+WITNESS = 512  # Compressed bytes that a point must have to be checked by.
+TAIL = 256 * 1024  # Compressed bytes remembered to find a block in: several of the longest that zlib writes.
 HEADER = 1 << 16  # Bytes looked at for a gzip header; names and comments in it have no limit of their own.
 # A dynamic block without data, in the order of the stream: its header (HLIT 0, HDIST 1, HCLEN 14), the code for the
 # lengths (symbols 1 and 18 get one bit each), 138 + 118 zeros, ones for "end" and two distances, and "end" itself.
@@ -77,6 +74,8 @@ def joined(raw: bytes, bit: int, lead: int) -> bytes:
 def dynamic_headers(data: bytes, positions: int) -> NDArray[np.int64]:
     """Bit offsets below 8 * `positions` where a dynamic, non-final block could start, ascending.
 
+    It opens (RFC 1951, 3.2.7) with BFINAL, BTYPE = 10, HLIT, HDIST, HCLEN and the lengths of the code length code,
+    which must form a complete prefix code: Kraft's sum is one. That check runs over all bit offsets at once.
     `data` should go on for ten bytes behind the last position; what lies behind its end counts as zero.
     """
     x = np.frombuffer(data + bytes(24), np.uint8)
@@ -175,15 +174,6 @@ def gzip_header(data: bytes) -> int | None:
     return at if at <= len(data) else None
 
 
-# ---- Places where a decoder can be taken up again later without anything read before.
-# zlib's state cannot be stored, but at the start of a block it is no more than the last 32 KiB put out. So a point is a
-# start of a block not far back, the window before it, and the compressed bytes from there on.
-
-
-STRIDE = 4096  # Compressed bytes decoded at a time where the output is only compared or thrown away.
-WITNESS = 512  # Compressed bytes that a point must have to be checked by.
-
-
 @dataclass(frozen=True)
 class Fed:
     """Compressed bytes [N], and the decoders and windows as they were before them."""
@@ -195,9 +185,11 @@ class Fed:
 
 @dataclass(frozen=True)
 class ResumePoint:
-    """`tail` begins with the byte that holds the block's start at `bit`; one window (32 KiB) for each decoder.
+    """Where a decoder can be taken up again: at the start of a block, with the last 32 KiB put out before it.
 
-    `certain` counts the bytes put out last that do not depend on what is lost. No windows: nothing is compressed.
+    zlib's whole state cannot be stored; there it is no more than that. `tail` begins with the byte that holds the
+    block's start at `bit`; one window (32 KiB) for each decoder. `certain` counts the bytes put out last that do not
+    depend on what is lost. No windows: nothing is compressed.
     """
 
     bit: int
@@ -211,13 +203,6 @@ def opened(point: ResumePoint) -> tuple[list[Any], int]:
     """Decoders about to read the point's tail, and the bits that belong in front of it."""
     pairs = [primed(Start(point.bit, point.stored), window) for window in point.windows]
     return [decoder for decoder, _ in pairs], pairs[0][1]
-
-
-def slid(decoder: Any, raw: bytes, window: bytes) -> bytes:
-    """The window after `decoder`, whose window it is, has read `raw`."""
-    for i in range(0, len(raw), STRIDE):
-        window = (window + decoder.decompress(raw[i : i + STRIDE])[-WINDOW:])[-WINDOW:]
-    return window
 
 
 def capture(fed: Sequence[Fed], decoders: int, certain: int) -> ResumePoint | None:
@@ -278,10 +263,6 @@ def _agree(real: Any, early: bytes, before: bytes, start: Start, window: bytes, 
     return one == other
 
 
-TAIL = 256 * 1024  # Compressed bytes remembered to find a block in: several of the longest that zlib writes.
-ONES = b"\xff" * WINDOW
-
-
 @dataclass(frozen=True)
 class Piece:
     """Decoded bytes, and [N] True where a byte depends on what is lost (None: nowhere)."""
@@ -293,7 +274,7 @@ class Piece:
 class Inflater:
     """Iterate over the pieces from `start`; the window before it is unknown, or empty for a stream's beginning.
 
-    Afterwards `broken` says that the bits made no sense at `bit`, `finished` that the stream ended just before
+    Afterwards `broken` says that the bits made no sense at byte `offset`, `finished` that the stream ended just before
     byte `offset`, neither that the run was read to its end.
     """
 
@@ -321,13 +302,10 @@ class Inflater:
         for at in range(0, len(tail), CHUNK):
             raw = tail[at : at + CHUNK]
             self._remember(Fed(raw, tuple(d.copy() for d in self._decoders), self._windows))
-            self._windows = tuple(slid(d, raw, w) for d, w in zip(self._decoders, self._windows, strict=True))
+            # In short strides: 16 KiB of a bomb unpack to 16 MiB, of which only the last window is wanted.
+            for i in range(0, len(raw), STRIDE):
+                self._slide([d.decompress(raw[i : i + STRIDE]) for d in self._decoders])
         return self
-
-    @property
-    def bit(self) -> int:
-        """Bit offset in the run up to which the input was used."""
-        return 8 * self.offset
 
     @property
     def sure(self) -> bool:
@@ -348,7 +326,7 @@ class Inflater:
             if not raw:
                 return
             if self._lead >= 0:
-                raw, self._lead = joined(raw, self._bit_of_first(), self._lead), -1
+                raw, self._lead = joined(raw, self._origin.bit if self._origin else 0, self._lead), -1
             before, windows = [d.copy() for d in self._decoders], self._windows
             try:
                 piece = self._step(raw)
@@ -359,9 +337,6 @@ class Inflater:
             if piece.data:
                 yield piece
 
-    def _bit_of_first(self) -> int:
-        return self._origin.bit if self._origin else 0
-
     def _remember(self, fed: Fed) -> None:
         self._fed.append(fed)
         self._remembered += len(fed.raw)
@@ -369,10 +344,13 @@ class Inflater:
             self._remembered -= len(self._fed.popleft().raw)
             self._origin = None
 
+    def _slide(self, outs: list[bytes]) -> None:
+        self._windows = tuple((w + out[-WINDOW:])[-WINDOW:] for w, out in zip(self._windows, outs, strict=True))
+
     def _step(self, raw: bytes) -> Piece:
         outs = [d.decompress(raw) for d in self._decoders]
         decoder, first = self._decoders[0], outs[0]
-        self._windows = tuple((w + out[-WINDOW:])[-WINDOW:] for w, out in zip(self._windows, outs, strict=True))
+        self._slide(outs)
         self.offset += len(raw) - len(decoder.unused_data)
         self.finished = decoder.eof
         if len(outs) == 1:
@@ -403,15 +381,10 @@ class PlainTar:
 
     broken = finished = False
     sure = True
+    least = 0
 
     def __init__(self, run: PartRun, offset: int = 0) -> None:
         self.run, self.offset = run, offset
-        self.least = 8 * offset + 1
-
-    @property
-    def bit(self) -> int:
-        """Bit offset in the run up to which the input was used."""
-        return 8 * self.offset
 
     def point(self) -> ResumePoint:
         """Nothing needs to be known to go on."""

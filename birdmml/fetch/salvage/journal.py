@@ -113,7 +113,7 @@ class SalvageJournal:
         return name, sha256_bytes(data)
 
     def write(self, state: JournalState) -> None:
-        """Make this the newest state, and forget the files of marks that went."""
+        """Make this the newest state; files of marks that went stay until `drop`: a stop in between loses nothing."""
         body = {
             "of": self.of,
             "plain": state.plain,
@@ -179,11 +179,8 @@ def _state_of(body: dict[str, Any]) -> JournalState:
 
 def _mark(value: dict[str, Any]) -> Mark:
     mark = Mark(**{**value, "account": Account.from_json(value["account"])})
-    natural(mark.part + 1)
-    natural(mark.position)
-    natural(mark.size)
-    if mark.offset is not None:
-        natural(mark.offset)
+    for number in (mark.part + 1, mark.position, mark.size, 0 if mark.offset is None else mark.offset):
+        natural(number)
     if mark.file is not None and (Path(mark.file).name != mark.file or not mark.file.endswith(".mark")):
         raise ValueError(f"{mark.file!r} is no file of state")
     return mark

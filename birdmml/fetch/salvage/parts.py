@@ -13,10 +13,8 @@ from typing import Protocol, runtime_checkable
 from birdmml.errors import SourceError, UsageError
 from birdmml.fetch.salvage.account import shown
 
-# ---- Where the parts of one archive come from, and in which order.
+CHUNK = 16 * 1024  # Compressed bytes a step; deflate's best ratio (1032) bounds what comes out of one.
 # `split` names its pieces aa, ab, ... (or 00, 01, ... with -d), so a gap in the names is a missing part.
-
-
 ENDING = re.compile(r"(?P<stem>.*?)(?P<tail>[a-z]{2}|\d{2,})$")
 
 
@@ -92,10 +90,11 @@ def _place(paths: Sequence[Path]) -> dict[int, Path]:
         match = ENDING.match(path.name)
         if not match:
             raise UsageError(f"{path.name}: a part's name ends in aa, ab, ... or 00, 01, ...: rename it")
-        stems.add((match["stem"], match["tail"].isdigit()))
-        i = _index(match["tail"])
+        tail = match["tail"]
+        i = int(tail) if tail.isdigit() else 26 * (ord(tail[0]) - 97) + ord(tail[1]) - 97
+        stems.add((match["stem"], tail.isdigit()))
         if i in placed:
-            raise UsageError(f"{path} and {placed[i]} are both part {match['tail']}: name each part once")
+            raise UsageError(f"{path} and {placed[i]} are both part {tail}: name each part once")
         placed[i] = path
     if min(placed) == 1 and all(digits for _, digits in stems) and _opens(placed[1]):
         placed = {i - 1: path for i, path in placed.items()}  # Counted from one.
@@ -119,10 +118,6 @@ def _opens(path: Path) -> bool:
     return len(head) > 3 and (head[:3] == b"\x1f\x8b\x08" or head[257:262] == b"ustar")
 
 
-def _index(tail: str) -> int:
-    return int(tail) if tail.isdigit() else 26 * (ord(tail[0]) - 97) + ord(tail[1]) - 97
-
-
 def _name(placed: dict[int, Path], i: int) -> str:
     """What the missing part number `i` is called."""
     match = ENDING.match(next(iter(placed.values())).name)
@@ -131,9 +126,6 @@ def _name(placed: dict[int, Path], i: int) -> str:
     tail = match["tail"]
     i += int(tail) - next(iter(placed)) if tail.isdigit() else 0
     return match["stem"] + (f"{i:0{len(tail)}d}" if tail.isdigit() else chr(97 + i // 26) + chr(97 + i % 26))
-
-
-CHUNK = 16 * 1024  # Compressed bytes a step; deflate's best ratio (1032) bounds what comes out of one.
 
 
 @dataclass(frozen=True)
@@ -178,12 +170,12 @@ class ArchiveParts:
     `until` is the last part that matters: when it is missing, too, no further one is asked for.
     """
 
-    def __init__(self, supply: Supply) -> None:
+    def __init__(self, supply: Supply, sizes: dict[int, int] | None = None) -> None:
         self.supply = supply
         self.last = self.until = len(supply.names) - 1
         self.gave_up = False  # Whether `until` was missing.
         self.heads: dict[int, KeptHead] = {}
-        self.sizes: dict[int, int] = {}
+        self.sizes = {} if sizes is None else sizes  # Of the parts seen, in earlier readings too.
         self._asked: dict[int, ArchivePart | None] = {}
 
     def part(self, index: int) -> ArchivePart | None:

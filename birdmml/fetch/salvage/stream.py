@@ -38,12 +38,13 @@ from birdmml.fetch.salvage.account import Account, SalvageReport, natural, shown
 from birdmml.fetch.salvage.account import report as total
 from birdmml.fetch.salvage.inflate import TAIL, ResumePoint, opened
 from birdmml.fetch.salvage.journal import Damaged, JournalState, Mark, SalvageJournal, needed
-from birdmml.fetch.salvage.members import SUSPECT, Event, Hold, MemberLimits, RecoveredMember, numbered
+from birdmml.fetch.salvage.members import SUSPECT, Event, Hold, MemberLimits, RecoveredMember
 from birdmml.fetch.salvage.parts import CHUNK, ArchiveParts, KeptHead, Supply
 from birdmml.fetch.salvage.tar import Reader
 from birdmml.fetch.salvage.walk import Source, Walk
 
-# ---- The state of a reading at the end of a part, as bytes.
+MOST_HEAD = 8 << 20  # Bytes of a part's beginning that are kept so that it need not come again.
+BEYOND = 192 * 1024  # Of them, bytes behind the place: what the proof of a start may look at.
 
 
 @dataclass(frozen=True)
@@ -55,17 +56,6 @@ class StreamState:
     reader: dict[str, Any]
     hold: dict[str, Any]
     data: list[bytes]
-
-    @classmethod
-    def of(cls, done: int, point: ResumePoint, reader: Reader, hold: Hold) -> StreamState:
-        """The checkpoint of a reading that has just come to the end of a part."""
-        value, data = hold.state()
-        return cls(done, point, reader.state(), value, data)
-
-    def restore(self, reader: Reader, hold: Hold) -> None:
-        """Put both in that state. Raises LookupError, TypeError or ValueError for what is none."""
-        reader.restore(self.reader)
-        hold.restore(self.hold, self.data)
 
     def to_bytes(self) -> bytes:
         """For `from_bytes`: the length of a JSON text, the text, and what it gives the lengths of."""
@@ -100,10 +90,6 @@ class StreamState:
         if windows:
             opened(point)
         return cls(natural(head["done"]), point, head["reader"], head["hold"], rest[windows:])
-
-
-MOST_HEAD = 8 << 20  # Bytes of a part's beginning that are kept so that it need not come again.
-BEYOND = 192 * 1024  # Of them, bytes behind the place: what the proof of a start may look at.
 
 
 @dataclass
@@ -166,9 +152,8 @@ class Stream:
     """Iterate once; see the module. `state` is a folder of its own, a few MB at most.
 
     `turn` is called when a part is read to its end, before the next is asked for: the place to put on disk and
-    acknowledge what was handed out. Without `state`, nothing is kept, and a new stream begins anew. `notes` says
-    what became of a state that could not be used. Raises SourceError when a part or the state cannot be read or
-    written.
+    acknowledge what was handed out. Without `state`, nothing is kept, and a new stream begins anew. `notes` says what
+    became of a state that could not be used. Raises SourceError when a part or the state cannot be read or written.
     """
 
     def __init__(
@@ -223,38 +208,31 @@ class Stream:
             return 0, None
         try:
             checkpoint = StreamState.from_bytes(self._journal.read(mark))
-            checkpoint.restore(reader, hold)
+            reader.restore(checkpoint.reader)
+            hold.restore(checkpoint.hold, checkpoint.data)
         except (LookupError, TypeError, ValueError, AttributeError, RecursionError, zlib.error) as e:
             raise Damaged(f"{mark.file} is no checkpoint ({type(e).__name__})") from e
         return checkpoint.done, checkpoint.point
 
     def _events(self) -> Iterator[Event]:
-        self._tidy()
+        marks = self._known.marks
+        if len(marks) > 1 or not marks[0].open:
+            # A reading that was stopped may have had done with parts that it could not release any more.
+            for index in range(next((m.part + 1 for m in marks if m.open), len(self.supply.names))):
+                self.supply.release(index)
         holes = [h for m in self._known.marks for h in m.account.holes if h.may_close]
         while (at := next((i for i, m in enumerate(self._known.marks) if m.open), None)) is not None:
-            yield from self._read(self._leg(at, at, self._parts()))
+            yield from self._read(self._leg(at, at, ArchiveParts(self.supply, self._known.sizes)))
         for hole in holes:
             behind = next((i for i, m in enumerate(self._known.marks) if hole in m.account.holes), None)
             if behind is None:
                 continue  # An earlier hole's reading went over this one as well.
-            parts = self._parts()
+            parts = ArchiveParts(self.supply, self._known.sizes)
             if any(self._turned_up(parts, self.supply.names.index(name), hole.kind) for name in hole.parts):
                 at = max(i for i in range(behind + 1) if not self._known.marks[i].rejoins)
                 yield from self._read(self._leg(at, behind, parts))
             else:
                 parts.release(parts.last)
-
-    def _tidy(self) -> None:
-        """Release what a reading that was stopped had done with, but could not release any more."""
-        marks = self._known.marks
-        if len(marks) > 1 or not marks[0].open:
-            for index in range(next((m.part + 1 for m in marks if m.open), len(self.supply.names))):
-                self.supply.release(index)
-
-    def _parts(self) -> ArchiveParts:
-        parts = ArchiveParts(self.supply)
-        parts.sizes = self._known.sizes
-        return parts
 
     def _turned_up(self, parts: ArchiveParts, index: int, kind: str) -> bool:
         before = self._known.sizes.get(index, 0) if kind == "truncated" else 0
@@ -273,7 +251,7 @@ class Stream:
 
     def _read(self, leg: _Leg) -> Iterator[Event]:
         hold = _Held(self.limits, leg)
-        walk = Walk(leg.parts, hold, leg.account, self.progress)
+        walk = Walk(leg.parts, hold, self.progress)
         walk.plain = self._known.plain
         walk.done, point = self._restored(leg.fresh[0], walk.reader, hold)
         steps = walk.steps(leg.fresh[0].part + 1, point)
@@ -301,7 +279,7 @@ class Stream:
             self._seq += 1
             if isinstance(event, RecoveredMember):
                 self._handed = self._seq
-            yield numbered(event, self._seq)
+            yield replace(event, seq=self._seq)
 
     def _rejoins(self, leg: _Leg, source: Source, walk: Walk, hold: Hold) -> bool:
         """Whether an earlier reading went through this very place, as certain as this one."""
@@ -321,7 +299,7 @@ class Stream:
             head = part.read(0, min(part.size, offset + BEYOND)) if offset <= MOST_HEAD else b""
             place = walk.reader.place() + hold.place()
             mark = Mark(part.index, offset, position, Account(), True, *self._journal.keep(head), place, part.size)
-            self._append(leg, mark, walk, hold)
+            self._append(leg, mark, hold)
         if offset == part.size and part.index < leg.parts.last and not leg.parts.short(part):
             self._turn(leg, source, walk, hold, Mark(part.index, None, position, Account(), True))
 
@@ -330,17 +308,17 @@ class Stream:
             point = source.point()
             if point is None:
                 return  # The part is needed until one of the next has a place to go on from.
-            checkpoint = StreamState.of(mark.position, point, walk.reader, hold)
+            checkpoint = StreamState(mark.position, point, walk.reader.state(), *hold.state())
             mark.file, mark.sha256 = self._journal.keep(checkpoint.to_bytes())
-        self._append(leg, mark, walk, hold)
+        self._append(leg, mark, hold)
         self._pending.append((self._handed, leg, mark))
         self.turn()
         self._settle()
 
-    def _append(self, leg: _Leg, mark: Mark, walk: Walk, hold: Hold) -> None:
+    def _append(self, leg: _Leg, mark: Mark, hold: Hold) -> None:
         leg.fresh[-1].open = False
         leg.fresh.append(mark)
-        walk.account = hold.account = mark.account
+        hold.account = mark.account
 
     def _settle(self) -> None:
         """Put on disk what everything handed out before is acknowledged of, and release the parts behind it."""

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import tarfile
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from birdmml.fetch.salvage.account import natural, shown
+from birdmml.fetch.salvage.members import Store
 
 BLOCK = tarfile.BLOCKSIZE
 LONGEST_EXTRA = 1 << 20  # Bytes of a long name or pax header; more is an attack or a mistake.
@@ -33,28 +34,6 @@ KINDS = {
 Doubt = NDArray[np.bool_] | None
 
 
-class MemberStore(Protocol):
-    """Where members go. `begin` may refuse one; then it gets no `write` and no `end`."""
-
-    def begin(self, name: str, size: int) -> bool:
-        """A regular file starts."""
-
-    def write(self, data: memoryview) -> None:
-        """More of its bytes."""
-
-    def keep(self) -> None:
-        """It is whole and certain."""
-
-    def drop(self, reason: str, uncertain: int) -> None:
-        """It is not."""
-
-    def lost(self, name: str, reason: str) -> None:
-        """A member of which no data was begun."""
-
-    def refuse(self, name: str, reason: str) -> None:
-        """A member that must not be written."""
-
-
 @dataclass
 class _Open:
     """The member being read: `left` data bytes to come; `kind` is "file", "extra" or "skip"."""
@@ -69,7 +48,7 @@ class _Open:
 class Reader:
     """Feed it decoded bytes in order; tell it of holes with `gap`, of the end with `end`."""
 
-    def __init__(self, store: MemberStore) -> None:
+    def __init__(self, store: Store) -> None:
         self.store = store
         self.scanning = False  # Whether the place of the next header is unknown.
         self.ended = False  # Whether the last block was zeros, as an archive ends.
@@ -96,7 +75,10 @@ class Reader:
                 at = self._data(self._open, data, doubt, at)
                 continue
             else:
-                at = self._fill(data, doubt, at)
+                end = min(len(data), at + BLOCK - len(self._block))
+                self._block += data[at:end]
+                self._block_doubt |= doubt is not None and bool(doubt[at:end].any())
+                at = end
             if len(self._block) == BLOCK and not self._header():
                 return False
         return True
@@ -185,7 +167,7 @@ class Reader:
         while at >= 0:
             start = at - 257
             block = window[start : start + BLOCK]
-            if len(block) == BLOCK and not unsure[start : start + BLOCK].any() and _parse(block):
+            if not unsure[start : start + BLOCK].any() and parse(block):
                 self._block[:] = block
                 used = start + BLOCK - len(self._tail)
                 self._tail, self._tail_doubt = b"", np.zeros(0, np.bool_)
@@ -194,12 +176,6 @@ class Reader:
             at = window.find(b"ustar", at + 1)
         self._tail, self._tail_doubt = window[-BLOCK + 1 :], unsure[-BLOCK + 1 :]
         return len(data)
-
-    def _fill(self, data: bytes, doubt: Doubt, at: int) -> int:
-        end = min(len(data), at + BLOCK - len(self._block))
-        self._block += data[at:end]
-        self._block_doubt |= doubt is not None and bool(doubt[at:end].any())
-        return end
 
     def _data(self, member: _Open, data: bytes, doubt: Doubt, at: int) -> int:
         end = min(len(data), at + member.left)
@@ -235,11 +211,11 @@ class Reader:
     def _take_extra(self, kind: bytes, data: bytes) -> None:
         self._fresh = False
         if kind == tarfile.GNUTYPE_LONGNAME:
-            self._path = _text(data.split(b"\0", 1)[0])
+            self._path = data.split(b"\0", 1)[0].decode("utf-8", "surrogateescape")
             return
         for key, value in _pax(data):
             if key == b"path":
-                self._path = _text(value)
+                self._path = value.decode("utf-8", "surrogateescape")
             elif key == b"size" and value.isdigit() and len(value) < 20:
                 self._size = int(value)
             elif key.startswith(b"GNU.sparse"):
@@ -255,7 +231,7 @@ class Reader:
         self.ended = not any(block)
         if self.ended:
             return True  # The end, or silence at a wrong place: only what follows can tell.
-        info = _parse(block)
+        info = parse(block)
         if info is None:
             self._settle(False, "no header follows where it ends")
             self.gap(False, "no header follows where it ends")
@@ -294,18 +270,13 @@ class Reader:
             self._finish(self._open)
 
 
-def _parse(block: bytes) -> tarfile.TarInfo | None:
-    """The header with a sound checksum in these 512 bytes; None when there is none."""
+def parse(block: bytes) -> tarfile.TarInfo | None:
+    """The header with a sound checksum that these bytes are; None when they are none, or not a block."""
     try:
         info = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
     except (tarfile.HeaderError, ValueError):
         return None
     return info if info.size >= 0 else None
-
-
-def is_header(block: bytes) -> bool:
-    """Whether these 512 bytes are a header with a sound checksum."""
-    return len(block) == BLOCK and _parse(block) is not None
 
 
 def _may_be_cut(block: bytes) -> bool:
@@ -328,7 +299,3 @@ def _pax(data: bytes) -> list[tuple[bytes, bytes]]:
         records.append((key, value))
         at += int(digits)
     return records
-
-
-def _text(name: bytes) -> str:
-    return name.decode("utf-8", "surrogateescape")

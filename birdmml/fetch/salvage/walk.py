@@ -3,39 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
-from typing import Protocol
 
 from birdmml.fetch.salvage import tar
-from birdmml.fetch.salvage.account import Account, Hole, Place
+from birdmml.fetch.salvage.account import Hole
 from birdmml.fetch.salvage.inflate import HEADER, Inflater, PlainTar, ResumePoint, Start, gzip_header, search
+from birdmml.fetch.salvage.members import Store
 from birdmml.fetch.salvage.parts import ArchiveParts, Gap, PartRun
 
-Progress = Callable[[int], None]
 Source = Inflater | PlainTar
 WHAT = {"missing": "is missing", "truncated": "is cut short", "corrupt": "is broken"}
 
 
-class WalkStore(tar.MemberStore, Protocol):
-    """Where members go, with what the pass tells it."""
-
-    behind: Place | None  # The last hole so far: what comes from now on was read behind it.
-    full: bool  # It takes no more: the reading ends.
-    position: int  # Compressed bytes read so far.
-
-    def distrust(self) -> None:
-        """The bits broke here; zlib notices late, so what was kept just before may be wrong."""
-
-    def sound(self) -> None:
-        """The bits end here as they should: what was kept is right."""
-
-
 class Walk:
-    """`account` takes what is found (and may be changed for another between two steps), `store` the members."""
+    """`store` takes the members; its account may be changed for another between two steps."""
 
     def __init__(
-        self, parts: ArchiveParts, store: WalkStore, account: Account, progress: Progress = lambda position: None
+        self, parts: ArchiveParts, store: Store, progress: Callable[[int], None] = lambda position: None
     ) -> None:
-        self.parts, self.store, self.account, self.progress = parts, store, account, progress
+        self.parts, self.store, self.progress = parts, store, progress
         self.reader = tar.Reader(store)
         self.done = 0  # Compressed bytes before the run.
         self.plain: bool | None = None  # Whether it is a tar without compression, once that is known.
@@ -56,12 +41,12 @@ class Walk:
             point = None
             if self.store.full:
                 break
-        self.reader.end(self.account.reached_end)
+        self.reader.end(self.store.account.reached_end)
         self.store.sound()
         yield None
 
     def _hole(self, hole: Hole, clean: bool) -> None:
-        self.account.holes.append(hole)
+        self.store.account.holes.append(hole)
         self.reader.gap(clean, f"{', '.join(hole.parts)} {WHAT[hole.kind]}")
         self.store.behind = hole.place(self.parts.supply.names)
         if clean:
@@ -85,17 +70,17 @@ class Walk:
             if start is None:
                 return
             part, byte = run.where(start.bit // 8)
-            self.account.holes[-1].resumed = {"part": part, "byte": byte, "bit": start.bit % 8}
+            self.store.account.holes[-1].resumed = {"part": part, "byte": byte, "bit": start.bit % 8}
             bit = yield from self._decode(run, Inflater(run, start))
 
     def _read_plain(self, run: PartRun) -> Iterator[Source | None]:
         bit: int | None = 0
         while bit is not None:
-            if self.reader.scanning and self.account.holes:
+            if self.reader.scanning and self.store.account.holes:
                 part, byte = run.where(bit // 8)
-                self.account.holes[-1].resumed = {"part": part, "byte": byte, "bit": 0}
+                self.store.account.holes[-1].resumed = {"part": part, "byte": byte, "bit": 0}
             bit = yield from self._decode(run, PlainTar(run, bit // 8))
-        self.account.reached_end = run.last and self.reader.ended
+        self.store.account.reached_end = run.last and self.reader.ended
 
     def _from_header(self, run: PartRun, offset: int) -> Generator[Source | None, None, int | None]:
         self._member = None
@@ -109,39 +94,36 @@ class Walk:
         """Read on until the stream ends or breaks; the bit from which to search for the next start, None at the end."""
         for piece in source:
             if not self.plain:
-                self.account.sums.add(piece.data)
+                self.store.account.sums.add(piece.data)
             if piece.doubt is not None:
-                self.account.uncertain(int(piece.doubt.sum()))
-            self.store.position = self.done + source.offset
+                self.store.account.uncertain(int(piece.doubt.sum()))
+            self.store.advance(self.done + source.offset)
             sound = self.reader.feed(piece.data, piece.doubt)
             self.progress(self.store.position)
             if self.store.full:
                 return None
             if not sound:
                 self._broken(run, source.offset)
-                return self._again(source)
+                return max(8 * source.offset, source.least)
             if not (source.broken or source.finished):
                 yield source
         if source.broken:
             self._broken(run, source.offset)
-            return self._again(source)
+            return max(8 * source.offset, source.least)
         return self._ended(run, source) if source.finished else None
-
-    def _again(self, source: Source) -> int:
-        return max(source.bit, 0 if isinstance(source, PlainTar) else source.least)
 
     def _ended(self, run: PartRun, source: Source) -> int | None:
         """The deflate stream is over: its trailer, then the archive's end or one more gzip member."""
         left = run.read(source.offset, 9)
-        self.account.sums.end(left[:8])
+        self.store.account.sums.end(left[:8])
         if run.last and len(left) <= 8:
-            self.account.reached_end = len(left) == 8
+            self.store.account.reached_end = len(left) == 8
             return None
         if gzip_header(run.read(source.offset + 8, HEADER)):
             self._member = source.offset + 8
         else:
             self._broken(run, source.offset)
-        return self._again(source)
+        return max(8 * source.offset, source.least)
 
     def _broken(self, run: PartRun, offset: int) -> None:
         part, byte = run.where(offset)
@@ -154,6 +136,6 @@ def _is_plain(run: PartRun, name: str) -> bool:
     head = run.read(0, tar.BLOCK) if run.at_start else b""
     if head[:2] == b"\x1f\x8b":
         return False
-    if tar.is_header(head):
+    if tar.parse(head):
         return True
     return not run.at_start and ".tar" in name.lower() and not any(z in name.lower() for z in (".gz", ".tgz"))

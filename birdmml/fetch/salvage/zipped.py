@@ -10,12 +10,13 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
 from birdmml.errors import SourceError
 from birdmml.fetch.salvage.account import inside, shown
-from birdmml.fetch.salvage.members import Event, Loss, MemberLimits, RecoveredMember, Refusal, numbered
+from birdmml.fetch.salvage.members import Event, Loss, MemberLimits, RecoveredMember, Refusal
 
 BLOCK = 1 << 20  # Bytes unpacked at a time.
 RATIO = 1100  # Deflate's best is 1032; what promises more is a lie.
@@ -42,7 +43,7 @@ def members(path: Path, limits: MemberLimits | None = None) -> Iterator[Event]:
         if len(infos) > limits.members:
             raise SourceError(f"{path} lists {len(infos):,} members, more than the limit of {limits.members:,}")
         for seq, event in enumerate(_events(archive, infos, limits), 1):
-            yield numbered(event, seq)
+            yield replace(event, seq=seq)
 
 
 def _opened(path: Path) -> zipfile.ZipFile:
@@ -110,7 +111,7 @@ def _overlapping(infos: Sequence[zipfile.ZipInfo]) -> set[int]:
 def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str) -> Event:
     try:
         with archive.open(info) as file:
-            return RecoveredMember(name, _whole(file, info.file_size), "complete")
+            return RecoveredMember(name, _all_bytes(file, info.file_size), "complete")
     except (zipfile.BadZipFile, zlib.error, EOFError) as e:
         return Loss(name, f"its bytes are not those that were packed ({e or 'they end too early'})")
     except NotImplementedError as e:
@@ -119,7 +120,7 @@ def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str) -> Event:
         return Loss(name, f"it cannot be unpacked ({e})")
 
 
-def _whole(file: IO[bytes], size: int) -> bytes:
+def _all_bytes(file: IO[bytes], size: int) -> bytes:
     """All bytes of a member, of which there must be `size`; its checksum is compared at its end."""
     data = bytearray()
     while block := file.read(BLOCK):

@@ -147,6 +147,7 @@ def test_long_names_survive_and_are_never_cut(tmp_path: Path, form: int) -> None
 
 @pytest.mark.parametrize("form", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
 def test_a_member_whose_long_name_is_in_the_hole_is_lost_by_its_short_name(tmp_path: Path, form: int) -> None:
+    from birdmml.fetch.salvage.account import Account
     from birdmml.fetch.salvage.members import MemberFolder
     from birdmml.fetch.salvage.tar import Reader
 
@@ -160,13 +161,13 @@ def test_a_member_whose_long_name_is_in_the_hole_is_lost_by_its_short_name(tmp_p
         if data[at + 156 : at + 157] == b"x"
         else at
     )
-    folder = MemberFolder(tmp_path, MemberLimits(), dry=True)
+    folder = MemberFolder(tmp_path, MemberLimits(), Account(), dry=True)
     reader = Reader(folder)
     reader.gap(True, "a hole")
     assert reader.feed(data[at:])
     reader.end(True)
     assert list(folder.saved) == ["next"]
-    assert folder.lost_members == {"a" * 100: "its long name may have been in the hole"}
+    assert folder.account.lost == {"a" * 100: "its long name may have been in the hole"}
 
 
 def member(name: str, kind: bytes = tarfile.REGTYPE, data: bytes = b"", link: str = "") -> bytes:

@@ -280,11 +280,11 @@ def test_what_waits_is_dropped_when_the_bits_break(tmp_path: Path) -> None:
 
     hold = Hold(MemberLimits(), account := Account())
     for position, name in ((0, "early"), (10, "late")):
-        hold.position = position
+        hold.advance(position)
         hold.begin(name, 1)
         hold.write(memoryview(b"x"))
         hold.keep()
-    hold.position = 128 * 1024 + 5
+    hold.advance(128 * 1024 + 5)
     assert [e.name for e in hold.out] == ["early"]
     hold.distrust()
     assert [type(e) for e in hold.out] == [RecoveredMember, Loss]
