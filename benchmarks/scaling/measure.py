@@ -139,6 +139,7 @@ def table(rows: int, work: Path) -> dict[str, Any]:
     """What the main process does alone, without any media: the catalog, the sides, the pairs, the leaks."""
     import hashlib
 
+    from birdmml.core.species_list import SHIPPED
     from birdmml.dataset import account, leaks, pair, split, write
     from birdmml.dataset.catalog import Catalog
     from birdmml.dataset.decode import DecodedRecord
@@ -171,7 +172,7 @@ def table(rows: int, work: Path) -> dict[str, Any]:
         catalog.add_rows(assembler)
         catalog.order_rows()
         stages("checks and leaks", 0, 1)
-        account.checks(catalog, assembler.tally, 0.01)
+        account.checks(catalog, assembler.tally, 0.01, SHIPPED.taxonomy)
         leaks.of_splits(media, catalog.light(), rules, 0, near)
         stages("plan of the shards", 0, 1)
         write.plan(catalog, work, work, work, 0, 22_050)

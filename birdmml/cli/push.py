@@ -76,7 +76,7 @@ class PushCommand:
                 "there_already": sorted(plan.same),
                 "removed": list(plan.removed),
             }
-        value = parcel_json(parcel, url) | {"hub": hub, "findings": [vars(f) for f in parcel.findings]}
+        value = parcel_json(parcel, url) | {"hub": hub, "findings": [f.values for f in parcel.findings]}
         print_either(self.as_json, value, uploaded([] if url is None else [url]))
 
 

@@ -34,14 +34,19 @@ class PublishFinding:
 
     check: str
     where: str
-    found: str
+    wrong: str
     step: str
     stops: bool = True
 
     @property
+    def values(self) -> dict[str, str | bool]:
+        """As --json prints it."""
+        return {"check": self.check, "where": self.where, "found": self.wrong, "step": self.step, "stops": self.stops}
+
+    @property
     def line(self) -> str:
         """All of it on one line."""
-        return f"{self.check}: {self.where}: {self.found}; {self.step}"
+        return f"{self.check}: {self.where}: {self.wrong}; {self.step}"
 
 
 # What a row must have to be published: a licence that `birdmml.core.licenses` takes for each of its parts.

@@ -39,6 +39,21 @@ assert birdmml.train.train.__module__ == "birdmml.models.train"
     assert "birdmml.nn.heads is now birdmml.models.heads" in ran.stderr
 
 
+def test_what_the_guides_import_is_there() -> None:
+    code = """
+import birdmml
+from birdmml import decode, load_dataset
+from birdmml.errors import UsageError
+from birdmml.leaderboard.submission import check, make, read
+from birdmml.leaderboard.submission.expected import write_list
+from birdmml.load import Built
+from birdmml.schema import Card
+assert callable(check) and callable(make) and callable(read)
+"""
+    ran = run(code, "-W", "error")
+    assert ran.returncode == 0, ran.stderr
+
+
 @pytest.mark.parametrize("name", ["birdmml.nothing", "birdmml.nn.nothing"])
 def test_what_never_was_is_still_an_error(name: str) -> None:
     with pytest.raises(ModuleNotFoundError):
