@@ -61,7 +61,10 @@ def write_captions(
     photos = functools.partial(_photos, catalog, place.staging, articles, settings.species_list.taxonomy)
     # Some sources take no part without a licence; a caption that no article went into may have none.
     strict = getattr(discover.load("source", settings.source), "LICENSED", False)
-    written = map(_licensed, writer.write(photos, total)) if strict else iter(writer.write(photos, total))
+    written = iter(writer.write(photos, total))
+    if strict:
+        unlicensed = functools.partial(dataclasses.replace, caption=None, problem="no licence")
+        written = (unlicensed(w) if w.caption and w.caption.credit.license == UNKNOWN_LICENSE else w for w in written)
     with_article = alone = 0
     problems, without, cut = Counter[str](), set[str](), set[str]()
     for page in iter(lambda: list(islice(written, PAGE)), []):
@@ -99,13 +102,6 @@ def _photos(
             functools.partial(decode.read_medium, folder, medium),
             articles.get(medium.species),
         )
-
-
-def _licensed(written: Written) -> Written:
-    """Without its caption where that has no licence; then the row has a template's."""
-    if written.caption is None or written.caption.credit.license != UNKNOWN_LICENSE:
-        return written
-    return dataclasses.replace(written, caption=None, problem="no licence")
 
 
 def _with(medium: Medium, written: Written) -> Medium:

@@ -257,11 +257,18 @@ def _eval_results(scored: VerifiedResult, about: ModelAbout) -> Iterator[EvalRes
     name = DEMO_NAME if result.demo else _line(str(result.dataset.get("name") or "unnamed"))
     on_training_data = result.dataset.get("digest") == result.dataset.get("trained_on")
     limit = result.settings.get("limit")
+    # The dataset's name as an id; the Hub's own id is used only where the publisher gives it.
+    slug = "-".join(re.findall(r"[a-z0-9]+", str(result.dataset.get("name", "")).lower())) or "unnamed"
     for f in result.figures:
+        task_type = _line(f.suite)
+        if f.suite == "zero-shot":
+            task_type = "zero-shot-image-classification" if f.task == "V" else "zero-shot-classification"
+        args: dict[str, Any] = {"n": f.n, "chance": f.chance, "mean": f.value, "low": f.low, "high": f.high, "sd": f.sd}
+        args |= {"best_possible": f.ceiling, "seeds": list(result.seeds)}
         yield EvalResult(
-            task_type=_task_type(f),
+            task_type=task_type,
             task_name=_line(f.suite),
-            dataset_type=about.dataset if on_training_data and about.dataset else _slug(result),
+            dataset_type=about.dataset if on_training_data and about.dataset else slug,
             dataset_name=name,
             dataset_config=_line(f.evalset),
             dataset_split="test",
@@ -270,27 +277,8 @@ def _eval_results(scored: VerifiedResult, about: ModelAbout) -> Iterator[EvalRes
             metric_type=_line(f.metric).replace("@", "_at_").replace(" ", "_"),
             metric_name=_line(f"{f.task} {f.metric}"),
             metric_value=f.per_seed[scored.at],
-            metric_args=_judging(f, result.seeds),
+            metric_args={name: value for name, value in args.items() if value is not None},
         )
-
-
-def _judging(f: Figure, seeds: Sequence[int]) -> dict[str, Any]:
-    """What is needed to judge a value: items, chance, and the mean over seeds with its interval."""
-    values: dict[str, Any] = {"n": f.n, "chance": f.chance, "mean": f.value, "low": f.low, "high": f.high, "sd": f.sd}
-    values |= {"best_possible": f.ceiling, "seeds": list(seeds)}
-    return {name: value for name, value in values.items() if value is not None}
-
-
-def _slug(result: Result) -> str:
-    """The dataset's name as an id; the Hub's own id is used only where the publisher gives it."""
-    words = re.findall(r"[a-z0-9]+", str(result.dataset.get("name", "")).lower())
-    return "-".join(words) or "unnamed"
-
-
-def _task_type(f: Figure) -> str:
-    if f.suite == "zero-shot":
-        return "zero-shot-image-classification" if f.task == "V" else "zero-shot-classification"
-    return _line(f.suite)
 
 
 def _line(text: str) -> str:
