@@ -69,7 +69,11 @@ def differences(result: Result, figure: Figure, items: outcomes.Outcomes) -> Ite
         yield f"{name}: the result and its items do not agree on being the demo"
     summary = items.summary(figure.metric)
     for field, claimed, counted in _values(figure, summary):
-        if not _same(claimed, counted):
+        if claimed is None or counted is None:
+            same = claimed is counted  # Where one of them has no value, the other may have none.
+        else:
+            same = math.isfinite(claimed) and abs(claimed - counted) <= TOLERANCE
+        if not same:
             yield f"{name}: {field} is given as {claimed}, its items give {counted}"
 
 
@@ -81,9 +85,3 @@ def _values(figure: Figure, summary: Summary) -> list[tuple[str, float | None, f
     pairs.append(("number of seeds", len(figure.per_seed), len(summary.per_seed)))
     pairs += [(f"seed {i + 1}", a, b) for i, (a, b) in enumerate(zip(figure.per_seed, summary.per_seed, strict=False))]
     return pairs
-
-
-def _same(a: float | None, b: float | None) -> bool:
-    if a is None or b is None:
-        return a is b  # Where one of them has no value, the other may have none.
-    return math.isfinite(a) and abs(a - b) <= TOLERANCE

@@ -62,13 +62,22 @@ def read(folder: Path, name: str, metrics: Sequence[str]) -> ItemOutcomes | None
     ids = tuple(outcome.ids[i] for i in order)
     values = {m: v.mean(axis=0)[order] for m in metrics if (v := _values(outcome, m)) is not None}
     units = None if draws is None else np.unique(np.asarray(ids), return_inverse=True)[1].astype(np.int64)
-    key = _key(ids, None if draws is None else draws[order])
+    # Ids of strangers may hold half a surrogate pair, which UTF-8 alone refuses.
+    sha = hashlib.sha256("\0".join(ids).encode("utf-8", "surrogatepass"))
+    sha.update(b"" if draws is None else draws[order].tobytes())
+    key = sha.hexdigest()
     codes = _codes(outcome) if isinstance(outcome, Predictions) and "accuracy" in values else None
     if codes is None:
         return ItemOutcomes(key, ids, units, values)
     names, true, named = codes
     targets = tuple(outcome.targets[i] for i in order)
-    return ItemOutcomes(key, ids, units, values, _confusion(names, true, named), targets, _most(named)[order])
+    # Only pairs that occur: of 2000 classes most of a whole matrix would be zeros.
+    pairs, count = np.unique(true * len(names) + named, return_counts=True)
+    confusion = ConfusionCounts(names, pairs // len(names), pairs % len(names), count.astype(np.int64))
+    # What most of the seeds [S, N] say of each item; of several, what the first of these seeds says.
+    agree = np.stack([(named == row).sum(axis=0) for row in named])
+    most = np.take_along_axis(named, agree.argmax(axis=0)[None], axis=0)[0]
+    return ItemOutcomes(key, ids, units, values, confusion, targets, most[order])
 
 
 def _values(outcome: Outcomes, metric: str) -> Doubles | None:
@@ -91,13 +100,6 @@ def _order(ids: Sequence[str], draws: Ints | None) -> Ints:
     return np.asarray(sorted(range(len(ids)), key=lambda i: (names[i], keys[i])), dtype=np.int64)
 
 
-def _key(ids: Sequence[str], draws: Ints | None) -> str:
-    # Ids of strangers may hold half a surrogate pair, which UTF-8 alone refuses.
-    sha = hashlib.sha256("\0".join(ids).encode("utf-8", "surrogatepass"))
-    sha.update(b"" if draws is None else draws.tobytes())
-    return sha.hexdigest()
-
-
 def _codes(outcome: Predictions) -> tuple[tuple[str, ...], Ints, Ints] | None:
     """Class names, what items are [N] and were taken for [S, N]; None where the answers are items, not classes."""
     names = tuple(sorted({*outcome.targets, *(n for row in outcome.predictions for n in row)}))
@@ -107,15 +109,3 @@ def _codes(outcome: Predictions) -> tuple[tuple[str, ...], Ints, Ints] | None:
     true = np.asarray([place[n] for n in outcome.targets], dtype=np.int64)
     named = np.asarray([[place[n] for n in row] for row in outcome.predictions], dtype=np.int64)
     return names, true, named
-
-
-def _confusion(names: tuple[str, ...], true: Ints, named: Ints) -> ConfusionCounts:
-    # Only pairs that occur: of 2000 classes most of a whole matrix would be zeros.
-    pairs, count = np.unique(true * len(names) + named, return_counts=True)
-    return ConfusionCounts(names, pairs // len(names), pairs % len(names), count.astype(np.int64))
-
-
-def _most(named: Ints) -> Ints:
-    """What most of the seeds [S, N] say of each item; of several, what the first of these seeds says."""
-    agree = np.stack([(named == row).sum(axis=0) for row in named])
-    return np.asarray(np.take_along_axis(named, agree.argmax(axis=0)[None], axis=0)[0])
