@@ -113,17 +113,14 @@ def _with(medium: Medium, written: Written) -> Medium:
         more["article"] = {
             "url": article.url, "revision": article.revision, "history_url": article.history_url, "cut": written.cut,
         }  # fmt: skip
-    return dataclasses.replace(medium, caption=written.caption, metadata=_metadata(medium.metadata, more))
-
-
-def _metadata(text: str, more: Mapping[str, Any]) -> str:
-    """The source's own words with ours beside them; what is no JSON object is kept under `source`."""
+    # The source's own words with ours beside them; what is no JSON object is kept under `source`.
     try:
-        value = json.loads(text) if text else {}
+        value = json.loads(medium.metadata) if medium.metadata else {}
     except ValueError:
-        value = text
-    kept = value if isinstance(value, dict) else {"source": value}
-    return json.dumps({**kept, KEY: more}, ensure_ascii=False, sort_keys=True)
+        value = medium.metadata
+    own = value if isinstance(value, dict) else {"source": value}
+    metadata = json.dumps({**own, KEY: more}, ensure_ascii=False, sort_keys=True)
+    return dataclasses.replace(medium, caption=written.caption, metadata=metadata)
 
 
 def caption_of(photo: Medium, clip: Medium, seed: int, species: Species | None = None) -> Caption:

@@ -121,7 +121,13 @@ def stage(
     ready = load(source, method)
     weights = str(_object(source / META)["weights_sha256"])
     if data is not None:
-        about = replace(about, licenses=_licenses(ready, data))
+        manifest = format.read(data)
+        if manifest.get("digest") != ready.dataset.get("digest"):
+            raise DatasetError(
+                f"{data} has digest {str(manifest.get('digest'))[:12]}, the model was trained on"
+                f" {str(ready.dataset.get('digest'))[:12]}: give --data the dataset of its training"
+            )
+        about = replace(about, licenses=dict(manifest["licenses"]))
     shelves = _shelves([scored(f, ready, weights) for f in find(results)] if results else [])
     texts = {CARD: model_card.render(ready, weights, shelves, about)}
     if about.benchmark:
@@ -139,16 +145,6 @@ def stage(
     notes = tuple(_notes(ready, verified, about))
     demo = model_card.is_demo(ready) or any(s.result.demo for s in verified)
     return ModelParcel(about.repo, "model", folder, files, demo, notes, results=verified)
-
-
-def _licenses(ready: Checkpoint, data: Path) -> dict[str, dict[str, int]]:
-    manifest = format.read(data)
-    if manifest.get("digest") != ready.dataset.get("digest"):
-        raise DatasetError(
-            f"{data} has digest {str(manifest.get('digest'))[:12]}, the model was trained on"
-            f" {str(ready.dataset.get('digest'))[:12]}: give --data the dataset of its training"
-        )
-    return dict(manifest["licenses"])
 
 
 def _shelves(verified: Sequence[VerifiedResult]) -> list[ResultFolder]:

@@ -144,7 +144,13 @@ def load(folder: Path, wanted: Checkpoint, learner: Learner) -> Position:
 
     Raises CheckpointError if it is damaged, or of other settings or data than `wanted`.
     """
-    meta = _read(folder / POSITION)
+    path = folder / POSITION
+    try:
+        meta = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as e:
+        raise CheckpointError(f"{path} cannot be read ({e}): delete its folder to resume earlier") from e
+    if not isinstance(meta, dict) or meta.get("kind") != KIND:
+        raise CheckpointError(f"{path} is not a training state: delete its folder to resume earlier")
     saved = checkpoint.load(folder)
     before = dict(_identity(saved))
     for name, ours in _identity(wanted):
@@ -220,13 +226,3 @@ def _flat(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
 
 def _steps(root: Path) -> list[Path]:
     return sorted(p for p in (root / STEPS).glob("step-*") if (p / POSITION).is_file())
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        meta = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as e:
-        raise CheckpointError(f"{path} cannot be read ({e}): delete its folder to resume earlier") from e
-    if not isinstance(meta, dict) or meta.get("kind") != KIND:
-        raise CheckpointError(f"{path} is not a training state: delete its folder to resume earlier")
-    return meta

@@ -58,7 +58,9 @@ def read(folder: Path, name: str, metrics: Sequence[str]) -> ItemOutcomes | None
     if not isinstance(outcome, Predictions | SpeciesHits):
         return None
     draws = outcome.draws if isinstance(outcome, Predictions) else None
-    order = _order(outcome.ids, draws)
+    by_id = np.asarray(outcome.ids, dtype=object)  # Else each id would take the room of the longest.
+    keys = range(len(by_id)) if draws is None else draws.tolist()
+    order = np.asarray(sorted(range(len(by_id)), key=lambda i: (by_id[i], keys[i])), dtype=np.int64)
     ids = tuple(outcome.ids[i] for i in order)
     values = {m: v.mean(axis=0)[order] for m in metrics if (v := _values(outcome, m)) is not None}
     units = None if draws is None else np.unique(np.asarray(ids), return_inverse=True)[1].astype(np.int64)
@@ -91,13 +93,6 @@ def _values(outcome: Outcomes, metric: str) -> Doubles | None:
     if isinstance(outcome, SpeciesHits):
         return gallery.first_hit(outcome.greater, outcome.ties, outcome.level, k)
     return hit(outcome.greater, outcome.ties, k) if isinstance(outcome, Predictions) else None
-
-
-def _order(ids: Sequence[str], draws: Ints | None) -> Ints:
-    """The places of the items by id, then by draw."""
-    names = np.asarray(ids, dtype=object)  # Else each id would take the room of the longest.
-    keys = range(len(ids)) if draws is None else draws.tolist()
-    return np.asarray(sorted(range(len(ids)), key=lambda i: (names[i], keys[i])), dtype=np.int64)
 
 
 def _codes(outcome: Predictions) -> tuple[tuple[str, ...], Ints, Ints] | None:

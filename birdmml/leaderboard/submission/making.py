@@ -70,7 +70,12 @@ def make(
     part = out.parent / f".{out.name}.{secrets.token_hex(4)}.part"
     try:
         part.mkdir(parents=True)
-        _copied(folders, loaded, part)
+        for folder, result in zip(folders, loaded, strict=True):
+            target = part / RESULTS / folder.resolve().name
+            for name in (FILE, *_files_of(result)):
+                source = inside(folder, name)
+                with source.open("rb") as f, atomic_write(target / name, sync_name=False) as copy:
+                    shutil.copyfileobj(f, copy)
         head = _head(part, folders, loaded, about)
         with atomic_write(part / HEAD) as f:
             f.write(spelled(head))
@@ -148,15 +153,6 @@ def _placed(part: Path, out: Path, digest: str) -> None:
         out.rmdir()
     part.rename(out)
     sync_folder(out.parent)
-
-
-def _copied(folders: Sequence[Path], loaded: Sequence[Result], part: Path) -> None:
-    for folder, result in zip(folders, loaded, strict=True):
-        target = part / RESULTS / folder.resolve().name
-        for name in (FILE, *_files_of(result)):
-            source = inside(folder, name)
-            with source.open("rb") as f, atomic_write(target / name, sync_name=False) as copy:
-                shutil.copyfileobj(f, copy)
 
 
 def _files_of(result: Result) -> list[str]:
