@@ -160,6 +160,13 @@ def is_demo(ready: Checkpoint) -> bool:
 
 def render(ready: Checkpoint, weights_sha256: str, shelves: Sequence[ResultFolder], about: ModelAbout) -> str:
     """The card as Markdown with YAML front matter; nothing that others wrote becomes markup in it."""
+    # Rows whose licence forbids commercial use, changes, or is unknown.
+    restricted = {"NC": 0, "ND": 0, UNKNOWN_LICENSE: 0}
+    for counts in (about.licenses or {}).values():
+        for spdx, rows in counts.items():
+            for term in ("NC", "ND"):
+                restricted[term] += rows if term in spdx.split("-") else 0
+            restricted[UNKNOWN_LICENSE] += rows if spdx == UNKNOWN_LICENSE else 0
     return _template().render(
         front_matter=Markup(_front_matter(ready, shelves, about)),  # noqa: S704  # a YAML writer's own quoting
         about=about,
@@ -177,7 +184,7 @@ def render(ready: Checkpoint, weights_sha256: str, shelves: Sequence[ResultFolde
         facts=[(_line(name), str(value)) for name, value in _facts(ready)],
         training=[*_shown("method.", ready.config), *_shown("training.", ready.preset.training)],
         shelves=[ResultFolder(s.folder, s.scored, tuple(_tables(s.scored))) for s in shelves],
-        restricted=_restricted(about.licenses),
+        restricted=restricted,
         version=__version__,
     )
 
@@ -219,17 +226,6 @@ def _tables(scored: VerifiedResult) -> Iterator[tuple[str, tuple[Figure, ...]]]:
     figures = scored.result.figures
     for suite, evalset in dict.fromkeys((f.suite, f.evalset) for f in figures):
         yield f"{suite}, {evalset}", tuple(f for f in figures if (f.suite, f.evalset) == (suite, evalset))
-
-
-def _restricted(licenses: Mapping[str, Mapping[str, int]] | None) -> dict[str, int]:
-    """Rows whose licence forbids commercial use, changes, or is unknown."""
-    rows_by_term = {"NC": 0, "ND": 0, UNKNOWN_LICENSE: 0}
-    for counts in (licenses or {}).values():
-        for spdx, rows in counts.items():
-            for term in ("NC", "ND"):
-                rows_by_term[term] += rows if term in spdx.split("-") else 0
-            rows_by_term[UNKNOWN_LICENSE] += rows if spdx == UNKNOWN_LICENSE else 0
-    return rows_by_term
 
 
 def _front_matter(ready: Checkpoint, shelves: Sequence[ResultFolder], about: ModelAbout) -> str:

@@ -74,8 +74,8 @@ def make(
             target = part / RESULTS / folder.resolve().name
             for name in (FILE, *_files_of(result)):
                 source = inside(folder, name)
-                with source.open("rb") as f, atomic_write(target / name, sync_name=False) as copy:
-                    shutil.copyfileobj(f, copy)
+                with source.open("rb") as original, atomic_write(target / name, sync_name=False) as copy:
+                    shutil.copyfileobj(original, copy)
         head = _head(part, folders, loaded, about)
         with atomic_write(part / HEAD) as f:
             f.write(spelled(head))

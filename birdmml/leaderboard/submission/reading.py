@@ -47,7 +47,14 @@ def listing(folder: Path) -> tuple[dict[str, int], list[Problem]]:
             problems.append(Problem(name, wrong, "remove it, or submit again"))
         elif not entry.is_dir(follow_symlinks=False):
             sizes[name] = size
-    return dict(sorted(sizes.items())), problems + _alike(sizes)
+    # Names that are one file on systems that take no notice of case.
+    by_key: dict[str, str] = {}
+    problems += [
+        Problem(name, f"the same as {other} where case does not count", "rename a result folder")
+        for name in sorted(sizes)
+        if (other := by_key.setdefault(name.casefold(), name)) != name
+    ]
+    return dict(sorted(sizes.items())), problems
 
 
 def differences(folder: Path, sizes: Mapping[str, int], listed: Mapping[str, tuple[int, str]]) -> list[Problem]:
@@ -92,16 +99,6 @@ def _wrong(entry: os.DirEntry[str], name: str, depth: int) -> tuple[str, int]:
         return "a file that a submission never has", size
     cap = MAX_PARQUET if name.endswith(".parquet") else MAX_BYTES
     return (f"larger than {human_bytes(cap)}" if size > cap else ""), size
-
-
-def _alike(names: Mapping[str, int]) -> list[Problem]:
-    """Names that are one file on systems that take no notice of case."""
-    by_key: dict[str, str] = {}
-    return [
-        Problem(name, f"the same as {other} where case does not count", "rename a result folder")
-        for name in sorted(names)
-        if (other := by_key.setdefault(name.casefold(), name)) != name
-    ]
 
 
 AGAIN = "submit again with `birdmml submit`"
