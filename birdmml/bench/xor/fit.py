@@ -58,12 +58,7 @@ def fit(run: XorRun, chosen: XorSettings) -> Fitted:
                 group["lr"] = rate * min(1.0, (1 - step / chosen.steps) / chosen.decay)
             optimiser.zero_grad()
             values = losses(weights, x)
-            if bad := torch.nonzero(~values.isfinite()).flatten().tolist():
-                place, p = divmod(bad[0], len(chosen.p))
-                raise TrainingError(
-                    f"{run.name}: the loss at step {step} is {values[bad[0]]:g} with p = {chosen.p[p]:g}, seed"
-                    f" {chosen.seeds[place]}: choose a smaller --learning-rate"
-                )
+            _check(values, step, run, chosen)
             values.sum().backward()  # No weight is shared: each model gets its own gradient.
             optimiser.step()
     done = {name: w.detach() for name, w in weights.items()}
@@ -99,6 +94,16 @@ def _groups(template: XorNetwork, weights: dict[str, Tensor], chosen: XorSetting
     groups.append({"params": [weights[name] for name in names.values()]})
     plain = {"lr": chosen.learning_rate, "weight_decay": chosen.weight_decay}
     return [plain | group for group in groups]
+
+
+def _check(losses: Tensor, step: int, run: XorRun, chosen: XorSettings) -> None:
+    bad = torch.nonzero(~losses.isfinite()).flatten().tolist()
+    if bad:
+        seed, p = divmod(bad[0], len(chosen.p))
+        raise TrainingError(
+            f"{run.name}: the loss at step {step} is {losses[bad[0]]:g} with p = {chosen.p[p]:g}, seed"
+            f" {chosen.seeds[seed]}: choose a smaller --learning-rate"
+        )
 
 
 @dataclass(frozen=True)
