@@ -42,7 +42,12 @@ def species(
     elif name is not None:
         typer.echo(_details(rows[0]))
     else:
-        typer.echo(_table(rows))
+        head = ("label", "scientific name", "common name", "eBird", "order", "family")
+        lines = [head]
+        lines += [(str(s.label), s.scientific_name, s.common_name, s.ebird_code, s.order, s.family) for s in rows]
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        for line in lines:
+            typer.echo("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip())
         if species_list is not None:
             typer.echo("\n".join(_summary(species_list, chosen.sha256, loaded)))
 
@@ -62,14 +67,6 @@ def _summary(path: Path, sha256: str, loaded: Loaded) -> list[str]:
         f"the shipped table{f'; {lacks}' if lacks else ''}",
         *(f"  {note}" for note in loaded.notes),
     ]
-
-
-def _table(species: list[Species]) -> str:
-    head = ("label", "scientific name", "common name", "eBird", "order", "family")
-    rows = [(str(s.label), s.scientific_name, s.common_name, s.ebird_code, s.order, s.family) for s in species]
-    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-    lines = [head, *rows]
-    return "\n".join("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines)
 
 
 def _details(s: Species) -> str:

@@ -146,7 +146,11 @@ class Pool:
                     break
                 if not again:
                     again.append(entry)  # Held here until it flies: submitting to a dead pool raises.
-                flying[self._executor().submit(function, entry[1])] = entry
+                if self._pool is None:
+                    # "spawn": forking a process with threads of Arrow or BLAS in it can hang.
+                    context = multiprocessing.get_context("spawn")
+                    self._pool = ProcessPoolExecutor(self.workers, mp_context=context, initializer=_start_worker)
+                flying[self._pool.submit(function, entry[1])] = entry
                 again.pop(0)
             if not flying:
                 return
@@ -156,13 +160,6 @@ class Pool:
                 index, _ = flying.pop(future)
                 self._deaths = 0
                 done(index, result)
-
-    def _executor(self) -> ProcessPoolExecutor:
-        if self._pool is None:
-            # "spawn": forking a process with threads of Arrow or BLAS in it can hang.
-            context = multiprocessing.get_context("spawn")
-            self._pool = ProcessPoolExecutor(self.workers, mp_context=context, initializer=_start_worker)
-        return self._pool
 
     def _close(self, kill: bool) -> None:
         if self._pool is None:

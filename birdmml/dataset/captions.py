@@ -61,7 +61,10 @@ def write_captions(
     photos = functools.partial(_photos, catalog, place.staging, articles, settings.species_list.taxonomy)
     # Some sources take no part without a licence; a caption that no article went into may have none.
     strict = getattr(discover.load("source", settings.source), "LICENSED", False)
-    written = map(_licensed, writer.write(photos, total)) if strict else iter(writer.write(photos, total))
+    written = iter(writer.write(photos, total))
+    if strict:
+        unlicensed = functools.partial(dataclasses.replace, caption=None, problem="no licence")
+        written = (unlicensed(w) if w.caption and w.caption.credit.license == UNKNOWN_LICENSE else w for w in written)
     with_article = alone = 0
     problems, without, cut = Counter[str](), set[str](), set[str]()
     for page in iter(lambda: list(islice(written, PAGE)), []):
@@ -101,13 +104,6 @@ def _photos(
         )
 
 
-def _licensed(written: Written) -> Written:
-    """Without its caption where that has no licence; then the row has a template's."""
-    if written.caption is None or written.caption.credit.license != UNKNOWN_LICENSE:
-        return written
-    return dataclasses.replace(written, caption=None, problem="no licence")
-
-
 def _with(medium: Medium, written: Written) -> Medium:
     """The photo with what was written: the caption, and in the metadata what the image alone gave."""
     more: dict[str, Any] = {"image_only": written.seen}
@@ -117,17 +113,14 @@ def _with(medium: Medium, written: Written) -> Medium:
         more["article"] = {
             "url": article.url, "revision": article.revision, "history_url": article.history_url, "cut": written.cut,
         }  # fmt: skip
-    return dataclasses.replace(medium, caption=written.caption, metadata=_metadata(medium.metadata, more))
-
-
-def _metadata(text: str, more: Mapping[str, Any]) -> str:
-    """The source's own words with ours beside them; what is no JSON object is kept under `source`."""
+    # The source's own words with ours beside them; what is no JSON object is kept under `source`.
     try:
-        value = json.loads(text) if text else {}
+        value = json.loads(medium.metadata) if medium.metadata else {}
     except ValueError:
-        value = text
-    kept = value if isinstance(value, dict) else {"source": value}
-    return json.dumps({**kept, KEY: more}, ensure_ascii=False, sort_keys=True)
+        value = medium.metadata
+    own = value if isinstance(value, dict) else {"source": value}
+    metadata = json.dumps({**own, KEY: more}, ensure_ascii=False, sort_keys=True)
+    return dataclasses.replace(medium, caption=written.caption, metadata=metadata)
 
 
 def caption_of(photo: Medium, clip: Medium, seed: int, species: Species | None = None) -> Caption:

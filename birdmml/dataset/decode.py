@@ -179,10 +179,21 @@ def _ingest_one(
     else:
         data = read_span(Path(task.spool), *item.spooled)
     _check_size(data, task.limits)
-    if record.sha256:
-        _check_hash(data, record.sha256)
+    if record.sha256:  # Bytes that are not the promised ones are rejected, however well they decode.
+        try:
+            digest = files.sha256_bytes(data) if isinstance(data, bytes) else files.sha256_file(data)
+        except OSError as e:
+            raise MediaError("unreadable", f"the file cannot be read ({e.strerror or e})") from e
+        if digest != record.sha256.casefold():
+            raise MediaError("sha256_differs", f"its SHA-256 is {digest[:16]}..., {record.sha256[:16]}... was promised")
     if isinstance(record, Photo):
-        return DecodedRecord(item.key, (_photo(record, data, task, out),))
+        ready = image.ready_image(_bytes(data), task.limits.max_image_side, task.limits.max_pixels)
+        photo = _medium(
+            record, record.id, ready.data, task, out,
+            partner=record.partner, row=record.row, split=record.split, metadata=record.metadata,
+            width=ready.width, height=ready.height, phash=ready.phash, reencoded=ready.reencoded,
+        )  # fmt: skip
+        return DecodedRecord(item.key, (photo,))
     media = list(_clips(record, data, task, out))
     tails = [x for x in media if isinstance(x, float)]
     return DecodedRecord(
@@ -192,15 +203,6 @@ def _ingest_one(
         len(tails),
         round(sum(tails), 3),
     )
-
-
-def _photo(record: Photo, data: bytes | Path, task: ChunkTask, out: BinaryIO) -> Medium:
-    ready = image.ready_image(_bytes(data), task.limits.max_image_side, task.limits.max_pixels)
-    return _medium(
-        record, record.id, ready.data, task, out,
-        partner=record.partner, row=record.row, split=record.split, metadata=record.metadata,
-        width=ready.width, height=ready.height, phash=ready.phash, reencoded=ready.reencoded,
-    )  # fmt: skip
 
 
 def _clips(record: Recording, data: bytes | Path, task: ChunkTask, out: BinaryIO) -> Iterator[Medium | Reject | float]:
@@ -264,16 +266,6 @@ def _bytes(data: bytes | Path) -> bytes:
         return data.read_bytes()
     except OSError as e:
         raise MediaError("unreadable", f"the file cannot be read ({e.strerror or e})") from e
-
-
-def _check_hash(data: bytes | Path, wanted: str) -> None:
-    """Bytes that are not the promised ones are rejected, however well they decode."""
-    try:
-        digest = files.sha256_bytes(data) if isinstance(data, bytes) else files.sha256_file(data)
-    except OSError as e:
-        raise MediaError("unreadable", f"the file cannot be read ({e.strerror or e})") from e
-    if digest != wanted.casefold():
-        raise MediaError("sha256_differs", f"its SHA-256 is {digest[:16]}..., {wanted[:16]}... was promised")
 
 
 def _check_size(data: bytes | Path, limits: Limits) -> None:

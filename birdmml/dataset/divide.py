@@ -229,8 +229,17 @@ class BuildParts(SourceAccount):
         parts = [BuildPart(i, count) for i in range(count)]
         # What part.json says of each.
         self._records = {part: _read_object(folder / part.name / PART_FILE) for part in parts}
-        _refuse_lacking([part for part, record in self._records.items() if not record], folder)
-        _refuse_busy(parts, folder)
+        if lacking := [part for part, record in self._records.items() if not record]:
+            begun = [p for p in lacking if (folder / p.name).is_dir()]
+            some = f" ({_words(begun)} begun, and not complete)" if begun else ""
+            are = "is" if len(lacking) == 1 else "are"
+            raise BuildError(f"{_words(lacking)} of {count} {are} not there{some}: {_again(lacking)}")
+        for part in parts:
+            claim = folder / part.name / CLAIM
+            if claim.exists() and (holder := BuildLock(claim, "").held()):
+                raise BuildError(
+                    f"part {part.index} of {part.count} is being made again by {holder}: wait for it, then --finish"
+                )
         _refuse_unlike(self._records, settings_record(source, settings))
         self._refuse_listings()
 
@@ -352,25 +361,6 @@ def _count(folder: Path, count: int | None) -> int:
             f"--finish: {folder} has no part of {count}, but of {', '.join(map(str, begun))}: give that --num-shards"
         )
     return count or begun[0]
-
-
-def _refuse_lacking(lacking: Sequence[BuildPart], folder: Path) -> None:
-    if lacking:
-        begun = [p for p in lacking if (folder / p.name).is_dir()]
-        some = f" ({_words(begun)} begun, and not complete)" if begun else ""
-        raise BuildError(
-            f"{_words(lacking)} of {lacking[0].count} {'is' if len(lacking) == 1 else 'are'} not there{some}: "
-            f"{_again(lacking)}"
-        )
-
-
-def _refuse_busy(every: Sequence[BuildPart], folder: Path) -> None:
-    for part in every:
-        path = folder / part.name / CLAIM
-        if path.exists() and (holder := BuildLock(path, "").held()):
-            raise BuildError(
-                f"part {part.index} of {part.count} is being made again by {holder}: wait for it, then --finish"
-            )
 
 
 def _refuse_unlike(records: Mapping[BuildPart, Mapping[str, Any]], mine: Mapping[str, Any]) -> None:

@@ -161,7 +161,10 @@ class ListingSession(SourceSession):
         mine = functools.lru_cache(maxsize=1 << 15)(self._part.takes)  # A source names its species again and again.
         for item in self._source.records(self._settings):
             if seen is not None:
-                seen.update(_signed(item))
+                where = (item.path, item.reason) if isinstance(item, Reject) else (item.locator, item.id)
+                words = "\x1f".join((type(item).__name__, item.species, *where, "\n"))
+                # Paths may hold bytes that are no UTF-8, which Python keeps as surrogates.
+                seen.update(words.encode("utf-8", "surrogatepass"))
             if not mine(item.species or item.path if isinstance(item, Reject) else item.species):
                 continue
             if not isinstance(item, Reject):
@@ -175,13 +178,6 @@ class ListingSession(SourceSession):
         """What the source says of itself."""
         facts: dict[str, Any] = self._source.facts(self._settings)
         return facts
-
-
-def _signed(item: Photo | Recording | Reject) -> bytes:
-    """What tells one entry of a listing from another."""
-    where = (item.path, item.reason) if isinstance(item, Reject) else (item.locator, item.id)
-    # Paths may hold bytes that are no UTF-8, which Python keeps as surrogates.
-    return "\x1f".join((type(item).__name__, item.species, *where, "\n")).encode("utf-8", "surrogatepass")
 
 
 class Keys:

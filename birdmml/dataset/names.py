@@ -97,7 +97,10 @@ _PLURALS = {"goose": "geese", "titmouse": "titmice"}
 def pattern(names: BirdNames) -> tuple[re.Pattern[str] | None, frozenset[str]]:
     """One regex for all that names the bird (groups s, c, o, p by kind), and the plural forms of its nouns."""
     english = [words for name in names.english if (words := _words(name))]
-    heads = {head for words in english if len(words) > 1 and (head := _head(words))}
+    # The noun is the last word, of "Whistling-Duck" its last part, of "Whip-poor-will" all of it.
+    lasts = [(words[-1], words[-1].split("-")[-1]) for words in english if len(words) > 1]
+    nouns = [part if part[:1].isupper() else word for word, part in lasts]
+    heads = {noun.casefold() for noun in nouns if letters(noun) not in _NEVER and len(letters(noun)) >= 3}
     codes = [re.escape(c) for code in names.codes if (c := code.strip()[:40]) and letters(c) not in _NEVER]
     groups = {
         "s": [p for name in names.scientific for p in _binomial(name)],
@@ -121,12 +124,6 @@ def _words(name: str) -> tuple[str, ...]:
 def letters(word: str) -> str:
     """The letters and digits of a word, lower case."""
     return "".join(c for c in word.casefold() if c.isalnum())
-
-
-def _head(words: tuple[str, ...]) -> str:
-    """The noun: the last word, of "Whistling-Duck" its last part, of "Whip-poor-will" all of it."""
-    last = words[-1].split("-")[-1] if words[-1].split("-")[-1][:1].isupper() else words[-1]
-    return "" if letters(last) in _NEVER or len(letters(last)) < 3 else last.casefold()
 
 
 def _one(word: str) -> str:
@@ -344,8 +341,10 @@ def _find(text: str, species: Species | BirdNames) -> Iterator[_NameMatch]:
     regex, plurals = pattern(species if isinstance(species, BirdNames) else names_of(species))
     for match in regex.finditer(text) if regex else ():
         kind = match.lastgroup or ""
-        if kind == "o" and not _means_the_bird(text, match.start(), match.end()):
-            continue
+        if kind == "o":  # An everyday word: the bird in "a small swallow perched", not in "swallow insects".
+            left = _left(text, match.start())
+            if not _LICENSED.search(left) or _PERCH.search(left) or not _FOLLOWS.match(text, match.end()):
+                continue
         plural = letters(match[0]).endswith(tuple(plurals))
         yield _NameMatch(match.start(), match.end(), "p" if kind == "o" else kind, plural and kind != "s")
 
@@ -354,12 +353,6 @@ def _left(text: str, index: int, floor: int = 0) -> str:
     """What comes before `index` and after `floor`, where the last name ended; a mark stands for what is cut off."""
     floor = max(floor, index - _WINDOW)
     return "\x00" + text[floor:index] if floor else text[:index]
-
-
-def _means_the_bird(text: str, start: int, end: int) -> bool:
-    """Whether an everyday word is the bird here: "a small swallow perched", not "swallow insects"."""
-    left = _left(text, start)
-    return bool(_LICENSED.search(left) and not _PERCH.search(left) and _FOLLOWS.match(text, end))
 
 
 def _joined(text: str, matches: Iterator[_NameMatch]) -> Iterator[_NameMatch]:

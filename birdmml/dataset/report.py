@@ -26,7 +26,6 @@ from PIL import Image
 
 from birdmml.core import files
 from birdmml.core.pool import Pool
-from birdmml.core.species import Taxonomy
 from birdmml.core.species_list import dataset_taxonomy
 from birdmml.core.text import RELATIONS, csv_cell, printable, templates, web_address
 from birdmml.dataset.catalog import Catalog
@@ -152,7 +151,14 @@ def survey(root: Path, manifest: Mapping[str, Any], per_species: int) -> Dataset
             index = itertools.count()
             with _open(root / shard["path"]) as file:
                 for batch in file.iter_batches(_BATCH_ROWS, columns=COLUMNS):
-                    _measure(batch, chunks)
+                    measured = {
+                        "seconds": batch["audio_valid_seconds"].to_numpy(),
+                        "level": batch["audio_rms_dbfs"].to_numpy(),
+                        "side": np.maximum(batch["image_width"].to_numpy(), batch["image_height"].to_numpy()),
+                        "words": np.array([len((text or "").split()) for text in batch["caption"].to_pylist()]),
+                    }
+                    for name, column in measured.items():
+                        chunks[name].append(column.astype(np.float64))
                     out.clipped_rows += int(np.count_nonzero(batch["audio_clipped_share"].to_numpy() > 0))
                     for values in batch.to_pylist():
                         label = values["label"]
@@ -208,17 +214,6 @@ class _Pool:
         return (self.fresh + self.spare)[: self.size]
 
 
-def _measure(batch: pa.RecordBatch, chunks: dict[str, list[NDArray[np.float64]]]) -> None:
-    measured = {
-        "seconds": batch["audio_valid_seconds"].to_numpy(),
-        "level": batch["audio_rms_dbfs"].to_numpy(),
-        "side": np.maximum(batch["image_width"].to_numpy(), batch["image_height"].to_numpy()),
-        "words": np.array([len((text or "").split()) for text in batch["caption"].to_pylist()]),
-    }
-    for name, values in measured.items():
-        chunks[name].append(values.astype(np.float64))
-
-
 def _open(path: Path) -> pq.ParquetFile:
     try:
         return pq.ParquetFile(path)
@@ -266,6 +261,7 @@ def write_report(
     }
     rate_hz = int(manifest["settings"]["rate_hz"])
     _write_media(root, names, rate_hz, pool or Pool(1), progress)
+    most_first = sorted(sampled.rows_by_label.items(), key=lambda item: (-item[1].total(), item[0]))
     css, policy = page_style(TEMPLATES / "report.css", sources="img-src 'self'; media-src 'self'; ")
     page = _template().render(
         manifest=manifest,
@@ -284,7 +280,10 @@ def write_report(
         ],
         species_total=len(sampled.examples),
         charts=_charts(sampled),
-        rows_chart=_rows_chart(sampled, species),
+        rows_chart=[
+            {"name": species.by_label(label).called, "rows": rows.total(), "splits": [(s, rows[s]) for s in SPLITS]}
+            for label, rows in most_first
+        ],
         clipped_rows=sampled.clipped_rows,
         shard_bytes=sum(s["bytes"] for split in manifest["splits"].values() for s in split["shards"]),
         max_listed=MAX_LISTED,
@@ -353,15 +352,6 @@ def _charts(sampled: DatasetSurvey) -> list[Chart]:
         Chart(title, unit, digits, bars, float(np.median(sampled.numbers[key])))
         for key, title, unit, digits in wanted
         if (bars := histogram(sampled.numbers[key], integers=not digits))
-    ]
-
-
-def _rows_chart(sampled: DatasetSurvey, species: Taxonomy) -> list[dict[str, Any]]:
-    """Rows of each species by split, most first."""
-    order = sorted(sampled.rows_by_label.items(), key=lambda item: (-item[1].total(), item[0]))
-    return [
-        {"name": species.by_label(label).called, "rows": rows.total(), "splits": [(s, rows[s]) for s in SPLITS]}
-        for label, rows in order
     ]
 
 

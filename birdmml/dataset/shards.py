@@ -73,7 +73,12 @@ def write_shard(
     disk does not take it; then nothing is left behind.
     """
     rows = 0
-    leaves = [leaf for column in schema for leaf in _leaves(column)]
+    leaves: list[str] = []
+    for column in schema:
+        is_list = pa.types.is_list(column.type) or pa.types.is_fixed_size_list(column.type)
+        inner = column.type.value_type if is_list else column.type
+        stem = f"{column.name}.list.element" if is_list else column.name
+        leaves += [f"{stem}.{child.name}" for child in inner] if pa.types.is_struct(inner) else [stem]
     with files.atomic_write(root / name) as f:
         hashed = files.HashingWriter(f)
         # Media are compressed already; the other columns are small and repeat.
@@ -89,13 +94,6 @@ def write_shard(
                 writer.write_table(table, row_group_size=len(table))
                 rows += len(table)
     return WrittenShard(name, rows, hashed.size, hashed.hexdigest())
-
-
-def _leaves(column: pa.Field) -> list[str]:
-    is_list = pa.types.is_list(column.type) or pa.types.is_fixed_size_list(column.type)
-    inner = column.type.value_type if is_list else column.type
-    stem = f"{column.name}.list.element" if is_list else column.name
-    return [f"{stem}.{child.name}" for child in inner] if pa.types.is_struct(inner) else [stem]
 
 
 class Shards:

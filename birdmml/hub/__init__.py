@@ -159,13 +159,8 @@ def one_line(parcel: Parcel, token: str) -> Iterator[None]:
     try:
         yield
     except expected as e:
-        raise HubError(_error_line(parcel.repo, e, token)) from e
-
-
-def _error_line(repo: str, error: BaseException, token: str) -> str:
-    """One line, without the token."""
-    lines = [line.strip() for line in str(error).replace(token, "***").splitlines() if line.strip()]
-    status = getattr(getattr(error, "response", None), "status_code", None)
-    step = LOGIN if status in (401, 403) else "check the connection and the repository's name, then push again"
-    what = " ".join(lines)[:MAX_SHOWN] or type(error).__name__
-    return f"{repo}: the upload failed ({what}); {step}"
+        lines = [line.strip() for line in str(e).replace(token, "***").splitlines() if line.strip()]
+        status = getattr(getattr(e, "response", None), "status_code", None)
+        step = LOGIN if status in (401, 403) else "check the connection and the repository's name, then push again"
+        what = " ".join(lines)[:MAX_SHOWN] or type(e).__name__
+        raise HubError(f"{parcel.repo}: the upload failed ({what}); {step}") from e

@@ -165,7 +165,8 @@ def stage_dataset(repo: str, submissions: Path, accepted: Sequence[Submission], 
     clear(folder, {*wanted, CARD, FIGURES}, "board")
     copied(wanted, folder)
     for one in accepted:
-        _same(one, folder / SHELF / one.slug)
+        if read(folder / SHELF / one.slug).about != one.about:  # Byte for byte what was checked.
+            raise ResultError(f"{one.folder} was changed while it was read: run the same command again")
     write_figures(accepted, folder / FIGURES)
     write_text(folder / CARD, dataset(repo, accepted, changes or (), FIGURES))
     notes = [f"{name} is not part of the board and stays here" for name in scan(submissions).files]
@@ -194,12 +195,6 @@ def stage_space(repo: str, site: Path, accepted: Sequence[Submission], folder: P
 
 def _demo(submissions: Sequence[Submission]) -> bool:
     return any("demo" in one.about["labels"] for one in submissions)
-
-
-def _same(one: Submission, copy: Path) -> None:
-    """Raise ResultError unless the copy holds, byte for byte, what was checked."""
-    if read(copy).about != one.about:
-        raise ResultError(f"{one.folder} was changed while it was read: run the same command again")
 
 
 def _site(site: Path) -> Iterator[tuple[str, Path]]:

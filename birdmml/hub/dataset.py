@@ -94,15 +94,12 @@ def stage(checked: Checked, repo: str, folder: Path, date: str = "") -> DatasetP
     sources = {p: root / p for p in paths} | {name: folder / name for name in texts}
     kept = (f for f in checked.files if f.path not in texts)
     files = tuple(sorted((*kept, *listed(folder, texts)), key=lambda f: f.path))
-    findings = (*checked.findings, *_words(checked, sources))
-    demo = bool(manifest["demo"])
-    return DatasetParcel(repo, "dataset", folder, files, demo, tuple(notes), "", sources, findings)
-
-
-def _words(checked: Checked, sources: Mapping[str, Path]) -> list[PublishFinding]:
     text = sources[CARD].read_text(encoding="utf-8", errors="replace")
     sheet = sources[card.FILE].read_text(encoding="utf-8", errors="replace")
-    return [*dataset_checks.card(text, checked.manifest, sorted(sources)), *dataset_checks.datasheet(sheet)]
+    of_card = dataset_checks.card(text, checked.manifest, sorted(sources))
+    findings = (*checked.findings, *of_card, *dataset_checks.datasheet(sheet))
+    demo = bool(manifest["demo"])
+    return DatasetParcel(repo, "dataset", folder, files, demo, tuple(notes), "", sources, findings)
 
 
 def _validation(root: Path, manifest: Mapping[str, Any]) -> Mapping[str, Any]:

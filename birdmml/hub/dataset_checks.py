@@ -335,15 +335,11 @@ def _count(batch: pa.RecordBatch, policy: Policy, licences: Licences) -> None:
             licences.counts[part][spdx] += entry["counts"]
             if why := policy.why_not(spdx):
                 licences.refused[part, spdx] = why
-                _example(batch, part, entry["values"], licences.examples.setdefault((part, spdx), []))
-
-
-def _example(batch: pa.RecordBatch, part: str, spdx: str | None, examples: list[str]) -> None:
-    if len(examples) < MAX_EXAMPLES:
-        column = batch[f"{part}_license"]
-        mine = batch.filter(pc.is_null(column) if spdx is None else pc.equal(column, spdx))
-        for row in mine.slice(0, MAX_EXAMPLES - len(examples)).select(["id", f"{part}_url"]).to_pylist():
-            examples.append(" ".join(repr(v)[1:-1][:120] for v in row.values() if v))
+                examples = licences.examples.setdefault((part, spdx), [])
+                if (room := MAX_EXAMPLES - len(examples)) > 0:
+                    of = pc.is_null(column) if entry["values"] is None else pc.equal(column, entry["values"])
+                    for row in batch.filter(of).slice(0, room).select(["id", f"{part}_url"]).to_pylist():
+                        examples.append(" ".join(repr(v)[1:-1][:120] for v in row.values() if v))
 
 
 def _texts(batch: pa.RecordBatch, private: Private, path: str) -> Iterator[PublishFinding]:

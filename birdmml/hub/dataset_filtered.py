@@ -150,11 +150,14 @@ def _counted(
     tables: Iterator[pa.Table], tally: Counter[tuple[str, str]], distinct: _Distinct, taxonomy: Taxonomy
 ) -> Iterator[pa.Table]:
     """Row groups within the build's limits; their rows enter `tally` and `distinct`."""
+    import pyarrow.compute as pc
+
     for table in tables:
         for row in table.drop_columns(["image", "audio"]).to_pylist():
             tally.update(_count(row, taxonomy))
             distinct.add(row)
-        sizes = (_lengths(table, column) for column in ("image", "audio"))
+        media = (pc.struct_field(table[column], "bytes") for column in ("image", "audio"))
+        sizes = (pc.binary_length(content).fill_null(0).to_pylist() for content in media)
         lengths = enumerate(map(sum, zip(*sizes, strict=True)))
         for run in cut(lengths, itemgetter(1), GROUP_BYTES, GROUP_ROWS):
             yield table.slice(run[0][0], len(run))
@@ -175,13 +178,6 @@ def _groups(source: Path, keep: bytearray) -> Iterator[pa.Table]:
         if isinstance(e, OSError) and e.errno is not None:
             raise
         raise DatasetError(f"{source} cannot be read ({str(e).splitlines()[0]}): build the dataset again") from e
-
-
-def _lengths(table: pa.Table, column: str) -> list[int]:
-    import pyarrow.compute as pc
-
-    sizes: list[int] = pc.binary_length(pc.struct_field(table[column], "bytes")).fill_null(0).to_pylist()
-    return sizes
 
 
 def _count(row: Mapping[str, Any], taxonomy: Taxonomy) -> Iterator[tuple[str, str]]:

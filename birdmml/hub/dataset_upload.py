@@ -170,16 +170,12 @@ def _same(parcel: DatasetParcel, f: UploadFile, present: There) -> bool:
         return False
     if present.sha256 is not None:
         return present.sha256 == f.sha256
-    return present.blob == _git_blob(parcel, f)
-
-
-def _git_blob(parcel: DatasetParcel, f: UploadFile) -> str:
-    """Git's id of a file: SHA-1 over a head and its bytes."""
+    # Git's id of a file: SHA-1 over a head and its bytes.
     sha = hashlib.sha1(f"blob {f.size}\0".encode(), usedforsecurity=False)
     with parcel.sources[f.path].open("rb") as source:
         while block := source.read(1 << 20):
             sha.update(block)
-    return sha.hexdigest()
+    return present.blob == sha.hexdigest()
 
 
 def _transient(error: BaseException) -> bool:

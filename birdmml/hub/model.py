@@ -66,19 +66,15 @@ def _entries(repo: str, benchmark: str, shelf: ResultFolder) -> Iterator[dict[st
     date = str(at(result.provenance, "created_utc", other=""))[:10]
     source = {"url": f"https://huggingface.co/{repo}/tree/main/{shelf.folder}", "name": "Outcomes, item by item"}
     for f in result.figures:
+        seed, n = result.seeds[place], len(result.seeds)
+        mean = f"mean of {n} seeds {f.value:.6g}, " if n > 1 else ""
         yield {
             "dataset": {"id": benchmark, "task_id": task_id(f)},
             "value": f.per_seed[place],
             **({"date": date} if is_date(date) else {}),
             "source": source,
-            "notes": _figure_notes(f, result.seeds, place),
+            "notes": f"seed {seed}, n {f.n}, chance {f.chance:.6g}, {mean}95 % {f.low:.6g} to {f.high:.6g}",
         }
-
-
-def _figure_notes(f: Figure, seeds: Sequence[int], place: int) -> str:
-    """What is needed to judge the value, as the card says it."""
-    mean = f"mean of {len(seeds)} seeds {f.value:.6g}, " if len(seeds) > 1 else ""
-    return f"seed {seeds[place]}, n {f.n}, chance {f.chance:.6g}, {mean}95 % {f.low:.6g} to {f.high:.6g}"
 
 
 RESULTS = "results"
@@ -125,7 +121,13 @@ def stage(
     ready = load(source, method)
     weights = str(_object(source / META)["weights_sha256"])
     if data is not None:
-        about = replace(about, licenses=_licenses(ready, data))
+        manifest = format.read(data)
+        if manifest.get("digest") != ready.dataset.get("digest"):
+            raise DatasetError(
+                f"{data} has digest {str(manifest.get('digest'))[:12]}, the model was trained on"
+                f" {str(ready.dataset.get('digest'))[:12]}: give --data the dataset of its training"
+            )
+        about = replace(about, licenses=dict(manifest["licenses"]))
     shelves = _shelves([scored(f, ready, weights) for f in find(results)] if results else [])
     texts = {CARD: model_card.render(ready, weights, shelves, about)}
     if about.benchmark:
@@ -143,16 +145,6 @@ def stage(
     notes = tuple(_notes(ready, verified, about))
     demo = model_card.is_demo(ready) or any(s.result.demo for s in verified)
     return ModelParcel(about.repo, "model", folder, files, demo, notes, results=verified)
-
-
-def _licenses(ready: Checkpoint, data: Path) -> dict[str, dict[str, int]]:
-    manifest = format.read(data)
-    if manifest.get("digest") != ready.dataset.get("digest"):
-        raise DatasetError(
-            f"{data} has digest {str(manifest.get('digest'))[:12]}, the model was trained on"
-            f" {str(ready.dataset.get('digest'))[:12]}: give --data the dataset of its training"
-        )
-    return dict(manifest["licenses"])
 
 
 def _shelves(verified: Sequence[VerifiedResult]) -> list[ResultFolder]:
@@ -174,16 +166,11 @@ def _result_files(shelves: Sequence[ResultFolder]) -> Iterator[tuple[str, Path]]
         source = shelf.scored.folder
         for name in dict.fromkeys([FILE, *(f.predictions for f in shelf.scored.result.figures)]):
             _inside(source, name, ResultError)
-            if name != FILE:
-                _check_items(source, name)
+            if name != FILE and not _ITEMS.fullmatch(name):
+                raise ResultError(f"{source}: predictions file {name!r} has an odd name: score again")
+            if name != FILE and (more := set(pq.read_schema(source / name).names) - COLUMNS):
+                raise ResultError(f"{source / name} has columns of its own ({min(more)}): score again")
             yield f"{shelf.folder}/{name}", source / name
-
-
-def _check_items(source: Path, name: str) -> None:
-    if not _ITEMS.fullmatch(name):
-        raise ResultError(f"{source}: predictions file {name!r} has an odd name: score again")
-    if more := set(pq.read_schema(source / name).names) - COLUMNS:
-        raise ResultError(f"{source / name} has columns of its own ({min(more)}): score again")
 
 
 def _inside(folder: Path, name: str, error: type[CheckpointError | ResultError]) -> None:

@@ -160,6 +160,13 @@ def is_demo(ready: Checkpoint) -> bool:
 
 def render(ready: Checkpoint, weights_sha256: str, shelves: Sequence[ResultFolder], about: ModelAbout) -> str:
     """The card as Markdown with YAML front matter; nothing that others wrote becomes markup in it."""
+    # Rows whose licence forbids commercial use, changes, or is unknown.
+    restricted = {"NC": 0, "ND": 0, UNKNOWN_LICENSE: 0}
+    for counts in (about.licenses or {}).values():
+        for spdx, rows in counts.items():
+            for term in ("NC", "ND"):
+                restricted[term] += rows if term in spdx.split("-") else 0
+            restricted[UNKNOWN_LICENSE] += rows if spdx == UNKNOWN_LICENSE else 0
     return _template().render(
         front_matter=Markup(_front_matter(ready, shelves, about)),  # noqa: S704  # a YAML writer's own quoting
         about=about,
@@ -177,7 +184,7 @@ def render(ready: Checkpoint, weights_sha256: str, shelves: Sequence[ResultFolde
         facts=[(_line(name), str(value)) for name, value in _facts(ready)],
         training=[*_shown("method.", ready.config), *_shown("training.", ready.preset.training)],
         shelves=[ResultFolder(s.folder, s.scored, tuple(_tables(s.scored))) for s in shelves],
-        restricted=_restricted(about.licenses),
+        restricted=restricted,
         version=__version__,
     )
 
@@ -221,17 +228,6 @@ def _tables(scored: VerifiedResult) -> Iterator[tuple[str, tuple[Figure, ...]]]:
         yield f"{suite}, {evalset}", tuple(f for f in figures if (f.suite, f.evalset) == (suite, evalset))
 
 
-def _restricted(licenses: Mapping[str, Mapping[str, int]] | None) -> dict[str, int]:
-    """Rows whose licence forbids commercial use, changes, or is unknown."""
-    rows_by_term = {"NC": 0, "ND": 0, UNKNOWN_LICENSE: 0}
-    for counts in (licenses or {}).values():
-        for spdx, rows in counts.items():
-            for term in ("NC", "ND"):
-                rows_by_term[term] += rows if term in spdx.split("-") else 0
-            rows_by_term[UNKNOWN_LICENSE] += rows if spdx == UNKNOWN_LICENSE else 0
-    return rows_by_term
-
-
 def _front_matter(ready: Checkpoint, shelves: Sequence[ResultFolder], about: ModelAbout) -> str:
     from huggingface_hub import ModelCardData
 
@@ -257,11 +253,18 @@ def _eval_results(scored: VerifiedResult, about: ModelAbout) -> Iterator[EvalRes
     name = DEMO_NAME if result.demo else _line(str(result.dataset.get("name") or "unnamed"))
     on_training_data = result.dataset.get("digest") == result.dataset.get("trained_on")
     limit = result.settings.get("limit")
+    # The dataset's name as an id; the Hub's own id is used only where the publisher gives it.
+    slug = "-".join(re.findall(r"[a-z0-9]+", str(result.dataset.get("name", "")).lower())) or "unnamed"
     for f in result.figures:
+        task_type = _line(f.suite)
+        if f.suite == "zero-shot":
+            task_type = "zero-shot-image-classification" if f.task == "V" else "zero-shot-classification"
+        args: dict[str, Any] = {"n": f.n, "chance": f.chance, "mean": f.value, "low": f.low, "high": f.high, "sd": f.sd}
+        args |= {"best_possible": f.ceiling, "seeds": list(result.seeds)}
         yield EvalResult(
-            task_type=_task_type(f),
+            task_type=task_type,
             task_name=_line(f.suite),
-            dataset_type=about.dataset if on_training_data and about.dataset else _slug(result),
+            dataset_type=about.dataset if on_training_data and about.dataset else slug,
             dataset_name=name,
             dataset_config=_line(f.evalset),
             dataset_split="test",
@@ -270,27 +273,8 @@ def _eval_results(scored: VerifiedResult, about: ModelAbout) -> Iterator[EvalRes
             metric_type=_line(f.metric).replace("@", "_at_").replace(" ", "_"),
             metric_name=_line(f"{f.task} {f.metric}"),
             metric_value=f.per_seed[scored.at],
-            metric_args=_judging(f, result.seeds),
+            metric_args={name: value for name, value in args.items() if value is not None},
         )
-
-
-def _judging(f: Figure, seeds: Sequence[int]) -> dict[str, Any]:
-    """What is needed to judge a value: items, chance, and the mean over seeds with its interval."""
-    values: dict[str, Any] = {"n": f.n, "chance": f.chance, "mean": f.value, "low": f.low, "high": f.high, "sd": f.sd}
-    values |= {"best_possible": f.ceiling, "seeds": list(seeds)}
-    return {name: value for name, value in values.items() if value is not None}
-
-
-def _slug(result: Result) -> str:
-    """The dataset's name as an id; the Hub's own id is used only where the publisher gives it."""
-    words = re.findall(r"[a-z0-9]+", str(result.dataset.get("name", "")).lower())
-    return "-".join(words) or "unnamed"
-
-
-def _task_type(f: Figure) -> str:
-    if f.suite == "zero-shot":
-        return "zero-shot-image-classification" if f.task == "V" else "zero-shot-classification"
-    return _line(f.suite)
 
 
 def _line(text: str) -> str:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from birdmml.errors import ResultError
 from birdmml.results import outcomes
-from birdmml.results.metrics import Summary
 from birdmml.results.result import FILE, figure_key, read_result
 from birdmml.schema import Figure, Result
 
@@ -68,22 +67,14 @@ def differences(result: Result, figure: Figure, items: outcomes.Outcomes) -> Ite
     if items.demo != result.demo:
         yield f"{name}: the result and its items do not agree on being the demo"
     summary = items.summary(figure.metric)
-    for field, claimed, counted in _values(figure, summary):
-        if not _same(claimed, counted):
-            yield f"{name}: {field} is given as {claimed}, its items give {counted}"
-
-
-def _values(figure: Figure, summary: Summary) -> list[tuple[str, float | None, float | None]]:
-    pairs: list[tuple[str, float | None, float | None]] = [
-        (field, getattr(figure, field), getattr(summary, field))
-        for field in ("value", "low", "high", "n", "chance", "sd")
-    ]
-    pairs.append(("number of seeds", len(figure.per_seed), len(summary.per_seed)))
+    fields = ("value", "low", "high", "n", "chance", "sd")
+    pairs = [(field, getattr(figure, field), getattr(summary, field)) for field in fields]
+    pairs += [("number of seeds", len(figure.per_seed), len(summary.per_seed))]
     pairs += [(f"seed {i + 1}", a, b) for i, (a, b) in enumerate(zip(figure.per_seed, summary.per_seed, strict=False))]
-    return pairs
-
-
-def _same(a: float | None, b: float | None) -> bool:
-    if a is None or b is None:
-        return a is b  # Where one of them has no value, the other may have none.
-    return math.isfinite(a) and abs(a - b) <= TOLERANCE
+    for field, claimed, counted in pairs:
+        if claimed is None or counted is None:
+            same = claimed is counted  # Where one of them has no value, the other may have none.
+        else:
+            same = math.isfinite(claimed) and abs(claimed - counted) <= TOLERANCE
+        if not same:
+            yield f"{name}: {field} is given as {claimed}, its items give {counted}"

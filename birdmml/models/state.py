@@ -102,7 +102,12 @@ def save(root: Path, ready: Checkpoint, learner: Learner, position: Position) ->
     part = folder.with_name("unfinished")  # No name that `_steps` would take.
     checkpoint.save(part, ready)
     try:
-        save_file(_tensors(learner), part / TENSORS)
+        tensors = {"random.cpu": torch.get_rng_state()}
+        if learner.device.type != "cpu":
+            tensors["random.device"] = torch.get_device_module(learner.device).get_rng_state()
+        for index, values in learner.optimiser.state_dict()["state"].items():
+            tensors |= {f"optimiser.{index}.{name}": value.detach().cpu() for name, value in values.items()}
+        save_file({name: value.contiguous() for name, value in tensors.items()}, part / TENSORS)
         meta = {
             "kind": KIND,
             "position": asdict(position),
@@ -144,7 +149,13 @@ def load(folder: Path, wanted: Checkpoint, learner: Learner) -> Position:
 
     Raises CheckpointError if it is damaged, or of other settings or data than `wanted`.
     """
-    meta = _read(folder / POSITION)
+    path = folder / POSITION
+    try:
+        meta = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as e:
+        raise CheckpointError(f"{path} cannot be read ({e}): delete its folder to resume earlier") from e
+    if not isinstance(meta, dict) or meta.get("kind") != KIND:
+        raise CheckpointError(f"{path} is not a training state: delete its folder to resume earlier")
     saved = checkpoint.load(folder)
     before = dict(_identity(saved))
     for name, ours in _identity(wanted):
@@ -165,15 +176,6 @@ def load(folder: Path, wanted: Checkpoint, learner: Learner) -> Position:
         raise CheckpointError(f"{path} cannot be used ({e}): delete {folder} to resume earlier") from e
     _restore(learner, tensors, meta)
     return position
-
-
-def _tensors(learner: Learner) -> dict[str, Tensor]:
-    out = {"random.cpu": torch.get_rng_state()}
-    if learner.device.type != "cpu":
-        out["random.device"] = torch.get_device_module(learner.device).get_rng_state()
-    for index, values in learner.optimiser.state_dict()["state"].items():
-        out |= {f"optimiser.{index}.{name}": value.detach().cpu() for name, value in values.items()}
-    return {name: value.contiguous() for name, value in out.items()}
 
 
 def _restore(learner: Learner, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
@@ -220,13 +222,3 @@ def _flat(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
 
 def _steps(root: Path) -> list[Path]:
     return sorted(p for p in (root / STEPS).glob("step-*") if (p / POSITION).is_file())
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        meta = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as e:
-        raise CheckpointError(f"{path} cannot be read ({e}): delete its folder to resume earlier") from e
-    if not isinstance(meta, dict) or meta.get("kind") != KIND:
-        raise CheckpointError(f"{path} is not a training state: delete its folder to resume earlier")
-    return meta

@@ -72,7 +72,10 @@ def _exact_section(plan: XorPlan, done: Sequence[XorDone]) -> list[str]:
                 ["method", *(f"p = {p:g}" for p in s.p), "off by", "worst"],
                 ["*ceiling*", *(f"{100 * xor.ceiling(p):.1f}" for p in s.p), "", ""],
                 *([d.run.name, *_exact(d, s.p)] for d in done),
-                *_paper_rows(plan),
+                *(
+                    [f"*{name}, authors*", *(f"{100 * v[p]:.1f}" if p in v else "-" for p in s.p), "", ""]
+                    for name, v in (authors().items() if s.modalities == 3 else ())
+                ),
             ]
         ),
     ]
@@ -115,7 +118,13 @@ def draw(plan: XorPlan, done: Sequence[XorDone], path: Path) -> None:
     spare = cycle(OTHERS)
     colours = {name: COLOURS.get(name) or next(spare) for name in dict.fromkeys(d.result.method for d in done)}
     for d in done:
-        _measured(axes[0], d, s.p, colours[d.result.method])
+        points = sorted(zip(s.p, d.result.figures, strict=True), key=lambda point: point[0])
+        figures, anchor = [figure for _, figure in points], d.run.anchor
+        axes[0].errorbar(
+            sorted(s.p), [f.value for f in figures], yerr=spread(figures, scale=1), color=colours[d.result.method],
+            ls=STYLES.get(anchor, "-"), marker=MARKS.get(anchor, "o"),
+            ms=4, lw=1.4, elinewidth=0.8, capsize=1.5, label=d.run.name,
+        )  # fmt: skip
     _frame(axes[0], f"measured: {s.dim}-d, {_many(len(s.seeds), 'seed')}, 95 % intervals")
     if published:
         for name, values in authors().items():
@@ -125,16 +134,6 @@ def draw(plan: XorPlan, done: Sequence[XorDone], path: Path) -> None:
     legend(canvas, axes[:1], "outside lower center", 6)
     canvas.suptitle(f"XOR, {s.modalities} x {xor.BITS} bits", x=0.01, ha="left", color=INK)
     save(canvas, path, dpi=120)
-
-
-def _measured(axis: Any, done: XorDone, p: Sequence[float], colour: str) -> None:
-    points = sorted(zip(p, done.result.figures, strict=True), key=lambda point: point[0])
-    figures, anchor = [figure for _, figure in points], done.run.anchor
-    axis.errorbar(
-        sorted(p), [f.value for f in figures], yerr=spread(figures, scale=1), color=colour,
-        ls=STYLES.get(anchor, "-"), marker=MARKS.get(anchor, "o"),
-        ms=4, lw=1.4, elinewidth=0.8, capsize=1.5, label=done.run.name,
-    )  # fmt: skip
 
 
 def _frame(axis: Any, title: str) -> None:
@@ -154,15 +153,6 @@ def _exact(done: XorDone, p: Sequence[float]) -> list[str]:
     if spread is not None:
         cells = [f"{cell} ± {100 * sd:.1f}" for cell, sd in zip(cells, spread, strict=True)]
     return [*cells, f"{100 * np.abs(mean - best).max():.1f}", f"{100 * np.abs(done.exact - best).max():.1f}"]
-
-
-def _paper_rows(plan: XorPlan) -> list[Sequence[str]]:
-    if plan.settings.modalities != 3:
-        return []
-    return [
-        [f"*{name}, authors*", *(f"{100 * v[p]:.1f}" if p in v else "-" for p in plan.settings.p), "", ""]
-        for name, v in authors().items()
-    ]
 
 
 def _many(count: int, what: str) -> str:

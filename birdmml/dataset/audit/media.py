@@ -79,7 +79,11 @@ def audio_features(samples: Sound, rate_hz: int) -> Vector:
 
     Only the first MAX_SECONDS are heard. Bands reach from LOW_HZ to HIGH_HZ or half the rate.
     """
-    power = _power(samples[: round(MAX_SECONDS * rate_hz)])
+    heard = samples[: round(MAX_SECONDS * rate_hz)]
+    padded = np.pad(heard, (0, max(0, WINDOW - len(heard))))
+    frames = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[::HOP]
+    spectrum = np.fft.rfft(frames * np.hanning(WINDOW), axis=1)
+    power = np.asarray(spectrum.real**2 + spectrum.imag**2) / WINDOW
     mel = power @ _filters(rate_hz).T
     level = np.log10(mel + _FLOOR)
     change = np.abs(np.diff(level, axis=0)).mean(axis=0) if len(level) > 1 else np.zeros(BANDS)
@@ -93,14 +97,6 @@ def audio_features(samples: Sound, rate_hz: int) -> Vector:
         _modulation(mel, rate_hz / HOP),
     )
     return np.concatenate([np.ravel(s) for s in statistics]).astype(np.float32)
-
-
-def _power(samples: Sound) -> NDArray[np.float64]:
-    """Power spectra [frames, WINDOW // 2 + 1] of Hann windows; a short clip is padded to one window."""
-    padded = np.pad(samples, (0, max(0, WINDOW - len(samples))))
-    frames = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[::HOP]
-    spectrum = np.fft.rfft(frames * np.hanning(WINDOW), axis=1)
-    return np.asarray(spectrum.real**2 + spectrum.imag**2) / WINDOW
 
 
 @functools.lru_cache(maxsize=8)

@@ -134,23 +134,16 @@ def _open(path: Path, name: str) -> AuditShard:
 def _parts(schema: pa.Schema) -> dict[str, str]:
     # Of two columns with one name, none can be asked for.
     once = [f for f in schema if schema.names.count(f.name) == 1]
-    binary = {f.name for f in once if _is_medium(f.type)}
-    text = {f.name for f in once if _is_text(f.type)}
+    # A medium is bytes, or a struct that has some in a field of that name.
+    kinds = {
+        f.name: [g.type for g in f.type if g.name == "bytes"] if pa.types.is_struct(f.type) else [f.type] for f in once
+    }
+    binary = {n for n, of in kinds.items() if any(pa.types.is_binary(t) or pa.types.is_large_binary(t) for t in of)}
+    values = {f.name: f.type.value_type if pa.types.is_dictionary(f.type) else f.type for f in once}
+    checks = (pa.types.is_string, pa.types.is_large_string, pa.types.is_integer, pa.types.is_floating)
+    text = {n for n, kind in values.items() if any(check(kind) for check in checks)}
     fitting = {p: [n for n in names if n in (binary if p in MEDIA else text)] for p, names in _NAMES.items()}
     return {part: names[0] for part, names in fitting.items() if names}
-
-
-def _is_medium(kind: pa.DataType) -> bool:
-    """Bytes, or a struct that has some in a field of that name."""
-    types = [f.type for f in kind if f.name == "bytes"] if pa.types.is_struct(kind) else [kind]
-    return any(pa.types.is_binary(t) or pa.types.is_large_binary(t) for t in types)
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    checks = (pa.types.is_string, pa.types.is_large_string, pa.types.is_integer, pa.types.is_floating)
-    return any(check(kind) for check in checks)
 
 
 def _features(schema: pa.Schema) -> dict[str, object]:
@@ -266,7 +259,13 @@ def read_rows(shards: Sequence[AuditShard], progress: Callable[[int, int], None]
         with open_file(shard.path) as file:
             for group, count in enumerate(shard.group_rows):
                 try:
-                    table = _texts(file, group, count, wanted)
+                    # Without a column, pyarrow's table has no rows either.
+                    read = file.read_row_group(group, columns=sorted(set(wanted.values()))) if wanted else None
+                    empty = pa.nulls(count, pa.large_string())
+                    columns = [
+                        _as_text(read.column(wanted[p])) if read is not None and p in wanted else empty for p in LIGHT
+                    ]
+                    table = pa.Table.from_arrays(columns, schema=_ROWS)
                 except BROKEN as e:
                     damaged.append(Unreadable(f"{shard.name} row group {group} ({count:,} rows)", first_line(e)))
                     continue
@@ -277,15 +276,6 @@ def read_rows(shards: Sequence[AuditShard], progress: Callable[[int, int], None]
     where = np.concatenate([np.empty((3, 0), dtype=np.int32), *places], axis=1, dtype=np.int32)
     rows = pa.concat_tables(tables) if tables else _ROWS.empty_table()
     return AuditRows(shards, rows, where[0], where[1], where[2], tuple(damaged))
-
-
-def _texts(file: pq.ParquetFile, group: int, rows: int, wanted: Mapping[str, str]) -> pa.Table:
-    """The light parts of a row group as text, in the order of LIGHT; nulls for a part without a column."""
-    # Without a column, pyarrow's table has no rows either.
-    table = file.read_row_group(group, columns=sorted(set(wanted.values()))) if wanted else None
-    empty = pa.nulls(rows, pa.large_string())
-    columns = [_as_text(table.column(wanted[p])) if table is not None and p in wanted else empty for p in LIGHT]
-    return pa.Table.from_arrays(columns, schema=_ROWS)
 
 
 def _as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:

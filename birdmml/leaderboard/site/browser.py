@@ -57,43 +57,30 @@ def script(table: BoardTable, task: ColumnOutcomes) -> str:
     Each row is its words, its page, a digit an item (how often it was right, in tenths), and where answers are classes
     two more an item: what it was taken for, by the place in `classes`, to base 36.
     """
-    first, metric = _places(task.items), table.columns[task.column].metric
+    units, metric = task.items.units, table.columns[task.column].metric
+    # The place of each different item; several draws of one stand together.
+    first = range(len(task.items.ids)) if units is None else np.unique(units, return_index=True)[1].tolist()
     rows = max(2, MOST_DIGITS // (3 * len(first)))  # The best ones.
     chosen = list(zip(task.rows, task.values, strict=True))[:rows]
     classes = sorted({n for _, items in chosen if items.confusion for n in items.confusion.names})
     place = {name: i for i, name in enumerate(classes)} if len(classes) <= MOST_NAMES else {}
-    value: dict[str, Any] = {
-        "ids": [plain(task.items.ids[i]) for i in first],
-        "entries": [
-            [
-                *_about(table, row),
-                "".join(_DIGITS[np.floor(10 * _shares(items, metric) + 0.5).astype(np.int64)]),
-                _names(items, first, place),
-            ]
-            for row, items in chosen
-        ],
-    }
+    entries: list[list[str]] = []
+    for row, items in chosen:
+        words, member = table.rows[row].name, table.rows[row].member
+        if member is not None:
+            words = plain(f"{words}, {member.result.preset}: {member.title}")
+        answers = ""  # Stays so where they are no classes, or several draws took an item for several.
+        if place and items.named is not None and items.confusion is not None and items.units is None:
+            codes = [np.base_repr(place[name], 36).lower().rjust(2, "0") for name in items.confusion.names]
+            answers = "".join(codes[items.named[i]] for i in first)
+        tenths = "".join(_DIGITS[np.floor(10 * _shares(items, metric) + 0.5).astype(np.int64)])
+        entries.append([words, "" if member is None else member.page, tenths, answers])
+    value: dict[str, Any] = {"ids": [plain(task.items.ids[i]) for i in first], "entries": entries}
     if task.items.targets is not None:
         value["targets"] = [plain(task.items.targets[i]) for i in first]
     if place:
         value["classes"] = [plain(name) for name in classes]
     return f'"use strict";birdmmlItems({canonical_json(name(table, task))},{canonical_json(value)});\n'
-
-
-def _about(table: BoardTable, row: int) -> tuple[str, str]:
-    """A row in words, and its page."""
-    member = table.rows[row].member
-    if member is None:
-        return table.rows[row].name, ""
-    return plain(f"{table.rows[row].name}, {member.result.preset}: {member.title}"), member.page
-
-
-def _names(items: ItemOutcomes, first: Sequence[int], place: Mapping[str, int]) -> str:
-    """What each item was taken for; empty where that is no class, or several draws took it for several."""
-    if not place or items.named is None or items.confusion is None or items.units is not None:
-        return ""
-    codes = [np.base_repr(place[name], 36).lower().rjust(2, "0") for name in items.confusion.names]
-    return "".join(codes[items.named[i]] for i in first)
 
 
 def _rank(metric: str) -> int:
@@ -102,13 +89,6 @@ def _rank(metric: str) -> int:
         return cutoff(metric)
     except UnknownName:
         return 0
-
-
-def _places(items: ItemOutcomes) -> list[int]:
-    """The place of each different item; several draws of one stand together."""
-    if items.units is None:
-        return list(range(len(items.ids)))
-    return [int(i) for i in np.unique(items.units, return_index=True)[1]]
 
 
 def _shares(items: ItemOutcomes, metric: str) -> Doubles:

@@ -58,17 +58,28 @@ def read(folder: Path, name: str, metrics: Sequence[str]) -> ItemOutcomes | None
     if not isinstance(outcome, Predictions | SpeciesHits):
         return None
     draws = outcome.draws if isinstance(outcome, Predictions) else None
-    order = _order(outcome.ids, draws)
+    by_id = np.asarray(outcome.ids, dtype=object)  # Else each id would take the room of the longest.
+    keys = range(len(by_id)) if draws is None else draws.tolist()
+    order = np.asarray(sorted(range(len(by_id)), key=lambda i: (by_id[i], keys[i])), dtype=np.int64)
     ids = tuple(outcome.ids[i] for i in order)
     values = {m: v.mean(axis=0)[order] for m in metrics if (v := _values(outcome, m)) is not None}
     units = None if draws is None else np.unique(np.asarray(ids), return_inverse=True)[1].astype(np.int64)
-    key = _key(ids, None if draws is None else draws[order])
+    # Ids of strangers may hold half a surrogate pair, which UTF-8 alone refuses.
+    sha = hashlib.sha256("\0".join(ids).encode("utf-8", "surrogatepass"))
+    sha.update(b"" if draws is None else draws[order].tobytes())
+    key = sha.hexdigest()
     codes = _codes(outcome) if isinstance(outcome, Predictions) and "accuracy" in values else None
     if codes is None:
         return ItemOutcomes(key, ids, units, values)
     names, true, named = codes
     targets = tuple(outcome.targets[i] for i in order)
-    return ItemOutcomes(key, ids, units, values, _confusion(names, true, named), targets, _most(named)[order])
+    # Only pairs that occur: of 2000 classes most of a whole matrix would be zeros.
+    pairs, count = np.unique(true * len(names) + named, return_counts=True)
+    confusion = ConfusionCounts(names, pairs // len(names), pairs % len(names), count.astype(np.int64))
+    # What most of the seeds [S, N] say of each item; of several, what the first of these seeds says.
+    agree = np.stack([(named == row).sum(axis=0) for row in named])
+    most = np.take_along_axis(named, agree.argmax(axis=0)[None], axis=0)[0]
+    return ItemOutcomes(key, ids, units, values, confusion, targets, most[order])
 
 
 def _values(outcome: Outcomes, metric: str) -> Doubles | None:
@@ -84,20 +95,6 @@ def _values(outcome: Outcomes, metric: str) -> Doubles | None:
     return hit(outcome.greater, outcome.ties, k) if isinstance(outcome, Predictions) else None
 
 
-def _order(ids: Sequence[str], draws: Ints | None) -> Ints:
-    """The places of the items by id, then by draw."""
-    names = np.asarray(ids, dtype=object)  # Else each id would take the room of the longest.
-    keys = range(len(ids)) if draws is None else draws.tolist()
-    return np.asarray(sorted(range(len(ids)), key=lambda i: (names[i], keys[i])), dtype=np.int64)
-
-
-def _key(ids: Sequence[str], draws: Ints | None) -> str:
-    # Ids of strangers may hold half a surrogate pair, which UTF-8 alone refuses.
-    sha = hashlib.sha256("\0".join(ids).encode("utf-8", "surrogatepass"))
-    sha.update(b"" if draws is None else draws.tobytes())
-    return sha.hexdigest()
-
-
 def _codes(outcome: Predictions) -> tuple[tuple[str, ...], Ints, Ints] | None:
     """Class names, what items are [N] and were taken for [S, N]; None where the answers are items, not classes."""
     names = tuple(sorted({*outcome.targets, *(n for row in outcome.predictions for n in row)}))
@@ -107,15 +104,3 @@ def _codes(outcome: Predictions) -> tuple[tuple[str, ...], Ints, Ints] | None:
     true = np.asarray([place[n] for n in outcome.targets], dtype=np.int64)
     named = np.asarray([[place[n] for n in row] for row in outcome.predictions], dtype=np.int64)
     return names, true, named
-
-
-def _confusion(names: tuple[str, ...], true: Ints, named: Ints) -> ConfusionCounts:
-    # Only pairs that occur: of 2000 classes most of a whole matrix would be zeros.
-    pairs, count = np.unique(true * len(names) + named, return_counts=True)
-    return ConfusionCounts(names, pairs // len(names), pairs % len(names), count.astype(np.int64))
-
-
-def _most(named: Ints) -> Ints:
-    """What most of the seeds [S, N] say of each item; of several, what the first of these seeds says."""
-    agree = np.stack([(named == row).sum(axis=0) for row in named])
-    return np.asarray(np.take_along_axis(named, agree.argmax(axis=0)[None], axis=0)[0])

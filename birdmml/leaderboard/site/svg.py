@@ -46,7 +46,11 @@ def interval(figure: Figure) -> Markup:
 
 def curves(panel: Panel, name: str) -> Markup:
     """The panel as a picture in percent with 95 % intervals; `name` is its id in the page."""
-    xs, top = panel.xs, _top(panel.figures)
+    xs = panel.xs
+    values = [v for f in panel.figures for v in (f.high, f.value, f.chance, f.ceiling or 0.0) if math.isfinite(v)]
+    most = min(1.0, max([0.05, *values]))
+    # The end of the axis in percent: a round number above everything that is drawn.
+    top = next(t for t in (5, 10, 20, 40, 60, 80, 100) if t >= 100 * most - 1e-9)
     across, height = _across(xs, panel.log), _up(0.0, top)
 
     def up(share: float) -> str:
@@ -57,8 +61,11 @@ def curves(panel: Panel, name: str) -> Markup:
     parts = [_grid((height(top * k / 4), f"{top * k / 4:g}") for k in range(5)), _ticks(ticks, plain(panel.x))]
     parts += _levels(panel, across, up)
     parts += [_line(line, _colour(line, k), across, up) for k, line in enumerate(panel.lines)]
-    lines = "; ".join(f"{line.name}: {_words(line)}" for line in panel.lines)
-    return _chart(name, plain(panel.title), plain(f"Accuracy over {panel.x}. {lines}", 2000), parts)
+    words = []
+    for line in panel.lines:
+        shares = ", ".join(f"{100 * p.figure.value:.1f} % at {p.x:g}" for p in line.points)
+        words.append(f"{line.name}: {shares}" + (f", clean {100 * line.level.value:.1f} %" if line.level else ""))
+    return _chart(name, plain(panel.title), plain(f"Accuracy over {panel.x}. {'; '.join(words)}", 2000), parts)
 
 
 def legend(panel: Panel) -> Markup:
@@ -75,13 +82,6 @@ def legend(panel: Panel) -> Markup:
 def _colour(line: Line, k: int) -> int:
     """The same for a task in every picture; lines of other names by their place."""
     return TASKS.index(line.name) if line.name in TASKS else k % COLOURS
-
-
-def _top(figures: Sequence[Figure]) -> float:
-    """The end of the axis in percent: a round number above everything that is drawn."""
-    values = [v for f in figures for v in (f.high, f.value, f.chance, f.ceiling or 0.0) if math.isfinite(v)]
-    most = min(1.0, max([0.05, *values]))
-    return next(t for t in (5, 10, 20, 40, 60, 80, 100) if t >= 100 * most - 1e-9)
 
 
 def _levels(panel: Panel, across: Place, up: Place) -> list[Markup]:
@@ -108,11 +108,6 @@ def _line(line: Line, colour: int, across: Place, up: Place) -> Markup:
     ]  # fmt: skip
     path = _path("trace", [(x, up(f.value)) for x, f in at])
     return Markup('<g class="c{}">{}{}</g>').format(colour, path, Markup("").join(marks))
-
-
-def _words(line: Line) -> str:
-    values = ", ".join(f"{100 * p.figure.value:.1f} % at {p.x:g}" for p in line.points)
-    return f"{values}, clean {100 * line.level.value:.1f} %" if line.level else values
 
 
 # The loss over the epochs of each seed's training. Strangers' values: only finite numbers are drawn.
@@ -225,7 +220,8 @@ def matrix(counts: ConfusionCounts, name: str) -> Markup:
     """
     n = len(counts.names)
     cell = max(NARROWEST, min(CELL, 900 // n))
-    names = [_short(text) for text in counts.names]
+    names = [plain(text) for text in counts.names]
+    names = [text if len(text) <= SHORT else f"{text[: SHORT - 1].rstrip()}…" for text in names]
     edge = 12 + round(max(map(len, names)) * min(11.0, 0.8 * cell) * 0.6)
     right = int(counts.count[counts.true == counts.named].sum())
     words = f"{right} of {int(counts.count.sum())} on the diagonal; the most confused pairs are in the table beside it."
@@ -276,8 +272,3 @@ def _label(text: str, i: int, cell: int) -> Markup:
         '<text x="-5" y="{0}" font-size="{1}" text-anchor="end">{2}</text>'
         '<text font-size="{1}" transform="translate({0} -5) rotate(-90)">{2}</text>'
     ).format(at, size, text)
-
-
-def _short(text: str) -> str:
-    line = plain(text)
-    return line if len(line) <= SHORT else f"{line[: SHORT - 1].rstrip()}…"

@@ -166,7 +166,9 @@ def _checked(entry: Entry) -> _Checked:
             reading.check(path)
             one.items[file] = outcomes.read(entry.folder, file)
         except BROKEN as e:
-            one.tell(_words(e, entry.folder / file), file=file)
+            text = str(e).replace(str(entry.folder / file), "").lstrip(": ").removesuffix(": score again")
+            text = text or type(e).__name__
+            one.tell(text if isinstance(e, ResultError) else f"no predictions file ({text[:200]})", file=file)
     return one
 
 
@@ -217,8 +219,12 @@ def _against(one: _Checked, claim: Mapping[str, Any] | None, data: Expected | No
     if wrong or claim is None:
         return []
     for key in statement:
-        if statement[key] != claim[key]:
-            one.tell(f"{key} is not what {HEAD} states{_place(statement[key], claim[key])}", AGAIN)
+        mine, theirs, where = statement[key], claim[key], ""
+        if isinstance(mine, dict) and isinstance(theirs, dict):  # Which part differs: " (packages.torch)".
+            other = sorted(k for k in mine | theirs if mine.get(k) != theirs.get(k) or (k in mine) != (k in theirs))
+            where = f" ({', '.join(other[:3])})"
+        if mine != theirs:
+            one.tell(f"{key} is not what {HEAD} states{where}", AGAIN)
     suites: dict[str, set[str]] = {}
     for figure in result.figures:
         suites.setdefault(figure.suite, set()).add(figure.evalset)
@@ -271,16 +277,3 @@ def _of_whole(about: Mapping[str, Any], checked: Sequence[_Checked]) -> list[Pro
         if (other := seen.setdefault(key, one.name)) != one.name:
             problems.append(Problem(one.name, f"the same figures as {other}", "submit it once"))
     return problems
-
-
-def _place(mine: Any, theirs: Any) -> str:
-    """Which part of two values differs: " (packages.torch)"."""
-    if not isinstance(mine, dict) or not isinstance(theirs, dict):
-        return ""
-    other = sorted(k for k in mine | theirs if mine.get(k) != theirs.get(k) or (k in mine) != (k in theirs))
-    return f" ({', '.join(other[:3])})"
-
-
-def _words(error: Exception, path: Path) -> str:
-    text = str(error).replace(str(path), "").lstrip(": ").removesuffix(": score again") or type(error).__name__
-    return text if isinstance(error, ResultError) else f"no predictions file ({text[:200]})"

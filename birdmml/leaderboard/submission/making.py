@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import re
 import secrets
@@ -69,7 +70,12 @@ def make(
     part = out.parent / f".{out.name}.{secrets.token_hex(4)}.part"
     try:
         part.mkdir(parents=True)
-        _copied(folders, loaded, part)
+        for folder, result in zip(folders, loaded, strict=True):
+            target = part / RESULTS / folder.resolve().name
+            for name in (FILE, *_files_of(result)):
+                source = inside(folder, name)
+                with source.open("rb") as original, atomic_write(target / name, sync_name=False) as copy:
+                    shutil.copyfileobj(original, copy)
         head = _head(part, folders, loaded, about)
         with atomic_write(part / HEAD) as f:
             f.write(spelled(head))
@@ -117,19 +123,15 @@ def _checked_about(about: About, loaded: Sequence[Result]) -> About:
         value: Any = getattr(about, name)
         if value == "":
             raise UsageError(f"the submission has no {name.replace('_', ' ')}: give {option}")
+        rule: Any = form.schema()
+        for part in path:
+            rule = rule["properties"][part]
         wrong = form.bad_text(value) if isinstance(value, str) else ""
-        for problem in [wrong] if wrong else [problem for _, problem in form.problems(value, _rule(path))]:
+        for problem in [wrong] if wrong else [problem for _, problem in form.problems(value, rule)]:
             raise UsageError(f"{option} {problem}: give another")
     if not checking.is_date(about.created):
         raise UsageError(f"--date {about.created!r} is no date: give YYYY-MM-DD")
     return about
-
-
-def _rule(path: Sequence[str]) -> Mapping[str, Any]:
-    rule: Any = form.schema()
-    for name in path:
-        rule = rule["properties"][name]
-    return dict(rule)
 
 
 def _check_free(out: Path) -> None:
@@ -143,29 +145,14 @@ def _check_free(out: Path) -> None:
 def _placed(part: Path, out: Path, digest: str) -> None:
     """Give the finished folder its name; the very same submission may be there already."""
     if out.is_dir() and any(out.iterdir()):
-        if not _same(out, digest):
-            raise UsageError(f"--out {out} holds another submission: choose another folder, or remove it")
-        return
+        with contextlib.suppress(ResultError):
+            if read(out).about["digest"] == digest:
+                return
+        raise UsageError(f"--out {out} holds another submission: choose another folder, or remove it")
     if out.is_dir():
         out.rmdir()
     part.rename(out)
     sync_folder(out.parent)
-
-
-def _same(out: Path, digest: str) -> bool:
-    try:
-        return bool(read(out).about["digest"] == digest)
-    except ResultError:
-        return False
-
-
-def _copied(folders: Sequence[Path], loaded: Sequence[Result], part: Path) -> None:
-    for folder, result in zip(folders, loaded, strict=True):
-        target = part / RESULTS / folder.resolve().name
-        for name in (FILE, *_files_of(result)):
-            source = inside(folder, name)
-            with source.open("rb") as f, atomic_write(target / name, sync_name=False) as copy:
-                shutil.copyfileobj(f, copy)
 
 
 def _files_of(result: Result) -> list[str]:

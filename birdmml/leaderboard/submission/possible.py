@@ -67,11 +67,18 @@ def of_figure(result: Result, figure: Figure, items: Outcomes) -> Iterator[tuple
     if figure.sd is not None and (figure.sd < 0 or len(result.seeds) == 1):
         yield "sd", f"a standard deviation of {figure.sd} over {len(result.seeds)} seeds"
     least, most = _range(figure, items)
-    for name, value in _numbers(figure):
+    numbers = [(name, getattr(figure, name)) for name in ("value", "low", "high", "chance")]
+    numbers += [(f"seed {i + 1}", value) for i, value in enumerate(figure.per_seed)]
+    numbers += [] if figure.ceiling is None else [("best possible", figure.ceiling)]
+    for name, value in numbers:
         if not least - SLACK <= value <= most + SLACK:
             yield name, f"{name} {value} lies outside {least:g} to {most:g}"
-    luck = _luck(figure.metric, items.candidates) if isinstance(items, Predictions) else None
-    if isinstance(items, Predictions) and luck is not None and abs(luck - figure.chance) > SLACK:
+    if not isinstance(items, Predictions):
+        return
+    luck = 1.0 / items.candidates if figure.metric == CLASS_MEAN else None
+    if figure.metric not in (CLASS_MEAN, "mAP") and (figure.metric == MEDIAN_RANK or SHARES.fullmatch(figure.metric)):
+        luck = metrics.chance(figure.metric, items.candidates)
+    if luck is not None and abs(luck - figure.chance) > SLACK:
         yield ("chance", f"chance is given as {figure.chance}, among {items.candidates} candidates it is {luck}")
 
 
@@ -120,20 +127,6 @@ def _range(figure: Figure, items: Outcomes) -> tuple[float, float]:
     if figure.metric == MEDIAN_RANK and not isinstance(items, Measures):
         return 1.0, float(np.asarray(items.candidates).max())
     return -math.inf, math.inf
-
-
-def _numbers(figure: Figure) -> Iterator[tuple[str, float]]:
-    yield from ((name, getattr(figure, name)) for name in ("value", "low", "high", "chance"))
-    yield from ((f"seed {i + 1}", value) for i, value in enumerate(figure.per_seed))
-    if figure.ceiling is not None:
-        yield "best possible", figure.ceiling
-
-
-def _luck(metric: str, candidates: int) -> float | None:
-    if metric == CLASS_MEAN:
-        return 1.0 / candidates
-    has_chance = metric == MEDIAN_RANK or SHARES.fullmatch(metric)
-    return metrics.chance(metric, candidates) if has_chance and metric != "mAP" else None
 
 
 def _falling(figures: Sequence[Figure]) -> Iterator[str]:

@@ -47,7 +47,14 @@ def listing(folder: Path) -> tuple[dict[str, int], list[Problem]]:
             problems.append(Problem(name, wrong, "remove it, or submit again"))
         elif not entry.is_dir(follow_symlinks=False):
             sizes[name] = size
-    return dict(sorted(sizes.items())), problems + _alike(sizes)
+    # Names that are one file on systems that take no notice of case.
+    by_key: dict[str, str] = {}
+    problems += [
+        Problem(name, f"the same as {other} where case does not count", "rename a result folder")
+        for name in sorted(sizes)
+        if (other := by_key.setdefault(name.casefold(), name)) != name
+    ]
+    return dict(sorted(sizes.items())), problems
 
 
 def differences(folder: Path, sizes: Mapping[str, int], listed: Mapping[str, tuple[int, str]]) -> list[Problem]:
@@ -92,16 +99,6 @@ def _wrong(entry: os.DirEntry[str], name: str, depth: int) -> tuple[str, int]:
         return "a file that a submission never has", size
     cap = MAX_PARQUET if name.endswith(".parquet") else MAX_BYTES
     return (f"larger than {human_bytes(cap)}" if size > cap else ""), size
-
-
-def _alike(names: Mapping[str, int]) -> list[Problem]:
-    """Names that are one file on systems that take no notice of case."""
-    by_key: dict[str, str] = {}
-    return [
-        Problem(name, f"the same as {other} where case does not count", "rename a result folder")
-        for name in sorted(names)
-        if (other := by_key.setdefault(name.casefold(), name)) != name
-    ]
 
 
 AGAIN = "submit again with `birdmml submit`"
@@ -229,22 +226,19 @@ def check(path: Path) -> None:
     """Raise ResultError for a file that is no predictions file, holds more than one does, or would fill the memory."""
     try:
         with pq.ParquetFile(path) as file:
-            _size(file.metadata)
-            names, metadata = _form(file.schema_arrow), file.metadata
+            metadata = file.metadata
+            # Of row groups alone: pyarrow aborts the whole process on some damaged facts of a column.
+            groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
+            unpacked = [group.total_byte_size for group in groups]
+            if not 0 <= metadata.num_rows <= MAX_ROWS or any(not 0 <= g.num_rows <= MAX_ROWS for g in groups):
+                raise ResultError(f"{metadata.num_rows:,} rows, more than {MAX_ROWS:,}")
+            if (total := sum(unpacked)) > MAX_UNPACKED or min(unpacked, default=0) < 0:
+                raise ResultError(f"would unpack to {human_bytes(total)}, more than {human_bytes(MAX_UNPACKED)}")
+            names = _form(file.schema_arrow)
         with pq.ParquetFile(path, read_dictionary=names, metadata=metadata) as file:
             _texts(file, names)
     except (OSError, ValueError, KeyError, OverflowError, MemoryError, pa.ArrowException) as e:
         raise ResultError(f"no predictions file ({type(e).__name__}: {str(e)[:200]})") from e
-
-
-def _size(metadata: pq.FileMetaData) -> None:
-    # Of row groups alone: pyarrow aborts the whole process on some damaged facts of a column.
-    groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
-    unpacked = [group.total_byte_size for group in groups]
-    if not 0 <= metadata.num_rows <= MAX_ROWS or any(not 0 <= g.num_rows <= MAX_ROWS for g in groups):
-        raise ResultError(f"{metadata.num_rows:,} rows, more than {MAX_ROWS:,}")
-    if sum(unpacked) > MAX_UNPACKED or min(unpacked, default=0) < 0:
-        raise ResultError(f"would unpack to {human_bytes(sum(unpacked))}, more than {human_bytes(MAX_UNPACKED)}")
 
 
 def _form(schema: pa.Schema) -> list[str]:
