@@ -317,6 +317,7 @@ def _classes(
     names = tuple(dict.fromkeys(texts.ids))
     place = {name: i for i, name in enumerate(names)}
     total = np.zeros((len(names), texts.width))
+    # Not `total[...] +=`, which counts a class's repeated rows once.
     np.add.at(total, [place[i] for i in texts.ids], texts.arrays["text"])
     norms = np.linalg.norm(total, axis=1, keepdims=True)
     if (norms < LEAST).any():
@@ -344,7 +345,7 @@ def _dataset(built: Built | None, splits: Mapping[str, Vectors]) -> dict[str, ob
     rows = {split: len(items.ids) for split, items in splits.items()}
     if built is None:
         digests = {str(v.facts.get("dataset", "")) for v in splits.values()}
-        digest = digests.pop() if len(digests) == 1 else ""
+        digest = digests.pop() if len(digests) == 1 else ""  # Files of two datasets are of neither.
         return {
             "name": "not given",
             "digest": digest or files.digest(sorted(i for v in splits.values() for i in v.ids)),

@@ -35,6 +35,7 @@ class Fitted:
         """One model after the other, ready to be scored: the template with its weights."""
         self.template.eval()
         for k in range(len(self.losses)):
+            # One template for all: a module for each would cost more than its few weights.
             self.template.load_state_dict({name: w[k] for name, w in self.weights.items()})
             yield self.template
 
@@ -47,7 +48,7 @@ def fit(run: XorRun, chosen: XorSettings) -> Fitted:
     to rounding. Raises TrainingError with the step, p and seed where a loss is not finite.
     """
     started = time.perf_counter()
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]):  # The caller's random numbers go on as if nothing had been drawn.
         template, weights = _initial(run, chosen)
         optimiser = torch.optim.AdamW(_groups(template, weights, chosen))
         rates = [group["lr"] for group in optimiser.param_groups]
@@ -78,7 +79,7 @@ def _initial(run: XorRun, chosen: XorSettings) -> tuple[XorNetwork, dict[str, Te
     models: list[nn.Module] = []
     for seed in chosen.seeds:
         torch.manual_seed(seed)
-        models += [network(run, chosen)] * len(chosen.p)
+        models += [network(run, chosen)] * len(chosen.p)  # The same start for every p: only the data differ.
     stacked, _ = stack_module_state(models)
     template = network(run, chosen)
     return template, {name: w.detach().clone().requires_grad_() for name, w in stacked.items()}
