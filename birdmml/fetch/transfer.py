@@ -242,19 +242,17 @@ class Transfer(_Attempts):
         """One request, unless everything is there, and a look at all of it."""
         if not (self.part.size and self.part.size == self.total):
             self.attempts += 1
-            with self.web.open(self.file.url, self._range()) as answer:
+            headers: dict[str, str] = {}
+            if self.part.size and self._ranged and (self.file.md5 or self.etag):
+                condition = {"If-Range": self.etag} if self.etag else {}
+                headers = {"Range": f"bytes={self.part.size}-", **condition}
+            with self.web.open(self.file.url, headers) as answer:
                 self.code = answer.status_code
                 if not self._refused_as_complete(answer):
                     self.web.refuse(answer)
                     self._receive(answer)
         self._verify()
         self.part.finish()
-
-    def _range(self) -> dict[str, str]:
-        if not (self.part.size and self._ranged and (self.file.md5 or self.etag)):
-            return {}
-        condition = {"If-Range": self.etag} if self.etag else {}
-        return {"Range": f"bytes={self.part.size}-", **condition}
 
     def _refused_as_complete(self, answer: httpx.Response) -> bool:
         """Whether 416 says that the bytes that are there are all; raises Again for any other 416."""

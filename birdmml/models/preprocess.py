@@ -55,7 +55,9 @@ class Preprocessor(nn.Module):
         }
         for name, value in constants.items():
             self.register_buffer(name, value.to(torch.float32), persistent=False)
-        self.spans = [_span(part) for part in torch.split(bank, BANDS_TOGETHER)]
+        # The first and the last bin (exclusive) that any of the triangles [n, bins] reads.
+        read = [torch.nonzero(part.any(dim=0)).flatten() for part in torch.split(bank, BANDS_TOGETHER)]
+        self.spans = [(int(bins[0]), int(bins[-1]) + 1) if len(bins) else (0, 1) for bins in read]
 
     @property
     def heard(self) -> int:
@@ -167,12 +169,6 @@ def mel_filterbank(bands: int, n_fft: int, rate_hz: int, low_hz: float, high_hz:
     rising = (frequencies - left) / (middle - left)
     falling = (right - frequencies) / (right - middle)
     return torch.minimum(rising, falling).clamp_min(0.0)
-
-
-def _span(bank: Tensor) -> tuple[int, int]:
-    """The first and the last bin (exclusive) that any of the triangles [n, bins] reads."""
-    used = torch.nonzero(bank.any(dim=0)).flatten()
-    return (int(used[0]), int(used[-1]) + 1) if len(used) else (0, 1)
 
 
 def _by_shape(arrays: Sequence[NDArray[np.generic]], most: int) -> list[list[int]]:

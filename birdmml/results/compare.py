@@ -153,22 +153,16 @@ def _compared(
     for i, j in combinations(range(len(methods)), 2):
         gaps, units = drawn[i] - drawn[j], sums[i] - sums[j]  # Of the same draw: what makes an item hard cancels.
         low, high = np.quantile(gaps, [edge, 1.0 - edge])
-        p = _p_value(gaps, int((np.abs(units) > LEVEL).sum()))
+        # Twice the smaller share of resampled differences on either side of zero, zeros on both. One is added above
+        # and below (Davison and Hinkley, 1997, section 4.2), so p is never 0: 2 / (B + 1) at least. Nor is it less
+        # than 2^(1 - u) with u unequal units, the least that swapping the methods' names unit by unit can give: three
+        # items that agree prove nothing, though every resample agrees with them.
+        side, unequal = min(int((gaps <= LEVEL).sum()), int((gaps >= -LEVEL).sum())), int((np.abs(units) > LEVEL).sum())
+        p = min(1.0, max(2.0 * (side + 1) / (len(gaps) + 1), 2.0 ** (1 - unequal)))
         value = float(units.sum() / sizes.sum())
         names = methods[i].name, methods[j].name
         comparisons.append(Comparison(*names, value, float(low), float(high), p, p, len(sizes)))
     return comparisons
-
-
-def _p_value(gaps: Doubles, unequal: int) -> float:
-    """Twice the smaller share of resampled differences [B] on either side of zero, zeros on both.
-
-    One is added above and below (Davison and Hinkley, 1997, section 4.2), so p is never 0: 2 / (B + 1) at least.
-    Nor is it less than 2^(1 - u) with u unequal units, the least that swapping the methods' names unit by unit can
-    give: three items that agree prove nothing, though every resample agrees with them.
-    """
-    side = min(int((gaps <= LEVEL).sum()), int((gaps >= -LEVEL).sum()))
-    return min(1.0, max(2.0 * (side + 1) / (len(gaps) + 1), 2.0 ** (1 - unequal)))
 
 
 def _resample(sums: Doubles, sizes: Doubles, samples: int, seed: int) -> Doubles:
