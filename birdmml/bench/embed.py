@@ -74,7 +74,7 @@ class Embeds(ABC):
     front_end: Any
     device: torch.device
     modalities: Collection[str] = MODALITIES
-    batch, films_at_once = 128, 16  # A film has many frames: sixteen fill about the memory of the rows' batch.
+    batch, films_at_once = 128, 16  # Fewer films, as each has several frames.
 
     def rows(
         self,
@@ -389,9 +389,8 @@ def _read(path: Path, key: Mapping[str, Any]) -> Embeddings | None:
         if name.startswith(PRESENT):
             present[name.removeprefix(PRESENT)] = np.asarray(column)
         else:
-            arrays[name] = (
-                np.asarray(column.flatten()).reshape(len(column), column.type.list_size).copy()
-            )  # Arrow's are read-only.
+            # A copy, as Arrow's own memory is read-only.
+            arrays[name] = np.asarray(column.flatten()).reshape(len(column), column.type.list_size).copy()
     return Embeddings(tuple(table["id"].to_pylist()), arrays, present)
 
 

@@ -279,7 +279,12 @@ class Transfer(_Attempts):
             self.etag = etag if _STRONG.fullmatch(etag) else None
         self.note("", "partial")
         self.part.need(self.total)
-        self._append(chain([first], chunks))
+        for chunk in steady(self.web, chain([first], chunks)):
+            if self.part.size + len(chunk) > self._most():
+                self._too_many()
+            self.part.write(chunk)
+            if self.progress:
+                self.progress(self.file.key, self.part.size, self.total)
         if self.total is not None and self.part.size < self.total:
             raise Again(f"the answer ended after {self.part.size:,} of {self.total:,} bytes", self.code)
 
@@ -322,15 +327,6 @@ class Transfer(_Attempts):
             return "the file on the server has changed"
         self.total = self.total or total
         return ""
-
-    def _append(self, chunks: Iterator[bytes]) -> None:
-        """Write until the body ends; raises Wrong beyond the promised size, Trickle when it only trickles."""
-        for chunk in steady(self.web, chunks):
-            if self.part.size + len(chunk) > self._most():
-                self._too_many()
-            self.part.write(chunk)
-            if self.progress:
-                self.progress(self.file.key, self.part.size, self.total)
 
     def _most(self) -> int:
         most_bytes = self.web.politeness.most_bytes

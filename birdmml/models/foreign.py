@@ -51,7 +51,13 @@ class ForeignEncoder(nn.Module):
             raise UsageError(f"{config.model_type} does not tell its width: choose another encoder")
         self.width = int(widths[0])
         self.takes = "input_ids" if kind == "text" else str(getattr(net, "main_input_name", "pixel_values"))
-        _check_kind(self.takes, kind, config)
+        waves = self.takes == "input_values" and not hasattr(config, "num_mel_bins")
+        if kind != "text" and (self.takes not in INPUTS[kind] or waves):
+            wanted = "pictures" if kind == "image" else "a spectrogram (AST, Whisper, or any vision model)"
+            raise UsageError(
+                f"{OPTIONS[kind]}: {config.model_type} takes {'waveforms' if waves else self.takes}, but {wanted} come"
+                " in here: choose another model"
+            )
 
     def forward(self, x: Tensor) -> Tensor:
         """Network input of one modality -> [B, D]."""
@@ -155,16 +161,6 @@ def tokenizer_of(name: str) -> Tokenizer:
     tokenizer = Tokenizer.from_str(pretrained.backend_tokenizer.to_str())
     tokenizer.no_padding()  # tokenise pads to the longest row; the file may ask for 512 throughout.
     return tokenizer
-
-
-def _check_kind(takes: str, kind: str, config: Any) -> None:
-    waves = takes == "input_values" and not hasattr(config, "num_mel_bins")
-    if kind != "text" and (takes not in INPUTS[kind] or waves):
-        wanted = "pictures" if kind == "image" else "a spectrogram (AST, Whisper, or any vision model)"
-        raise UsageError(
-            f"{OPTIONS[kind]}: {config.model_type} takes {'waveforms' if waves else takes}, but {wanted} come in here:"
-            " choose another model"
-        )
 
 
 def _pixels(name: str, config: dict[str, Any]) -> dict[str, Any]:

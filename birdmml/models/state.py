@@ -102,7 +102,12 @@ def save(root: Path, ready: Checkpoint, learner: Learner, position: Position) ->
     part = folder.with_name("unfinished")  # No name that `_steps` would take.
     checkpoint.save(part, ready)
     try:
-        save_file(_tensors(learner), part / TENSORS)
+        tensors = {"random.cpu": torch.get_rng_state()}
+        if learner.device.type != "cpu":
+            tensors["random.device"] = torch.get_device_module(learner.device).get_rng_state()
+        for index, values in learner.optimiser.state_dict()["state"].items():
+            tensors |= {f"optimiser.{index}.{name}": value.detach().cpu() for name, value in values.items()}
+        save_file({name: value.contiguous() for name, value in tensors.items()}, part / TENSORS)
         meta = {
             "kind": KIND,
             "position": asdict(position),
@@ -165,15 +170,6 @@ def load(folder: Path, wanted: Checkpoint, learner: Learner) -> Position:
         raise CheckpointError(f"{path} cannot be used ({e}): delete {folder} to resume earlier") from e
     _restore(learner, tensors, meta)
     return position
-
-
-def _tensors(learner: Learner) -> dict[str, Tensor]:
-    out = {"random.cpu": torch.get_rng_state()}
-    if learner.device.type != "cpu":
-        out["random.device"] = torch.get_device_module(learner.device).get_rng_state()
-    for index, values in learner.optimiser.state_dict()["state"].items():
-        out |= {f"optimiser.{index}.{name}": value.detach().cpu() for name, value in values.items()}
-    return {name: value.contiguous() for name, value in out.items()}
 
 
 def _restore(learner: Learner, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:

@@ -60,7 +60,12 @@ def records(settings: Settings) -> Iterator[Photo | Recording | Reject]:
 
 def open_media(settings: Settings, locator: str) -> bytes:
     """Draw or sing one item: JPEG bytes, or FLAC bytes of exactly `clip_seconds`; raises SourceError."""
-    kind, item = _located(settings, locator)
+    kind, _, where = locator.partition(":")
+    species, _, index = where.partition(":")
+    valid = kind in ("photo", "clip") and species.isdecimal() and index.isdecimal()
+    if not valid or int(species) >= settings.species or int(index) >= settings.per_species:
+        raise SourceError(f"the demo has no item {locator!r}: locators come from records() with the same settings")
+    item = world.photo_and_clip(settings, int(species), int(index))
     rng = world.rng(settings, "photo" if kind == "photo" else "clip", item.species, item.index)
     if kind == "photo":
         place, pose, lens = _sight(settings, item)
@@ -136,15 +141,6 @@ def finish_extras(settings: Settings, root: Path | str) -> dict[str, Any]:
     write_text(folder / "taxa.csv", _csv(taxa))
     write_text(folder / "video_ml.csv", _csv(videos))
     return {"evalset": "demo", "folder": EVALSET.as_posix(), "videos": len(videos), "classes": len(species)}
-
-
-def _located(settings: Settings, locator: str) -> tuple[str, DemoItem]:
-    kind, _, where = locator.partition(":")
-    species, _, index = where.partition(":")
-    valid = kind in ("photo", "clip") and species.isdecimal() and index.isdecimal()
-    if not valid or int(species) >= settings.species or int(index) >= settings.per_species:
-        raise SourceError(f"the demo has no item {locator!r}: locators come from records() with the same settings")
-    return kind, world.photo_and_clip(settings, int(species), int(index))
 
 
 def _sight(settings: Settings, item: DemoItem) -> tuple[scene.Scene, draw.Pose, draw.Lens]:

@@ -105,7 +105,11 @@ def read_record(data: bytes, base: str = ZENODO) -> ZenodoRecord:
     keys = [f.key for f in files]
     if twice := sorted({k for k in keys if keys.count(k) > 1}):
         raise SourceError(f"the record lists {twice[0]!r} twice in files: download it again, or check its address")
-    return ZenodoRecord(str(record_id), _title(body), files)
+    metadata = body.get("metadata", {})
+    title = body.get("title", metadata.get("title", "") if isinstance(metadata, dict) else "")
+    if not isinstance(title, str):
+        raise _bad("title", title, "a text")
+    return ZenodoRecord(str(record_id), one_line(title), files)
 
 
 def sort_release(record: ZenodoRecord) -> Release:
@@ -172,24 +176,19 @@ def _listed(body: Mapping[str, Any]) -> list[tuple[str, Any]]:
 def _file(where: str, value: Any, base: str, record_id: str) -> RecordFile:
     if not isinstance(value, dict):
         raise _bad(where, value, "an object")
-    key = _key(where, value)
+    name, key = _first(value, "key", "filename")
+    if not isinstance(key, str) or not key.strip():
+        raise _bad(f"{where}.{name}", key, "a file name")
+    # It must stay one inside a folder of any system.
+    climbs = key in (".", "..") or "/" in key or "\\" in key or PureWindowsPath(key).drive
+    if climbs or not key.isprintable() or len(key.encode()) > 200:
+        raise _bad(f"{where}.{name}", key, "a plain file name")
     name, size = _first(value, "size", "filesize")
     if isinstance(size, bool) or not isinstance(size, int) or not 0 <= size < 1 << 53:
         raise _bad(f"{where}.{name}", size, "a number of bytes")
     return RecordFile(
         key, size, _md5(where, value.get("checksum")), _url(where, value, content_url(base, record_id, key))
     )
-
-
-def _key(where: str, value: Mapping[str, Any]) -> str:
-    """The name of a file; it must stay one inside a folder of any system."""
-    name, key = _first(value, "key", "filename")
-    if not isinstance(key, str) or not key.strip():
-        raise _bad(f"{where}.{name}", key, "a file name")
-    climbs = key in (".", "..") or "/" in key or "\\" in key or PureWindowsPath(key).drive
-    if climbs or not key.isprintable() or len(key.encode()) > 200:
-        raise _bad(f"{where}.{name}", key, "a plain file name")
-    return key
 
 
 def _md5(where: str, checksum: Any) -> str | None:
@@ -226,14 +225,6 @@ def _is_web(link: str) -> bool:
         return parts.scheme in ("http", "https") and bool(parts.hostname) and link.isprintable()
     except ValueError:
         return False
-
-
-def _title(body: Mapping[str, Any]) -> str:
-    metadata = body.get("metadata", {})
-    title = body.get("title", metadata.get("title", "") if isinstance(metadata, dict) else "")
-    if not isinstance(title, str):
-        raise _bad("title", title, "a text")
-    return one_line(title)
 
 
 def _first(value: Mapping[str, Any], *names: str) -> tuple[str, Any]:
