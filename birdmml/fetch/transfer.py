@@ -251,7 +251,11 @@ class Transfer(_Attempts):
                 if not self._refused_as_complete(answer):
                     self.web.refuse(answer)
                     self._receive(answer)
-        self._verify()
+        self._check(self.part.size, self.part.md5)
+        if not (self.file.md5 or self.file.page_ok) and is_page(self.part.head):
+            text = words(self.part.head)
+            self._forget()
+            self._page(text)
         self.part.finish()
 
     def _refused_as_complete(self, answer: httpx.Response) -> bool:
@@ -338,14 +342,6 @@ class Transfer(_Attempts):
             raise Wrong(f"more than the promised {self.total:,} bytes came", self.code)
         self.part.restart()
         raise Final("failed", f"more than the {self.web.politeness.most_bytes:,} bytes that a file may have", self.code)
-
-    def _verify(self) -> None:
-        """Raises Wrong unless size and MD5 are the promised ones, Again for a page."""
-        self._check(self.part.size, self.part.md5)
-        if not (self.file.md5 or self.file.page_ok) and is_page(self.part.head):
-            text = words(self.part.head)
-            self._forget()
-            self._page(text)
 
     def _forget(self) -> None:
         """From zero, with nothing known of the file but what was promised."""

@@ -259,8 +259,13 @@ class Damage:
         if self.corruption.modality != "image" or self.missing:
             return compact
         named = [(f"{i}/{f}", i) for i in ids for f in range(frames)] if frames else [(i, i) for i in ids]
-        pictures = np.split(compact.cpu().numpy(), len(compact))
-        worse = [self._picture(p, *names) for p, names in zip(pictures, named, strict=True)]
+        worse = []
+        for picture, (name, item_id) in zip(np.split(compact.cpu().numpy(), len(compact)), named, strict=True):
+            try:
+                worse.append(apply_images(self.corruption, picture, [name]))
+            except MediaError as e:
+                self._leave_out(item_id, e)
+                worse.append(picture.astype(np.float32) / np.float32(255))
         return torch.from_numpy(np.concatenate(worse)).to(compact.device)
 
     def _wave(self, clip: Sound, item_id: str, seconds: float, other: Sound | None) -> Sound:
@@ -273,13 +278,6 @@ class Damage:
         except MediaError as e:
             self._leave_out(item_id, e)
             return clip
-
-    def _picture(self, picture: NDArray[np.uint8], name: str, item_id: str) -> NDArray[np.float32]:
-        try:
-            return apply_images(self.corruption, picture, [name])
-        except MediaError as e:
-            self._leave_out(item_id, e)
-            return picture.astype(np.float32) / np.float32(255)
 
     def _leave_out(self, item_id: str, why: MediaError) -> None:
         """Only what has no SNR is left out; any other fault is the caller's to hear of."""

@@ -212,19 +212,18 @@ def aligned(methods: Sequence[Outcomes]) -> Doubles:
     for m in methods:
         place = {item: i for i, item in enumerate(m.ids)}
         if place.keys() != set(first.ids):
-            raise ResultError(_mismatch(first, m))
+            reasons = []
+            for one, other in ((first, m), (m, first)):
+                ids = set(other.ids)
+                if alone := [item for item in one.ids if item not in ids]:
+                    shown = ", ".join(repr(item) for item in alone[:3])
+                    reasons.append(f"{len(alone)} of {len(one.ids)} in {one.name} alone ({shown})")
+            raise ResultError(
+                f"{first.name} and {m.name} were not scored on the same items: {'; '.join(reasons)}; score both on one"
+                " set"
+            )
         rows.append(m.values.mean(axis=0)[[place[item] for item in first.ids]])
     return np.stack(rows)
-
-
-def _mismatch(a: Outcomes, b: Outcomes) -> str:
-    reasons = []
-    for one, other in ((a, b), (b, a)):
-        ids = set(other.ids)
-        if alone := [item for item in one.ids if item not in ids]:
-            shown = ", ".join(repr(item) for item in alone[:3])
-            reasons.append(f"{len(alone)} of {len(one.ids)} in {one.name} alone ({shown})")
-    return f"{a.name} and {b.name} were not scored on the same items: {'; '.join(reasons)}; score both on one set"
 
 
 def _cliques(alike: dict[int, set[int]], taken: list[int], open_: set[int], done: set[int]) -> list[list[int]]:

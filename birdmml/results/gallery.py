@@ -53,7 +53,13 @@ def rank_both(
     """
     if not 1 <= rows <= MOST_ROWS:
         raise ResultError(f"blocks of {rows} rows cannot be counted: choose 1 to {MOST_ROWS}")
-    own = _matches(block, n, rows)
+    # The pairs' own scores [N], from the squares on the diagonal.
+    blocks = [np.empty(0, dtype=np.float32)]
+    for part in _slices(n, rows):
+        scores = block(part, part)
+        check_scores(scores, part.stop - part.start, part.stop - part.start)
+        blocks.append(np.diagonal(scores).copy())
+    own = np.concatenate(blocks[1:] or blocks)
     there, back = _Tally(own, tolerance), _Tally(own, tolerance)
     for part in _slices(n, rows):
         for across in _slices(n, columns):
@@ -180,16 +186,6 @@ def _trues(mask: NDArray[np.bool_]) -> Ints:
         return np.array([np.count_nonzero(row) for row in mask], dtype=np.int64)
     small = mask.shape[1] <= MOST_ROWS
     return np.asarray(mask.sum(axis=1, dtype=np.uint8 if small else np.int64), dtype=np.int64)
-
-
-def _matches(block: Callable[[slice, slice], Floats], n: int, rows: int) -> Floats:
-    """The pairs' own scores [N], from the squares on the diagonal."""
-    blocks = [np.empty(0, dtype=np.float32)]
-    for part in _slices(n, rows):
-        scores = block(part, part)
-        check_scores(scores, part.stop - part.start, part.stop - part.start)
-        blocks.append(np.diagonal(scores).copy())
-    return np.concatenate(blocks[1:] or blocks)
 
 
 def _place_all(
