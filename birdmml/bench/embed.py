@@ -74,7 +74,7 @@ class Embeds(ABC):
     front_end: Any
     device: torch.device
     modalities: Collection[str] = MODALITIES
-    batch, films_at_once = 128, 16
+    batch, films_at_once = 128, 16  # Fewer films, as each has several frames.
 
     def rows(
         self,
@@ -219,7 +219,7 @@ class Embedder(Embeds):
         pairs = {k: v[has_sound.repeat_interleave(frames)] for k, v in seen.items()}
         pairs |= {k: v.repeat_interleave(frames, dim=0) for k, v in heard.items()}
         for name, value in model.embed(pairs).items():
-            if name not in averaged:
+            if name not in averaged:  # Image is there of all films already, with sound or without.
                 averaged[name] = value.new_full((len(films), value.shape[-1]), torch.nan)
                 averaged[name][has_sound] = frame_mean(value, frames, unit)
         return to_numpy(averaged)
@@ -257,7 +257,7 @@ def _left(embeddings: Embeddings, damage: Damage | None) -> Embeddings:
     present = {**embeddings.present, modality: embeddings.present[modality] & ~out}
     for name, value in embeddings.arrays.items():
         if modality in [part.split(TOWER)[0] for part in scores.parts(name)]:
-            value[out] = np.nan
+            value[out] = np.nan  # Not zero: a vector that is used all the same shows in the score at once.
     return Embeddings(embeddings.ids, embeddings.arrays, present)
 
 
@@ -342,12 +342,13 @@ def default_folder() -> Path | None:
     base = os.environ.get("XDG_CACHE_HOME")
     try:
         return (Path(base) if base else Path.home() / ".cache") / "birdmml" / "embeddings"
-    except RuntimeError:
+    except RuntimeError:  # No home, as for a service's user: the cache is a help, not a need.
         return None
 
 
 def _path(folder: Path, key: Mapping[str, Any]) -> Path:
     name = files.digest(key)
+    # Folders by two digits, as Git has them: some file systems are slow with many files in one.
     return folder / name[:2] / f"{name}.embeddings"
 
 
@@ -357,6 +358,7 @@ def _write(path: Path, key: Mapping[str, Any], embeddings: Embeddings) -> None:
     columns |= vector_columns(embeddings)
     table = pa.table(columns).replace_schema_metadata({"birdmml": files.canonical_json(key)})
     buffer = pa.BufferOutputStream()
+    # Floats of unit vectors hardly compress: it would cost time at every read and save nothing.
     pq.write_table(table, buffer, compression="none", use_dictionary=False)
     data = buffer.getvalue().to_pybytes()
     try:
@@ -378,6 +380,7 @@ def _read(path: Path, key: Mapping[str, Any]) -> Embeddings | None:
         return None
     table = pq.read_table(pa.BufferReader(data))
     stored = json.loads((table.schema.metadata or {}).get(b"birdmml", b"null"))
+    # Through JSON as what was stored: tuples have become lists there.
     if stored != json.loads(files.canonical_json(key)):
         return None
     arrays, present = {}, {}
@@ -386,6 +389,7 @@ def _read(path: Path, key: Mapping[str, Any]) -> Embeddings | None:
         if name.startswith(PRESENT):
             present[name.removeprefix(PRESENT)] = np.asarray(column)
         else:
+            # A copy, as Arrow's own memory is read-only.
             arrays[name] = np.asarray(column.flatten()).reshape(len(column), column.type.list_size).copy()
     return Embeddings(tuple(table["id"].to_pylist()), arrays, present)
 
@@ -400,7 +404,7 @@ class Outputs(Embedder):
     """
 
     def __init__(self, embedder: Embedder) -> None:
-        vars(self).update(vars(embedder))
+        vars(self).update(vars(embedder))  # The weights are on the device already: nothing is loaded twice.
 
     def _vectors(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return self.network.features({name: inputs[name] for name in PAIRED_KINDS})
@@ -442,10 +446,10 @@ def embed(
 def fuse(embedder: Embedder, h: Mapping[str, NDArray[np.float32]]) -> Arrays:
     """Unit vectors [N, dim] of encoder outputs, over a video's frames as `Embedder.videos` takes them."""
     model = embedder.network.model
-    unit = getattr(model, "renormalise_frames", True)
+    unit = getattr(model, "renormalise_frames", True)  # A method of the user's own need not know of it.
     width = widths(embedder.network.encoders)
     frames = max(value.shape[1] // width[name] for name, value in h.items())
-    step = max(1, embedder.batch // frames)
+    step = max(1, embedder.batch // frames)  # As many rows at a time as elsewhere, frames counted.
     parts: list[Arrays] = []
     for start in range(0, len(next(iter(h.values()))), step):
         # A still medium goes with every frame.

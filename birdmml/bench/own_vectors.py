@@ -70,12 +70,16 @@ def read(path: Path, key: str = "id") -> Vectors:
         for c in CLASS_COLUMNS
         if c in table.column_names and c != key
     }
+    try:  # What `birdmml embed` says of the file; nothing where another program wrote it.
+        facts = json.loads((table.schema.metadata or {}).get(b"birdmml", b"{}"))
+    except (ValueError, RecursionError):
+        facts = {}
     return Vectors(
         ids,
         {name: array for name, (array, _) in columns.items()},
         {name: there for name, (_, there) in columns.items() if name in MODALITIES},
         classes,
-        _facts(table.schema),
+        facts if isinstance(facts, dict) else {},
     )
 
 
@@ -146,15 +150,6 @@ def _vectors(path: Path, name: str, column: Any, ids: Sequence[str]) -> tuple[ND
     out = np.full((len(column), width), np.nan, dtype=np.float32)
     out[there] = values / norms[:, None]
     return out, there
-
-
-def _facts(schema: pa.Schema) -> dict[str, Any]:
-    """What `birdmml embed` says of the file; nothing where another program wrote it."""
-    try:
-        facts = json.loads((schema.metadata or {}).get(b"birdmml", b"{}"))
-    except (ValueError, RecursionError):
-        return {}
-    return facts if isinstance(facts, dict) else {}
 
 
 SCORE = "cosine of unit vectors; fused: the fused vector where given, else the sum of the cosines"
@@ -317,6 +312,7 @@ def _classes(
     names = tuple(dict.fromkeys(texts.ids))
     place = {name: i for i, name in enumerate(names)}
     total = np.zeros((len(names), texts.width))
+    # Not `total[...] +=`, which counts a class's repeated rows once.
     np.add.at(total, [place[i] for i in texts.ids], texts.arrays["text"])
     norms = np.linalg.norm(total, axis=1, keepdims=True)
     if (norms < LEAST).any():
@@ -344,7 +340,7 @@ def _dataset(built: Built | None, splits: Mapping[str, Vectors]) -> dict[str, ob
     rows = {split: len(items.ids) for split, items in splits.items()}
     if built is None:
         digests = {str(v.facts.get("dataset", "")) for v in splits.values()}
-        digest = digests.pop() if len(digests) == 1 else ""
+        digest = digests.pop() if len(digests) == 1 else ""  # Files of two datasets are of neither.
         return {
             "name": "not given",
             "digest": digest or files.digest(sorted(i for v in splits.values() for i in v.ids)),

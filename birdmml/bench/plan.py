@@ -255,7 +255,7 @@ def plans(protocol: Protocol, methods: Sequence[str], data: Path, choice: Choice
             "digest": protocol.digest,
             "departures": departures + ([] if listed else [f"method {method.name} is added"]),
         }
-        seeds = protocol.seeds[: choice.seeds]
+        seeds = protocol.seeds[: choice.seeds]  # The first ones, so that fewer seeds are part of the full run.
         plans.append(BenchPlan(recipe, passes, seeds, device, None, subjects, record))
     return tuple(plans)
 
@@ -292,7 +292,7 @@ def _pass(one: Evaluate) -> Pass:
     for key, (value, default) in _stated(one).items():
         if key in fields:
             options = settings.from_dict(type(options), settings.to_dict(options) | {key: value})
-        elif value != default:
+        elif value != default:  # What says no more than the default may lack here: it changes nothing.
             raise UsageError(
                 f"suite {suite} of this birdmml has no option {key}: the protocol asks for {key} = {value}"
             )

@@ -81,10 +81,15 @@ def describe(plan: BenchPlan) -> dict[str, Any]:
     sizes, training = recipe.preset, recipe.preset.training
     rows = rows_of(plan.built, "train", recipe.limit)
     tokens = train_tokenizer(captions(rows), sizes.encoders.text.vocabulary).get_vocab_size()
-    with torch.device("meta"):
+    with torch.device("meta"):  # Shapes alone: the weights take no memory.
         network = Network(sizes, discover.load("method", plan.method), recipe.config, tokens)
     memory = len(rows) * network.preprocessor.bytes_per_row()
     steps = steps_per_epoch(len(rows), training.batch_size)
+    if isinstance(plan.built, ArrayData):
+        inputs = {"sizes from the data": ", ".join(f"{k}={v}" for k, v in plan.built.sizes().items())}
+    else:
+        front = sizes.front_end
+        inputs = {"image": f"{front.image_size} px", "audio": f"{front.bands} bands x {front.frames} frames"}
     facts = {
         "method": plan.method,
         "preset": recipe.preset_name,
@@ -93,7 +98,7 @@ def describe(plan: BenchPlan) -> dict[str, Any]:
         "train rows": len(rows),
         "test rows": len(rows_of(plan.built, "test", recipe.limit)),
         "parameters": ", ".join(f"{k} {n:,}" for k, n in network.parameters_by_part().items()),
-        **_inputs(plan),
+        **inputs,
         "batch": training.batch_size,
         "epochs": training.epochs,
         "steps": f"{steps * training.epochs:,} a seed ({steps} an epoch)",
@@ -109,14 +114,6 @@ def describe(plan: BenchPlan) -> dict[str, Any]:
         facts["protocol"] = f"{plan.protocol['name']} {plan.protocol['digest'][:8]}"
         facts["departures"] = "; ".join(plan.protocol["departures"]) or "none"
     return facts
-
-
-def _inputs(plan: BenchPlan) -> dict[str, str]:
-    """What reaches the encoders; of a set of arrays the settings that follow from it."""
-    if isinstance(plan.built, ArrayData):
-        return {"sizes from the data": ", ".join(f"{k}={v}" for k, v in plan.built.sizes().items())}
-    front = plan.recipe.preset.front_end
-    return {"image": f"{front.image_size} px", "audio": f"{front.bands} bands x {front.frames} frames"}
 
 
 def _model_record(ready: Checkpoint, seed: int) -> dict[str, Any]:

@@ -62,6 +62,7 @@ def suite_options(overrides: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
     rest: list[str] = []
     mine: dict[str, list[str]] = {name: [] for name in discover.names("suite")}
     for word in overrides:
+        # Only the first part decides: "method.x" and "training.x" are left to whoever knows them.
         head, dot, tail = word.partition(".")
         key = head.strip().casefold().replace("-", "_")
         if dot and key in mine:

@@ -22,7 +22,7 @@ from birdmml.core import discover, settings
 from birdmml.core.device import pick_device
 from birdmml.core.files import atomic_write
 from birdmml.errors import EvalsetError, UsageError
-from birdmml.evalsets.read import Prepared, PreparedFilm, PreparedRows
+from birdmml.evalsets.read import Prepared, PreparedFilm
 from birdmml.load import Built
 from birdmml.media.corruption import Corruption, Partners, parse
 from birdmml.media.video import decode_video
@@ -67,7 +67,7 @@ def material(
         "limit": limit,
         **settings.to_dict(request),
     }
-    key.pop("templates")
+    key.pop("templates")  # Prompts are embedded apart, so other templates find the same items in the cache.
     labels, names = provider.classes(request, limit)
 
     def make() -> Embeddings:
@@ -104,6 +104,7 @@ def class_prompts(embedder: Embeds, names: Sequence[str], templates: Sequence[st
     out = {}
     for name in prompts[0]:
         mean = np.mean([vectors[name] for vectors in prompts], axis=0)
+        # Prompts that cancel out stay near zero, level with everything, and not NaN.
         out[name] = mean / np.maximum(np.linalg.norm(mean, axis=1, keepdims=True), 1e-6)
     return out
 
@@ -114,6 +115,7 @@ class OwnRows:
     def __init__(self, built: Built) -> None:
         self.built, self.demo = built, built.demo
         self.digest = built.digest if built.caption == "caption" else f"{built.digest} {built.caption}"
+        # Over all splits: with classes of its own for each, chance and accuracy would not compare.
         pairs: set[tuple[int, str]] = set()
         for rows in map(built.split, built.manifest["splits"]):
             pairs |= set(zip(rows.column("label"), rows.called(), strict=True))
@@ -274,7 +276,7 @@ def bar(what: str, total: int, quiet: bool) -> tqdm[Any]:
 
 MEAN = "mean"
 HEARD = {"videos": ("image", "audio"), "images": ("image",)}
-CLOSE_S = 1e-6
+CLOSE_S = 1e-6  # A request names a time with six digits: a third of a second comes back as 0.333333.
 
 
 class PreparedSet:
@@ -318,7 +320,10 @@ class PreparedSet:
             raise EvalsetError(f"{self.subject.label} has no {request.split} rows: choose another split")
         ids = [rows.ids[i] for i in kept]
         single = request.frames != MEAN
-        places = _places(rows, kept, float(request.frames)) if single else [0] * len(kept)
+        places: list[int | None] = [0] * len(kept)
+        if single:  # A video that is too short has no frame at that time.
+            times, at_s = [row["sweep_s"] for row in rows.cells(["sweep_s"])], float(request.frames)
+            places = [next((k for k, t in enumerate(times[i]) if abs(t - at_s) < CLOSE_S), None) for i in kept]
         there = [i for i, place in enumerate(places) if place is not None]
         if not there:
             raise EvalsetError(f"{self.subject.label}: no video has a frame at {request.frames} s")
@@ -350,12 +355,6 @@ class _Still:
     @classmethod
     def of(cls, film: PreparedFilm, place: int) -> _Still:
         return cls(film.sweep[place : place + 1], film.audio)
-
-
-def _places(rows: PreparedRows, kept: Sequence[int], at_s: float) -> list[int | None]:
-    """Which of each video's stored single frames is that at `at_s`; None for a video too short for it."""
-    times = [row["sweep_s"] for row in rows.cells(["sweep_s"])]
-    return [next((k for k, t in enumerate(times[i]) if abs(t - at_s) < CLOSE_S), None) for i in kept]
 
 
 def _spread(embeddings: Embeddings, ids: Sequence[str], there: Sequence[int]) -> Embeddings:

@@ -99,12 +99,9 @@ def _filled(cls: type, values: dict[str, Any]) -> Any:
         if KEY not in field.metadata:
             filled[name] = _filled(hints[name], values)
         elif field.metadata[KEY] is None:
-            filled[name] = _typed(values[name])
+            context = values[name]
+            origins = {n: context.get_parameter_source(n) for n in context.params}
+            filled[name] = frozenset(n for n, origin in origins.items() if origin and origin.name == "COMMANDLINE")
         else:
             filled[name] = values[name] or [] if field.default_factory is list else values[name]
     return cls(**filled)
-
-
-def _typed(context: typer.Context) -> frozenset[str]:
-    sources = {name: context.get_parameter_source(name) for name in context.params}
-    return frozenset(name for name, source in sources.items() if source and source.name == "COMMANDLINE")

@@ -47,7 +47,10 @@ def closing(result: Result, folder: Path, every_metric: bool) -> list[str]:
         for note in filter(None, figure.note.split("; ")):
             suites.setdefault(note, set()).add(figure.suite)
     lines += [f"{', '.join(sorted(of))}: {note}" for note, of in suites.items()]
-    lines += _explained(result, every_metric)
+    # What each figure shown says and does not, of suites that have words for theirs.
+    words = {s: getattr(discover.load("suite", s), "WORDS", {}) for s in {f.suite for f in result.figures}}
+    shown = dict.fromkeys((f.suite, f.metric) for f in short)
+    lines += [f"{metric}: {words[suite][metric]}" for suite, metric in shown if metric in words[suite]]
     fewest = min(f.n for f in result.figures)
     if fewest < FEW:
         lines.append(f"only {fewest} items: intervals over so few are too narrow, build with more test rows")
@@ -101,13 +104,6 @@ def _columns(result: Result) -> list[tuple[str, Callable[[Figure], str]]]:
 
 def _chosen(result: Result, every_metric: bool) -> Sequence[Figure]:
     return result.figures if every_metric else headline(result.figures)
-
-
-def _explained(result: Result, every_metric: bool) -> list[str]:
-    """What each figure shown says and does not, of suites that have words for theirs."""
-    words = {s: getattr(discover.load("suite", s), "WORDS", {}) for s in {f.suite for f in result.figures}}
-    metrics = dict.fromkeys((f.suite, f.metric) for f in _chosen(result, every_metric))
-    return [f"{metric}: {words[suite][metric]}" for suite, metric in metrics if metric in words[suite]]
 
 
 def facts(about: dict[str, Any]) -> str:

@@ -244,7 +244,13 @@ def _unused(validation: Mapping[str, Any]) -> list[str]:
 def evalset_lines(root: Path, manifest: Mapping[str, Any]) -> Iterator[str]:
     """A prepared set in a few lines: what it is, its licence, counts beside the published ones, its digest."""
     yield from evalset_head(root, manifest)
-    yield from _provider(manifest)
+    try:
+        card = discover.load("evaluation set", str(manifest["name"])).CARD
+    except UnknownName:
+        yield f"  licence     {manifest.get('license', 'unknown')}; this birdmml does not know the set"
+    else:
+        yield f"  what        {card.summary}"
+        yield f"  licence     {manifest.get('license', card.license)}; {card.url}"
     yield from evalset_counts(evalset_rows(manifest))
     yield from few("  differs     ", manifest["differences"])
     yield from _left_out(root, manifest)
@@ -279,17 +285,6 @@ def few(label: str, items: Sequence[str], total: int | None = None) -> Iterator[
     yield from (label + item for item in items[:LISTED])
     if more := (len(items) if total is None else total) - len(items[:LISTED]):
         yield f"{label}... and {more:,} more"
-
-
-def _provider(manifest: Mapping[str, Any]) -> Iterator[str]:
-    """What the set is and under which licence, where this birdmml knows it."""
-    try:
-        card = discover.load("evaluation set", str(manifest["name"])).CARD
-    except UnknownName:
-        yield f"  licence     {manifest.get('license', 'unknown')}; this birdmml does not know the set"
-        return
-    yield f"  what        {card.summary}"
-    yield f"  licence     {manifest.get('license', card.license)}; {card.url}"
 
 
 def _left_out(root: Path, manifest: Mapping[str, Any]) -> Iterator[str]:

@@ -59,7 +59,10 @@ def override(settings: T, assignments: Iterable[str], where: str = "") -> T:
             table = table.get(part) if isinstance(table, dict) else None
         if not isinstance(table, dict) or last not in table:
             raise UnknownName("setting", where + name.strip(), [where + n for n in _names(values)])
-        table[last] = _value(text.strip())
+        try:
+            table[last] = tomllib.loads(f"v = {text.strip()}")["v"]
+        except tomllib.TOMLDecodeError:
+            table[last] = text.strip()
     return from_dict(type(settings), values, where)
 
 
@@ -95,13 +98,6 @@ def _convert(hint: Any, value: Any, name: str) -> Any:
         return value
     wanted = getattr(hint, "__name__", str(hint))
     raise UsageError(f"setting {name} is {value!r}: it must be of type {wanted}")
-
-
-def _value(text: str) -> Any:
-    try:
-        return tomllib.loads(f"v = {text}")["v"]
-    except tomllib.TOMLDecodeError:
-        return text
 
 
 def _names(values: Mapping[str, Any], prefix: str = "") -> list[str]:

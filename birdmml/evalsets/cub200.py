@@ -42,7 +42,11 @@ _DIGITS = re.compile(r"[0-9]+")
 
 def annotate(tables: Mapping[str, bytes], files: Many[str]) -> Annotations:
     """The set from its tables and the paths that are there; raises EvalsetError for tables that do not fit together."""
-    classes = _classes(tables)
+    classes = []
+    for i, (where, number, name) in enumerate(_pairs("classes.txt", tables), 1):
+        if number != str(i) or not _CLASS.match(name):
+            raise EvalsetError(f"{where}: `{i} {i:03d}.Name` is expected, found `{number} {name}`: get the table again")
+        classes.append(name[4:].replace("_", " "))  # Behind "NNN.".
     labels, sides = _by_id("image_class_labels.txt", tables), _by_id("train_test_split.txt", tables)
     like = {key: file for file in sorted(files) if (key := _key(file))}
     claims, respelt = [], 0
@@ -60,15 +64,6 @@ def annotate(tables: Mapping[str, bytes], files: Many[str]) -> Annotations:
         tuple(classes), {"images": entries}, rejects, tuple(notes), (), {"images": count(claims)},
         frozenset(c.file for c in claims),
     )  # fmt: skip
-
-
-def _classes(tables: Mapping[str, bytes]) -> list[str]:
-    names = []
-    for i, (where, number, name) in enumerate(_pairs("classes.txt", tables), 1):
-        if number != str(i) or not _CLASS.match(name):
-            raise EvalsetError(f"{where}: `{i} {i:03d}.Name` is expected, found `{number} {name}`: get the table again")
-        names.append(name[4:].replace("_", " "))  # Behind "NNN.".
-    return names
 
 
 def _pairs(table: str, tables: Mapping[str, bytes]) -> list[tuple[str, str, str]]:

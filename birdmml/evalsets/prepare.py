@@ -135,13 +135,26 @@ class _Stages:
         self.kinds = {c.folder: c.kind for c in module.COLLECTIONS}
 
     def run(self, workers: int, max_rejects: float, resume: bool) -> Preparation:
-        self._prepare(resume)
+        work = self.place.work
+        if resume and not self.place.has_work():
+            raise UsageError(f"--resume: there is no unfinished work in {work}: leave --resume out to begin")
+        # Decoded files are found again by their content, so neither the source's form nor --limit matters here.
+        key = files.digest([__version__, self.name, account.settings(self.options.frame_px, None)])
+        if not self.place.prepare(key) and resume:
+            raise UsageError(f"--resume: the work in {work} was made with other settings, and is gone now: begin anew")
+        shutil.rmtree(self.place.spool, ignore_errors=True)
         seen = survey(self.module, self.shelf, self.options, self.progress)
         seen.listing.notes += self._checksums()
         with Pool(workers) as pool:
             done, resumed = self._decode(seen, pool)
             rows, rejects = self._rows(seen, done)
-            self._check_space(rows)
+            need = sum(row.decoded.bytes for splits in rows.values() for part in splits.values() for row in part)
+            free = shutil.disk_usage(work).free
+            if free < need:
+                raise BuildError(
+                    f"the set needs {files.human_bytes(need)} and {work} has {files.human_bytes(free)} left: "
+                    "free some space and run the same command again (finished work is kept), or choose another --out"
+                )
             shards = self._write(seen.annotations.classes, rows, pool)
         chosen = account.settings(self.options.frame_px, self.options.limit)
         manifest = account.manifest(self.module, self.name, chosen, seen, rows, shards)
@@ -156,16 +169,6 @@ class _Stages:
             )
         self.place.commit()
         return Preparation(self.place.out, manifest, report, resumed)
-
-    def _prepare(self, resume: bool) -> None:
-        work = self.place.work
-        if resume and not self.place.has_work():
-            raise UsageError(f"--resume: there is no unfinished work in {work}: leave --resume out to begin")
-        # Decoded files are found again by their content, so neither the source's form nor --limit matters here.
-        key = files.digest([__version__, self.name, account.settings(self.options.frame_px, None)])
-        if not self.place.prepare(key) and resume:
-            raise UsageError(f"--resume: the work in {work} was made with other settings, and is gone now: begin anew")
-        shutil.rmtree(self.place.spool, ignore_errors=True)
 
     def _checksums(self) -> list[str]:
         """A note for an archive that bears the published one's name and not its MD5."""
@@ -247,15 +250,6 @@ class _Stages:
             for task in plan(root, staging, collection, classes, split, part)
         ]
         return pool.run(prepare_shard, tasks, counter(self.progress, "write", len(tasks)))
-
-    def _check_space(self, rows: account.RowsBySplit) -> None:
-        need = sum(row.decoded.bytes for splits in rows.values() for part in splits.values() for row in part)
-        free = shutil.disk_usage(self.place.work).free
-        if free < need:
-            raise BuildError(
-                f"the set needs {files.human_bytes(need)} and {self.place.work} has {files.human_bytes(free)} left: "
-                "free some space and run the same command again (finished work is kept), or choose another --out"
-            )
 
 
 def _limited(entries: Sequence[AnnotatedItem], limit: int | None) -> tuple[AnnotatedItem, ...]:

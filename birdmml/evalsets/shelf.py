@@ -69,7 +69,10 @@ class EvalsetFiles:
     ) -> None:
         self.layout, self.limits = layout, limits or MemberLimits(member_bytes=MAX_FILE_BYTES)
         self.root = source if source.is_dir() else None
-        self.archives = _archives(source, archives) if source.is_dir() else [source]
+        self.archives = [source]
+        if self.root is not None:  # Those of the set's name, or all where none bears it.
+            there = sorted(p for p in source.iterdir() if p.name.casefold().endswith(SUFFIXES) and p.is_file())
+            self.archives = [p for p in there if any(part in p.name.casefold() for part in archives)] or there
         self.listing = EvalsetListing()
         self._paths: dict[str, Path] = {}
         self._of: dict[Path, set[str]] = {}
@@ -198,12 +201,6 @@ def _table(place: str, where: Path | bytes) -> bytes:
     if size > MAX_TABLE:
         raise EvalsetError(f"{place} has {size:,} bytes, which no table of this set has: get the table again")
     return data
-
-
-def _archives(folder: Path, parts: Many[str]) -> list[Path]:
-    """The set's archives in a folder: those of its name, or all where none bears it."""
-    archives = sorted(p for p in folder.iterdir() if p.name.casefold().endswith(SUFFIXES) and p.is_file())
-    return [p for p in archives if any(part in p.name.casefold() for part in parts)] or archives
 
 
 def _kind(path: Path) -> str:

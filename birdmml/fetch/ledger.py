@@ -174,9 +174,13 @@ class Ledger(Database):
 
     def unsynced(self, path: Path, row: LedgerRow) -> None:
         """Note a file as done whose bytes are written but not synced; `synced` is to follow."""
+        try:  # As it is reached again after the folder was moved.
+            where = os.path.relpath(path.absolute(), self.path.parent.absolute())
+        except ValueError:  # It is on another drive of Windows.
+            where = str(path.absolute())
         with self.writing():
             self._db.execute(RECORD, {**asdict(row), "state": "done"})
-            self._db.execute("INSERT OR REPLACE INTO unsynced VALUES (?, ?)", (row.key, self._where(path)))
+            self._db.execute("INSERT OR REPLACE INTO unsynced VALUES (?, ?)", (row.key, where))
 
     def synced(self, keys: Iterable[str]) -> None:
         """The bytes of these have reached the disk."""
@@ -217,10 +221,3 @@ class Ledger(Database):
                 path.unlink()
                 self.again(key)
         self.synced(key for key, _, _ in rows)
-
-    def _where(self, path: Path) -> str:
-        """A path as it is found again after the folder was moved."""
-        try:
-            return os.path.relpath(path.absolute(), self.path.parent.absolute())
-        except ValueError:  # It is on another drive of Windows.
-            return str(path.absolute())

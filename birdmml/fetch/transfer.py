@@ -242,19 +242,21 @@ class Transfer(_Attempts):
         """One request, unless everything is there, and a look at all of it."""
         if not (self.part.size and self.part.size == self.total):
             self.attempts += 1
-            with self.web.open(self.file.url, self._range()) as answer:
+            headers: dict[str, str] = {}
+            if self.part.size and self._ranged and (self.file.md5 or self.etag):
+                condition = {"If-Range": self.etag} if self.etag else {}
+                headers = {"Range": f"bytes={self.part.size}-", **condition}
+            with self.web.open(self.file.url, headers) as answer:
                 self.code = answer.status_code
                 if not self._refused_as_complete(answer):
                     self.web.refuse(answer)
                     self._receive(answer)
-        self._verify()
+        self._check(self.part.size, self.part.md5)
+        if not (self.file.md5 or self.file.page_ok) and is_page(self.part.head):
+            text = words(self.part.head)
+            self._forget()
+            self._page(text)
         self.part.finish()
-
-    def _range(self) -> dict[str, str]:
-        if not (self.part.size and self._ranged and (self.file.md5 or self.etag)):
-            return {}
-        condition = {"If-Range": self.etag} if self.etag else {}
-        return {"Range": f"bytes={self.part.size}-", **condition}
 
     def _refused_as_complete(self, answer: httpx.Response) -> bool:
         """Whether 416 says that the bytes that are there are all; raises Again for any other 416."""
@@ -281,7 +283,12 @@ class Transfer(_Attempts):
             self.etag = etag if _STRONG.fullmatch(etag) else None
         self.note("", "partial")
         self.part.need(self.total)
-        self._append(chain([first], chunks))
+        for chunk in steady(self.web, chain([first], chunks)):
+            if self.part.size + len(chunk) > self._most():
+                self._too_many()
+            self.part.write(chunk)
+            if self.progress:
+                self.progress(self.file.key, self.part.size, self.total)
         if self.total is not None and self.part.size < self.total:
             raise Again(f"the answer ended after {self.part.size:,} of {self.total:,} bytes", self.code)
 
@@ -325,15 +332,6 @@ class Transfer(_Attempts):
         self.total = self.total or total
         return ""
 
-    def _append(self, chunks: Iterator[bytes]) -> None:
-        """Write until the body ends; raises Wrong beyond the promised size, Trickle when it only trickles."""
-        for chunk in steady(self.web, chunks):
-            if self.part.size + len(chunk) > self._most():
-                self._too_many()
-            self.part.write(chunk)
-            if self.progress:
-                self.progress(self.file.key, self.part.size, self.total)
-
     def _most(self) -> int:
         most_bytes = self.web.politeness.most_bytes
         return most_bytes if self.total is None else min(most_bytes, self.total)
@@ -344,14 +342,6 @@ class Transfer(_Attempts):
             raise Wrong(f"more than the promised {self.total:,} bytes came", self.code)
         self.part.restart()
         raise Final("failed", f"more than the {self.web.politeness.most_bytes:,} bytes that a file may have", self.code)
-
-    def _verify(self) -> None:
-        """Raises Wrong unless size and MD5 are the promised ones, Again for a page."""
-        self._check(self.part.size, self.part.md5)
-        if not (self.file.md5 or self.file.page_ok) and is_page(self.part.head):
-            text = words(self.part.head)
-            self._forget()
-            self._page(text)
 
     def _forget(self) -> None:
         """From zero, with nothing known of the file but what was promised."""

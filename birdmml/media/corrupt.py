@@ -120,7 +120,10 @@ def apply_image(corruption: Corruption, picture: Picture | Pixels, item_id: str)
         stored = encode_jpeg(to_uint8(pixels), int(corruption.level))
         return decode_image(stored).astype(np.float32) / np.float32(255)
     if corruption.kind == "blur":
-        return _blurred(pixels, corruption.level)
+        # Each axis by its own length: what it would be after the picture is resized to a square.
+        sigma = (*(corruption.level * side / BLUR_SIDE for side in pixels.shape[:2]), 0.0)
+        wide = ndimage.gaussian_filter(pixels.astype(np.float64), sigma, mode="reflect", truncate=4.0)
+        return np.asarray(wide, dtype=np.float32)
     rng = generator(corruption, item_id)
     if corruption.kind == "occlusion":
         return _covered(pixels, corruption.level, rng)
@@ -163,14 +166,6 @@ def _unit(picture: Picture | Pixels, item_id: str) -> Pixels:
             f"item {item_id!r} has pixels from {low:g} to {high:g}: corrupt pixels in [0, 1], before normalising",
         )
     return picture.astype(np.float32)
-
-
-def _blurred(pixels: Pixels, sigma_px: float) -> Pixels:
-    """Each axis by its own length: what it would be after the picture is resized to a square."""
-    height, width, _ = pixels.shape
-    sigma = (sigma_px * height / BLUR_SIDE, sigma_px * width / BLUR_SIDE, 0.0)
-    wide = ndimage.gaussian_filter(pixels.astype(np.float64), sigma, mode="reflect", truncate=4.0)
-    return np.asarray(wide, dtype=np.float32)
 
 
 def _covered(pixels: Pixels, share: float, rng: np.random.Generator) -> Pixels:

@@ -75,7 +75,13 @@ def ready_image(data: bytes, max_side: int, max_pixels: int = MAX_PIXELS, qualit
         source.draft("RGB", (max_side, max_side))  # Decodes large JPEGs at 1/2, 1/4, 1/8: same picture, less work.
     drafted = source.size
     picture = _upright_rgb(source)
-    _refuse_empty(picture)
+    width, height = picture.size
+    if min(width, height) < MIN_SIDE:
+        raise MediaError("image_too_small", f"{width} x {height} px; at least {MIN_SIDE} px a side are needed")
+    # Means of blocks lie between the extrema: where they differ, the pixels do, and that is nearly always.
+    blocks = picture.reduce(8) if min(width, height) >= 64 else picture
+    if _spread(blocks) <= _FLAT and _spread(picture) <= _FLAT:
+        raise MediaError("image_constant", "every pixel has the same colour")
     if plain_jpeg and max(declared) <= max_side:
         return ReadyImage(data, *picture.size, phash(picture), reencoded=False)
     if max(drafted) > max_side:
@@ -164,17 +170,6 @@ def _grey_to_rgb(picture: Image.Image) -> Image.Image:
     top = 65535.0 if picture.mode != "F" else max(1.0, float(grey.max()))
     eight = np.clip(grey / top * 255.0, 0, 255).astype(np.uint8)
     return Image.fromarray(eight).convert("RGB")
-
-
-def _refuse_empty(picture: Image.Image) -> None:
-    width, height = picture.size
-    if min(width, height) < MIN_SIDE:
-        raise MediaError("image_too_small", f"{width} x {height} px; at least {MIN_SIDE} px a side are needed")
-    # Means of blocks lie between the extrema: where they differ, the pixels do, and that is nearly always.
-    if _spread(picture.reduce(8) if min(width, height) >= 64 else picture) > _FLAT:
-        return
-    if _spread(picture) <= _FLAT:
-        raise MediaError("image_constant", "every pixel has the same colour")
 
 
 def _spread(picture: Image.Image) -> float:

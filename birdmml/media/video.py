@@ -137,7 +137,14 @@ def _pictures(
 ) -> tuple[tuple[T, ...], tuple[T, ...], tuple[float, ...], float, float]:
     """Two passes over the packets: count the frames by their headers, then keep only the wanted ones."""
     stream = box.streams.video[0]
-    _check_caps(stream)
+    if stream.codec_context is None:
+        raise MediaError("video_damaged", "its pictures are of a kind that no decoder here knows")
+    stream.thread_type = "NONE"
+    if (stream.width or 0) * (stream.height or 0) > MAX_PIXELS:
+        raise MediaError("video_too_large", f"{stream.width} x {stream.height} px is over the limit")
+    seconds = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
+    if seconds > MAX_SECONDS:
+        raise MediaError("video_too_long", f"{seconds:.0f} s is over the limit of {MAX_SECONDS:.0f} s")
     total = _count(box, stream)
     # Middle of segment i of n: floor((i + 1/2) * total / n).
     wanted = [(2 * i + 1) * total // (2 * frames) for i in range(frames)]
@@ -162,17 +169,6 @@ def _pictures(
         raise MediaError("video_truncated", f"frame {missing[0]} of {total} cannot be decoded")
     fps = float(_rate(stream))
     return tuple(middles[i] for i in wanted), tuple(swept), tuple(sweep_s[: len(swept)]), fps, total / fps
-
-
-def _check_caps(stream: av.VideoStream) -> None:
-    if stream.codec_context is None:
-        raise MediaError("video_damaged", "its pictures are of a kind that no decoder here knows")
-    stream.thread_type = "NONE"
-    if (stream.width or 0) * (stream.height or 0) > MAX_PIXELS:
-        raise MediaError("video_too_large", f"{stream.width} x {stream.height} px is over the limit")
-    seconds = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
-    if seconds > MAX_SECONDS:
-        raise MediaError("video_too_long", f"{seconds:.0f} s is over the limit of {MAX_SECONDS:.0f} s")
 
 
 def _count(box: av.container.InputContainer, stream: av.VideoStream) -> int:

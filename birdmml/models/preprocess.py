@@ -55,7 +55,9 @@ class Preprocessor(nn.Module):
         }
         for name, value in constants.items():
             self.register_buffer(name, value.to(torch.float32), persistent=False)
-        self.spans = [_span(part) for part in torch.split(bank, BANDS_TOGETHER)]
+        # The first and the last bin (exclusive) that any of the triangles [n, bins] reads.
+        read = [torch.nonzero(part.any(dim=0)).flatten() for part in torch.split(bank, BANDS_TOGETHER)]
+        self.spans = [(int(bins[0]), int(bins[-1]) + 1) if len(bins) else (0, 1) for bins in read]
 
     @property
     def heard(self) -> int:
@@ -169,12 +171,6 @@ def mel_filterbank(bands: int, n_fft: int, rate_hz: int, low_hz: float, high_hz:
     return torch.minimum(rising, falling).clamp_min(0.0)
 
 
-def _span(bank: Tensor) -> tuple[int, int]:
-    """The first and the last bin (exclusive) that any of the triangles [n, bins] reads."""
-    used = torch.nonzero(bank.any(dim=0)).flatten()
-    return (int(used[0]), int(used[-1]) + 1) if len(used) else (0, 1)
-
-
 def _by_shape(arrays: Sequence[NDArray[np.generic]], most: int) -> list[list[int]]:
     """Row numbers in groups of one shape, at most `most` together."""
     groups: dict[tuple[int, ...], list[int]] = defaultdict(list)
@@ -263,8 +259,13 @@ class Damage:
         if self.corruption.modality != "image" or self.missing:
             return compact
         named = [(f"{i}/{f}", i) for i in ids for f in range(frames)] if frames else [(i, i) for i in ids]
-        pictures = np.split(compact.cpu().numpy(), len(compact))
-        worse = [self._picture(p, *names) for p, names in zip(pictures, named, strict=True)]
+        worse = []
+        for picture, (name, item_id) in zip(np.split(compact.cpu().numpy(), len(compact)), named, strict=True):
+            try:
+                worse.append(apply_images(self.corruption, picture, [name]))
+            except MediaError as e:
+                self._leave_out(item_id, e)
+                worse.append(picture.astype(np.float32) / np.float32(255))
         return torch.from_numpy(np.concatenate(worse)).to(compact.device)
 
     def _wave(self, clip: Sound, item_id: str, seconds: float, other: Sound | None) -> Sound:
@@ -277,13 +278,6 @@ class Damage:
         except MediaError as e:
             self._leave_out(item_id, e)
             return clip
-
-    def _picture(self, picture: NDArray[np.uint8], name: str, item_id: str) -> NDArray[np.float32]:
-        try:
-            return apply_images(self.corruption, picture, [name])
-        except MediaError as e:
-            self._leave_out(item_id, e)
-            return picture.astype(np.float32) / np.float32(255)
 
     def _leave_out(self, item_id: str, why: MediaError) -> None:
         """Only what has no SNR is left out; any other fault is the caller's to hear of."""

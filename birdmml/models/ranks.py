@@ -149,20 +149,16 @@ class GlobalBatchNorm(nn.BatchNorm2d):
         centred = x - mean.view(shape)
         squares: Tensor = _Sum.apply(centred.square().sum((0, 2, 3)))  # type: ignore[no-untyped-call]  # as above
         variance = squares / count
-        self._follow(mean.detach(), variance.detach() * count / (count - 1).clamp_min(1))
+        if self.track_running_stats and self.running_mean is not None and self.running_var is not None:
+            if self.num_batches_tracked is not None:
+                self.num_batches_tracked.add_(1)
+            share = self.momentum if self.momentum is not None else 1.0 / float(self.num_batches_tracked or 1)
+            self.running_mean.lerp_(mean.detach(), share)
+            self.running_var.lerp_(variance.detach() * count / (count - 1).clamp_min(1), share)
         scale = torch.rsqrt(variance + self.eps)
         if self.affine:
             return centred * (scale * self.weight).view(shape) + self.bias.view(shape)
         return centred * scale.view(shape)
-
-    def _follow(self, mean: Tensor, variance: Tensor) -> None:
-        if not self.track_running_stats or self.running_mean is None or self.running_var is None:
-            return
-        if self.num_batches_tracked is not None:
-            self.num_batches_tracked.add_(1)
-        share = self.momentum if self.momentum is not None else 1.0 / float(self.num_batches_tracked or 1)
-        self.running_mean.lerp_(mean, share)
-        self.running_var.lerp_(variance, share)
 
 
 @contextmanager

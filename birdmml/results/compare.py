@@ -153,22 +153,16 @@ def _compared(
     for i, j in combinations(range(len(methods)), 2):
         gaps, units = drawn[i] - drawn[j], sums[i] - sums[j]  # Of the same draw: what makes an item hard cancels.
         low, high = np.quantile(gaps, [edge, 1.0 - edge])
-        p = _p_value(gaps, int((np.abs(units) > LEVEL).sum()))
+        # Twice the smaller share of resampled differences on either side of zero, zeros on both. One is added above
+        # and below (Davison and Hinkley, 1997, section 4.2), so p is never 0: 2 / (B + 1) at least. Nor is it less
+        # than 2^(1 - u) with u unequal units, the least that swapping the methods' names unit by unit can give: three
+        # items that agree prove nothing, though every resample agrees with them.
+        side, unequal = min(int((gaps <= LEVEL).sum()), int((gaps >= -LEVEL).sum())), int((np.abs(units) > LEVEL).sum())
+        p = min(1.0, max(2.0 * (side + 1) / (len(gaps) + 1), 2.0 ** (1 - unequal)))
         value = float(units.sum() / sizes.sum())
         names = methods[i].name, methods[j].name
         comparisons.append(Comparison(*names, value, float(low), float(high), p, p, len(sizes)))
     return comparisons
-
-
-def _p_value(gaps: Doubles, unequal: int) -> float:
-    """Twice the smaller share of resampled differences [B] on either side of zero, zeros on both.
-
-    One is added above and below (Davison and Hinkley, 1997, section 4.2), so p is never 0: 2 / (B + 1) at least.
-    Nor is it less than 2^(1 - u) with u unequal units, the least that swapping the methods' names unit by unit can
-    give: three items that agree prove nothing, though every resample agrees with them.
-    """
-    side = min(int((gaps <= LEVEL).sum()), int((gaps >= -LEVEL).sum()))
-    return min(1.0, max(2.0 * (side + 1) / (len(gaps) + 1), 2.0 ** (1 - unequal)))
 
 
 def _resample(sums: Doubles, sizes: Doubles, samples: int, seed: int) -> Doubles:
@@ -218,19 +212,18 @@ def aligned(methods: Sequence[Outcomes]) -> Doubles:
     for m in methods:
         place = {item: i for i, item in enumerate(m.ids)}
         if place.keys() != set(first.ids):
-            raise ResultError(_mismatch(first, m))
+            reasons = []
+            for one, other in ((first, m), (m, first)):
+                ids = set(other.ids)
+                if alone := [item for item in one.ids if item not in ids]:
+                    shown = ", ".join(repr(item) for item in alone[:3])
+                    reasons.append(f"{len(alone)} of {len(one.ids)} in {one.name} alone ({shown})")
+            raise ResultError(
+                f"{first.name} and {m.name} were not scored on the same items: {'; '.join(reasons)}; score both on one"
+                " set"
+            )
         rows.append(m.values.mean(axis=0)[[place[item] for item in first.ids]])
     return np.stack(rows)
-
-
-def _mismatch(a: Outcomes, b: Outcomes) -> str:
-    reasons = []
-    for one, other in ((a, b), (b, a)):
-        ids = set(other.ids)
-        if alone := [item for item in one.ids if item not in ids]:
-            shown = ", ".join(repr(item) for item in alone[:3])
-            reasons.append(f"{len(alone)} of {len(one.ids)} in {one.name} alone ({shown})")
-    return f"{a.name} and {b.name} were not scored on the same items: {'; '.join(reasons)}; score both on one set"
 
 
 def _cliques(alike: dict[int, set[int]], taken: list[int], open_: set[int], done: set[int]) -> list[list[int]]:

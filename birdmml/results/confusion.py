@@ -208,7 +208,12 @@ def draw_matrices(
         image = _table(axis, panel)
         _labels(axis, names, layout.size, first=i == 0)
         _below(canvas, layout, left, panel.words)
-    _colours(canvas, canvas.add_axes(layout.box(left + layout.side + EDGE, BAR)), image)
+    axis = canvas.add_axes(layout.box(left + layout.side + EDGE, BAR))
+    bar = canvas.colorbar(image, cax=axis, ticks=[tick / 100 for tick in TICKS])
+    bar.ax.set_yticklabels([str(tick) for tick in TICKS], fontsize=SMALL, color=INK)
+    bar.ax.tick_params(length=2, color=FRAME)
+    bar.outline.set_color(FRAME)
+    bar.set_label("percent of the row's items", fontsize=SMALL, color=INK)
     for i, note in enumerate(notes):
         layout.write(canvas, EDGE, layout.notes + LINE * i, note)
     save(canvas, path)
@@ -301,14 +306,6 @@ def _below(canvas: Any, layout: _Layout, left: float, words: Sequence[tuple[str,
 def _edge(words: Sequence[tuple[str, str]]) -> float:
     """Inches from the left edge of a table's words to where its pairs begin."""
     return _inches([share for share, _ in words], SMALL) + 0.1
-
-
-def _colours(canvas: Any, axis: Any, image: Any) -> None:
-    bar = canvas.colorbar(image, cax=axis, ticks=[tick / 100 for tick in TICKS])
-    bar.ax.set_yticklabels([str(tick) for tick in TICKS], fontsize=SMALL, color=INK)
-    bar.ax.tick_params(length=2, color=FRAME)
-    bar.outline.set_color(FRAME)
-    bar.set_label("percent of the row's items", fontsize=SMALL, color=INK)
 
 
 def _inches(lines: Sequence[str], size: float) -> float:

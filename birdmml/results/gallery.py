@@ -53,7 +53,13 @@ def rank_both(
     """
     if not 1 <= rows <= MOST_ROWS:
         raise ResultError(f"blocks of {rows} rows cannot be counted: choose 1 to {MOST_ROWS}")
-    own = _matches(block, n, rows)
+    # The pairs' own scores [N], from the squares on the diagonal.
+    blocks = [np.empty(0, dtype=np.float32)]
+    for part in _slices(n, rows):
+        scores = block(part, part)
+        check_scores(scores, part.stop - part.start, part.stop - part.start)
+        blocks.append(np.diagonal(scores).copy())
+    own = np.concatenate(blocks[1:] or blocks)
     there, back = _Tally(own, tolerance), _Tally(own, tolerance)
     for part in _slices(n, rows):
         for across in _slices(n, columns):
@@ -182,16 +188,6 @@ def _trues(mask: NDArray[np.bool_]) -> Ints:
     return np.asarray(mask.sum(axis=1, dtype=np.uint8 if small else np.int64), dtype=np.int64)
 
 
-def _matches(block: Callable[[slice, slice], Floats], n: int, rows: int) -> Floats:
-    """The pairs' own scores [N], from the squares on the diagonal."""
-    blocks = [np.empty(0, dtype=np.float32)]
-    for part in _slices(n, rows):
-        scores = block(part, part)
-        check_scores(scores, part.stop - part.start, part.stop - part.start)
-        blocks.append(np.diagonal(scores).copy())
-    return np.concatenate(blocks[1:] or blocks)
-
-
 def _place_all(
     out: SpeciesRanks, i: int, row: Floats, members: Ints, left: int, tolerance: float, harmonic: Doubles
 ) -> None:
@@ -205,7 +201,11 @@ def _place_all(
     starts = _group_starts(own, tolerance)
     high = own[::-1][starts]
     sizes = np.diff(starts, append=len(own))
-    before, wrong = _wrong(row, own, high, tolerance)
+    # Wrong candidates above each group of right ones, and level with it; one level with two counts for the upper.
+    above = _count_above(row, high + tolerance, "right") - _count_above(own, high + tolerance, "right")
+    reached = _count_above(row, high - tolerance, "left") - _count_above(own, high - tolerance, "left")
+    before = np.maximum(above, np.concatenate(([0], reached[:-1])))
+    wrong = reached - before
     out.greater[i], out.ties[i], out.level[i] = before[0], wrong[0], sizes[0]
     out.relevant[i], out.candidates[i] = len(right), len(row) - (left >= 0)
     out.average_precision[i] = _precision(starts, sizes, before, wrong, harmonic).sum() / len(right)
@@ -230,17 +230,6 @@ def _group_starts(own: Floats, tolerance: float) -> Ints:
                 break
             more.append(start)
     return np.sort(np.concatenate((edge, np.array(more, dtype=np.int64))))
-
-
-def _wrong(row: Floats, own: Floats, high: Floats, tolerance: float) -> tuple[Ints, Ints]:
-    """Wrong candidates above each group of right ones, and level with it [G].
-
-    `row` [C] and `own` [R] ascend, `high` [G] descends. A wrong candidate level with two groups counts for the upper.
-    """
-    above = _count_above(row, high + tolerance, "right") - _count_above(own, high + tolerance, "right")
-    reached = _count_above(row, high - tolerance, "left") - _count_above(own, high - tolerance, "left")
-    before = np.maximum(above, np.concatenate(([0], reached[:-1])))
-    return before, reached - before
 
 
 def _count_above(ascending: Floats, values: Floats, side: str) -> Ints:

@@ -254,20 +254,16 @@ def _check(outcomes: Outcomes, hits: Floats | None, path: Path) -> None:
     if len(set(keys)) != len(keys):
         raise ResultError(f"{path} lists an item twice")
     if isinstance(outcomes, SpeciesHits):
-        _check_counts(outcomes, path)
+        s = outcomes
+        wrong = s.candidates - s.relevant
+        counted = (s.greater >= 0) & (s.ties >= 0) & (s.greater + s.ties <= wrong)
+        if not (counted & (s.level >= 1) & (s.level <= s.relevant)).all() or not (wrong >= 0).all():
+            raise ResultError(f"{path}: an item counts more candidates than there are, or no right one")
+        if not ((s.average_precision > 0) & (s.average_precision <= 1 + 1e-9)).all():
+            raise ResultError(f"{path}: an average precision lies outside 0 to 1")
     elif hits is None or not np.allclose(hits, outcomes.outcome, atol=1e-9):
         raise ResultError(f"{path}: outcomes do not follow from `greater` and `ties`")
     right = np.array([[a == b for a, b in zip(names, outcomes.targets, strict=True)] for names in outcomes.predictions])
     # An item that is level with its best rival may be named either way.
     if (right & (outcomes.greater > 0)).any() or (~right & (outcomes.greater == 0) & (outcomes.ties == 0)).any():
         raise ResultError(f"{path}: an item is predicted right but beaten, or wrong and yet unbeaten")
-
-
-def _check_counts(s: SpeciesHits, path: Path) -> None:
-    wrong = s.candidates - s.relevant
-    counted = (s.greater >= 0) & (s.ties >= 0) & (s.greater + s.ties <= wrong)
-    right = (s.level >= 1) & (s.level <= s.relevant)
-    if not (counted & right).all() or not (wrong >= 0).all():
-        raise ResultError(f"{path}: an item counts more candidates than there are, or no right one")
-    if not ((s.average_precision > 0) & (s.average_precision <= 1 + 1e-9)).all():
-        raise ResultError(f"{path}: an average precision lies outside 0 to 1")

@@ -206,12 +206,10 @@ def _claim_rows(suite: str, name: str) -> tuple[tuple[str, str, ReportedValue], 
         mark = "slip" if row in reasons else row.mark
         # Rounded: 69.4 / 100 is not 0.694 in binary.
         value = ReportedValue(row.method, round(row.share, 6), mark, reasons.get(row, row.note), row.source)
-        claim_rows.append((_task(row), row.metric, value))
+        task, conditions = row.task, row.conditions
+        if "degraded" in conditions:
+            task += f" | {_MODALITIES[conditions['degraded']]} gaussian {conditions['snr_db']} dB"
+        elif "p" in conditions:
+            task += f" p={conditions['p']}"
+        claim_rows.append((task, row.metric, value))
     return tuple(claim_rows)
-
-
-def _task(row: Reported) -> str:
-    conditions = row.conditions
-    if "degraded" in conditions:
-        return f"{row.task} | {_MODALITIES[conditions['degraded']]} gaussian {conditions['snr_db']} dB"
-    return f"{row.task} p={conditions['p']}" if "p" in conditions else row.task

@@ -237,8 +237,15 @@ def _frame_panel(axis: Any, panel: Panel, means: Mapping[tuple[str, str], Figure
         colour, marker = FRAME_STYLES.get(line.name, (INK, "s"))
         _band(axis, line, colour, marker, f"{line.name}, one frame, 95 % band")
         mean = means.get((panel.evalset, line.name))
-        if mean is not None:
-            _average(axis, mean, colour, method)
+        if mean is None:
+            continue
+        # The line of eight frames, and the paper's where it has one for these items that nothing contradicts.
+        label = f"{mean.task}, mean of 8 frames, {100 * mean.value:.1f}, n = {mean.n:,}"
+        axis.axhline(100 * mean.value, color=colour, lw=1.1, ls="--", label=label)
+        paper = claim(mean, method)
+        if paper is not None and not paper.mark:
+            label = f"{mean.task}, 8 frames, paper, {100 * paper.share:.1f}"
+            axis.axhline(100 * paper.share, color=colour, lw=1.1, ls=(0, (6, 2, 1, 2)), alpha=0.6, label=label)
     chance = 100 * panel.figures[0].chance
     axis.axhline(chance, color=INK, lw=1, ls=":", label=f"chance, {chance:.1f}")
     items = [{p.x: str(p.figure.n) for p in line.points} for line in panel.lines]
@@ -252,13 +259,3 @@ def _frame_panel(axis: Any, panel: Panel, means: Mapping[tuple[str, str], Figure
     title = f"zero-shot, {panel.evalset}: one frame of each video"
     frame(axis, title, f"time of the frame in the video, s; below it n{of}", "accuracy, percent")
     axis.legend(frameon=False, fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5))
-
-
-def _average(axis: Any, mean: Figure, colour: str, method: str) -> None:
-    """The line of eight frames, and the paper's where it has one for these items that nothing contradicts."""
-    label = f"{mean.task}, mean of 8 frames, {100 * mean.value:.1f}, n = {mean.n:,}"
-    axis.axhline(100 * mean.value, color=colour, lw=1.1, ls="--", label=label)
-    paper = claim(mean, method)
-    if paper is not None and not paper.mark:
-        label = f"{mean.task}, 8 frames, paper, {100 * paper.share:.1f}"
-        axis.axhline(100 * paper.share, color=colour, lw=1.1, ls=(0, (6, 2, 1, 2)), alpha=0.6, label=label)

@@ -8,7 +8,6 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TextIO
 
 from birdmml.errors import SourceError, UsageError
 
@@ -131,7 +130,12 @@ class _CsvLines:
         self._record: list[str] = []
         self._size = 0
         self._again: deque[str] = deque()
-        self._file = self._open()
+        try:
+            with path.open("rb") as f:
+                self.codec = codec(f.read(4), encoding, path)
+            self._file = path.open(encoding=self.codec, newline="")
+        except OSError as e:
+            raise self._unreadable(e) from e
 
     def __enter__(self) -> _CsvLines:
         return self
@@ -168,14 +172,6 @@ class _CsvLines:
         """Give back all lines of the record but the first, so that one stray quote costs one row."""
         self.number -= len(self._record) - 1
         self._again.extendleft(reversed(self._record[1:]))
-
-    def _open(self) -> TextIO:
-        try:
-            with self.path.open("rb") as f:
-                self.codec = codec(f.read(4), self.encoding, self.path)
-            return self.path.open(encoding=self.codec, newline="")
-        except OSError as e:
-            raise self._unreadable(e) from e
 
     def _read(self) -> str:
         try:

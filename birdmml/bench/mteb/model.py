@@ -96,8 +96,11 @@ class Encoder(AbsEncoder):
         for query, scores in zip(
             queries["id"], self._rows((names[0], names[1]), (embedded[0], embedded[1])), strict=True
         ):
-            among = None if top_ranked is None else [place[i] for i in top_ranked.get(query, ())]
-            hits[query] = {ids[i]: float(scores[i]) for i in _best(scores, top_k, among)}
+            among = range(len(ids)) if top_ranked is None else [place[i] for i in top_ranked.get(query, ())]
+            best = np.asarray(among, dtype=np.int64)
+            if len(best) > top_k:  # In any order: MTEB sorts by score.
+                best = best[np.argpartition(-scores[best], top_k - 1)[:top_k]]
+            hits[query] = {ids[i]: float(scores[i]) for i in best}
         return hits
 
     @torch.inference_mode()
@@ -157,21 +160,19 @@ class Encoder(AbsEncoder):
     def _is_cosine(self, query: str, tower: str) -> bool:
         """Whether the method's score of random vectors is a positive multiple of what `encode` leads to."""
         random = np.random.default_rng(0)
+        # One input of each kind goes through the model, for the names and widths of its arrays alone.
+        sound = {"array": np.zeros(self.embedder.front_end.rate_hz), "sampling_rate": self.embedder.front_end.rate_hz}
+        inputs = {"image": [Image.new("RGB", (8, 8))], "audio": [sound], "text": ["a"]}
+        example = self.arrays([{name: inputs[name] for name in {*query.split("+"), "text"}}])
         there = {
             name: _unit(random.standard_normal((PROBES, array.shape[1])).astype(np.float32))
-            for name, array in self._example({*query.split("+"), "text"}).items()
+            for name, array in example.items()
         }
         own = np.asarray(self.scorer.score(query, "text", there, there), dtype=np.float64)
         parts = [query] if query in there else query.split("+")
         plain = np.asarray(sum(there[name] for name in parts) @ there[tower].T, dtype=np.float64)
         slope = float((own * plain).sum() / (plain * plain).sum())
         return slope > 0 and bool(np.allclose(own, slope * plain, rtol=0.0, atol=CLOSE * max(1.0, slope)))
-
-    def _example(self, modalities: set[str]) -> Arrays:
-        """What is made of one input with these modalities: the names and widths of the arrays."""
-        sound = {"array": np.zeros(self.embedder.front_end.rate_hz), "sampling_rate": self.embedder.front_end.rate_hz}
-        inputs = {"image": [Image.new("RGB", (8, 8))], "audio": [sound], "text": ["a"]}
-        return self.arrays([{name: inputs[name] for name in modalities}])
 
 
 def _meta(ready: Checkpoint, method: str) -> Any:
@@ -206,14 +207,6 @@ def _joined(names: Collection[str]) -> str:
 def _unit(values: NDArray[np.float32]) -> NDArray[np.float32]:
     lengths = np.linalg.norm(values, axis=1, keepdims=True)
     return np.asarray(values / np.maximum(lengths, 1e-12), dtype=np.float32)
-
-
-def _best(scores: NDArray[np.floating], top_k: int, among: Sequence[int] | None) -> NDArray[np.int64]:
-    """The places of the `top_k` highest scores, in any order."""
-    places = np.arange(len(scores)) if among is None else np.asarray(among, dtype=np.int64)
-    if len(places) <= top_k:
-        return places
-    return places[np.argpartition(-scores[places], top_k - 1)[:top_k]]
 
 
 def _wave(item: Any, rate_hz: int) -> NDArray[np.float32]:

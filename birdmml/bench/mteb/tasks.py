@@ -122,7 +122,8 @@ def of_dataset(data: Path, split: str) -> dict[str, Any]:
     about = _About("BirdMML-Demo" if built.demo else "BirdMML", built.digest, split, f"{len(ids)} {split} rows")
     kinds = {retrieval.INSTANCE: {i: {i: 1} for i in ids}, retrieval.SPECIES: _same(ids, labels, ids, labels)}
     tasks: dict[str, Any] = {}
-    for query, target in _pairs():
+    joint = [("+".join(two), m) for two in combinations(MODALITIES, 2) for m in MODALITIES if m not in two]
+    for query, target in [*permutations(MODALITIES, 2), *joint]:
         for kind, relevant in kinds.items():
             key = f"{query}->{target}" + (" by species" if kind == retrieval.SPECIES else "")
             paths = dict.fromkeys((query, target), built.paths(split))
@@ -146,7 +147,12 @@ def of_ssw60(root: Path, split: str) -> dict[str, Any]:
     sounds, photos = prepared.paths("audio", split), [p for c in PHOTOS for p in prepared.paths(c, split)]
     light = {"audio": _light(prepared, ("audio",), split), "image": _light(prepared, PHOTOS, split)}
     files = {"audio": sounds, "image": photos}
-    about = _About("SSW60-Fake" if prepared.demo else "SSW60", prepared.digest, split, _counts(prepared, split, light))
+    # Beside what was published: a set may lack what could not be decoded.
+    published = discover.load("evaluation set", SSW60).PUBLISHED
+    totals = {"audio": published["audio"][split], "image": sum(published[c][split] for c in PHOTOS)}
+    counts = ", ".join(f"{len(light[m][0])} of {totals[m]} published {m} items" for m in light)
+    words = f"{split}: {counts}" + (" (a fake)" if prepared.demo else "")
+    about = _About("SSW60-Fake" if prepared.demo else "SSW60", prepared.digest, split, words)
     tasks: dict[str, Any] = {}
     for query, target in (("audio", "image"), ("image", "audio")):
         key = f"{query}->{target}"
@@ -204,12 +210,6 @@ class _About:
         )
 
 
-def _pairs() -> list[tuple[str, str]]:
-    """All single pairs, and all pairs with two modalities asking."""
-    joint = [("+".join(two), m) for two in combinations(MODALITIES, 2) for m in MODALITIES if m not in two]
-    return [*permutations(MODALITIES, 2), *joint]
-
-
 def _same(ids: Sequence[str], labels: Sequence[int], documents: Sequence[str], theirs: Sequence[int]) -> Relevant:
     """Each query's documents of the same label, but for the document with its own id where the two are one set."""
     members: dict[int, list[str]] = defaultdict(list)
@@ -254,11 +254,3 @@ def _light(prepared: Prepared, collections: Sequence[str], split: str) -> tuple[
     """Ids and labels of collections, one after the other."""
     rows = [prepared.rows(c, split) for c in collections]
     return [i for r in rows for i in r.ids], [int(n) for r in rows for n in r.labels]
-
-
-def _counts(prepared: Prepared, split: str, light: Mapping[str, tuple[list[str], list[int]]]) -> str:
-    """How many items there are, and how many were published: a set may lack what could not be decoded."""
-    published = discover.load("evaluation set", SSW60).PUBLISHED
-    totals = {"audio": published["audio"][split], "image": sum(published[c][split] for c in PHOTOS)}
-    remarks = [f"{len(light[m][0])} of {totals[m]} published {m} items" for m in light]
-    return f"{split}: {', '.join(remarks)}" + (" (a fake)" if prepared.demo else "")

@@ -100,7 +100,7 @@ def fit(x: Floats, labels: Ints, c: float, iterations: int, start: FittedProbe |
     by L-BFGS from zero, or from `start`, a probe of the same classes. With fewer items than dimensions the solution
     lies in the span of the items (the representer theorem), and is sought in coordinates [N, N] of it.
     """
-    from scipy.optimize import minimize
+    from scipy.optimize import minimize  # Here: a suite that is only listed need not wait for it.
 
     classes, own = np.unique(labels, return_inverse=True)
     basis, inner = np.linalg.qr(x.T) if len(x) < x.shape[1] else (None, x.T)
@@ -120,6 +120,7 @@ def fit(x: Floats, labels: Ints, c: float, iterations: int, start: FittedProbe |
     )
     solved = optimum.x.reshape(first.shape)
     weights = solved[:-1] if basis is None else basis @ solved[:-1]
+    # Status 1 is the limit; 2, a line search that rounding ends, is as good as settled.
     return FittedProbe(classes, weights, solved[-1], optimum.status != 1)
 
 
@@ -127,9 +128,9 @@ def _loss(flat: Floats, inputs: Floats, own: Ints, decay: float) -> tuple[float,
     """Mean log loss + decay |W|^2 / 2 and its gradient; the last row of the weights is the bias."""
     weights, items = flat.reshape(inputs.shape[1], -1), np.arange(len(inputs))
     scores = inputs @ weights
-    scores -= scores.max(axis=1, keepdims=True)
+    scores -= scores.max(axis=1, keepdims=True)  # Or exp overflows.
     right = scores[items, own]
-    shares = np.exp(scores, out=scores)
+    shares = np.exp(scores, out=scores)  # In place: a fit comes through here hundreds of times.
     sums = shares.sum(axis=1, keepdims=True)
     loss = float(np.mean(np.log(sums[:, 0]) - right)) + decay / 2 * float((weights[:-1] ** 2).sum())
     shares /= sums

@@ -35,7 +35,7 @@ def probe_hits(
     classes = np.unique(labels)
     if len(classes) == 1:
         return (targets == classes[0]).astype(np.float64), True
-    from sklearn.linear_model import LogisticRegression
+    from sklearn.linear_model import LogisticRegression  # Here, as it takes a second to import.
 
     # A constant feature is left as it is: it would be divided by nothing.
     mean, spread = train.mean(axis=0), train.std(axis=0)
@@ -57,7 +57,8 @@ def explained(train: tuple[Vectors, Vectors], test: tuple[Vectors, Vectors], rid
     x, y = (np.asarray(part, dtype=np.float64) for part in train)
     x_mean, y_mean = x.mean(axis=0), y.mean(axis=0)
     x, y = x - x_mean, y - y_mean
-    gram = x.T @ x
+    gram = x.T @ x  # Solved in [D, D]: training rows are many more than dimensions.
+    # Never 0: vectors that are all alike would leave a singular system.
     penalty = ridge * max(float(np.trace(gram)) / len(gram), np.finfo(np.float64).tiny)
     weights = np.linalg.solve(gram + penalty * np.eye(len(gram)), x.T @ y)
     wanted = test[1] - y_mean
@@ -80,6 +81,7 @@ def rank_shares(vectors: Vectors) -> tuple[Floats, Floats]:
         return np.zeros(len(matrix)), np.ones(len(matrix))
     left, size, _ = np.linalg.svd(centred, full_matrices=False)
     power = size**2
+    # The others are rounding, and their logarithm would weigh.
     kept = power > power.max(initial=0.0) * np.finfo(np.float64).eps
     share = power[kept] / power[kept].sum()
     squares = (left[:, kept] * size[kept]) ** 2
@@ -267,6 +269,7 @@ def _swapped(decision: _Decision, swaps: Sequence[tuple[Swap, Material]], scorer
             continue
         kept, followed = [], []
         for seed, material in draws.items():
+            # The cache keeps no lenders: the same seed draws the same ones again.
             lent = _labels(clean)[lenders(_labels(clean), rows, seed)][rows]
             own, theirs = (place(scorer, FUSED, "text", material.at(rows), clean.prompts, t) for t in (labels, lent))
             kept.append(own)
@@ -274,6 +277,7 @@ def _swapped(decision: _Decision, swaps: Sequence[tuple[Swap, Material]], scorer
         times, name = len(draws), f"{task} swapped"
         ranks = Ranks(*(np.concatenate([getattr(r, part) for r in kept]) for part in ("greater", "ties", "best")))
         accuracy = decision.accuracy(name, FUSED, ranks, times)
+        # Draws of one item are no independent ones: intervals must not shrink with their number.
         yield replace(accuracy, draws=np.repeat(np.asarray(list(draws), dtype=np.int64), len(rows)))
         lost = np.tile(decision.hits["A+V"], times) - hit(ranks.greater, ranks.ties, 1)
         yield replace(decision.measured(name, "swap drop", lost), ids=accuracy.ids)

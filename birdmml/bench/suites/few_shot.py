@@ -104,12 +104,14 @@ class _Sides:
 
 def _task(task: str, query: str, shots: int, names: tuple[str, ...], sides: _Sides, options: Options) -> Scored | None:
     """All draws of one number of shots; None where fewer than two classes have enough items."""
-    query_rows = sides.queries
-    kept = _classes(sides, shots, len(names))
+    query_rows, twins = sides.queries, sides.twins
+    query_counts, support = (np.bincount(s.labels, minlength=len(names)) for s in (query_rows, sides.support))
+    within = np.bincount(sides.support.labels[twins >= 0], minlength=len(names))
+    # Enough to learn from and one more to ask for: in the worst draw all shots are items that would be asked for.
+    kept = np.flatnonzero((support >= shots) & (query_counts > np.minimum(within, shots)))
     if len(kept) < 2:
         return None
     open_to = np.isin(query_rows.labels, kept)
-    twins = sides.twins
     drawn = [_draw(sides.support, kept, shots, draw) for draw in range(options.draws)]
     # What was drawn is not asked for, by its place among the queries; an item that is none of them has place -1.
     queries = [np.setdiff1d(np.flatnonzero(open_to), twins[rows]) for rows in drawn]
@@ -139,14 +141,6 @@ def _task(task: str, query: str, shots: int, names: tuple[str, ...], sides: _Sid
         "; ".join(filter(None, notes)),
         np.repeat(np.arange(options.draws), [len(rows) for rows in queries]),
     )
-
-
-def _classes(sides: _Sides, shots: int, classes: int) -> Ints:
-    """The classes [K] with enough items to learn from, and one more to ask for."""
-    query_counts, support = (np.bincount(s.labels, minlength=classes) for s in (sides.queries, sides.support))
-    within = np.bincount(sides.support.labels[sides.twins >= 0], minlength=classes)
-    # In the worst draw all shots are items that would be asked for.
-    return np.flatnonzero((support >= shots) & (query_counts > np.minimum(within, shots)))
 
 
 def _draw(support: Labelled, kept: Ints, shots: int, draw: int) -> Ints:

@@ -24,7 +24,7 @@ CARD = Card(
 )
 OWN_CLASSIFIER = True  # the method's own score is not asked
 TRAIN, VALIDATION = "train", "validation"
-TENTH = 10
+TENTH = 10  # Little, as C's ten times apart are easy to tell and the others are needed to learn from.
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def score(materials: Sequence[Material], scorer: Scorer, options: Options) -> tu
 def _task(task: str, name: str, materials: Sequence[Material], options: Options) -> Scored:
     test, train, *more = (_probe.labelled(material, name) for material in materials)
     classes = np.unique(train.labels)
-    rows = np.flatnonzero(np.isin(test.labels, classes))
+    rows = np.flatnonzero(np.isin(test.labels, classes))  # What was never seen cannot be named.
     if len(classes) < 2 or len(rows) == 0:
         raise EvalsetError(
             f"{materials[0].evalset}: {task} has {len(classes)} classes to learn and {len(rows)} items of them to"
@@ -132,6 +132,7 @@ def _chosen(train: Labelled, validation: Labelled | None, options: Options) -> t
         counts = [n for n, *_ in tried]
         if options.patience and len(counts) - 1 - counts.index(max(counts)) >= options.patience:
             break
+    # The first of several equal ones, so the strongest penalty.
     _, best, c = max(tried, key=lambda one: one[0])
     weights = best if len(learn) == len(train.ids) else _probe.fit(train.x, train.labels, c, options.iterations)
     return weights, c, on

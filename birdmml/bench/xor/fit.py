@@ -35,6 +35,7 @@ class Fitted:
         """One model after the other, ready to be scored: the template with its weights."""
         self.template.eval()
         for k in range(len(self.losses)):
+            # One template for all: a module for each would cost more than its few weights.
             self.template.load_state_dict({name: w[k] for name, w in self.weights.items()})
             yield self.template
 
@@ -47,8 +48,14 @@ def fit(run: XorRun, chosen: XorSettings) -> Fitted:
     to rounding. Raises TrainingError with the step, p and seed where a loss is not finite.
     """
     started = time.perf_counter()
-    with torch.random.fork_rng(devices=[]):
-        template, weights = _initial(run, chosen)
+    with torch.random.fork_rng(devices=[]):  # The caller's random numbers go on as if nothing had been drawn.
+        models: list[nn.Module] = []
+        for seed in chosen.seeds:
+            torch.manual_seed(seed)
+            models += [network(run, chosen)] * len(chosen.p)  # The same start for every p: only the data differ.
+        stacked, _ = stack_module_state(models)
+        template = network(run, chosen)
+        weights = {name: w.detach().clone().requires_grad_() for name, w in stacked.items()}
         optimiser = torch.optim.AdamW(_groups(template, weights, chosen))
         rates = [group["lr"] for group in optimiser.param_groups]
         losses = vmap(lambda w, x: functional_call(template, w, (x,)), randomness="same")
@@ -58,7 +65,12 @@ def fit(run: XorRun, chosen: XorSettings) -> Fitted:
                 group["lr"] = rate * min(1.0, (1 - step / chosen.steps) / chosen.decay)
             optimiser.zero_grad()
             values = losses(weights, x)
-            _check(values, step, run, chosen)
+            if bad := torch.nonzero(~values.isfinite()).flatten().tolist():
+                seed, p = divmod(bad[0], len(chosen.p))
+                raise TrainingError(
+                    f"{run.name}: the loss at step {step} is {values[bad[0]]:g} with p = {chosen.p[p]:g}, seed"
+                    f" {chosen.seeds[seed]}: choose a smaller --learning-rate"
+                )
             values.sum().backward()  # No weight is shared: each model gets its own gradient.
             optimiser.step()
     done = {name: w.detach() for name, w in weights.items()}
@@ -74,16 +86,6 @@ def batches(chosen: XorSettings) -> Iterator[dict[str, Tensor]]:
         yield {name: signs(np.concatenate([codes[name] for codes in drawn])) for name in chosen.names}
 
 
-def _initial(run: XorRun, chosen: XorSettings) -> tuple[XorNetwork, dict[str, Tensor]]:
-    models: list[nn.Module] = []
-    for seed in chosen.seeds:
-        torch.manual_seed(seed)
-        models += [network(run, chosen)] * len(chosen.p)
-    stacked, _ = stack_module_state(models)
-    template = network(run, chosen)
-    return template, {name: w.detach().clone().requires_grad_() for name, w in stacked.items()}
-
-
 def _groups(template: XorNetwork, weights: dict[str, Tensor], chosen: XorSettings) -> list[dict[str, object]]:
     """The method's own groups (Symile's l has its own rate), and all other trainable weights."""
     names = {id(w): name for name, w in template.named_parameters() if w.requires_grad}
@@ -94,16 +96,6 @@ def _groups(template: XorNetwork, weights: dict[str, Tensor], chosen: XorSetting
     groups.append({"params": [weights[name] for name in names.values()]})
     plain = {"lr": chosen.learning_rate, "weight_decay": chosen.weight_decay}
     return [plain | group for group in groups]
-
-
-def _check(losses: Tensor, step: int, run: XorRun, chosen: XorSettings) -> None:
-    bad = torch.nonzero(~losses.isfinite()).flatten().tolist()
-    if bad:
-        seed, p = divmod(bad[0], len(chosen.p))
-        raise TrainingError(
-            f"{run.name}: the loss at step {step} is {losses[bad[0]]:g} with p = {chosen.p[p]:g}, seed"
-            f" {chosen.seeds[seed]}: choose a smaller --learning-rate"
-        )
 
 
 @dataclass(frozen=True)

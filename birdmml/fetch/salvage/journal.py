@@ -82,7 +82,13 @@ class SalvageJournal:
                 raise Damaged("its list is damaged")
             if value["body"]["of"] != self.of:
                 raise Damaged("it is of another archive, of other limits, or of another version")
-            state = _state_of(value["body"])
+            body = value["body"]
+            marks = [_mark(m) for m in body["marks"]]
+            loose = any(m.part < 0 or m.file is None for m in marks[1:])
+            if not marks or marks[0].part != -1 or marks[0].rejoins or loose:
+                raise ValueError("no beginning")
+            plain = None if body["plain"] is None else bool(body["plain"])
+            state = JournalState(marks, plain, {natural(i): natural(n) for i, n in body["sizes"]})
         except FileNotFoundError:
             self._clear(set())
             return None
@@ -167,14 +173,6 @@ def needed(marks: Sequence[Mark]) -> list[Mark]:
         else:
             kept[-1] = kept[-1].joined(mark)
     return kept
-
-
-def _state_of(body: dict[str, Any]) -> JournalState:
-    marks = [_mark(m) for m in body["marks"]]
-    if not marks or marks[0].part != -1 or marks[0].rejoins or any(m.part < 0 or m.file is None for m in marks[1:]):
-        raise ValueError("no beginning")
-    plain = None if body["plain"] is None else bool(body["plain"])
-    return JournalState(marks, plain, {natural(i): natural(n) for i, n in body["sizes"]})
 
 
 def _mark(value: dict[str, Any]) -> Mark:

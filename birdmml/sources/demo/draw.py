@@ -302,7 +302,12 @@ def paint(brush: ImageDraw.ImageDraw, look: Plumage, pose: Pose, side: int) -> N
     """Draw the bird on a canvas of `side` px."""
     unit = pose.scale * side
     plan = layers(look)
-    flat = _to_canvas(_bend(plan, pose), pose, side).view(np.float64).tolist()
+    # The pose moves the lower beak, the head and the tail.
+    bent: Points = plan.points + (pose.gape * plan.jaw) * (-0.035 + 0.075j)
+    bent = _NECK + (bent - _NECK) * np.exp((1j * pose.nod) * plan.head)
+    bent = _RUMP + (bent - _RUMP) * np.exp((1j * pose.cock) * plan.tail)
+    bent.imag *= 1.0 + (pose.plump - 1.0) * (1.0 - plan.head)
+    flat = _to_canvas(bent, pose, side).view(np.float64).tolist()
     _legs(brush, pose, side)
     for layer in plan.layers:
         xy = flat[2 * layer.start : 2 * layer.stop]
@@ -314,15 +319,6 @@ def paint(brush: ImageDraw.ImageDraw, look: Plumage, pose: Pose, side: int) -> N
             r = layer.width * unit
             for x, y in zip(xy[::2], xy[1::2], strict=True):
                 brush.ellipse((x - r, y - r, x + r, y + r), fill=layer.colour)
-
-
-def _bend(plan: DrawingPlan, pose: Pose) -> Points:
-    """The plan's points [P] with head, tail and lower beak moved by the pose."""
-    bent: Points = plan.points + (pose.gape * plan.jaw) * (-0.035 + 0.075j)
-    bent = _NECK + (bent - _NECK) * np.exp((1j * pose.nod) * plan.head)
-    bent = _RUMP + (bent - _RUMP) * np.exp((1j * pose.cock) * plan.tail)
-    bent.imag *= 1.0 + (pose.plump - 1.0) * (1.0 - plan.head)
-    return bent
 
 
 def _to_canvas(points: Points, pose: Pose, side: int) -> Points:

@@ -45,30 +45,20 @@ def backdrop(scene: Scene, side: int, drawn: int) -> Image.Image:
     """The scene without a bird, RGB, `side` px square; its soft parts are painted at `drawn` px."""
     rng = np.random.default_rng(scene.seed)
     place = PLACES[scene.place]
-    far = _gradient(place, drawn, rng)
-    _blobs(ImageDraw.Draw(far), place, drawn, rng)
+    # Top to bottom through the place's colours, with a little unevenness: twelve pixels, enlarged, which is smooth
+    # and cheaper than a gradient computed at full size.
+    rows = np.array([place.top, place.middle, place.bottom], dtype=np.float32)
+    small = np.repeat(rows[:, None, :], 4, axis=1) + rng.normal(0.0, 9.0, (3, 4, 1)) + rng.normal(0.0, 5.0, (3, 4, 3))
+    far = Image.fromarray(np.clip(small, 0, 255).astype(np.uint8)).resize((drawn, drawn), Image.Resampling.BICUBIC)
+    # Out-of-focus leaves and lights: discs a little lighter or darker than the place.
+    brush, count = ImageDraw.Draw(far), int(rng.integers(5, 12))
+    for x, y, size, shade in rng.random((count, 4)).tolist():
+        base = place.top if y < 0.5 else place.bottom
+        r = (0.04 + 0.10 * size) * drawn
+        brush.ellipse((x * drawn - r, y * drawn - r, x * drawn + r, y * drawn + r), fill=tint(base, 0.78 + 0.5 * shade))
     far = far.filter(ImageFilter.GaussianBlur(scene.blur * drawn)).resize((side, side), Image.Resampling.BILINEAR)
     place.perch(ImageDraw.Draw(far), side, rng)
     return far
-
-
-def _gradient(place: Habitat, side: int, rng: np.random.Generator) -> Image.Image:
-    """Top to bottom through the place's colours, with a little unevenness."""
-    # Twelve pixels, enlarged: smooth, and cheaper than a gradient computed at full size.
-    rows = np.array([place.top, place.middle, place.bottom], dtype=np.float32)
-    small = np.repeat(rows[:, None, :], 4, axis=1) + rng.normal(0.0, 9.0, (3, 4, 1)) + rng.normal(0.0, 5.0, (3, 4, 3))
-    picture = Image.fromarray(np.clip(small, 0, 255).astype(np.uint8))
-    return picture.resize((side, side), Image.Resampling.BICUBIC)
-
-
-def _blobs(brush: ImageDraw.ImageDraw, place: Habitat, side: int, rng: np.random.Generator) -> None:
-    """Out-of-focus leaves and lights: discs a little lighter or darker than the place."""
-    count = int(rng.integers(5, 12))
-    spots = rng.random((count, 4))
-    for x, y, size, shade in spots.tolist():
-        base = place.top if y < 0.5 else place.bottom
-        r = (0.04 + 0.10 * size) * side
-        brush.ellipse((x * side - r, y * side - r, x * side + r, y * side + r), fill=tint(base, 0.78 + 0.5 * shade))
 
 
 def tint(colour: RGB, factor: float) -> RGB:

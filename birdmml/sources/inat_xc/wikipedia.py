@@ -100,7 +100,8 @@ def _article(answer: Answer, names: SpeciesNames, base: str) -> Article | str:
     revision = str(value.get("revision"))
     if not title or not _REVISION.fullmatch(revision):
         return f"title {title!r:.80} and revision {revision!r:.40} do not name a page and its version"
-    if not _speaks_of(text, names):
+    words = f" {_words(text)} "  # Spaces around, so that names stand in it as whole words only.
+    if not any(f" {_words(n)} " in words for n in (names.scientific, *names.synonyms, *names.english) if n):
         return f"the page {title} speaks of something else: none of the names stands in it"
     urls = value.get("content_urls")
     desktop = urls.get("desktop") if isinstance(urls, dict) else None
@@ -116,12 +117,6 @@ def _own(link: Any, base: str) -> str:
     address = web_address(link)
     host = urlsplit(address).hostname or ""
     return address if host == urlsplit(base).hostname or host.endswith(".wikipedia.org") else ""
-
-
-def _speaks_of(text: str, names: SpeciesNames) -> bool:
-    """Whether one of the names stands in a text, as whole words, whatever its case and hyphens."""
-    words = f" {_words(text)} "
-    return any(f" {_words(n)} " in words for n in (names.scientific, *names.synonyms, *names.english) if n)
 
 
 def _words(text: str) -> str:

@@ -168,7 +168,11 @@ def read_record(value: dict[str, Any], base: str) -> RecordingEntry:
     credit = Credit(normalise(original), original, plain(value.get("rec"), 200), page)
     quality = plain(value.get("q"), 20).upper()
     suffix = _EXTENSION.search(plain(value.get("file-name")).lower())
-    seconds = _seconds(value.get("length"))
+    length = value.get("length")
+    seconds: float | None = None  # Of "m:ss" or "h:mm:ss"; none of anything else.
+    match = _LENGTH.fullmatch(length.strip()) if isinstance(length, str) and length.isascii() else None
+    if match and float(match[3]) < 60 and not (match[1] and int(match[2]) >= 60):
+        seconds = 3600 * int(match[1] or 0) + 60 * int(match[2]) + float(match[3])
     return RecordingEntry(
         number=number,
         species=f"{plain(value.get('gen'), 100)} {plain(value.get('sp'), 100)}".strip(),
@@ -193,14 +197,6 @@ def _problem(value: dict[str, Any], file: str, credit: Credit, seconds: float | 
     if seconds is None:
         return "bad_record", f"its length is {value.get('length')!r:.40}, not m:ss"
     return None
-
-
-def _seconds(value: Any) -> float | None:
-    """The seconds of "m:ss" or "h:mm:ss"; None for anything else."""
-    match = _LENGTH.fullmatch(value.strip()) if isinstance(value, str) else None
-    if not match or not value.isascii() or float(match[3]) >= 60 or (match[1] and int(match[2]) >= 60):
-        return None
-    return 3600 * int(match[1] or 0) + 60 * int(match[2]) + float(match[3])
 
 
 XENO_CANTO = "https://xeno-canto.org"
@@ -380,10 +376,7 @@ def _queries(names: SpeciesNames) -> Iterator[tuple[str, str, str]]:
         kind = "scientific name" if name == names.scientific else "synonym"
         yield name, kind, f"gen:{genus} sp:{species} grp:birds"
     for name in names.english:
-        yield name, "English name", f"en:{_quoted(name)} grp:birds"
-
-
-def _quoted(text: str) -> str:
-    """A value of a tag; several words stand in quotes, which none of them may hold."""
-    text = " ".join(text.replace('"', " ").split())
-    return f'"{text}"' if " " in text or ":" in text else text
+        # Several words stand in quotes, which none of them may hold.
+        words = " ".join(name.replace('"', " ").split())
+        value = f'"{words}"' if " " in words or ":" in words else words
+        yield name, "English name", f"en:{value} grp:birds"

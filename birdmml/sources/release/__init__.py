@@ -147,7 +147,12 @@ class ReleaseSession:
             for event, path in self._archives.events(kind):
                 yield from self._event(kind, event, path)
                 self._archives.heard(event, self._seq)
-        self._require()
+        for kind in KINDS:
+            if kind not in self._archives.opened:  # A build would be empty.
+                gone = ", ".join(self._archives.unavailable(kind)) or "no archive with that in its name"
+                raise SourceError(
+                    f"the release has no {kind} that can be read ({gone}): download it again, or with --retry-failed"
+                )
 
     def acknowledge(self, seq: int) -> None:
         """Everything delivered so far up to `seq` is safe: parts that were read may go."""
@@ -287,15 +292,6 @@ class ReleaseSession:
             detail = "no row of the table that can be used names this member"
             yield self._numbered(Reject(name, "not_in_table", detail, absent=True))
         index.met(kind, key, name, member.state, archive=self._archives.current, behind=member.behind)
-
-    def _require(self) -> None:
-        """Stop where one kind has no archive that could be opened at all: a build would be empty."""
-        for kind in KINDS:
-            if kind not in self._archives.opened:
-                gone = ", ".join(self._archives.unavailable(kind)) or "no archive with that in its name"
-                raise SourceError(
-                    f"the release has no {kind} that can be read ({gone}): download it again, or with --retry-failed"
-                )
 
 
 def _twins(names: Sequence[str]) -> str:
