@@ -76,7 +76,8 @@ class PushCommand:
                 "there_already": sorted(plan.same),
                 "removed": list(plan.removed),
             }
-        value = parcel_json(parcel, url) | {"hub": hub, "findings": [f.values for f in parcel.findings]}
+        findings = [{("found" if k == "wrong" else k): v for k, v in vars(f).items()} for f in parcel.findings]
+        value = parcel_json(parcel, url) | {"hub": hub, "findings": findings}
         print_either(self.as_json, value, uploaded([] if url is None else [url]))
 
 

@@ -39,11 +39,6 @@ class PublishFinding:
     stops: bool = True
 
     @property
-    def values(self) -> dict[str, str | bool]:
-        """As --json prints it."""
-        return {"check": self.check, "where": self.where, "found": self.wrong, "step": self.step, "stops": self.stops}
-
-    @property
     def line(self) -> str:
         """All of it on one line."""
         return f"{self.check}: {self.where}: {self.wrong}; {self.step}"

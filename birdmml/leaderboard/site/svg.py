@@ -120,7 +120,7 @@ def losses(result: Result) -> Losses:
         values, seed = model.get("loss_by_epoch"), model.get("seed")
         if not isinstance(values, list | tuple) or not isinstance(seed, int):
             continue
-        points = [(i, float(v)) for i, v in enumerate(values, 1) if _is_number(v)]
+        points = [(i, float(v)) for i, v in enumerate(values, 1) if type(v) in (int, float) and abs(v) < 1e30]
         if len(points) > 1:
             step = math.ceil(len(points) / MOST_POINTS)
             by_seed[seed] = [*points[:-1:step], points[-1]]
@@ -152,10 +152,6 @@ def loss_legend(by_seed: Losses) -> Markup:
 def loss_ends(by_seed: Losses) -> Sequence[tuple[int, str, str, int]]:
     """(seed, first loss, last loss, epochs): the picture as a table."""
     return [(seed, f"{p[0][1]:.4g}", f"{p[-1][1]:.4g}", p[-1][0]) for seed, p in by_seed.items()]
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e30
 
 
 # What charts are made of.
