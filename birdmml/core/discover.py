@@ -113,8 +113,8 @@ def run_file(path: Path, check: Callable[[ModuleType, Path], None], guide: str) 
     except OSError as e:
         raise UsageError(f"{path} cannot be read ({e.strerror or e})") from e
     sha256 = hashlib.sha256(content).hexdigest()
-    # Known by its content: the same file is run once, a changed one anew.
-    name = f"birdmml_own_{sha256[:16]}.{path.stem}"
+    # Known by place and content: the same file is run once, a changed one anew, and an equal one elsewhere says where.
+    name = f"birdmml_own_{hashlib.sha256(str(path).encode() + content).hexdigest()[:16]}.{path.stem}"
     if name not in sys.modules:
         module = ModuleType(name, None)
         module.__file__ = str(path)

@@ -159,7 +159,7 @@ def test_the_number_of_workers_changes_no_figure(tmp_path: Path) -> None:
     made = plan(["symile", "tri_clip"], SHORT)
     alone, _ = run(made, tmp_path / "one", workers=1)
     heard: list[str] = []
-    side_by_side, _ = run(made, tmp_path / "two", workers=2, told=lambda done: heard.append(done.run.name))
+    side_by_side, _ = run(made, tmp_path / "two", workers=2, report=lambda done: heard.append(done.run.name))
     assert [d.result.figures for d in alone] == [d.result.figures for d in side_by_side]
     assert [d.run.method for d in side_by_side] == ["symile", "tri_clip"]
     assert sorted(heard) == ["symile", "tri_clip"]

@@ -17,7 +17,7 @@ SUBMISSIONS = BENCHMARKS / "submissions"
 XOR = sorted((BENCHMARKS / "xor").rglob("result.json"))
 
 
-@pytest.mark.parametrize("name", ["demo", "avmnist-cpu", "xor"])
+@pytest.mark.parametrize("name", [pytest.param("demo", marks=pytest.mark.drill), "avmnist-cpu", "xor"])
 def test_every_figure_of_the_recorded_submissions_follows_from_its_items(name: str) -> None:
     report = check(SUBMISSIONS / name)
     assert report.problems == ()

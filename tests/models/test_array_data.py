@@ -99,7 +99,7 @@ def test_nothing_is_changed_at_random_unless_asked_for(digits: Path) -> None:
     assert (found.mirror, found.shift_px, found.roll_frames, found.gain_db) == (False, 0, 0, 0.0)
     asked = plan(digits, "clip", Choice(("zero-shot",), overrides=["training.augment.shift_px=2"]))
     assert asked.recipe.preset.training.augment.shift_px == 2
-    assert asked.values()["prompts"] == {"av_mnist": "an image of a {common_name}"}
+    assert asked.values["prompts"] == {"av_mnist": "an image of a {common_name}"}
     assert data.demo and asked.demo
 
 

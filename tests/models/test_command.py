@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -181,7 +182,8 @@ def test_out_of_memory_says_how_many_rows_would_fit(
         raise error
 
     monkeypatch.setattr("birdmml.models.train.step", full)
-    monkeypatch.setattr(estimate, "_free", lambda device: 10 * 2**20)
+    memory = SimpleNamespace(available=10 * 2**20)
+    monkeypatch.setattr(estimate, "psutil", SimpleNamespace(virtual_memory=lambda: memory))
     ran = cli("train", "--data", small_demo, "--out", tmp_path / "m", "--preset", "tiny", "--device", "cpu")
     assert ran.code == 1
     assert "out of memory" in ran.err
