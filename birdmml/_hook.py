@@ -67,7 +67,7 @@ class _DatasetsFinder(importlib.abc.MetaPathFinder):
                 _patch(module)
 
             # On this one loader, not a loader around it: `importlib.resources` and `inspect` ask the real one.
-            loader.exec_module = run_and_patch  # type: ignore[method-assign]
+            loader.exec_module = run_and_patch  # type: ignore[method-assign]  # of this one loader alone
         return spec
 
 

@@ -123,7 +123,7 @@ def run_file(path: Path, check: Callable[[ModuleType, Path], None], guide: str) 
         try:
             try:
                 # The user names this file to be run, as `python file.py` does.
-                exec(compile(content, str(path), "exec", dont_inherit=True), module.__dict__)  # noqa: S102
+                exec(compile(content, str(path), "exec", dont_inherit=True), module.__dict__)  # noqa: S102  # named by the user
             except (Exception, SystemExit) as e:  # Anything may go wrong in a user's file.
                 raise UsageError(f"{path} cannot be imported ({error_line(e, path)}); {guide}") from e
             check(module, path)
